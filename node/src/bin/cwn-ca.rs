@@ -1,0 +1,2 @@
+//! The CA program.
+fn main() {}
