@@ -1,1 +1,4 @@
-//! Placeholder until its first part lands.
+//! The sans-IO engine.
+pub mod limits;
+pub mod log;
+pub mod store;

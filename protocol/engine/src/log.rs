@@ -1,0 +1,488 @@
+//! Entries and the logs they form: `Decoded → Authentic`, links and runs.
+//!
+//! A log holds the entries of one author in one circle from one start of its node. Each header carries the
+//! hash of the one before, so that one signature proves all that came before it: an entry is **authentic**
+//! iff its own signature holds or an authentic entry names its hash.
+//!
+//! This file refuses to know who may write where; that is [`crate::acceptance`].
+
+use std::fmt;
+
+use cwn_crypto::{
+    Domain, Hash, PublicKey, Signature, SigningKey, Time,
+    encoding::{self, hex, hex_decode},
+    issuer_log::{CutLine, LogId},
+};
+use minicbor::{Decode, Encode};
+
+use crate::limits;
+
+/// The id of a circle: the hash of its charter, or the network's id for the network circle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(transparent)]
+pub struct CircleId(#[n(0)] pub Hash);
+
+impl fmt::Display for CircleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex(&self.0.0, f)
+    }
+}
+
+impl CircleId {
+    /// Reads 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        hex_decode(text).map(|bytes| Self(Hash(bytes)))
+    }
+}
+
+/// Names one log among all logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogKey {
+    /// The circle it is in.
+    pub circle: CircleId,
+    /// Who writes it.
+    pub author: PublicKey,
+    /// Which of that author's logs.
+    pub log: LogId,
+}
+
+/// How an entry's payload is protected, and which kind of log it may stand in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Suite {
+    /// Sealed to an epoch of the circle.
+    #[n(1)]
+    Epoch,
+    /// Sealed to named recipients.
+    #[n(2)]
+    Named,
+    /// A control operation, in clear, in a control log.
+    #[n(3)]
+    Control,
+    /// The network circle, in clear.
+    #[n(4)]
+    Network,
+}
+
+/// What kind of log an entry stands in. A log keeps the kind of its first entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogKind {
+    /// Sealed entries of members.
+    Content,
+    /// Operations of stewards.
+    Control,
+    /// Entries of the network circle, issuers' logs among them.
+    Network,
+}
+
+impl Suite {
+    /// The kind of log an entry of this suite stands in.
+    pub fn kind(self) -> LogKind {
+        match self {
+            Self::Epoch | Self::Named => LogKind::Content,
+            Self::Control => LogKind::Control,
+            Self::Network => LogKind::Network,
+        }
+    }
+}
+
+/// By what right an author opened a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Under {
+    /// The `add` that names the author: the hash of that operation's entry.
+    #[n(0)]
+    Add(#[n(0)] Hash),
+    /// The charter, for the stewards listed there.
+    #[n(1)]
+    Charter,
+    /// The certificate's entry in the issuer's log.
+    #[n(2)]
+    Certificate(#[n(0)] Hash),
+    /// The root document's version that allows this issuer.
+    #[n(3)]
+    Root(#[n(0)] u32),
+}
+
+/// What the first entry of a log says about the log.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Opening {
+    /// By what right.
+    #[n(0)]
+    pub under: Under,
+    /// The author's earlier logs in this circle that those do not cite already, each up to its head.
+    #[n(1)]
+    pub cites: Vec<CutLine>,
+}
+
+/// What an author signs.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Header {
+    /// How the payload is protected.
+    #[n(0)]
+    pub suite: Suite,
+    /// The circle.
+    #[n(1)]
+    pub circle: CircleId,
+    /// The author: a node, or an issuer in its own log.
+    #[n(2)]
+    pub author: PublicKey,
+    /// Which of the author's logs.
+    #[n(3)]
+    pub log: LogId,
+    /// The place in the log, from 0.
+    #[n(4)]
+    pub seq: u64,
+    /// The hash of the header before; none in the first.
+    #[n(5)]
+    pub previous: Option<Hash>,
+    /// When the author says it wrote this. For display only; it never goes back within a log.
+    #[n(6)]
+    pub time: Time,
+    /// The hash of the epoch record whose key seals the payload; none outside suite 1.
+    #[n(7)]
+    pub epoch: Option<Hash>,
+    /// SHA-256 of the sealed payload.
+    #[n(8)]
+    pub payload_hash: Hash,
+    /// Its length in bytes.
+    #[n(9)]
+    pub payload_length: u32,
+    /// From when on the payload may be dropped.
+    #[n(10)]
+    pub expiry: Option<Time>,
+    /// In the first entry of a log, and there alone.
+    #[n(11)]
+    pub opening: Option<Opening>,
+}
+
+/// An entry as it travels and as it lies on disk: exact bytes, nothing yet believed.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct EntryBytes {
+    /// The canonical header.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub header: Vec<u8>,
+    /// The author's signature over it.
+    #[n(1)]
+    pub signature: Signature,
+    /// The sealed payload.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub payload: Vec<u8>,
+}
+
+impl fmt::Debug for EntryBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EntryBytes({} + {} bytes)", self.header.len(), self.payload.len())
+    }
+}
+
+/// Why bytes are not an entry. All of these mean: whoever made them is broken or hostile.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EntryRefusal {
+    /// The header is not a canonical header.
+    #[error("the header of an entry is {0}")]
+    Header(#[from] encoding::Refusal),
+    /// The payload is longer than an entry may carry.
+    #[error("an entry's payload of {length} bytes, where at most {limit} are allowed; send it as an attachment")]
+    PayloadTooLong {
+        /// Its length.
+        length: usize,
+        /// The most allowed.
+        limit: usize,
+    },
+    /// The payload is not what the header says.
+    #[error("the payload of entry {seq} does not match its header; it was altered on the way")]
+    PayloadMismatch {
+        /// The entry's place.
+        seq: u64,
+    },
+    /// Parts of the header contradict each other.
+    #[error("entry {seq} contradicts itself: {what}")]
+    Contradiction {
+        /// The entry's place.
+        seq: u64,
+        /// What does not fit.
+        what: &'static str,
+    },
+}
+
+/// An entry that is well-formed; nobody has yet shown that its author wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoded {
+    header: Header,
+    hash: Hash,
+    bytes: EntryBytes,
+}
+
+impl Decoded {
+    /// Checks form, lengths, the payload's hash and that the header does not contradict itself.
+    pub fn decode(bytes: EntryBytes) -> Result<Self, EntryRefusal> {
+        let header: Header = encoding::from_bytes(&bytes.header, limits::HEADER_BYTES)?;
+        let seq = header.seq;
+        if bytes.payload.len() > limits::PAYLOAD_BYTES {
+            return Err(EntryRefusal::PayloadTooLong { length: bytes.payload.len(), limit: limits::PAYLOAD_BYTES });
+        }
+        if usize::try_from(header.payload_length) != Ok(bytes.payload.len())
+            || Hash::of(Domain::PAYLOAD, &[&bytes.payload]) != header.payload_hash
+        {
+            return Err(EntryRefusal::PayloadMismatch { seq });
+        }
+        let contradiction = |what| Err(EntryRefusal::Contradiction { seq, what });
+        if (seq == 0) == header.previous.is_some() {
+            return contradiction("the first entry of a log names no previous one, every other does");
+        }
+        if (seq == 0) != header.opening.is_some() {
+            return contradiction("the first entry of a log opens it, no other does");
+        }
+        if (header.suite == Suite::Epoch) != header.epoch.is_some() {
+            return contradiction("an entry names an epoch exactly when it is sealed to one");
+        }
+        if header.opening.as_ref().is_some_and(|opening| opening.cites.len() > limits::CITED_LOGS) {
+            return contradiction("it cites more logs than one opening may");
+        }
+        let hash = Hash::of(Domain::ENTRY, &[&bytes.header]);
+        Ok(Self { header, hash, bytes })
+    }
+
+    /// What the header says.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The hash that the next entry must name.
+    pub fn hash(&self) -> Hash {
+        self.hash
+    }
+
+    /// Which log it is in.
+    pub fn key(&self) -> LogKey {
+        let Header { circle, author, log, .. } = self.header;
+        LogKey { circle, author, log }
+    }
+
+    /// Whether the author's own signature on this very entry holds.
+    fn signature_holds(&self) -> bool {
+        self.header.author.verify(Domain::ENTRY, &self.bytes.header, &self.bytes.signature).is_ok()
+    }
+}
+
+/// An entry of which it is shown that its author wrote it. Only [`authenticate`] and [`Writer`] make one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authentic(Decoded);
+
+impl Authentic {
+    /// What the header says.
+    pub fn header(&self) -> &Header {
+        self.0.header()
+    }
+
+    /// The hash that the next entry must name.
+    pub fn hash(&self) -> Hash {
+        self.0.hash()
+    }
+
+    /// Which log it is in.
+    pub fn key(&self) -> LogKey {
+        self.0.key()
+    }
+
+    /// The exact bytes.
+    pub fn bytes(&self) -> &EntryBytes {
+        &self.0.bytes
+    }
+}
+
+/// An entry read back from the store, which holds nothing that was not authentic when it was stored; the
+/// store's checksums stand for the rest.
+#[derive(Debug, Clone)]
+pub struct Stored(Decoded);
+
+impl Stored {
+    /// Reads what [`crate::store::Read`] gave back. Damage on the disk that slipped past the store's
+    /// checksums shows here as a refusal.
+    pub fn read(bytes: EntryBytes) -> Result<Self, EntryRefusal> {
+        Decoded::decode(bytes).map(Self)
+    }
+
+    /// What the header says.
+    pub fn header(&self) -> &Header {
+        self.0.header()
+    }
+
+    /// The hash that the next entry must name.
+    pub fn hash(&self) -> Hash {
+        self.0.hash()
+    }
+
+    /// The sealed payload.
+    pub fn payload(&self) -> &[u8] {
+        &self.0.bytes.payload
+    }
+
+    /// The exact bytes.
+    pub fn bytes(&self) -> &EntryBytes {
+        &self.0.bytes
+    }
+}
+
+/// What a run continues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// Nothing: the run starts the log.
+    Start,
+    /// An entry that is held and authentic.
+    After {
+        /// How many entries are held.
+        height: u64,
+        /// The hash of the last of them.
+        head: Hash,
+        /// Its claimed time.
+        time: Time,
+        /// The kind of the log.
+        kind: LogKind,
+    },
+}
+
+/// Why a run cannot be part of the log it claims to continue.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunRefusal {
+    /// It starts further on than the log is held.
+    #[error("a run that starts at {found} where {expected} comes next; the entries between are missing")]
+    Gap {
+        /// Where it starts.
+        found: u64,
+        /// What comes next.
+        expected: u64,
+    },
+    /// An entry does not name the one before it: another branch of the log, or an alteration.
+    #[error("entry {seq} does not follow the one held before it: the log was forked, or altered on the way")]
+    BrokenLink {
+        /// The first entry that does not follow.
+        seq: u64,
+    },
+    /// Entries of several logs, or of several kinds, in one run.
+    #[error("entry {seq} belongs to another log than the run it came in")]
+    Mixed {
+        /// The first entry out of place.
+        seq: u64,
+    },
+    /// A claimed time that goes back.
+    #[error("entry {seq} claims to be older than the one before it")]
+    TimeGoesBack {
+        /// The entry.
+        seq: u64,
+    },
+}
+
+/// What [`authenticate`] made of a run.
+#[derive(Debug, Default)]
+pub struct Authenticated {
+    /// Entries that are proven.
+    pub proven: Vec<Authentic>,
+    /// Those after them, whose own signatures do not hold and that nothing yet vouches for. A later head can:
+    /// ask for one, and do not blame the bearer.
+    pub undecided: Vec<Decoded>,
+}
+
+/// Takes a run of consecutive entries that continue `link`: every hash link is checked, and the last
+/// signature that holds vouches for all before it.
+pub fn authenticate(run: Vec<Decoded>, link: Link) -> Result<Authenticated, RunRefusal> {
+    let Some(key) = run.first().map(Decoded::key) else { return Ok(Authenticated::default()) };
+    let (mut next, mut previous, mut time, mut kind) = match link {
+        Link::Start => (0, None, Time(0), None),
+        Link::After { height, head, time, kind } => (height, Some(head), time, Some(kind)),
+    };
+    for entry in &run {
+        let header = entry.header();
+        let seq = header.seq;
+        if entry.key() != key || kind.is_some_and(|kind| kind != header.suite.kind()) {
+            return Err(RunRefusal::Mixed { seq });
+        }
+        if seq != next {
+            return Err(RunRefusal::Gap { found: seq, expected: next });
+        }
+        if header.previous != previous {
+            return Err(RunRefusal::BrokenLink { seq });
+        }
+        if header.time < time {
+            return Err(RunRefusal::TimeGoesBack { seq });
+        }
+        (next, previous, time, kind) = (seq + 1, Some(entry.hash()), header.time, Some(header.suite.kind()));
+    }
+    // From the end, because all but hostile runs end at the first look: one signature per run.
+    let proven_count = run.iter().rposition(Decoded::signature_holds).map_or(0, |last| last + 1);
+    let mut proven = run;
+    let undecided = proven.split_off(proven_count);
+    Ok(Authenticated { proven: proven.into_iter().map(Authentic).collect(), undecided })
+}
+
+/// Writes one log. A log belongs to one start of one node, so a writer is made with a fresh random id and is
+/// never restored: that is why neither a backup nor a crash makes an honest node fork.
+#[derive(Debug)]
+pub struct Writer {
+    key: LogKey,
+    signing: SigningKey,
+    opening: Option<Opening>,
+    height: u64,
+    head: Option<Hash>,
+    time: Time,
+}
+
+/// What to append, already sealed.
+#[derive(Debug)]
+pub struct Draft {
+    /// How the payload is protected.
+    pub suite: Suite,
+    /// The epoch record's hash, in suite 1.
+    pub epoch: Option<Hash>,
+    /// The sealed payload.
+    pub payload: Vec<u8>,
+    /// From when on the payload may be dropped.
+    pub expiry: Option<Time>,
+}
+
+impl Writer {
+    /// A writer of a log that does not exist yet.
+    pub fn open(circle: CircleId, signing: SigningKey, log: LogId, opening: Opening) -> Self {
+        let key = LogKey { circle, author: signing.public(), log };
+        Self { key, signing, opening: Some(opening), height: 0, head: None, time: Time(0) }
+    }
+
+    /// The log it writes.
+    pub fn key(&self) -> LogKey {
+        self.key
+    }
+
+    /// How many entries it wrote.
+    pub fn height(&self) -> u64 {
+        self.height
+    }
+
+    /// Writes and signs the next entry. When the clock went back, the claimed time stands still instead.
+    ///
+    /// The payload must fit: our own code asks [`limits::PAYLOAD_BYTES`] before it seals.
+    pub fn append(&mut self, now: Time, draft: Draft) -> Authentic {
+        let Draft { suite, epoch, payload, expiry } = draft;
+        assert!(payload.len() <= limits::PAYLOAD_BYTES, "a payload is checked before it is sealed");
+        self.time = self.time.max(now);
+        let header = Header {
+            suite,
+            circle: self.key.circle,
+            author: self.key.author,
+            log: self.key.log,
+            seq: self.height,
+            previous: self.head,
+            time: self.time,
+            epoch,
+            payload_hash: Hash::of(Domain::PAYLOAD, &[&payload]),
+            payload_length: payload.len() as u32,
+            expiry,
+            opening: self.opening.take(),
+        };
+        let header_bytes = encoding::to_bytes(&header);
+        let signature = self.signing.sign(Domain::ENTRY, &header_bytes);
+        let hash = Hash::of(Domain::ENTRY, &[&header_bytes]);
+        self.height += 1;
+        self.head = Some(hash);
+        Authentic(Decoded { header, hash, bytes: EntryBytes { header: header_bytes, signature, payload } })
+    }
+}

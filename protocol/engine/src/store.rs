@@ -1,0 +1,65 @@
+//! What the engine asks of a store. Reading is small and synchronous; writing leaves as
+//! [`crate::output::Output::Store`] and comes back as [`crate::input::Input::Stored`].
+
+use cwn_crypto::Hash;
+
+use crate::log::{Authentic, CircleId, EntryBytes, LogKey};
+
+/// One thing to make durable. A store keeps them in the order given: when a later one survived a crash, so
+/// did every earlier one.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// An entry at its place in its log.
+    Entry(Authentic),
+    /// An epoch record; its hash names it within the circle.
+    Record {
+        /// The circle.
+        circle: CircleId,
+        /// The record's hash.
+        hash: Hash,
+        /// Its exact bytes.
+        bytes: Vec<u8>,
+    },
+    /// A fact of this node alone; the latest value under a key counts.
+    Fact {
+        /// Its name.
+        key: Vec<u8>,
+        /// Its value; empty takes the fact back.
+        value: Vec<u8>,
+    },
+}
+
+/// How far a log is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tip {
+    /// How many entries.
+    pub height: u64,
+    /// The hash of the last.
+    pub head: Hash,
+}
+
+/// What was stored cannot be read back: damage on the disk, found by a checksum, or an I/O error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} cannot be read back: {why}")]
+pub struct Damage {
+    /// What was asked for.
+    pub what: String,
+    /// What came instead.
+    pub why: String,
+}
+
+/// Reads what was stored.
+pub trait Read {
+    /// The entry at a place; `None` when it is not held.
+    fn entry(&self, key: &LogKey, seq: u64) -> Result<Option<EntryBytes>, Damage>;
+    /// The hash of the entry at a place, without reading the entry.
+    fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage>;
+    /// Every log that is held, and how far.
+    fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage>;
+    /// An epoch record.
+    fn record(&self, circle: &CircleId, hash: &Hash) -> Result<Option<Vec<u8>>, Damage>;
+    /// The names of all epoch records held.
+    fn records(&self) -> Result<Vec<(CircleId, Hash)>, Damage>;
+    /// The facts whose names start with `prefix`, in the order of their names.
+    fn facts(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Damage>;
+}
