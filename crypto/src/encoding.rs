@@ -23,6 +23,12 @@ impl Domain {
     pub const REQUEST: Self = Self("cwn/request/1");
     /// The secret of an invitation, as the coordinator keeps it.
     pub const INVITATION: Self = Self("cwn/invitation/1");
+    /// The key that an invitation's secret stands for; see [`crate::invitation`].
+    pub const INVITATION_KEY: Self = Self("cwn/invitation-key/1");
+    /// The proof that whoever asks for a certificate holds the secret of an invitation.
+    pub const INVITATION_PROOF: Self = Self("cwn/invitation-proof/1");
+    /// The check at the end of an armoured block.
+    pub const ARMOUR: Self = Self("cwn/armour/1");
     /// The header of an entry: signed by its author, hashed into the next.
     pub const ENTRY: Self = Self("cwn/entry/1");
     /// The sealed payload of an entry.
@@ -41,6 +47,10 @@ impl Domain {
     pub const TAG: Self = Self("cwn/tag/1");
     /// The fingerprint two people compare by telephone.
     pub const FINGERPRINT: Self = Self("cwn/fingerprint/1");
+
+    /// The sealing of simulations, which keeps nothing secret.
+    #[cfg(any(test, feature = "stand-in"))]
+    pub const STAND_IN: Self = Self("cwn/stand-in/1");
 
     /// The separator as it stands before what is signed or hashed; the zero byte ends it.
     pub fn separator(self) -> impl Iterator<Item = &'static [u8]> {
@@ -79,6 +89,19 @@ impl fmt::Debug for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         hex(&self.0[..6], f)
     }
+}
+
+/// HMAC-SHA256 (RFC 2104) over the domain's separator and the parts: what only a holder of `key` can make.
+/// As with [`Hash::of`], callers fix the length of every part but the last.
+pub fn mac(key: &[u8], domain: Domain, parts: &[&[u8]]) -> [u8; 32] {
+    use hmac::{KeyInit, Mac};
+    let mut mac = match hmac::Hmac::<Sha256>::new_from_slice(key) {
+        Ok(mac) => mac,
+        Err(never) => unreachable!("HMAC takes keys of any length: {never}"),
+    };
+    domain.separator().for_each(|part| mac.update(part));
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().into()
 }
 
 /// Writes bytes as lower-case hexadecimal.

@@ -28,6 +28,45 @@ impl Time {
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// The day alone, in UTC: what a person needs of a date far away.
+    pub fn date(self) -> Date {
+        Date(self)
+    }
+
+    /// Year, month and day in the proleptic Gregorian calendar, UTC.
+    fn civil(self) -> (u64, u64, u64) {
+        // Years are counted from March, so that the leap day comes last, and in eras of 400 years, which
+        // all have 146,097 days. 719,468 days lie between 0000-03-01 and 1970-01-01.
+        let days = self.0 / Self::DAY_MS + 719_468;
+        let (era, day_of_era) = (days / 146_097, days % 146_097);
+        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+        let (month, next_year) =
+            if month_from_march < 10 { (month_from_march + 3, 0) } else { (month_from_march - 9, 1) };
+        (era * 400 + year_of_era + next_year, month, day)
+    }
+}
+
+/// RFC 3339 in UTC, to the second.
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0 / Self::SECOND_MS % 86_400;
+        write!(f, "{}T{:02}:{:02}:{:02}Z", self.date(), seconds / 3_600, seconds / 60 % 60, seconds % 60)
+    }
+}
+
+/// A [`Time`] of which only the day is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Date(Time);
+
+impl fmt::Display for Date {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (year, month, day) = self.0.civil();
+        write!(f, "{year:04}-{month:02}-{day:02}")
+    }
 }
 
 /// The id of a network: the hash of the first version of its root document.
@@ -244,5 +283,108 @@ where
     /// The hash of the signed bytes.
     pub fn hash(&self, domain: Domain) -> Hash {
         Hash::of(domain, &[&self.bytes])
+    }
+}
+
+/// Why text cannot stand for someone or something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameRefusal {
+    /// Nothing, or only spaces.
+    #[error("it is empty; give a name")]
+    Empty,
+    /// Spaces before or after it.
+    #[error("it begins or ends with a space; take that off")]
+    Spaced,
+    /// Longer than a name may be.
+    #[error("it has {length} characters where at most {limit} are allowed; shorten it")]
+    TooLong {
+        /// How many characters it has.
+        length: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// A control character, or one that is invisible or turns the direction of writing.
+    #[error("it contains the invisible character U+{:04X}; type it again without", u32::from(*.0))]
+    Invisible(char),
+}
+
+/// The characters a name of a partner, a network or the like may have: one line of a table.
+pub const NAME_LIMIT: usize = 120;
+
+/// Whether `name` can be shown as the name of someone, on one line and in one way.
+pub fn check_name(name: &str) -> Result<(), NameRefusal> {
+    let length = name.chars().count();
+    if length > NAME_LIMIT {
+        return Err(NameRefusal::TooLong { length, limit: NAME_LIMIT });
+    }
+    if let Some(invisible) = name.chars().find(|&c| is_invisible(c)) {
+        return Err(NameRefusal::Invisible(invisible));
+    }
+    match name.trim() {
+        "" => Err(NameRefusal::Empty),
+        trimmed if trimmed != name => Err(NameRefusal::Spaced),
+        _ => Ok(()),
+    }
+}
+
+/// Control characters, and those that hide or turn text: with them one name could be shown as another.
+fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_shown_as_rfc_3339_in_utc() {
+        let shown = [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399_999, "2000-02-28T23:59:59Z"),
+            (951_782_400_000, "2000-02-29T00:00:00Z"),
+            (1_772_323_200_000, "2026-03-01T00:00:00Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00Z"),
+        ];
+        for (ms, text) in shown {
+            assert_eq!(Time(ms).to_string(), text);
+        }
+        assert_eq!(Time(1_772_323_200_000).date().to_string(), "2026-03-01");
+    }
+
+    #[test]
+    fn the_end_of_time_is_shown_too() {
+        assert_eq!(Time(u64::MAX).date().to_string(), "584556019-04-03");
+    }
+
+    #[test]
+    fn a_name_is_one_visible_line() {
+        assert_eq!(check_name("Z-CERT, zorg"), Ok(()));
+        assert_eq!(check_name("  "), Err(NameRefusal::Empty));
+        assert_eq!(check_name("NCSC "), Err(NameRefusal::Spaced));
+        assert_eq!(check_name("NCSC\nFERM"), Err(NameRefusal::Invisible('\n')));
+        assert_eq!(check_name("N\u{202e}CSC"), Err(NameRefusal::Invisible('\u{202e}')));
+        assert_eq!(check_name(&"a".repeat(121)), Err(NameRefusal::TooLong { length: 121, limit: 120 }));
+    }
+
+    #[test]
+    fn a_small_order_key_signs_nothing() {
+        // The neutral element: with it, a signature of zeros would verify over anything.
+        let mut neutral = PublicKey([0; 32]);
+        neutral.0[0] = 1;
+        let mut signature = Signature([0; 64]);
+        signature.0[0] = 1;
+        assert!(!neutral.is_sound());
+        assert_eq!(neutral.verify(Domain::ENTRY, b"anything", &signature), Err(BadSignature));
+    }
+
+    #[test]
+    fn a_signature_holds_for_its_own_domain_bytes_and_key_alone() {
+        let (key, other) = (SigningKey::from_seed(&[1; 32]), SigningKey::from_seed(&[2; 32]));
+        let signature = key.sign(Domain::ENTRY, b"hello");
+        assert_eq!(key.public().verify(Domain::ENTRY, b"hello", &signature), Ok(()));
+        assert_eq!(key.public().verify(Domain::EPOCH, b"hello", &signature), Err(BadSignature));
+        assert_eq!(key.public().verify(Domain::ENTRY, b"hellO", &signature), Err(BadSignature));
+        assert_eq!(other.public().verify(Domain::ENTRY, b"hello", &signature), Err(BadSignature));
     }
 }

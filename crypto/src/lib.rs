@@ -26,5 +26,8 @@ pub mod root;
 pub mod seal;
 pub mod words;
 
+pub use certificate::{Certificate, SignedCertificate};
 pub use encoding::{Domain, Hash};
 pub use identity::{NetworkId, PartnerId, PublicKey, Signature, Signed, SigningKey, Time};
+pub use root::{SignedRoot, TrustRoot};
+pub use seal::{Recipient, SealingKey};

@@ -1,1 +1,1 @@
-//! Placeholder until its first part lands.
+//! x

@@ -14,3 +14,89 @@ pub const HEADER_BYTES: usize = 24 << 10;
 /// Logs one opening cites. An author has one log per start, and each cites the one before: more than one
 /// stands uncited only after a crash or a restored backup.
 pub const CITED_LOGS: usize = 256;
+
+/// Characters of a circle's name: a line on any page.
+pub const CIRCLE_NAME_CHARS: usize = 80;
+
+/// Stewards that a charter lists: as many people as can still agree.
+pub const CHARTER_STEWARDS: usize = 16;
+
+/// A charter with its policy.
+pub const CHARTER_BYTES: usize = 64 << 10;
+
+/// Nodes, heads or cut logs that one operation names: 1,024 nodes are 70 kB.
+pub const OPERATION_LIST: usize = 1_024;
+
+/// An epoch record: age takes about 100 bytes for each node of the set.
+pub const RECORD_BYTES: usize = 256 << 10;
+
+/// A statement of what is held: one log is usual, 66 bytes each.
+pub const HELD_BYTES: usize = 64 << 10;
+
+/// Steps that the ledger keeps for one holder and one log.
+pub const HELD_STEPS: usize = 256;
+
+/// The request for a run: one log, one place.
+pub const REQUEST_BYTES: usize = 256;
+
+/// How long one epoch's key seals: thirty days, so that a key found later opens no more than that.
+pub const EPOCH_LIFE_MS: u64 = 30 * 24 * 3_600_000;
+
+/// Offers of circles that one peer may leave undecided here.
+pub const OFFERS_PER_PEER: usize = 16;
+
+/// A welcome, over all its frames: four thousand operations.
+pub const WELCOME_BYTES: usize = 4 << 20;
+
+/// Bytes of control entries in one frame of a welcome.
+pub const WELCOME_FRAME_BYTES: usize = 256 << 10;
+
+/// Circles in one offer frame, 50 bytes each.
+pub const OFFER_CIRCLES: usize = 8_192;
+
+/// Tags of circles that a peer offered and this node does not know (yet).
+pub const UNKNOWN_TAGS: usize = 8_192;
+
+/// Up to so many logs a comparison skips the level of buckets: they fit in a few kilobytes.
+pub const TIPS_AT_ONCE: usize = 64;
+
+/// Tips in one frame, at most 100 bytes each.
+pub const TIPS_PER_FRAME: usize = 8_192;
+
+/// Tips remembered of one peer in one circle; what a peer holds beyond shows at the next comparison.
+pub const TIPS_PER_PEER: usize = 65_536;
+
+/// Runs asked of one peer at a time; yamux gives a connection 32 streams.
+pub const PULLS_PER_PEER: usize = 4;
+
+/// Runs asked of all peers at a time.
+pub const PULLS: usize = 32;
+
+/// Entries and bytes at the end of a run that wait for a later head to vouch for them.
+pub const UNDECIDED_ENTRIES: usize = 8_192;
+/// See [`UNDECIDED_ENTRIES`].
+pub const UNDECIDED_BYTES: usize = 4 << 20;
+
+/// A run that brings nothing for so long is asked of another peer.
+pub const PULL_STALL_MS: u64 = 20_000;
+
+/// How long after hearing of a height it is asked for, so that the author's own push may come first.
+pub const PULL_WAIT_MS: u64 = 250;
+
+/// How long heights are gathered before they are announced: one frame for many entries.
+pub const ANNOUNCE_WAIT_MS: u64 = 50;
+
+/// How long changes are gathered before they are stated to author and stewards.
+pub const HELD_WAIT_MS: u64 = 2_000;
+
+/// How often digests are exchanged when nothing else happens.
+pub const DIGEST_EVERY_MS: u64 = 60_000;
+
+/// Comparisons with one peer about one circle are not started more often.
+pub const COMPARE_EVERY_MS: u64 = 1_000;
+
+/// Faults after which a peer is disconnected. One can be an accident of version skew.
+pub const FAULTS: u32 = 3;
+
+/// What is written down of one holder and one author: some kilobytes for each log.
+pub const HELD_FACT_BYTES: usize = 8 << 20;

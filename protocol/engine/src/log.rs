@@ -259,6 +259,11 @@ impl Decoded {
         LogKey { circle, author, log }
     }
 
+    /// How many bytes it takes in memory and on the wire, without framing.
+    pub fn length(&self) -> usize {
+        self.bytes.header.len() + self.bytes.payload.len()
+    }
+
     /// Whether the author's own signature on this very entry holds.
     fn signature_holds(&self) -> bool {
         self.header.author.verify(Domain::ENTRY, &self.bytes.header, &self.bytes.signature).is_ok()
@@ -353,8 +358,14 @@ pub enum RunRefusal {
         /// What comes next.
         expected: u64,
     },
-    /// An entry does not name the one before it: another branch of the log, or an alteration.
-    #[error("entry {seq} does not follow the one held before it: the log was forked, or altered on the way")]
+    /// Another branch of a log: its author signed two entries for one place.
+    #[error("the author signed two entries for place {seq} of one log")]
+    Forked {
+        /// The place.
+        seq: u64,
+    },
+    /// An entry does not name the one before it, and its author did not sign it so: an alteration.
+    #[error("entry {seq} does not follow the one held before it; it was altered on the way")]
     BrokenLink {
         /// The first entry that does not follow.
         seq: u64,
@@ -401,7 +412,8 @@ pub fn authenticate(run: Vec<Decoded>, link: Link) -> Result<Authenticated, RunR
             return Err(RunRefusal::Gap { found: seq, expected: next });
         }
         if header.previous != previous {
-            return Err(RunRefusal::BrokenLink { seq });
+            let signed = entry.signature_holds();
+            return Err(if signed { RunRefusal::Forked { seq } } else { RunRefusal::BrokenLink { seq } });
         }
         if header.time < time {
             return Err(RunRefusal::TimeGoesBack { seq });

@@ -1,0 +1,830 @@
+//! The engine: inputs to outputs, commands, and what waits for the store.
+//!
+//! What peers say to each other is in [`crate::sync`]; what a circle concludes in [`crate::replica`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use cwn_crypto::{
+    Domain, Hash, PartnerId, PublicKey, SigningKey, Time,
+    issuer_log::{CutLine, LogId, Word},
+    root::TrustRoot,
+    seal::Recipient,
+};
+
+use crate::{
+    circle::{Act, Charter, Control, Operation},
+    epoch::{self, Epoch, Record, SignedRecord},
+    held::Ledger,
+    input::{Audience, Command, CommandId, EntryPlace, Input, Ticket},
+    limits,
+    log::{Authentic, CircleId, Decoded, Draft, EntryBytes, LogKey, LogKind, Opening, Stored, Suite, Under, Writer},
+    output::{CommandRefusal, Event, Output, Reply, SealTarget},
+    replica::{Ingested, Replica, Rule},
+    store::{Damage, Read, Write},
+    sync::Sync,
+};
+
+/// Which circles this node joins when members offer them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AcceptRule {
+    /// Its operator decides.
+    Ask,
+    /// Every circle that a certified partner founded.
+    Certified,
+}
+
+/// What the engine is started with.
+#[derive(Debug)]
+pub struct Config {
+    /// This node's key.
+    pub key: SigningKey,
+    /// The root of trust.
+    pub root: TrustRoot,
+    /// Which circles it joins.
+    pub accept: AcceptRule,
+}
+
+/// An offered circle that waits for a decision.
+#[derive(Debug)]
+pub struct Offer {
+    /// Its charter.
+    pub charter: Charter,
+    /// Who offered it.
+    pub from: BTreeSet<PublicKey>,
+    /// The operations that were offered with it, in an order in which they can be taken.
+    pub(crate) entries: Vec<EntryBytes>,
+    /// What they conclude.
+    pub preview: Replica,
+}
+
+/// What happens once a write is durable.
+#[derive(Debug)]
+pub(crate) enum After {
+    Durable { key: LogKey, height: u64, head: Hash },
+    Push(Box<Authentic>),
+    Membership(CircleId),
+    EpochReady(CircleId),
+    Joined(CircleId),
+    Reply(CommandId, Reply),
+}
+
+#[derive(Debug)]
+struct PendingAppend {
+    circle: CircleId,
+    audience: Audience,
+    expiry: Option<Time>,
+    /// What it was sent out to be sealed to; `None` while its epoch is being made.
+    target: Option<SealTarget>,
+}
+
+#[derive(Debug)]
+struct MakingEpoch {
+    heads: Vec<Hash>,
+    set: BTreeSet<PublicKey>,
+    left_out: Vec<PublicKey>,
+}
+
+/// The sans-IO engine of one node.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) key: SigningKey,
+    pub(crate) me: PublicKey,
+    accept: AcceptRule,
+    pub(crate) network: CircleId,
+    pub(crate) circles: BTreeMap<CircleId, Replica>,
+    pub(crate) declined: BTreeSet<CircleId>,
+    pub(crate) offers: BTreeMap<CircleId, Offer>,
+    founded_now: BTreeSet<CircleId>,
+    writers: BTreeMap<(CircleId, LogKind), Writer>,
+    appends: BTreeMap<CommandId, PendingAppend>,
+    making: BTreeMap<CircleId, MakingEpoch>,
+    pub(crate) unopenable: BTreeMap<CircleId, BTreeSet<Hash>>,
+    pub(crate) ledgers: BTreeMap<CircleId, Ledger>,
+    told: BTreeMap<LogKey, u64>,
+    tickets: BTreeMap<Ticket, Vec<After>>,
+    next_ticket: u64,
+    outputs: VecDeque<Output>,
+    pub(crate) sync: Sync,
+    pub(crate) now: Time,
+}
+
+const CIRCLE_FACT: &[u8] = b"circle/";
+const DECLINED_FACT: &[u8] = b"declined/";
+pub(crate) const HELD_FACT: &[u8] = b"held/";
+
+pub(crate) fn fact_key(prefix: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = prefix.to_vec();
+    parts.iter().for_each(|part| key.extend_from_slice(part));
+    key
+}
+
+impl Engine {
+    /// Starts an engine on what the store holds, and says how far every log is accepted.
+    pub fn open(config: Config, now: Time, store: &dyn Read) -> Result<Self, Damage> {
+        let Config { key, root, accept } = config;
+        let mut network_replica = Replica::network(root);
+        let network = network_replica.id();
+        let mut keys: BTreeMap<CircleId, Vec<LogKey>> = BTreeMap::new();
+        for (log, _) in store.logs()? {
+            keys.entry(log.circle).or_default().push(log);
+        }
+        let keys_of = |circle: &CircleId| keys.get(circle).map(Vec::as_slice).unwrap_or_default();
+        network_replica.load(store, keys_of(&network))?;
+        let mut circles = BTreeMap::from([(network, network_replica)]);
+        for (fact, charter) in store.facts(CIRCLE_FACT)? {
+            let damage = |why: String| Damage { what: format!("the charter in {} bytes of fact", fact.len()), why };
+            let charter = Charter::from_bytes(&charter).map_err(|refusal| damage(refusal.to_string()))?;
+            let mut replica = Replica::closed(Control::new(charter));
+            replica.load(store, keys_of(&replica.id()))?;
+            circles.insert(replica.id(), replica);
+        }
+        for (circle, hash) in store.records()? {
+            let Some(replica) = circles.get_mut(&circle) else { continue };
+            let damage = |why: String| Damage { what: format!("epoch record {hash}"), why };
+            let bytes = store.record(&circle, &hash)?.ok_or_else(|| damage("it is not there".to_owned()))?;
+            let record: SignedRecord = cwn_crypto::encoding::from_bytes(&bytes, limits::RECORD_BYTES + 128)
+                .map_err(|refusal| damage(refusal.to_string()))?;
+            replica.load_record(hash, &record).map_err(|refusal| damage(refusal.to_string()))?;
+        }
+        let declined = store.facts(DECLINED_FACT)?.into_iter().filter_map(|(fact, _)| {
+            let id: [u8; 32] = fact[DECLINED_FACT.len()..].try_into().ok()?;
+            Some(CircleId(Hash(id)))
+        });
+        let mut engine = Self {
+            me: key.public(),
+            key,
+            accept,
+            network,
+            circles,
+            declined: declined.collect(),
+            offers: BTreeMap::new(),
+            founded_now: BTreeSet::new(),
+            writers: BTreeMap::new(),
+            appends: BTreeMap::new(),
+            making: BTreeMap::new(),
+            unopenable: BTreeMap::new(),
+            ledgers: BTreeMap::new(),
+            told: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            next_ticket: 0,
+            outputs: VecDeque::new(),
+            sync: Sync::default(),
+            now,
+        };
+        engine.load_held(store)?;
+        for circle in engine.circles.keys().copied().collect::<Vec<_>>() {
+            engine.tell_accepted(&circle);
+        }
+        Ok(engine)
+    }
+
+    /// Takes one input. Outputs follow from [`Self::poll_output`].
+    pub fn handle(&mut self, now: Time, input: Input, store: &dyn Read) {
+        self.now = self.now.max(now);
+        if let Err(damage) = self.step(input, store) {
+            self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
+        }
+    }
+
+    fn step(&mut self, input: Input, store: &dyn Read) -> Result<(), Damage> {
+        match input {
+            Input::PeerUp { peer, session, dialled, nonce } => self.peer_up(peer, session, dialled, nonce),
+            Input::PeerDown { peer, session } => self.peer_down(&peer, session),
+            Input::Frame { peer, session, bytes } => self.frame(&peer, session, &bytes, store)?,
+            Input::RunRequested { peer, session, stream, bytes } => self.run_requested(&peer, session, stream, &bytes),
+            Input::RunFrame { pull, bytes } => self.run_frame(pull, &bytes, store)?,
+            Input::RunEnded { pull } => self.run_ended(pull, store)?,
+            Input::LiveDropped { peer, session } => self.live_dropped(&peer, session),
+            Input::Stored { ticket } => self.stored(ticket, store)?,
+            Input::Command { id, command, random } => {
+                if let Err(refusal) = self.command(id, command, random) {
+                    self.output(Output::Reply { id, reply: Err(refusal) });
+                }
+            }
+            Input::Sealed { id, payload, random } => {
+                if let Err(refusal) = self.sealed(id, payload, random) {
+                    self.output(Output::Reply { id, reply: Err(refusal) });
+                }
+            }
+            Input::EpochSealed { circle, commitment, wrapped } => self.epoch_sealed(circle, commitment, wrapped),
+            Input::Openable { circle, epoch, opens } => self.openable(circle, epoch, opens),
+            Input::Import { entries } => self.import(entries),
+            Input::Tick => {}
+        }
+        self.run_timers(store)
+    }
+
+    /// The next thing to do, in order.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    pub(crate) fn output(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(crate) fn store(&mut self, writes: Vec<Write>, after: Vec<After>) {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.tickets.insert(ticket, after);
+        self.output(Output::Store { ticket, writes });
+    }
+
+    /// This node's key.
+    pub fn me(&self) -> PublicKey {
+        self.me
+    }
+
+    /// The id of the network circle.
+    pub fn network(&self) -> CircleId {
+        self.network
+    }
+
+    /// The circles of this node, the network circle among them.
+    pub fn circles(&self) -> impl Iterator<Item = &Replica> {
+        self.circles.values()
+    }
+
+    /// One circle of this node.
+    pub fn circle(&self, id: &CircleId) -> Option<&Replica> {
+        self.circles.get(id)
+    }
+
+    /// The circles offered to this node.
+    pub fn offers(&self) -> impl Iterator<Item = (&CircleId, &Offer)> {
+        self.offers.iter()
+    }
+
+    /// What the issuers said.
+    pub fn word(&self) -> &Word {
+        let word = self.circles.get(&self.network).and_then(Replica::word);
+        word.unwrap_or_else(|| unreachable!("the network circle is made at start and never taken away"))
+    }
+
+    /// What was heard of who holds what in a circle.
+    pub fn ledger(&self, circle: &CircleId) -> Option<&Ledger> {
+        self.ledgers.get(circle)
+    }
+
+    /// Whether a node is certified and not revoked, as far as is known here.
+    pub fn is_certified(&self, node: &PublicKey) -> bool {
+        let word = self.word();
+        word.certificate(node).is_some() && word.revocation(node).is_none()
+    }
+
+    /// The partners that must still be heard from before this node counts as current in a circle; empty when
+    /// it does.
+    ///
+    /// A roster from before the start may name partners that were removed since. So a node is current once it
+    /// has synced with another steward's node or with nodes of half the other partners; a circle that it founded
+    /// since its start it knows whole.
+    pub fn unheard(&self, circle: &CircleId) -> Vec<PartnerId> {
+        let Some(replica) = self.circles.get(circle) else { return Vec::new() };
+        if replica.control().is_none() || self.founded_now.contains(circle) {
+            return Vec::new();
+        }
+        let roster = replica.fold().roster();
+        let own = roster.member(&self.me).map(|member| &member.partner);
+        let others: BTreeSet<&PartnerId> = roster.partners().into_iter().filter(|p| Some(*p) != own).collect();
+        let synced = |node: &PublicKey| self.sync.was_synced_with(circle, node);
+        let mut heard = BTreeSet::new();
+        for (_, member) in roster.iter().filter(|(node, _)| **node != self.me && synced(node)) {
+            if member.steward.is_some() {
+                return Vec::new();
+            }
+            if Some(&member.partner) != own {
+                heard.insert(&member.partner);
+            }
+        }
+        if heard.len() * 2 >= others.len() {
+            return Vec::new();
+        }
+        others.difference(&heard).map(|partner| (*partner).clone()).collect()
+    }
+
+    // ---- Writes that became durable.
+
+    fn stored(&mut self, ticket: Ticket, store: &dyn Read) -> Result<(), Damage> {
+        for after in self.tickets.remove(&ticket).unwrap_or_default() {
+            match after {
+                After::Durable { key, height, head } => {
+                    if let Some(replica) = self.circles.get_mut(&key.circle) {
+                        replica.stored(&key.author, &key.log, height, head);
+                        self.tell_accepted_log(key);
+                        self.announce(key);
+                    }
+                }
+                After::Push(entry) => self.push(&entry, store)?,
+                After::Membership(circle) => self.membership_changed(&circle, store)?,
+                After::EpochReady(circle) => self.advance_appends(&circle),
+                After::Joined(circle) => {
+                    self.output(Output::Emit(Event::Joined { circle }));
+                    self.membership_changed(&circle, store)?;
+                }
+                After::Reply(id, reply) => self.output(Output::Reply { id, reply: Ok(reply) }),
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_accepted_log(&mut self, key: LogKey) {
+        let Some(replica) = self.circles.get(&key.circle) else { return };
+        let height = replica.accepted(&key.author, &key.log);
+        if self.told.get(&key).copied().unwrap_or(0) != height {
+            self.told.insert(key, height);
+            self.output(Output::Accepted { key, height });
+        }
+    }
+
+    fn tell_accepted(&mut self, circle: &CircleId) {
+        let Some(replica) = self.circles.get(circle) else { return };
+        let keys: Vec<LogKey> = replica.logs().map(|(key, _)| key).collect();
+        keys.into_iter().for_each(|key| self.tell_accepted_log(key));
+    }
+
+    fn membership_changed(&mut self, circle: &CircleId, store: &dyn Read) -> Result<(), Damage> {
+        self.output(Output::Emit(Event::MembershipChanged { circle: *circle }));
+        self.tell_accepted(circle);
+        self.roster_changed(circle, store)?;
+        // The set to seal to may be another now: what waits for a seal is asked for again when it comes back.
+        if *circle == self.network {
+            let circles: Vec<CircleId> = self.circles.keys().copied().collect();
+            circles.iter().for_each(|circle| self.advance_appends(circle));
+        } else {
+            self.advance_appends(circle);
+        }
+        Ok(())
+    }
+
+    /// Stores what a replica took in, and lets follow what depends on it.
+    pub(crate) fn keep(&mut self, circle: CircleId, writes: Vec<Write>, membership: bool) {
+        if writes.is_empty() {
+            return;
+        }
+        let mut tips: BTreeMap<LogKey, (u64, Hash)> = BTreeMap::new();
+        for write in &writes {
+            if let Write::Entry(entry) = write {
+                tips.insert(entry.key(), (entry.header().seq + 1, entry.hash()));
+            }
+        }
+        let own = tips.keys().any(|key| key.author == self.me && self.own_log(key).is_none());
+        let durable = tips.into_iter().map(|(key, (height, head))| After::Durable { key, height, head });
+        let mut after: Vec<After> = durable.collect();
+        if membership {
+            after.push(After::Membership(circle));
+        }
+        if own {
+            self.output(Output::Emit(Event::OwnKeyElsewhere { circle }));
+        }
+        self.store(writes, after);
+    }
+
+    fn own_log(&self, key: &LogKey) -> Option<&Writer> {
+        [LogKind::Content, LogKind::Control, LogKind::Network]
+            .into_iter()
+            .filter_map(|kind| self.writers.get(&(key.circle, kind)))
+            .find(|writer| writer.key() == *key)
+    }
+
+    fn import(&mut self, entries: Vec<EntryBytes>) {
+        let mut runs: BTreeMap<LogKey, Vec<Decoded>> = BTreeMap::new();
+        for entry in entries.into_iter().filter_map(|bytes| Decoded::decode(bytes).ok()) {
+            runs.entry(entry.key()).or_default().push(entry);
+        }
+        for (circle, ingested) in self.ingest_rounds(runs) {
+            self.keep(circle, ingested.writes, ingested.membership_changed);
+        }
+    }
+
+    /// Takes runs that may build on one another, round after round until nothing moves.
+    pub(crate) fn ingest_rounds(&mut self, mut runs: BTreeMap<LogKey, Vec<Decoded>>) -> Vec<(CircleId, Ingested)> {
+        let mut all = Vec::new();
+        loop {
+            let mut moved = false;
+            for (key, run) in &mut runs {
+                let Some(replica) = self.circles.get_mut(&key.circle) else { continue };
+                let ingested = replica.ingest(Vec::new(), run.clone());
+                if !ingested.writes.is_empty() {
+                    moved = true;
+                    all.push((key.circle, ingested));
+                }
+            }
+            if !moved {
+                return all;
+            }
+        }
+    }
+
+    // ---- Commands.
+
+    fn command(&mut self, id: CommandId, command: Command, random: [u8; 32]) -> Result<(), CommandRefusal> {
+        match command {
+            Command::Found { charter } => self.found(id, charter),
+            Command::Add { circle, partner, nodes } => {
+                if nodes.len() > limits::OPERATION_LIST {
+                    return Err(CommandRefusal::TooMany { limit: limits::OPERATION_LIST });
+                }
+                let known = |replica: &Replica| {
+                    nodes.iter().all(|node| {
+                        let roster = replica.fold().roster();
+                        roster.member(&node.node).is_some_and(|member| member.partner == partner)
+                    })
+                };
+                if self.circles.get(&circle).is_some_and(known) {
+                    return Err(CommandRefusal::AlreadyMember { partner });
+                }
+                self.operate(id, circle, Act::Add { partner, nodes }, random)
+            }
+            Command::Remove { circle, partner, node } => {
+                let cut = self.cut_for(&circle, &partner, node)?;
+                self.operate(id, circle, Act::Remove { partner, node, cut }, random)
+            }
+            Command::Append { circle, audience, expiry, only_when_current } => {
+                self.append(id, circle, audience, expiry, only_when_current)
+            }
+            Command::Announce { payload } => self.announce_network(id, payload, random),
+            Command::Accept { circle } => self.accept_offer(circle, Some(id)),
+            Command::Decline { circle } => {
+                self.offers.remove(&circle).ok_or(CommandRefusal::UnknownOffer)?;
+                self.declined.insert(circle);
+                let fact = Write::Fact { key: fact_key(DECLINED_FACT, &[&circle.0.0]), value: vec![1] };
+                self.store(vec![fact], vec![After::Reply(id, Reply::Done)]);
+                Ok(())
+            }
+        }
+    }
+
+    fn found(&mut self, id: CommandId, charter: Charter) -> Result<(), CommandRefusal> {
+        charter.check()?;
+        let bytes = charter.to_bytes();
+        let replica = Replica::closed(Control::new(charter));
+        let circle = replica.id();
+        if self.circles.contains_key(&circle) {
+            return Err(CommandRefusal::AlreadyJoined);
+        }
+        self.circles.insert(circle, replica);
+        self.founded_now.insert(circle);
+        let fact = Write::Fact { key: fact_key(CIRCLE_FACT, &[&circle.0.0]), value: bytes };
+        self.store(vec![fact], vec![After::Joined(circle), After::Reply(id, Reply::Founded(circle))]);
+        Ok(())
+    }
+
+    fn closed(&self, circle: &CircleId) -> Result<(&Replica, &Control), CommandRefusal> {
+        let replica = self.circles.get(circle).ok_or(CommandRefusal::UnknownCircle)?;
+        let control = replica.control().ok_or(CommandRefusal::UnknownCircle)?;
+        Ok((replica, control))
+    }
+
+    fn operate(&mut self, id: CommandId, circle: CircleId, act: Act, random: [u8; 32]) -> Result<(), CommandRefusal> {
+        let (replica, control) = self.closed(&circle)?;
+        let place = replica.fold().roster().member(&self.me).and_then(|member| member.steward);
+        let Some(place) = place else {
+            let stewards = replica.fold().roster().iter().filter(|(_, member)| member.steward.is_some());
+            return Err(CommandRefusal::NotASteward {
+                stewards: stewards.map(|(_, m)| m.partner.to_string()).collect(),
+            });
+        };
+        let operation = Operation { place, heads: control.heads(), act };
+        let draft = Draft { suite: Suite::Control, epoch: None, payload: operation.to_bytes(), expiry: None };
+        self.write(id, circle, draft, random, true)
+    }
+
+    /// The cut of a removal: what is held now of what the removed wrote stays.
+    fn cut_for(
+        &self,
+        circle: &CircleId,
+        partner: &PartnerId,
+        node: Option<PublicKey>,
+    ) -> Result<Vec<CutLine>, CommandRefusal> {
+        let (replica, _) = self.closed(circle)?;
+        let roster = replica.fold().roster();
+        let named = |(key, member): &(&PublicKey, &crate::circle::Member)| {
+            member.partner == *partner && node.is_none_or(|node| node == **key)
+        };
+        let targets: Vec<_> = roster.iter().filter(named).collect();
+        if targets.is_empty() {
+            return Err(CommandRefusal::NotMember { partner: partner.clone() });
+        }
+        let mine = roster.member(&self.me).and_then(|member| member.steward);
+        let out_of_reach = |rank: Option<u16>| rank.is_some_and(|rank| mine.is_some_and(|mine| rank <= mine));
+        if targets.iter().any(|(_, member)| out_of_reach(member.steward)) {
+            return Err(CommandRefusal::BetterRank { partner: partner.clone() });
+        }
+        Ok(targets.iter().flat_map(|(key, _)| replica.uncited(key, None)).collect())
+    }
+
+    fn announce_network(&mut self, id: CommandId, payload: Vec<u8>, random: [u8; 32]) -> Result<(), CommandRefusal> {
+        if payload.len() > limits::PAYLOAD_BYTES {
+            return Err(CommandRefusal::TooLong { length: payload.len(), limit: limits::PAYLOAD_BYTES });
+        }
+        let draft = Draft { suite: Suite::Network, epoch: None, payload, expiry: None };
+        self.write(id, self.network, draft, random, false)
+    }
+
+    /// Appends to this node's log of the draft's kind, opening one if there is none since the start.
+    fn write(
+        &mut self,
+        id: CommandId,
+        circle: CircleId,
+        draft: Draft,
+        random: [u8; 32],
+        membership: bool,
+    ) -> Result<(), CommandRefusal> {
+        let kind = draft.suite.kind();
+        let replica = self.circles.get_mut(&circle).ok_or(CommandRefusal::UnknownCircle)?;
+        let under = match (&replica.rule, kind) {
+            (Rule::Network { word, .. }, _) => word.certificate(&self.me).map(|own| Under::Certificate(own.entry)),
+            (Rule::Closed(_), LogKind::Control) => Some(Under::Charter),
+            (Rule::Closed(_), _) => replica.fold().roster().member(&self.me).map(|member| member.under),
+        };
+        let under = under.ok_or(CommandRefusal::NotAMember)?;
+        let stale = self.writers.get(&(circle, kind)).is_some_and(|writer| {
+            // After a removal and a new `add`, what is written counts under the new one, in a log of its own.
+            let own = replica.log(&self.me, &writer.key().log);
+            own.is_some_and(|log| log.opening.under != under) && kind == LogKind::Content
+        });
+        if stale {
+            self.writers.remove(&(circle, kind));
+        }
+        let writer = self.writers.entry((circle, kind)).or_insert_with(|| {
+            let mut log = [0; 16];
+            log.copy_from_slice(&random[..16]);
+            let cites = replica.uncited(&self.me, Some(kind));
+            Writer::open(circle, self.key.clone(), LogId(log), Opening { under, cites })
+        });
+        let entry = writer.append(self.now, draft);
+        if let Err(stop) = replica.append(&entry) {
+            // The rules were asked before; an own entry that its own node does not take is a fault of ours, and
+            // the log it was for must not be written further.
+            panic!("an entry of this node does not fit its own replica: {stop}");
+        }
+        let place = EntryPlace { key: entry.key(), seq: entry.header().seq };
+        let hash = entry.hash();
+        let mut after = vec![After::Durable { key: entry.key(), height: place.seq + 1, head: hash }];
+        after.push(After::Push(Box::new(entry.clone())));
+        if membership {
+            after.push(After::Membership(circle));
+        }
+        after.push(After::Reply(id, Reply::Appended { place, hash }));
+        self.store(vec![Write::Entry(entry)], after);
+        Ok(())
+    }
+
+    // ---- Appending sealed entries.
+
+    fn append(
+        &mut self,
+        id: CommandId,
+        circle: CircleId,
+        audience: Audience,
+        expiry: Option<Time>,
+        only_when_current: bool,
+    ) -> Result<(), CommandRefusal> {
+        let (replica, _) = self.closed(&circle)?;
+        if !replica.counts(&self.me) {
+            return Err(CommandRefusal::NotAMember);
+        }
+        if only_when_current {
+            let missing = self.unheard(&circle);
+            if !missing.is_empty() {
+                return Err(CommandRefusal::NotCurrent { missing: missing.iter().map(ToString::to_string).collect() });
+            }
+        }
+        self.appends.insert(id, PendingAppend { circle, audience, expiry, target: None });
+        self.advance_append(id)
+    }
+
+    fn advance_appends(&mut self, circle: &CircleId) {
+        let waiting: Vec<CommandId> = self
+            .appends
+            .iter()
+            .filter(|(_, pending)| pending.circle == *circle && pending.target.is_none())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in waiting {
+            if let Err(refusal) = self.advance_append(id) {
+                self.output(Output::Reply { id, reply: Err(refusal) });
+            }
+        }
+    }
+
+    /// Asks for the seal of an append, or first for the epoch it needs.
+    fn advance_append(&mut self, id: CommandId) -> Result<(), CommandRefusal> {
+        let Some(pending) = self.appends.get(&id) else { return Ok(()) };
+        let circle = pending.circle;
+        match self.target(&circle, &pending.audience) {
+            Err(refusal) => {
+                self.appends.remove(&id);
+                return Err(refusal);
+            }
+            Ok(Some(target)) => {
+                if let Some(pending) = self.appends.get_mut(&id) {
+                    pending.target = Some(target.clone());
+                }
+                self.output(Output::Seal { id, circle, target });
+            }
+            Ok(None) => self.make_epoch(circle),
+        }
+        Ok(())
+    }
+
+    /// What an entry for this audience is sealed to now; `None` when a new epoch is needed first.
+    fn target(&self, circle: &CircleId, audience: &Audience) -> Result<Option<SealTarget>, CommandRefusal> {
+        let (replica, _) = self.closed(circle)?;
+        let roster = replica.fold().roster();
+        let own = roster.member(&self.me).ok_or(CommandRefusal::NotAMember)?;
+        let (set, _) = self.present_set(replica);
+        match audience {
+            Audience::Circle => Ok(replica.usable_epoch(&self.me, &set, self.now).map(SealTarget::Epoch)),
+            Audience::Partners(partners) => {
+                let belongs = |partner: &&PartnerId| roster.iter().any(|(_, member)| member.partner == **partner);
+                if let Some(stranger) = partners.iter().find(|partner| !belongs(partner)) {
+                    return Err(CommandRefusal::NotMember { partner: stranger.clone() });
+                }
+                let named = |member: &crate::circle::Member| {
+                    partners.contains(&member.partner) || member.partner == own.partner
+                };
+                let recipients: Vec<Recipient> = roster
+                    .iter()
+                    .filter(|(node, member)| set.contains(node) && named(member))
+                    .map(|(_, member)| member.recipient)
+                    .collect();
+                Ok(Some(SealTarget::Recipients(recipients)))
+            }
+        }
+    }
+
+    /// The nodes that what is sealed now is sealed to, and those of the roster that are left out because they
+    /// are revoked or not known to be certified.
+    pub fn present_set(&self, replica: &Replica) -> (BTreeSet<PublicKey>, Vec<PublicKey>) {
+        let nodes = replica.fold().roster().iter().map(|(node, _)| *node);
+        let (set, left_out): (Vec<PublicKey>, Vec<PublicKey>) =
+            nodes.partition(|node| *node == self.me || self.is_certified(node));
+        (set.into_iter().collect(), left_out)
+    }
+
+    fn make_epoch(&mut self, circle: CircleId) {
+        if self.making.contains_key(&circle) {
+            return;
+        }
+        let Some(replica) = self.circles.get(&circle) else { return };
+        let Some(control) = replica.control() else { return };
+        let (set, left_out) = self.present_set(replica);
+        let roster = replica.fold().roster();
+        let recipients =
+            roster.iter().filter(|(node, _)| set.contains(node)).map(|(_, member)| member.recipient).collect();
+        let heads = control.heads();
+        self.making.insert(circle, MakingEpoch { heads, set, left_out });
+        self.output(Output::MakeEpoch { circle, recipients });
+    }
+
+    fn epoch_sealed(&mut self, circle: CircleId, commitment: Hash, wrapped: Vec<u8>) {
+        let Some(making) = self.making.remove(&circle) else { return };
+        let Some(replica) = self.circles.get(&circle) else { return };
+        let Some(control) = replica.control() else { return };
+        if making.set != self.present_set(replica).0 || making.heads != control.heads() {
+            self.make_epoch(circle);
+            return;
+        }
+        let MakingEpoch { heads, left_out, .. } = making;
+        let record = Record { circle, maker: self.me, heads, left_out, commitment, wrapped, made: self.now };
+        let signed = epoch::sign(&record, &self.key);
+        let hash = signed.hash(Domain::EPOCH);
+        let epoch = match Epoch::verify(&signed, circle, control) {
+            Ok(epoch) => epoch,
+            Err(refusal) => panic!("an epoch record of this node does not hold: {refusal}"),
+        };
+        if let Some(replica) = self.circles.get_mut(&circle) {
+            replica.insert_epoch(hash, epoch);
+        }
+        let bytes = cwn_crypto::encoding::to_bytes(&signed);
+        self.store(vec![Write::Record { circle, hash, bytes }], vec![After::EpochReady(circle)]);
+    }
+
+    fn sealed(&mut self, id: CommandId, payload: Vec<u8>, random: [u8; 32]) -> Result<(), CommandRefusal> {
+        let Some(pending) = self.appends.get(&id) else { return Ok(()) };
+        let circle = pending.circle;
+        // Who belongs may have changed while it was being sealed. Then it is sealed again, to those who belong now.
+        let present = match self.target(&circle, &pending.audience) {
+            Ok(present) => present,
+            Err(refusal) => {
+                self.appends.remove(&id);
+                return Err(refusal);
+            }
+        };
+        if present != pending.target {
+            if let Some(pending) = self.appends.get_mut(&id) {
+                pending.target = None;
+            }
+            return self.advance_append(id);
+        }
+        let Some(pending) = self.appends.remove(&id) else { return Ok(()) };
+        if payload.len() > limits::PAYLOAD_BYTES {
+            return Err(CommandRefusal::TooLong { length: payload.len(), limit: limits::PAYLOAD_BYTES });
+        }
+        let (suite, epoch) = match pending.target {
+            Some(SealTarget::Epoch(hash)) => (Suite::Epoch, Some(hash)),
+            _ => (Suite::Named, None),
+        };
+        self.write(id, circle, Draft { suite, epoch, payload, expiry: pending.expiry }, random, false)
+    }
+
+    fn openable(&mut self, circle: CircleId, epoch: Hash, opens: bool) {
+        let epochs = self.unopenable.entry(circle).or_default();
+        let changed = if opens { epochs.remove(&epoch) } else { epochs.insert(epoch) };
+        let maker = self.circles.get(&circle).and_then(|replica| replica.epoch(&epoch)).map(|epoch| epoch.maker);
+        if let (true, Some(maker)) = (changed, maker) {
+            self.held_changed(circle, maker);
+        }
+    }
+
+    // ---- Offers.
+
+    /// Takes an offered circle in, and joins it when the rule says so.
+    pub(crate) fn offered(&mut self, peer: PublicKey, charter: Charter, entries: Vec<EntryBytes>) {
+        let circle = charter.id();
+        if self.declined.contains(&circle) || self.circles.contains_key(&circle) {
+            return;
+        }
+        if let Some(offer) = self.offers.get_mut(&circle) {
+            offer.from.insert(peer);
+            return;
+        }
+        let mut preview = Replica::closed(Control::new(charter.clone()));
+        let entries = take_in_order(&mut preview, entries);
+        let founder = &charter.stewards[0];
+        let certified =
+            self.word().certificate(&founder.node.node).is_some_and(|own| own.certificate.partner == founder.partner);
+        let undecided = self.offers.values().filter(|offer| offer.from.contains(&peer)).count();
+        if !preview.counts(&self.me) || !certified || undecided >= limits::OFFERS_PER_PEER {
+            let reason = "an offer of a circle that does not name this node, or whose founder is not certified";
+            self.output(Output::Emit(Event::Refused { peer, circle, reason: reason.to_owned() }));
+            return;
+        }
+        let from = BTreeSet::from([peer]);
+        self.offers.insert(circle, Offer { charter, from, entries, preview });
+        match self.accept {
+            AcceptRule::Ask => self.output(Output::Emit(Event::Offered { circle })),
+            AcceptRule::Certified => {
+                // There is nobody to tell of a refusal, and the offer was just put there.
+                let _ = self.accept_offer(circle, None);
+            }
+        }
+    }
+
+    fn accept_offer(&mut self, circle: CircleId, reply_to: Option<CommandId>) -> Result<(), CommandRefusal> {
+        let offer = self.offers.remove(&circle).ok_or(CommandRefusal::UnknownOffer)?;
+        let key = fact_key(CIRCLE_FACT, &[&circle.0.0]);
+        let mut writes = vec![Write::Fact { key, value: offer.charter.to_bytes() }];
+        let mut replica = Replica::closed(Control::new(offer.charter));
+        let mut after = BTreeMap::new();
+        for bytes in offer.entries {
+            let Ok(entry) = Decoded::decode(bytes) else { continue };
+            for write in replica.ingest(Vec::new(), vec![entry]).writes {
+                if let Write::Entry(entry) = &write {
+                    after.insert(entry.key(), (entry.header().seq + 1, entry.hash()));
+                }
+                writes.push(write);
+            }
+        }
+        self.circles.insert(circle, replica);
+        let durable = after.into_iter().map(|(key, (height, head))| After::Durable { key, height, head });
+        let mut after: Vec<After> = durable.collect();
+        after.push(After::Joined(circle));
+        after.extend(reply_to.map(|id| After::Reply(id, Reply::Done)));
+        self.store(writes, after);
+        Ok(())
+    }
+}
+
+/// Takes control entries into a replica in whatever order they can be taken; returns those taken, in that order.
+pub(crate) fn take_in_order(replica: &mut Replica, entries: Vec<EntryBytes>) -> Vec<EntryBytes> {
+    let decode = |bytes: EntryBytes| Decoded::decode(bytes).ok().filter(|e| e.header().suite == Suite::Control);
+    let mut waiting: Vec<Decoded> = entries.into_iter().filter_map(decode).collect();
+    let mut taken = Vec::new();
+    loop {
+        let before = waiting.len();
+        let mut left = Vec::new();
+        for entry in waiting {
+            let ingested = replica.ingest(Vec::new(), vec![entry.clone()]);
+            if ingested.writes.is_empty() {
+                left.push(entry);
+            }
+            taken.extend(ingested.writes.into_iter().filter_map(|write| match write {
+                Write::Entry(entry) => Some(entry.bytes().clone()),
+                _ => None,
+            }));
+        }
+        if left.len() == before {
+            return taken;
+        }
+        waiting = left;
+    }
+}
+
+/// Reads an entry that the store must have.
+pub(crate) fn held_entry(store: &dyn Read, key: &LogKey, seq: u64) -> Result<Stored, Damage> {
+    let damage = |why: String| Damage { what: format!("entry {seq} of log {}", key.log), why };
+    let bytes = store.entry(key, seq)?.ok_or_else(|| damage("it is not there".to_owned()))?;
+    Stored::read(bytes).map_err(|refusal| damage(refusal.to_string()))
+}

@@ -1,0 +1,211 @@
+//! Everything that enters the engine.
+
+use cwn_crypto::{Hash, PartnerId, PublicKey, Time};
+
+use crate::{
+    circle::{Charter, MemberNode},
+    log::{CircleId, EntryBytes, LogKey},
+    wire::Nonce,
+};
+
+/// One connection with a peer; a later one with the same peer has another number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+/// A run that this node asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PullId(pub u64);
+
+/// A run that a peer asked for: the stream it waits on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StreamId(pub u64);
+
+/// A command, and the sealing it may need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CommandId(pub u64);
+
+/// A write that was handed to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A certified peer is connected and its live stream is open.
+    PeerUp {
+        /// The peer.
+        peer: PublicKey,
+        /// This connection.
+        session: SessionId,
+        /// Whether this node dialled.
+        dialled: bool,
+        /// Fresh random bytes for this session.
+        nonce: Nonce,
+    },
+    /// The connection ended.
+    PeerDown {
+        /// The peer.
+        peer: PublicKey,
+        /// The connection.
+        session: SessionId,
+    },
+    /// A frame came on the live stream.
+    Frame {
+        /// From whom.
+        peer: PublicKey,
+        /// On which connection.
+        session: SessionId,
+        /// The frame's bytes.
+        bytes: Vec<u8>,
+    },
+    /// A peer opened a stream and asks for a run.
+    RunRequested {
+        /// Who.
+        peer: PublicKey,
+        /// On which connection.
+        session: SessionId,
+        /// The stream to answer on.
+        stream: StreamId,
+        /// The request's bytes.
+        bytes: Vec<u8>,
+    },
+    /// A frame of a run that this node asked for.
+    RunFrame {
+        /// Which run.
+        pull: PullId,
+        /// The frame's bytes.
+        bytes: Vec<u8>,
+    },
+    /// The run ended; no frame of it follows.
+    RunEnded {
+        /// Which run.
+        pull: PullId,
+    },
+    /// Frames to a peer were dropped because its queue is full.
+    LiveDropped {
+        /// The peer.
+        peer: PublicKey,
+        /// The connection.
+        session: SessionId,
+    },
+    /// Everything of this ticket is durable.
+    Stored {
+        /// The ticket.
+        ticket: Ticket,
+    },
+    /// Somebody wants something.
+    Command {
+        /// The reply carries it.
+        id: CommandId,
+        /// What.
+        command: Command,
+        /// Fresh random bytes; they become log ids.
+        random: [u8; 32],
+    },
+    /// The payload of an append is sealed.
+    Sealed {
+        /// The command that appends.
+        id: CommandId,
+        /// The sealed payload.
+        payload: Vec<u8>,
+        /// Fresh random bytes.
+        random: [u8; 32],
+    },
+    /// A new epoch's key was drawn and wrapped.
+    EpochSealed {
+        /// The circle it is for.
+        circle: CircleId,
+        /// The hash of the key.
+        commitment: Hash,
+        /// The key, sealed to the set that was asked for.
+        wrapped: Vec<u8>,
+    },
+    /// The key of an epoch whose set has this node turned out not to open, or to open after all.
+    Openable {
+        /// The circle.
+        circle: CircleId,
+        /// The epoch.
+        epoch: Hash,
+        /// Whether it opens.
+        opens: bool,
+    },
+    /// Entries that came otherwise than from a peer: an issuer's log from a file or from the desk.
+    Import {
+        /// The entries, every log in order.
+        entries: Vec<EntryBytes>,
+    },
+    /// Time passed.
+    Tick,
+}
+
+/// Who an entry is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Audience {
+    /// Everybody who counts in the circle.
+    Circle,
+    /// The nodes of these partners, and one's own partner's.
+    Partners(Vec<PartnerId>),
+}
+
+/// What somebody wants of the engine.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Found a circle and add partners to it.
+    Found {
+        /// Its charter, this node the first steward.
+        charter: Charter,
+    },
+    /// Add a partner's nodes to a circle.
+    Add {
+        /// The circle.
+        circle: CircleId,
+        /// The partner.
+        partner: PartnerId,
+        /// The nodes that shall count.
+        nodes: Vec<MemberNode>,
+    },
+    /// Remove a partner, or one node of it; what is held of it now stays accepted.
+    Remove {
+        /// The circle.
+        circle: CircleId,
+        /// The partner.
+        partner: PartnerId,
+        /// One node of it.
+        node: Option<PublicKey>,
+    },
+    /// Append an entry; its payload is asked for by `Output::Seal`.
+    Append {
+        /// The circle.
+        circle: CircleId,
+        /// Who can open it.
+        audience: Audience,
+        /// From when on the payload may be dropped.
+        expiry: Option<Time>,
+        /// Refuse while this node is not current in the circle.
+        only_when_current: bool,
+    },
+    /// Append an entry to the network circle, in clear.
+    Announce {
+        /// The payload.
+        payload: Vec<u8>,
+    },
+    /// Join a circle that was offered.
+    Accept {
+        /// The circle.
+        circle: CircleId,
+    },
+    /// Do not join it, and do not ask again.
+    Decline {
+        /// The circle.
+        circle: CircleId,
+    },
+}
+
+/// Where an entry stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EntryPlace {
+    /// The log.
+    pub key: LogKey,
+    /// The place in it.
+    pub seq: u64,
+}

@@ -1,0 +1,241 @@
+//! Everything that leaves the engine. What depends on a write leaves only after the store has answered it.
+
+use cwn_crypto::{Hash, PartnerId, PublicKey, seal::Recipient};
+
+use crate::{
+    input::{CommandId, EntryPlace, PullId, SessionId, StreamId, Ticket},
+    log::{CircleId, LogKey},
+    store::Write,
+};
+
+/// What to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a frame on a peer's live stream.
+    Send {
+        /// To whom.
+        peer: PublicKey,
+        /// On which connection; drop it when that is gone.
+        session: SessionId,
+        /// The frame.
+        bytes: Vec<u8>,
+    },
+    /// Ask a peer for a run, on a stream of its own.
+    Pull {
+        /// Whom.
+        peer: PublicKey,
+        /// On which connection.
+        session: SessionId,
+        /// Its frames come back under this number.
+        pull: PullId,
+        /// The request.
+        bytes: Vec<u8>,
+    },
+    /// Stop reading a run.
+    CancelPull {
+        /// Which.
+        pull: PullId,
+    },
+    /// Answer a run: stream these entries from the store, and before the first that names an epoch its record.
+    SendRun {
+        /// The stream that waits.
+        stream: StreamId,
+        /// The log.
+        key: LogKey,
+        /// The first entry.
+        from: u64,
+        /// One past the last.
+        to: u64,
+        /// An epoch whose record the asker has.
+        epoch: Option<Hash>,
+    },
+    /// Do not answer a run: close the stream.
+    RefuseRun {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// Make these durable, in this order, then say `Stored`.
+    Store {
+        /// Names the write.
+        ticket: Ticket,
+        /// What to write.
+        writes: Vec<Write>,
+    },
+    /// End the connection with a peer that does not keep to the protocol.
+    Disconnect {
+        /// The peer.
+        peer: PublicKey,
+        /// The connection.
+        session: SessionId,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// Seal the payload of an append, then say `Sealed`.
+    Seal {
+        /// The command that appends.
+        id: CommandId,
+        /// The circle, which stands inside the payload too.
+        circle: CircleId,
+        /// To whom.
+        target: SealTarget,
+    },
+    /// Draw a new epoch key, wrap it to these, then say `EpochSealed`.
+    MakeEpoch {
+        /// The circle.
+        circle: CircleId,
+        /// The set.
+        recipients: Vec<Recipient>,
+    },
+    /// How far a log is accepted and durable now; it may have become less.
+    Accepted {
+        /// The log.
+        key: LogKey,
+        /// So many entries.
+        height: u64,
+    },
+    /// The answer to a command.
+    Reply {
+        /// The command.
+        id: CommandId,
+        /// What became of it.
+        reply: Result<Reply, CommandRefusal>,
+    },
+    /// Something happened that a person or the node should know.
+    Emit(Event),
+}
+
+/// What a payload is sealed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SealTarget {
+    /// The key of an epoch, whose record is durable.
+    Epoch(Hash),
+    /// Named nodes.
+    Recipients(Vec<Recipient>),
+}
+
+/// What a command came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// The circle is founded.
+    Founded(CircleId),
+    /// The entry is durable here, at this place.
+    Appended {
+        /// Where.
+        place: EntryPlace,
+        /// Its hash.
+        hash: Hash,
+    },
+    /// It is done.
+    Done,
+}
+
+/// Why a command was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandRefusal {
+    /// No such circle here.
+    #[error("this node is in no such circle; `cwn circle list` shows those it is in")]
+    UnknownCircle,
+    /// No such offer here.
+    #[error("no such circle was offered to this node; `cwn circle list` shows what is offered")]
+    UnknownOffer,
+    /// Only stewards do this.
+    #[error("this node is no steward of the circle; ask one of {}", .stewards.join(", "))]
+    NotASteward {
+        /// Who is.
+        stewards: Vec<String>,
+    },
+    /// This node was removed.
+    #[error("this node no longer belongs to the circle; ask a steward to add it again")]
+    NotAMember,
+    /// The partner is in it already, with these nodes.
+    #[error("{partner} already belongs to the circle with these nodes")]
+    AlreadyMember {
+        /// The partner.
+        partner: PartnerId,
+    },
+    /// The partner is not in it.
+    #[error("{partner} does not belong to the circle")]
+    NotMember {
+        /// The partner.
+        partner: PartnerId,
+    },
+    /// A steward of equal or better rank.
+    #[error("{partner} holds a stewardship of equal or better rank in this circle, which you cannot end")]
+    BetterRank {
+        /// The partner.
+        partner: PartnerId,
+    },
+    /// The node has not yet heard from enough members since its start.
+    #[error("not yet current in this circle: no word since this node's start from {}; wait, or see `cwn peers`", .missing.join(", "))]
+    NotCurrent {
+        /// Partners that were not heard.
+        missing: Vec<String>,
+    },
+    /// The charter cannot found a circle.
+    #[error(transparent)]
+    Charter(#[from] crate::circle::CharterRefusal),
+    /// It is too long to be one entry.
+    #[error("{length} bytes sealed, where an entry carries at most {limit}; attach the rest as a file")]
+    TooLong {
+        /// How long.
+        length: usize,
+        /// How long it may be.
+        limit: usize,
+    },
+    /// It is in this form or another already.
+    #[error("this node is already in that circle")]
+    AlreadyJoined,
+    /// The list is longer than an operation may carry.
+    #[error("at most {limit} nodes in one go; add the partner in parts")]
+    TooMany {
+        /// The most.
+        limit: usize,
+    },
+}
+
+/// What a person or the node should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Members offer this node a circle it belongs to.
+    Offered {
+        /// The circle.
+        circle: CircleId,
+    },
+    /// A circle was joined.
+    Joined {
+        /// The circle.
+        circle: CircleId,
+    },
+    /// Who belongs to a circle changed.
+    MembershipChanged {
+        /// The circle; the network's for certificates and revocations.
+        circle: CircleId,
+    },
+    /// A signature of this node stands on something it did not write: the key is in use elsewhere, or the
+    /// data was restored from a backup.
+    OwnKeyElsewhere {
+        /// The circle.
+        circle: CircleId,
+    },
+    /// An author signed two entries for one place.
+    Fork {
+        /// The log.
+        key: LogKey,
+        /// The place.
+        seq: u64,
+    },
+    /// Something came that can never be part of a circle.
+    Refused {
+        /// From whom.
+        peer: PublicKey,
+        /// The circle.
+        circle: CircleId,
+        /// Why.
+        reason: String,
+    },
+    /// Stored data cannot be read back.
+    Damaged {
+        /// What and why.
+        what: String,
+    },
+}

@@ -1,0 +1,584 @@
+//! What one node holds of one circle: who belongs, the logs with their heights, and the epochs.
+//!
+//! A batch goes in ([`Replica::ingest`]) and comes out as what must be stored; heights count as durable
+//! once the store said so ([`Replica::stored`]). Digests and tips speak of durable, decided logs alone.
+//!
+//! This file refuses to know peers and sessions; those are [`crate::sync`]'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cwn_crypto::{
+    Domain, Hash, PublicKey, Time,
+    issuer_log::{CutLine, LogId, Statement, Word},
+    root::TrustRoot,
+};
+
+use crate::{
+    acceptance::{self, Reach},
+    circle::{Control, Fold, OperationRefusal},
+    epoch::{Epoch, RecordRefusal, SignedRecord},
+    limits,
+    log::{self, Authentic, CircleId, Decoded, Link, LogKey, LogKind, Opening, RunRefusal, Stored, Suite, Under},
+    store::{Damage, Read, Write},
+    wire::{BucketHash, WireTip},
+};
+
+/// By what a circle decides who belongs.
+#[derive(Debug)]
+pub enum Rule {
+    /// The network circle: those whom the issuers certified and did not revoke.
+    Network {
+        /// What the issuers said.
+        word: Word,
+        /// Who may be an issuer.
+        root: TrustRoot,
+    },
+    /// Every other circle: its charter and its stewards' operations.
+    Closed(Control),
+}
+
+/// One log as it is held.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Its kind.
+    pub kind: LogKind,
+    /// What its first entry says of it.
+    pub opening: Opening,
+    /// How many entries were handed to the store.
+    pub height: u64,
+    /// The hash of the last of those.
+    pub head: Hash,
+    /// Its claimed time.
+    pub time: Time,
+    /// The epoch of the last entry that has one.
+    pub epoch: Option<Hash>,
+    /// How many entries the store has made durable.
+    pub durable: u64,
+    /// The hash of the last of those.
+    pub durable_head: Option<Hash>,
+}
+
+impl Log {
+    fn link(&self) -> Link {
+        Link::After { height: self.height, head: self.head, time: self.time, kind: self.kind }
+    }
+}
+
+/// Why a batch was not taken further.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stop {
+    /// Something it builds on has not arrived; it may be asked for again later.
+    #[error("it builds on something that has not arrived yet")]
+    Missing,
+    /// What follows lies beyond a cut.
+    #[error("it lies beyond the cut of its author's removal")]
+    Beyond,
+    /// Earlier entries of the log are missing.
+    #[error("entries before it are missing")]
+    Gap,
+    /// It can never be part of this circle.
+    #[error(transparent)]
+    Never(#[from] Refusal),
+}
+
+/// Why an entry can never be part of a circle. Whoever made it is broken or hostile.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It is not what the log continues with.
+    #[error(transparent)]
+    Run(RunRefusal),
+    /// The author may not open a log under what it names.
+    #[error("{author} opened a log under something that does not name it")]
+    NotEntitled {
+        /// The author.
+        author: PublicKey,
+    },
+    /// A kind of entry that has no place in this circle.
+    #[error("an entry of a kind that has no place in this circle")]
+    WrongKind,
+    /// The author is not in the set of the epoch it sealed to.
+    #[error("{author} sealed to an epoch that does not name it")]
+    EpochExcludesAuthor {
+        /// The author.
+        author: PublicKey,
+    },
+    /// An operation that cannot be one.
+    #[error(transparent)]
+    Operation(OperationRefusal),
+    /// A record that cannot be one.
+    #[error(transparent)]
+    Record(RecordRefusal),
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub struct Ingested {
+    /// What to store, in this order.
+    pub writes: Vec<Write>,
+    /// Entries at its end that nothing vouches for yet; a later head may.
+    pub undecided: Vec<Decoded>,
+    /// Why it was not taken further.
+    pub stop: Option<Stop>,
+    /// Whether who belongs may have changed.
+    pub membership_changed: bool,
+}
+
+/// What one node holds of one circle.
+#[derive(Debug)]
+pub struct Replica {
+    id: CircleId,
+    /// By what it decides who belongs.
+    pub rule: Rule,
+    secret: [u8; 32],
+    fold: Fold,
+    logs: BTreeMap<(PublicKey, LogId), Log>,
+    epochs: BTreeMap<Hash, Epoch>,
+}
+
+impl Replica {
+    /// The network circle, empty.
+    pub fn network(root: TrustRoot) -> Self {
+        let network = root.network();
+        let rule = Rule::Network { word: Word::default(), root };
+        Self::with(CircleId(network.0), rule, network.0.0)
+    }
+
+    /// A circle of which only the charter is known.
+    pub fn closed(control: Control) -> Self {
+        let id = control.charter().id();
+        let secret = control.charter().secret;
+        Self::with(id, Rule::Closed(control), secret)
+    }
+
+    fn with(id: CircleId, rule: Rule, secret: [u8; 32]) -> Self {
+        let mut replica =
+            Self { id, rule, secret, fold: Fold::default(), logs: BTreeMap::new(), epochs: BTreeMap::new() };
+        replica.refold();
+        replica
+    }
+
+    /// Fills a replica from the store: every log's opening and head, and all of those that decide who belongs.
+    pub fn load(&mut self, store: &dyn Read, keys: &[LogKey]) -> Result<(), Damage> {
+        let damage = |what: &LogKey, why: String| Damage { what: format!("log {} of {}", what.log, what.author), why };
+        let read = |key: &LogKey, seq: u64| -> Result<Stored, Damage> {
+            let bytes = store.entry(key, seq)?.ok_or_else(|| damage(key, format!("entry {seq} is not there")))?;
+            Stored::read(bytes).map_err(|refusal| damage(key, refusal.to_string()))
+        };
+        let mut waiting: Vec<(LogKey, u64, u64)> = Vec::new();
+        for (key, tip) in store.logs()?.into_iter().filter(|(key, _)| keys.contains(key)) {
+            let first = read(&key, 0)?;
+            let last = read(&key, tip.height - 1)?;
+            let Some(opening) = first.header().opening.clone() else {
+                return Err(damage(&key, "its first entry does not open it".to_owned()));
+            };
+            let log = Log {
+                kind: first.header().suite.kind(),
+                opening,
+                height: tip.height,
+                head: tip.head,
+                time: last.header().time,
+                epoch: last.header().epoch,
+                durable: tip.height,
+                durable_head: Some(tip.head),
+            };
+            if self.decides(&key.author, log.kind) {
+                waiting.push((key, 0, tip.height));
+            }
+            self.logs.insert((key.author, key.log), log);
+        }
+        // Operations build on one another across logs: go round until nothing moves.
+        loop {
+            let mut moved = false;
+            for (key, next, height) in &mut waiting {
+                while *next < *height {
+                    let entry = read(key, *next)?;
+                    match self.apply(entry.header(), entry.hash(), entry.payload()) {
+                        Ok(_) => (*next, moved) = (*next + 1, true),
+                        Err(Stop::Missing) => break,
+                        Err(stop) => return Err(damage(key, stop.to_string())),
+                    }
+                }
+            }
+            if !moved {
+                break;
+            }
+        }
+        if let Some((key, next, _)) = waiting.iter().find(|(_, next, height)| next < height) {
+            return Err(damage(key, format!("operation {next} builds on one that is not held")));
+        }
+        self.refold();
+        Ok(())
+    }
+
+    /// Takes a record that the store holds back into memory.
+    pub fn load_record(&mut self, hash: Hash, record: &SignedRecord) -> Result<(), RecordRefusal> {
+        let Rule::Closed(control) = &self.rule else { return Err(RecordRefusal::OtherCircle) };
+        self.epochs.insert(hash, Epoch::verify(record, self.id, control)?);
+        Ok(())
+    }
+
+    /// The circle's id.
+    pub fn id(&self) -> CircleId {
+        self.id
+    }
+
+    /// What members recognise each other by.
+    pub fn secret(&self) -> &[u8; 32] {
+        &self.secret
+    }
+
+    /// Its control history, unless it is the network circle.
+    pub fn control(&self) -> Option<&Control> {
+        match &self.rule {
+            Rule::Closed(control) => Some(control),
+            Rule::Network { .. } => None,
+        }
+    }
+
+    /// What the issuers said, in the network circle.
+    pub fn word(&self) -> Option<&Word> {
+        match &self.rule {
+            Rule::Network { word, .. } => Some(word),
+            Rule::Closed(_) => None,
+        }
+    }
+
+    /// What the fold concludes now; empty in the network circle.
+    pub fn fold(&self) -> &Fold {
+        &self.fold
+    }
+
+    /// Whether a node counts.
+    pub fn counts(&self, node: &PublicKey) -> bool {
+        match &self.rule {
+            Rule::Network { word, .. } => word.certificate(node).is_some() && word.revocation(node).is_none(),
+            Rule::Closed(_) => self.fold.roster().counts(node),
+        }
+    }
+
+    /// A log that is held.
+    pub fn log(&self, author: &PublicKey, log: &LogId) -> Option<&Log> {
+        self.logs.get(&(*author, *log))
+    }
+
+    /// All logs that are held.
+    pub fn logs(&self) -> impl Iterator<Item = (LogKey, &Log)> {
+        self.logs.iter().map(|((author, log), held)| (LogKey { circle: self.id, author: *author, log: *log }, held))
+    }
+
+    /// An epoch whose record is held.
+    pub fn epoch(&self, hash: &Hash) -> Option<&Epoch> {
+        self.epochs.get(hash)
+    }
+
+    /// All epochs whose records are held.
+    pub fn epochs(&self) -> impl Iterator<Item = (&Hash, &Epoch)> {
+        self.epochs.iter()
+    }
+
+    /// Whether what stands in such a log decides who belongs, so that it must come before the rest.
+    pub fn decides(&self, author: &PublicKey, kind: LogKind) -> bool {
+        match (&self.rule, kind) {
+            (Rule::Closed(_), LogKind::Control) => true,
+            (Rule::Network { root, .. }, LogKind::Network) => root.issuer(author).is_some(),
+            _ => false,
+        }
+    }
+
+    fn refold(&mut self) {
+        if let Rule::Closed(control) = &self.rule {
+            self.fold = control.fold();
+        }
+    }
+
+    /// The earlier logs of an author, of one kind, that its other logs do not cite to their heads: what its
+    /// next opening cites, and what a cut at this moment lists.
+    pub fn uncited(&self, author: &PublicKey, kind: Option<LogKind>) -> Vec<CutLine> {
+        let cited = self.cited(Some(author));
+        let own = self.logs.range((*author, LogId([0; 16]))..=(*author, LogId([255; 16])));
+        own.filter(|(_, log)| kind.is_none_or(|kind| log.kind == kind))
+            .filter_map(|((_, id), log)| {
+                let line = CutLine { log: *id, height: log.durable, head: log.durable_head? };
+                (!cited.contains(&(*author, line))).then_some(line)
+            })
+            .collect()
+    }
+
+    fn cited(&self, author: Option<&PublicKey>) -> BTreeSet<(PublicKey, CutLine)> {
+        self.logs
+            .iter()
+            .filter(|((by, id), log)| {
+                // An opening that is not accepted itself cites nothing: others may not hold it.
+                let asked = author.is_none_or(|author| author == by) && !log.opening.cites.is_empty();
+                asked && self.accepted(by, id) > 0
+            })
+            .flat_map(|((by, _), log)| log.opening.cites.iter().map(|line| (*by, *line)))
+            .collect()
+    }
+
+    /// Takes a run of one log, and the records it came with, as far as can be decided now.
+    pub fn ingest(&mut self, records: Vec<SignedRecord>, run: Vec<Decoded>) -> Ingested {
+        let mut outcome = Ingested::default();
+        for record in records {
+            if let Err(stop) = self.ingest_record(&record, &mut outcome) {
+                outcome.stop = Some(stop);
+                return outcome;
+            }
+        }
+        let Some(key) = run.first().map(Decoded::key) else { return outcome };
+        let held = self.logs.get(&(key.author, key.log));
+        let link = held.map_or(Link::Start, Log::link);
+        let next = held.map_or(0, |held| held.height);
+        let run: Vec<Decoded> = run.into_iter().skip_while(|entry| entry.header().seq < next).collect();
+        let authenticated = match log::authenticate(run, link) {
+            Ok(authenticated) => authenticated,
+            Err(RunRefusal::Gap { .. }) => {
+                outcome.stop = Some(Stop::Gap);
+                return outcome;
+            }
+            Err(refusal) => {
+                outcome.stop = Some(Stop::Never(Refusal::Run(refusal)));
+                return outcome;
+            }
+        };
+        outcome.undecided = authenticated.undecided;
+        for entry in authenticated.proven {
+            match self.take(&entry) {
+                Ok(decisive) => {
+                    outcome.membership_changed |= decisive;
+                    outcome.writes.push(Write::Entry(entry));
+                }
+                Err(stop) => {
+                    outcome.stop = Some(stop);
+                    outcome.undecided.clear();
+                    break;
+                }
+            }
+        }
+        if outcome.membership_changed {
+            self.refold();
+        }
+        outcome
+    }
+
+    /// Takes an entry that this node just wrote.
+    pub(crate) fn append(&mut self, entry: &Authentic) -> Result<(), Stop> {
+        if self.take(entry)? {
+            self.refold();
+        }
+        Ok(())
+    }
+
+    /// Takes an epoch that this node just made.
+    pub(crate) fn insert_epoch(&mut self, hash: Hash, epoch: Epoch) {
+        self.epochs.insert(hash, epoch);
+    }
+
+    fn ingest_record(&mut self, record: &SignedRecord, outcome: &mut Ingested) -> Result<(), Stop> {
+        let hash = record.hash(Domain::EPOCH);
+        if self.epochs.contains_key(&hash) {
+            return Ok(());
+        }
+        let never = |refusal| Stop::Never(Refusal::Record(refusal));
+        let Rule::Closed(control) = &self.rule else { return Err(never(RecordRefusal::OtherCircle)) };
+        match Epoch::verify(record, self.id, control) {
+            Ok(epoch) => {
+                self.epochs.insert(hash, epoch);
+                let bytes = cwn_crypto::encoding::to_bytes(record);
+                outcome.writes.push(Write::Record { circle: self.id, hash, bytes });
+                Ok(())
+            }
+            Err(RecordRefusal::Missing) => Err(Stop::Missing),
+            Err(refusal) => Err(never(refusal)),
+        }
+    }
+
+    /// Takes the next entry of a log. Returns whether it may have changed who belongs.
+    fn take(&mut self, entry: &Authentic) -> Result<bool, Stop> {
+        let header = entry.header();
+        let place = (header.author, header.log);
+        let kind = header.suite.kind();
+        if let Some(opening) = &header.opening {
+            self.entitle(&header.author, kind, &opening.under)?;
+        }
+        let under = header.opening.as_ref().map(|opening| opening.under);
+        let under = under.or_else(|| self.logs.get(&place).map(|held| held.opening.under));
+        if kind != LogKind::Control {
+            match acceptance::reach_under(self, &header.author, &header.log, under.as_ref()) {
+                Reach::All => {}
+                Reach::Cut(cut) if header.seq < cut => {}
+                Reach::Cut(_) => return Err(Stop::Beyond),
+                Reach::Undecided => return Err(Stop::Missing),
+            }
+        }
+        if let Some(epoch) = &header.epoch {
+            let epoch = self.epochs.get(epoch).ok_or(Stop::Missing)?;
+            if !epoch.admits(&header.author) {
+                return Err(Refusal::EpochExcludesAuthor { author: header.author }.into());
+            }
+        }
+        let decisive = self.decides(&header.author, kind);
+        if decisive {
+            self.apply(header, entry.hash(), &entry.bytes().payload)?;
+        }
+        match self.logs.get_mut(&place) {
+            Some(held) => {
+                held.height = header.seq + 1;
+                held.head = entry.hash();
+                held.time = header.time;
+                held.epoch = header.epoch.or(held.epoch);
+            }
+            None => {
+                let Some(opening) = header.opening.clone() else { return Err(Stop::Gap) };
+                let log = Log {
+                    kind,
+                    opening,
+                    height: 1,
+                    head: entry.hash(),
+                    time: header.time,
+                    epoch: header.epoch,
+                    durable: 0,
+                    durable_head: None,
+                };
+                self.logs.insert(place, log);
+            }
+        }
+        Ok(decisive)
+    }
+
+    fn entitle(&self, author: &PublicKey, kind: LogKind, under: &Under) -> Result<(), Stop> {
+        let entitled = match (&self.rule, kind) {
+            (Rule::Network { word, root }, LogKind::Network) => match under {
+                Under::Root(_) => Some(root.issuer(author).is_some()),
+                Under::Certificate(entry) => word.certified_by(entry).map(|node| node == author),
+                Under::Charter | Under::Add(_) => Some(false),
+            },
+            (Rule::Closed(control), LogKind::Content) => control.entitles(author, under),
+            (Rule::Closed(control), LogKind::Control) => {
+                Some(*under == Under::Charter && control.place_of(author).is_some())
+            }
+            _ => return Err(Refusal::WrongKind.into()),
+        };
+        match entitled {
+            Some(true) => Ok(()),
+            Some(false) if kind == LogKind::Control => {
+                Err(Refusal::Operation(OperationRefusal::NotASteward { author: *author }).into())
+            }
+            Some(false) => Err(Refusal::NotEntitled { author: *author }.into()),
+            None => Err(Stop::Missing),
+        }
+    }
+
+    /// Takes an entry that decides who belongs into the history.
+    fn apply(&mut self, header: &log::Header, hash: Hash, payload: &[u8]) -> Result<(), Stop> {
+        match &mut self.rule {
+            Rule::Closed(control) => {
+                if header.suite != Suite::Control {
+                    return Err(Refusal::WrongKind.into());
+                }
+                let operation = control.read(header, payload).map_err(|refusal| match refusal {
+                    OperationRefusal::Missing(_) => Stop::Missing,
+                    refusal => Refusal::Operation(refusal).into(),
+                })?;
+                control.insert(header, hash, operation);
+            }
+            Rule::Network { word, root } => {
+                // A statement of a later version is kept, and says nothing to this one.
+                if let Ok(statement) = Statement::from_bytes(payload) {
+                    word.apply(header.author, header.time, hash, &statement, root);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The store made a log durable up to `height`, whose last entry has this hash.
+    pub fn stored(&mut self, author: &PublicKey, log: &LogId, height: u64, head: Hash) {
+        if let Some(held) = self.logs.get_mut(&(*author, *log))
+            && held.durable < height
+        {
+            held.durable = height;
+            held.durable_head = Some(head);
+        }
+    }
+
+    /// How many entries of a log are durable and accepted.
+    pub fn accepted(&self, author: &PublicKey, log: &LogId) -> u64 {
+        let durable = self.log(author, log).map_or(0, |held| held.durable);
+        acceptance::reach(self, author, log).of(durable)
+    }
+
+    /// Every log that this node speaks of, with how far it holds it durably and decided.
+    ///
+    /// A log is left out only while it is held exactly to where a held log of its author cites it; one that is
+    /// cited further than it is held stands there with what is held of it, so that the difference shows.
+    pub fn tips(&self, store: &dyn Read) -> Result<Vec<WireTip>, Damage> {
+        let cited = self.cited(None);
+        let mut tips = BTreeMap::new();
+        for (key, log) in self.logs() {
+            let height = self.accepted(&key.author, &key.log);
+            let head = match height {
+                0 => continue,
+                _ if height == log.durable => log.durable_head,
+                _ => store.hash(&key, height - 1)?,
+            };
+            let first = self.decides(&key.author, log.kind);
+            tips.insert((key.author, key.log), WireTip { author: key.author, log: key.log, first, height, head });
+        }
+        for (author, line) in &cited {
+            let full = |tip: &WireTip| tip.height == line.height && tip.head == Some(line.head);
+            match tips.get(&(*author, line.log)) {
+                Some(tip) if full(tip) => drop(tips.remove(&(*author, line.log))),
+                None if self.wanted_to(author, line) => {
+                    let tip = WireTip { author: *author, log: line.log, first: false, height: 0, head: None };
+                    tips.insert((*author, line.log), tip);
+                }
+                _ => {}
+            }
+        }
+        Ok(tips.into_values().collect())
+    }
+
+    /// Whether a log that is cited, and not held, would be accepted if it came.
+    fn wanted_to(&self, author: &PublicKey, line: &CutLine) -> bool {
+        acceptance::reach(self, author, &line.log).of(line.height) > 0 || self.counts(author)
+    }
+
+    /// The logs that openings cite further than they are held.
+    pub fn cited_and_missing(&self) -> Vec<(PublicKey, CutLine)> {
+        let short = |(author, line): &(PublicKey, CutLine)| {
+            self.log(author, &line.log).map_or(0, |held| held.height) < line.height && self.wanted_to(author, line)
+        };
+        self.cited(None).into_iter().filter(short).collect()
+    }
+
+    /// The digest over the tips: equal digests mean equal logs.
+    pub fn digest(&self, tips: &[WireTip]) -> Hash {
+        let bytes = cwn_crypto::encoding::to_bytes(&tips.to_vec());
+        Hash::of(Domain::DIGEST, &[&self.id.0.0, &bytes])
+    }
+
+    /// The tips by bucket, the first byte of their author's key, with a hash over each.
+    pub fn buckets(&self, tips: &[WireTip]) -> BTreeMap<u8, BucketHash> {
+        let mut buckets: BTreeMap<u8, Vec<WireTip>> = BTreeMap::new();
+        for tip in tips {
+            buckets.entry(tip.author.0[0]).or_default().push(*tip);
+        }
+        let short = |tips: Vec<WireTip>| {
+            let mut short = [0; 8];
+            short.copy_from_slice(&self.digest(&tips).0[..8]);
+            BucketHash(short)
+        };
+        buckets.into_iter().map(|(bucket, tips)| (bucket, short(tips))).collect()
+    }
+
+    /// The epoch a node may seal to now: one of its own partner, whose set is exactly `set`, not older than an
+    /// epoch may be.
+    pub fn usable_epoch(&self, author: &PublicKey, set: &BTreeSet<PublicKey>, now: Time) -> Option<Hash> {
+        let fits = |(_, epoch): &(&Hash, &Epoch)| {
+            epoch.admits(author) && epoch.set() == set && now.since(epoch.made) < limits::EPOCH_LIFE_MS
+        };
+        let newest = self.epochs.iter().filter(fits).max_by_key(|(hash, epoch)| (epoch.made, **hash));
+        newest.map(|(hash, _)| *hash)
+    }
+}

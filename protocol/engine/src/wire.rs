@@ -1,0 +1,221 @@
+//! Bytes on the wire: frames of the live stream, and the request and frames of a run.
+//!
+//! A frame is a canonical CBOR array `[type, …]` of at most [`limits::FRAME_BYTES`]. Every frame about a
+//! circle names it by its sender's tag, never by its id. A frame that does not decode ends the session: the
+//! peer is broken, or speaks another version.
+
+use cwn_crypto::{
+    Hash, PublicKey,
+    encoding::{self, Refusal},
+    issuer_log::LogId,
+};
+use minicbor::{Decode, Encode};
+
+use crate::{epoch::SignedRecord, held::SignedStatement, limits, log::EntryBytes};
+
+/// The version of the protocol that this engine speaks.
+pub const VERSION: u16 = 1;
+
+/// By this a member names a circle to another: derived from the circle's secret and both nonces of the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Tag(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 16]);
+
+/// Random bytes of one session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Nonce(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 16]);
+
+/// The first eight bytes of a hash over the tips of one bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub struct BucketHash(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 8]);
+
+/// How far a node durably holds one log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct WireTip {
+    /// The author.
+    #[n(0)]
+    pub author: PublicKey,
+    /// The log.
+    #[n(1)]
+    pub log: LogId,
+    /// Whether it must come before others.
+    #[n(2)]
+    pub first: bool,
+    /// How many entries.
+    #[n(3)]
+    pub height: u64,
+    /// The hash of the last; none when none is held.
+    #[n(4)]
+    pub head: Option<Hash>,
+}
+
+/// A frame of the live stream.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[cbor(flat)]
+pub enum Frame {
+    /// The first frame of a session, from both sides.
+    #[n(0)]
+    Hello {
+        /// The sender's version.
+        #[n(0)]
+        version: u16,
+        /// The sender's random bytes.
+        #[n(1)]
+        nonce: Nonce,
+    },
+    /// Circles that the sender counts the receiver in.
+    #[n(1)]
+    Offer {
+        /// Each with the sender's tag and digest.
+        #[n(0)]
+        circles: Vec<(Tag, Hash)>,
+    },
+    /// The sender's present digest of a circle.
+    #[n(2)]
+    Digest {
+        /// The circle.
+        #[n(0)]
+        tag: Tag,
+        /// The digest.
+        #[n(1)]
+        digest: Hash,
+    },
+    /// First level of a comparison: a hash for every bucket of authors that is not empty.
+    #[n(3)]
+    Buckets {
+        /// The circle.
+        #[n(0)]
+        tag: Tag,
+        /// Bucket numbers, the first byte of an author's key, with their hashes.
+        #[n(1)]
+        buckets: Vec<(u8, BucketHash)>,
+    },
+    /// Second level: what the sender holds in some buckets.
+    #[n(4)]
+    Tips {
+        /// The circle.
+        #[n(0)]
+        tag: Tag,
+        /// The logs it holds in the buckets that differed.
+        #[n(1)]
+        tips: Vec<WireTip>,
+        /// Whether no more frames of this answer follow.
+        #[n(2)]
+        last: bool,
+    },
+    /// A new entry, from its author.
+    #[n(5)]
+    Push {
+        /// The circle.
+        #[n(0)]
+        tag: Tag,
+        /// The record of its epoch, when the receiver was not sent it in this session.
+        #[n(1)]
+        record: Option<SignedRecord>,
+        /// The entry.
+        #[n(2)]
+        entry: EntryBytes,
+    },
+    /// Heights that the sender durably holds, and perhaps the receiver does not.
+    #[n(6)]
+    Have {
+        /// The circle.
+        #[n(0)]
+        tag: Tag,
+        /// Those logs.
+        #[n(1)]
+        tips: Vec<WireTip>,
+    },
+    /// To a node that counts in a circle and showed no tag for it.
+    #[n(7)]
+    Welcome {
+        /// The charter.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        charter: Vec<u8>,
+        /// Control entries, every log from its start.
+        #[n(1)]
+        entries: Vec<EntryBytes>,
+        /// Whether no more frames of this welcome follow.
+        #[n(2)]
+        last: bool,
+    },
+    /// What somebody holds.
+    #[n(8)]
+    Held {
+        /// The circle.
+        #[n(0)]
+        tag: Tag,
+        /// The statement.
+        #[n(1)]
+        statement: SignedStatement,
+    },
+}
+
+impl Frame {
+    /// The bytes that travel.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encoding::to_bytes(self)
+    }
+
+    /// Reads a frame.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Refusal> {
+        encoding::from_bytes(bytes, limits::FRAME_BYTES)
+    }
+}
+
+/// What opens the stream of a run: the receiver asks.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct RunRequest {
+    /// The circle, by the asker's tag.
+    #[n(0)]
+    pub tag: Tag,
+    /// The author.
+    #[n(1)]
+    pub author: PublicKey,
+    /// The log.
+    #[n(2)]
+    pub log: LogId,
+    /// The first entry wanted.
+    #[n(3)]
+    pub from: u64,
+    /// The epoch of the last entry held, whose record need not come again.
+    #[n(4)]
+    pub epoch: Option<Hash>,
+}
+
+impl RunRequest {
+    /// The bytes that travel.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encoding::to_bytes(self)
+    }
+
+    /// Reads a request.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Refusal> {
+        encoding::from_bytes(bytes, limits::REQUEST_BYTES)
+    }
+}
+
+/// A frame of a run: consecutive entries of one log, and the records they need that were not sent before.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct RunFrame {
+    /// Records of epochs that the entries name.
+    #[n(0)]
+    pub records: Vec<SignedRecord>,
+    /// The entries.
+    #[n(1)]
+    pub entries: Vec<EntryBytes>,
+}
+
+impl RunFrame {
+    /// The bytes that travel.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encoding::to_bytes(self)
+    }
+
+    /// Reads a frame of a run.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Refusal> {
+        encoding::from_bytes(bytes, limits::FRAME_BYTES)
+    }
+}

@@ -1,0 +1,82 @@
+//! What members see of one another.
+
+use cwn_engine::input::Audience;
+
+use crate::world::{World, partner};
+
+#[test]
+fn a_member_reads_what_another_publishes() {
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"]);
+    let circle = world.circle(&["ncsc", "z-cert", "ferm"]);
+    world.append("ncsc", circle, "advisory");
+    world.settle();
+    for name in ["ncsc", "z-cert", "ferm"] {
+        world.expect_reads(name, circle, &["advisory"]);
+    }
+}
+
+#[test]
+fn i1_a_node_outside_the_circle_gets_nothing_of_it() {
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"]);
+    let circle = world.circle(&["ncsc", "z-cert"]);
+    world.append("ncsc", circle, "advisory");
+    world.settle();
+    assert!(world.engine("ferm").circle(&circle).is_none());
+    assert!(world.node("ferm").store.logs.keys().all(|key| key.circle != circle));
+}
+
+#[test]
+fn i1_an_entry_to_named_partners_stays_sealed_for_the_others() {
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"]);
+    let circle = world.circle(&["ncsc", "z-cert", "ferm"]);
+    world.append_to("ncsc", circle, "red", Audience::Partners(vec![partner("ferm")]));
+    world.settle();
+    world.expect_reads("ferm", circle, &["red"]).expect_reads("ncsc", circle, &["red"]);
+    world.expect_reads("z-cert", circle, &["(sealed)"]);
+}
+
+#[test]
+fn i3_a_node_that_was_down_catches_up_and_nothing_it_wrote_is_lost() {
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"]);
+    let circle = world.circle(&["ncsc", "z-cert", "ferm"]);
+    world.append("ferm", circle, "before");
+    world.settle();
+    world.crash("ferm");
+    world.append("ncsc", circle, "while ferm was down");
+    world.settle();
+    world.start("ferm").connect_all().settle();
+    world.append("ferm", circle, "after");
+    world.settle();
+    for name in ["ncsc", "z-cert", "ferm"] {
+        world.expect_reads(name, circle, &["after", "before", "while ferm was down"]);
+    }
+}
+
+#[test]
+fn i1_a_removed_partner_cannot_open_what_comes_after() {
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"]);
+    let circle = world.circle(&["ncsc", "z-cert", "ferm"]);
+    world.append("ncsc", circle, "for three");
+    world.settle();
+    world.remove("ncsc", circle, "ferm");
+    world.append("ncsc", circle, "for two");
+    world.settle();
+    world.expect_reads("z-cert", circle, &["for three", "for two"]);
+    world.expect_reads("ferm", circle, &["for three"]);
+}
+
+#[test]
+fn a_removed_partner_cannot_append_beyond_its_cut() {
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"]);
+    let circle = world.circle(&["ncsc", "z-cert", "ferm"]);
+    world.append("ferm", circle, "before the removal");
+    world.settle();
+    world.partition(&[&["ferm"], &["ncsc", "z-cert"]]);
+    world.remove("ncsc", circle, "ferm");
+    world.append("ferm", circle, "ferm does not know yet");
+    world.settle();
+    world.connect_all().settle();
+    for name in ["ncsc", "z-cert"] {
+        world.expect_reads(name, circle, &["before the removal"]);
+    }
+}

@@ -1,0 +1,686 @@
+//! A world of engines: virtual time, a network that delays and cuts, stores that forget what was not durable.
+//!
+//! It drives the very engine a node runs, over the real wire bytes. Every choice comes from one seed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use cwn_crypto::{
+    Domain, Hash, PartnerId, PublicKey, Signed, SigningKey, Time,
+    certificate::{self, Certificate},
+    encoding,
+    issuer_log::{CutLine, LogId, Statement},
+    root::{IssuerTerm, RootDocument, SignedRoot, TrustRoot},
+    seal::{EpochKey, Seal, SealingKey, StandIn},
+};
+use cwn_engine::{
+    circle::{Charter, MemberNode, Steward},
+    engine::{AcceptRule, Config, Engine},
+    epoch::{Record, SignedRecord},
+    input::{Audience, Command, CommandId, Input, PullId, SessionId, StreamId, Ticket},
+    log::{CircleId, Draft, EntryBytes, Header, LogKey, Opening, Suite, Under, Writer},
+    output::{CommandRefusal, Event, Output, Reply, SealTarget},
+    store::{Damage, Read, Tip, Write},
+    wire::{Nonce, RunFrame, RunRequest},
+};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
+
+pub const START: Time = Time(1_790_000_000_000);
+const LATENCY_MS: u64 = 10;
+
+/// A store in memory; what it holds is durable.
+#[derive(Debug, Default, Clone)]
+pub struct MemStore {
+    pub logs: BTreeMap<LogKey, Vec<(Hash, EntryBytes)>>,
+    pub records: BTreeMap<(CircleId, Hash), Vec<u8>>,
+    pub facts: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl MemStore {
+    pub fn write(&mut self, write: Write) {
+        match write {
+            Write::Entry(entry) => {
+                let log = self.logs.entry(entry.key()).or_default();
+                assert_eq!(log.len() as u64, entry.header().seq, "a store is handed every log in order");
+                log.push((entry.hash(), entry.bytes().clone()));
+            }
+            Write::Record { circle, hash, bytes } => drop(self.records.insert((circle, hash), bytes)),
+            Write::Fact { key, value } if value.is_empty() => drop(self.facts.remove(&key)),
+            Write::Fact { key, value } => drop(self.facts.insert(key, value)),
+        }
+    }
+}
+
+impl Read for MemStore {
+    fn entry(&self, key: &LogKey, seq: u64) -> Result<Option<EntryBytes>, Damage> {
+        Ok(self.logs.get(key).and_then(|log| log.get(seq as usize)).map(|(_, bytes)| bytes.clone()))
+    }
+    fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage> {
+        Ok(self.logs.get(key).and_then(|log| log.get(seq as usize)).map(|(hash, _)| *hash))
+    }
+    fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {
+        let tip = |log: &Vec<(Hash, EntryBytes)>| Some(Tip { height: log.len() as u64, head: log.last()?.0 });
+        Ok(self.logs.iter().filter_map(|(key, log)| Some((*key, tip(log)?))).collect())
+    }
+    fn record(&self, circle: &CircleId, hash: &Hash) -> Result<Option<Vec<u8>>, Damage> {
+        Ok(self.records.get(&(*circle, *hash)).cloned())
+    }
+    fn records(&self) -> Result<Vec<(CircleId, Hash)>, Damage> {
+        Ok(self.records.keys().copied().collect())
+    }
+    fn facts(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Damage> {
+        let starts = |(key, _): &(&Vec<u8>, &Vec<u8>)| key.starts_with(prefix);
+        Ok(self.facts.iter().filter(starts).map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+}
+
+#[derive(Debug)]
+enum Coming {
+    Input(Input),
+    Store(Ticket, Vec<Write>),
+}
+
+#[derive(Debug)]
+pub struct Node {
+    pub key: SigningKey,
+    pub sealing: SealingKey,
+    pub partner: PartnerId,
+    pub engine: Option<Engine>,
+    pub store: MemStore,
+    accept: AcceptRule,
+    /// Counts the starts: what was on its way to an earlier one does not arrive.
+    start: u64,
+    plain: BTreeMap<CommandId, Vec<u8>>,
+    pub replies: BTreeMap<CommandId, Result<Reply, CommandRefusal>>,
+    pub events: Vec<Event>,
+    pub accepted: BTreeMap<LogKey, u64>,
+    pub frame_bytes: u64,
+    pub frames: u64,
+}
+
+/// The coordinator's issuer, outside of any node.
+pub struct Issuer {
+    pub key: SigningKey,
+    pub writer: Writer,
+    pub entries: Vec<EntryBytes>,
+    serial: u64,
+}
+
+pub struct World {
+    pub seed: u64,
+    pub now: Time,
+    rng: ChaCha8Rng,
+    pub root: TrustRoot,
+    pub issuer: Issuer,
+    pub nodes: Vec<Node>,
+    names: BTreeMap<String, usize>,
+    queue: BTreeMap<(Time, u64), (usize, u64, Coming)>,
+    order: u64,
+    sessions: BTreeMap<(usize, usize), SessionId>,
+    next_session: u64,
+    pulls: BTreeMap<(usize, PullId), (usize, StreamId)>,
+    streams: BTreeMap<(usize, StreamId), (usize, PullId)>,
+    next_stream: u64,
+    next_command: u64,
+    last_delivery: BTreeMap<(usize, usize), Time>,
+    /// Each entry of a run in a frame of its own, and up to this delay on every message.
+    pub jitter_ms: u64,
+    pub entries_per_frame: usize,
+}
+
+pub fn key_of(name: &str, salt: u8) -> SigningKey {
+    let mut seed = [salt; 32];
+    for (place, byte) in seed.iter_mut().zip(name.bytes()) {
+        *place ^= byte;
+    }
+    SigningKey::from_seed(&seed)
+}
+
+pub fn partner(name: &str) -> PartnerId {
+    name.parse().unwrap()
+}
+
+impl World {
+    /// A network whose coordinator certified these partners; all are connected with all.
+    pub fn new(names: &[&str]) -> Self {
+        let mut world = Self::unconnected(1, names);
+        world.connect_all();
+        world.settle();
+        world
+    }
+
+    pub fn unconnected(seed: u64, names: &[&str]) -> Self {
+        let root_key = key_of("root", 7);
+        let issuer_key = key_of("issuer", 8);
+        let document = RootDocument {
+            version: 1,
+            name: "test".to_owned(),
+            keys: vec![root_key.public()],
+            threshold: 1,
+            issuers: vec![IssuerTerm {
+                issuer: issuer_key.public(),
+                not_before: Time(START.0 - 1_000),
+                not_after: START.plus(90 * Time::DAY_MS),
+            }],
+            freshness_ms: Time::DAY_MS,
+            previous: None,
+            dropped: Vec::new(),
+        };
+        let signed = SignedRoot::sign(&document, &[&root_key]);
+        let root = TrustRoot::from_first(&signed).unwrap();
+        let opening = Opening { under: Under::Root(1), cites: Vec::new() };
+        let writer = Writer::open(CircleId(root.network().0), issuer_key.clone(), LogId([1; 16]), opening);
+        let issuer = Issuer { key: issuer_key, writer, entries: Vec::new(), serial: 0 };
+        let mut world = Self {
+            seed,
+            now: START,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            root,
+            issuer,
+            nodes: Vec::new(),
+            names: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            order: 0,
+            sessions: BTreeMap::new(),
+            next_session: 0,
+            pulls: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            next_stream: 0,
+            next_command: 0,
+            last_delivery: BTreeMap::new(),
+            jitter_ms: 0,
+            entries_per_frame: 100,
+        };
+        for name in names {
+            world.enrol(name);
+        }
+        world
+    }
+
+    pub fn rng(&mut self, below: u64) -> u64 {
+        self.rng.next_u64() % below.max(1)
+    }
+
+    fn random(&mut self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        self.rng.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    /// Certifies a partner's node and starts it.
+    pub fn enrol(&mut self, name: &str) -> usize {
+        let key = key_of(name, 1);
+        let sealing = SealingKey::from_bytes(*key_of(name, 2).seed());
+        self.certify(&key, &sealing, name);
+        let node = Node {
+            key,
+            sealing,
+            partner: partner(name.split('/').next().unwrap()),
+            engine: None,
+            store: MemStore::default(),
+            accept: AcceptRule::Certified,
+            start: 0,
+            plain: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            events: Vec::new(),
+            accepted: BTreeMap::new(),
+            frame_bytes: 0,
+            frames: 0,
+        };
+        self.nodes.push(node);
+        let index = self.nodes.len() - 1;
+        self.names.insert(name.to_owned(), index);
+        self.start(name);
+        let entries = self.issuer.entries.clone();
+        self.input(index, Input::Import { entries });
+        self.settle();
+        index
+    }
+
+    pub fn certify(&mut self, key: &SigningKey, sealing: &SealingKey, name: &str) {
+        self.issuer.serial += 1;
+        let certificate = Certificate {
+            suite: 1,
+            network: self.root.network(),
+            serial: self.issuer.serial,
+            node: key.public(),
+            recipient: sealing.recipient(),
+            partner: partner(name.split('/').next().unwrap()),
+            name: name.to_owned(),
+            not_before: self.now,
+            not_after: self.now.plus(certificate::LIFE_MS),
+            issuer: self.issuer.key.public(),
+        };
+        let signed = Signed::sign(&certificate, Domain::CERTIFICATE, &self.issuer.key);
+        self.say(Statement::Certificate(signed));
+    }
+
+    /// The issuer says something.
+    pub fn say(&mut self, statement: Statement) {
+        let payload = statement.to_bytes();
+        let draft = Draft { suite: Suite::Network, epoch: None, payload, expiry: None };
+        let entry = self.issuer.writer.append(self.now, draft);
+        self.issuer.entries.push(entry.bytes().clone());
+    }
+
+    /// The issuer revokes a node, and one node hears of it.
+    pub fn revoke(&mut self, name: &str, heard_by: &str) -> &mut Self {
+        let node = self.key(name);
+        let cut: Vec<CutLine> = Vec::new();
+        self.say(Statement::Revocation { node, serial: 0, reason: "stolen".to_owned(), cut });
+        let entries = self.issuer.entries.clone();
+        let by = self.index(heard_by);
+        self.input(by, Input::Import { entries });
+        self
+    }
+
+    pub fn index(&self, name: &str) -> usize {
+        self.names[name]
+    }
+
+    pub fn key(&self, name: &str) -> PublicKey {
+        self.nodes[self.index(name)].key.public()
+    }
+
+    pub fn node(&self, name: &str) -> &Node {
+        &self.nodes[self.index(name)]
+    }
+
+    pub fn engine(&self, name: &str) -> &Engine {
+        self.node(name).engine.as_ref().unwrap()
+    }
+
+    pub fn member(&self, name: &str) -> MemberNode {
+        let node = self.node(name);
+        MemberNode { node: node.key.public(), recipient: node.sealing.recipient() }
+    }
+
+    /// Starts a node on what its store holds.
+    pub fn start(&mut self, name: &str) -> &mut Self {
+        let (index, now, root) = (self.index(name), self.now, self.root.clone());
+        let node = &mut self.nodes[index];
+        let config = Config { key: node.key.clone(), root, accept: node.accept };
+        node.engine = Some(Engine::open(config, now, &node.store).unwrap());
+        node.accepted.clear();
+        self.drain(index);
+        self
+    }
+
+    pub fn ask_before_joining(&mut self, name: &str) -> &mut Self {
+        let index = self.index(name);
+        self.nodes[index].accept = AcceptRule::Ask;
+        self.crash(name).start(name)
+    }
+
+    /// Ends a node at once: what was not durable is gone.
+    pub fn crash(&mut self, name: &str) -> &mut Self {
+        let index = self.index(name);
+        for other in 0..self.nodes.len() {
+            self.disconnect_indexes(index, other);
+        }
+        let node = &mut self.nodes[index];
+        node.engine = None;
+        node.start += 1;
+        node.plain.clear();
+        self
+    }
+
+    pub fn connect_all(&mut self) -> &mut Self {
+        for a in 0..self.nodes.len() {
+            for b in 0..a {
+                self.connect_indexes(b, a);
+            }
+        }
+        self
+    }
+
+    pub fn connect(&mut self, a: &str, b: &str) -> &mut Self {
+        self.connect_indexes(self.index(a), self.index(b));
+        self
+    }
+
+    pub fn connect_indexes(&mut self, a: usize, b: usize) {
+        let running = |index: usize| self.nodes[index].engine.is_some();
+        if a == b || !running(a) || !running(b) || self.sessions.contains_key(&(a, b)) {
+            return;
+        }
+        let session = SessionId(self.next_session);
+        self.next_session += 1;
+        for (from, to, dialled) in [(a, b, true), (b, a, false)] {
+            self.sessions.insert((from, to), session);
+            let peer = self.nodes[to].key.public();
+            let mut nonce = [0; 16];
+            nonce.copy_from_slice(&self.random()[..16]);
+            self.input(from, Input::PeerUp { peer, session, dialled, nonce: Nonce(nonce) });
+        }
+    }
+
+    pub fn disconnect(&mut self, a: &str, b: &str) -> &mut Self {
+        self.disconnect_indexes(self.index(a), self.index(b));
+        self
+    }
+
+    pub fn disconnect_indexes(&mut self, a: usize, b: usize) {
+        for (from, to) in [(a, b), (b, a)] {
+            if let Some(session) = self.sessions.remove(&(from, to)) {
+                let peer = self.nodes[to].key.public();
+                self.pulls.retain(|(node, _), (server, _)| !(*node == from && *server == to));
+                self.input(from, Input::PeerDown { peer, session });
+            }
+        }
+    }
+
+    /// Leaves only connections inside each group.
+    pub fn partition(&mut self, groups: &[&[&str]]) -> &mut Self {
+        let group = |world: &Self, index: usize| {
+            groups.iter().position(|group| group.iter().any(|name| world.index(name) == index))
+        };
+        for a in 0..self.nodes.len() {
+            for b in 0..a {
+                if group(self, a) != group(self, b) {
+                    self.disconnect_indexes(a, b);
+                }
+            }
+        }
+        self
+    }
+
+    fn schedule(&mut self, at: Time, node: usize, coming: Coming) {
+        let start = self.nodes[node].start;
+        self.queue.insert((at, self.order), (node, start, coming));
+        self.order += 1;
+    }
+
+    /// Delivery on the stream from one node to another: late, but in order.
+    fn deliver(&mut self, from: usize, to: usize, input: Input) {
+        let jitter = if self.jitter_ms == 0 { 0 } else { self.rng(self.jitter_ms) };
+        let last = self.last_delivery.get(&(from, to)).copied().unwrap_or_default();
+        let at = self.now.plus(LATENCY_MS + jitter).max(last);
+        self.last_delivery.insert((from, to), at);
+        self.schedule(at, to, Coming::Input(input));
+    }
+
+    pub fn input(&mut self, node: usize, input: Input) {
+        let now = self.now;
+        let state = &mut self.nodes[node];
+        if let Some(engine) = &mut state.engine {
+            engine.handle(now, input, &state.store);
+            self.drain(node);
+        }
+    }
+
+    fn drain(&mut self, index: usize) {
+        let mut outputs = VecDeque::new();
+        if let Some(engine) = &mut self.nodes[index].engine {
+            while let Some(output) = engine.poll_output() {
+                outputs.push_back(output);
+            }
+        }
+        let me = self.nodes[index].key.public();
+        for output in outputs {
+            match output {
+                Output::Send { peer, session, bytes } => {
+                    let to = self.index_of(&peer);
+                    self.nodes[index].frame_bytes += bytes.len() as u64;
+                    self.nodes[index].frames += 1;
+                    if self.sessions.get(&(index, to)) == Some(&session) {
+                        self.deliver(index, to, Input::Frame { peer: me, session, bytes });
+                    }
+                }
+                Output::Pull { peer, session, pull, bytes } => {
+                    let to = self.index_of(&peer);
+                    let stream = StreamId(self.next_stream);
+                    self.next_stream += 1;
+                    self.nodes[index].frame_bytes += bytes.len() as u64;
+                    if self.sessions.get(&(index, to)) == Some(&session) {
+                        self.pulls.insert((index, pull), (to, stream));
+                        self.streams.insert((to, stream), (index, pull));
+                        self.deliver(index, to, Input::RunRequested { peer: me, session, stream, bytes });
+                    }
+                }
+                Output::CancelPull { pull } => drop(self.pulls.remove(&(index, pull))),
+                Output::SendRun { stream, key, from, to, epoch } => self.send_run(index, stream, key, from, to, epoch),
+                Output::RefuseRun { stream } => {
+                    if let Some((asker, pull)) = self.streams.remove(&(index, stream)) {
+                        self.deliver(index, asker, Input::RunEnded { pull });
+                    }
+                }
+                Output::Store { ticket, writes } => {
+                    // The disk is slower than the wire, so that what must wait for it shows.
+                    let last = self.last_delivery.get(&(index, index)).copied().unwrap_or_default();
+                    let delay = 1 + if self.jitter_ms == 0 { 0 } else { self.rng(self.jitter_ms) };
+                    let at = self.now.plus(delay).max(last);
+                    self.last_delivery.insert((index, index), at);
+                    self.schedule(at, index, Coming::Store(ticket, writes));
+                }
+                Output::Disconnect { peer, .. } => {
+                    let other = self.index_of(&peer);
+                    self.disconnect_indexes(index, other);
+                }
+                Output::Seal { id, circle, target } => self.seal(index, id, circle, &target),
+                Output::MakeEpoch { circle, recipients } => {
+                    let key = self.random();
+                    let commitment = EpochKey::from_bytes(key).commitment();
+                    let wrapped = StandIn.seal_to_recipients(&recipients, &key).unwrap();
+                    let input = Input::EpochSealed { circle, commitment, wrapped };
+                    self.schedule(self.now.plus(1), index, Coming::Input(input));
+                }
+                Output::Accepted { key, height } => drop(self.nodes[index].accepted.insert(key, height)),
+                Output::Reply { id, reply } => drop(self.nodes[index].replies.insert(id, reply)),
+                Output::Emit(event) => self.nodes[index].events.push(event),
+            }
+        }
+    }
+
+    fn index_of(&self, peer: &PublicKey) -> usize {
+        self.nodes.iter().position(|node| node.key.public() == *peer).unwrap()
+    }
+
+    fn send_run(&mut self, index: usize, stream: StreamId, key: LogKey, from: u64, to: u64, epoch: Option<Hash>) {
+        let Some((asker, pull)) = self.streams.remove(&(index, stream)) else { return };
+        let mut known: BTreeSet<Hash> = epoch.into_iter().collect();
+        let entries: Vec<EntryBytes> =
+            (from..to).filter_map(|seq| self.nodes[index].store.entry(&key, seq).unwrap()).collect();
+        for chunk in entries.chunks(self.entries_per_frame) {
+            let mut records = Vec::new();
+            for entry in chunk {
+                let header: Header = encoding::from_bytes(&entry.header, 1 << 16).unwrap();
+                if let Some(epoch) = header.epoch.filter(|epoch| known.insert(*epoch)) {
+                    let bytes = &self.nodes[index].store.records[&(key.circle, epoch)];
+                    records.push(encoding::from_bytes::<SignedRecord>(bytes, 1 << 20).unwrap());
+                }
+            }
+            let bytes = RunFrame { records, entries: chunk.to_vec() }.to_bytes();
+            self.nodes[index].frame_bytes += bytes.len() as u64;
+            self.deliver(index, asker, Input::RunFrame { pull, bytes });
+        }
+        self.deliver(index, asker, Input::RunEnded { pull });
+    }
+
+    fn epoch_key(&self, index: usize, circle: CircleId, epoch: Hash) -> Option<EpochKey> {
+        let node = &self.nodes[index];
+        let bytes = node.store.records.get(&(circle, epoch))?;
+        let signed: SignedRecord = encoding::from_bytes(bytes, 1 << 20).unwrap();
+        let record: Record = signed.unverified(1 << 20).unwrap();
+        let key = StandIn.open_with_key(&node.sealing, &record.wrapped, 64).ok()?;
+        Some(EpochKey::from_bytes(key.try_into().ok()?))
+    }
+
+    fn seal(&mut self, index: usize, id: CommandId, circle: CircleId, target: &SealTarget) {
+        let plain = self.nodes[index].plain[&id].clone();
+        let payload = match target {
+            SealTarget::Epoch(hash) => {
+                let key = self.epoch_key(index, circle, *hash).expect("a record is durable before its first use");
+                StandIn.seal_to_epoch(&key, &plain)
+            }
+            SealTarget::Recipients(recipients) => StandIn.seal_to_recipients(recipients, &plain).unwrap(),
+        };
+        let random = self.random();
+        self.schedule(self.now.plus(1), index, Coming::Input(Input::Sealed { id, payload, random }));
+    }
+
+    /// Hands over the next thing that is under way; false when nothing is.
+    pub fn step(&mut self) -> bool {
+        let deadline = |node: &Node| node.engine.as_ref().and_then(Engine::next_deadline);
+        let next_timer = self.nodes.iter().enumerate().filter_map(|(i, node)| Some((deadline(node)?, i))).min();
+        let next_message = self.queue.keys().next().map(|(at, _)| *at);
+        match (next_message, next_timer) {
+            (Some(at), timer) if timer.is_none_or(|(due, _)| at <= due) => {
+                let Some(((at, _), (node, start, coming))) = self.queue.pop_first() else { return false };
+                self.now = self.now.max(at);
+                if self.nodes[node].start != start {
+                    return true;
+                }
+                match coming {
+                    Coming::Input(Input::RunFrame { pull, .. } | Input::RunEnded { pull })
+                        if !self.pulls.contains_key(&(node, pull)) => {}
+                    Coming::Input(Input::Frame { peer, session, .. })
+                        if self.sessions.get(&(node, self.index_of(&peer))) != Some(&session) => {}
+                    Coming::Input(input) => self.input(node, input),
+                    Coming::Store(ticket, writes) => {
+                        writes.into_iter().for_each(|write| self.nodes[node].store.write(write));
+                        self.input(node, Input::Stored { ticket });
+                    }
+                }
+                true
+            }
+            (_, Some((due, node))) => {
+                self.now = self.now.max(due);
+                self.input(node, Input::Tick);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Lets time pass.
+    pub fn run(&mut self, ms: u64) -> &mut Self {
+        let end = self.now.plus(ms);
+        loop {
+            let deadline = |node: &Node| node.engine.as_ref().and_then(Engine::next_deadline);
+            let next = self.queue.keys().next().map(|(at, _)| *at);
+            let next = next.into_iter().chain(self.nodes.iter().filter_map(deadline)).min();
+            if next.is_none_or(|at| at > end) {
+                self.now = end;
+                return self;
+            }
+            self.step();
+        }
+    }
+
+    /// Lets everything that is under way arrive: digests go once a minute, so three minutes bring all about.
+    pub fn settle(&mut self) -> &mut Self {
+        self.run(200_000)
+    }
+
+    pub fn command(&mut self, name: &str, command: Command) -> CommandId {
+        let id = CommandId(self.next_command);
+        self.next_command += 1;
+        let random = self.random();
+        let index = self.index(name);
+        self.input(index, Input::Command { id, command, random });
+        id
+    }
+
+    pub fn reply(&self, name: &str, id: CommandId) -> Option<&Result<Reply, CommandRefusal>> {
+        self.node(name).replies.get(&id)
+    }
+
+    /// Founds a circle with these stewards, the first being the founder, and returns its id.
+    pub fn found(&mut self, stewards: &[&str]) -> CircleId {
+        let secret = self.random();
+        let steward = |name: &&str| Steward { partner: self.node(name).partner.clone(), node: self.member(name) };
+        let charter = Charter {
+            name: "test circle".to_owned(),
+            stewards: stewards.iter().map(steward).collect(),
+            policy: Vec::new(),
+            secret,
+            founded: self.now,
+        };
+        let circle = charter.id();
+        self.command(stewards[0], Command::Found { charter });
+        self.run(50);
+        circle
+    }
+
+    /// A circle founded by the first, which adds the rest.
+    pub fn circle(&mut self, names: &[&str]) -> CircleId {
+        let circle = self.found(&names[..1]);
+        for name in &names[1..] {
+            self.add(names[0], circle, name);
+        }
+        self.settle();
+        circle
+    }
+
+    pub fn add(&mut self, by: &str, circle: CircleId, name: &str) -> CommandId {
+        let (partner, nodes) = (self.node(name).partner.clone(), vec![self.member(name)]);
+        let id = self.command(by, Command::Add { circle, partner, nodes });
+        self.run(5);
+        id
+    }
+
+    pub fn remove(&mut self, by: &str, circle: CircleId, name: &str) -> CommandId {
+        let partner = self.node(name).partner.clone();
+        let id = self.command(by, Command::Remove { circle, partner, node: None });
+        self.run(5);
+        id
+    }
+
+    /// Publishes to the whole circle.
+    pub fn append(&mut self, by: &str, circle: CircleId, text: &str) -> CommandId {
+        self.append_to(by, circle, text, Audience::Circle)
+    }
+
+    pub fn append_to(&mut self, by: &str, circle: CircleId, text: &str, audience: Audience) -> CommandId {
+        let id = CommandId(self.next_command);
+        let index = self.index(by);
+        self.nodes[index].plain.insert(id, text.as_bytes().to_vec());
+        self.command(by, Command::Append { circle, audience, expiry: None, only_when_current: false })
+    }
+
+    /// What a node has accepted in a circle, sorted: the text of what it can open, or `(sealed)`.
+    pub fn reads(&self, name: &str, circle: CircleId) -> Vec<String> {
+        let index = self.index(name);
+        let node = &self.nodes[index];
+        let mut texts = Vec::new();
+        for (key, height) in node.accepted.iter().filter(|(key, _)| key.circle == circle) {
+            for seq in 0..*height {
+                let bytes = node.store.entry(key, seq).unwrap().expect("what is accepted is durable");
+                let header: Header = encoding::from_bytes(&bytes.header, 1 << 16).unwrap();
+                let opened = match header.suite {
+                    Suite::Control | Suite::Network => continue,
+                    Suite::Epoch => self
+                        .epoch_key(index, circle, header.epoch.unwrap())
+                        .and_then(|key| StandIn.open_with_epoch(&key, &bytes.payload, 1 << 20).ok()),
+                    Suite::Named => StandIn.open_with_key(&node.sealing, &bytes.payload, 1 << 20).ok(),
+                };
+                let text = opened.map(|bytes| String::from_utf8(bytes).unwrap());
+                texts.push(text.unwrap_or_else(|| "(sealed)".to_owned()));
+            }
+        }
+        texts.sort();
+        texts
+    }
+
+    /// Everything a node concluded about a circle, to compare with what another did.
+    pub fn conclusions(&self, name: &str, circle: CircleId) -> (Vec<(LogKey, u64)>, Vec<(PublicKey, PartnerId)>) {
+        let node = self.node(name);
+        let accepted = node.accepted.iter().filter(|(key, height)| key.circle == circle && **height > 0);
+        let replica = self.engine(name).circle(&circle);
+        let roster = replica.into_iter().flat_map(|replica| replica.fold().roster().iter());
+        (
+            accepted.map(|(key, height)| (*key, *height)).collect(),
+            roster.map(|(n, m)| (*n, m.partner.clone())).collect(),
+        )
+    }
+
+    pub fn expect_reads(&self, name: &str, circle: CircleId, texts: &[&str]) -> &Self {
+        let mut expected: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        expected.sort();
+        assert_eq!(self.reads(name, circle), expected, "what {name} reads (seed {})", self.seed);
+        self
+    }
+}
