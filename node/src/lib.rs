@@ -1,1 +1,2 @@
-//! Placeholder until its first part lands.
+//! The node: all IO, around an engine that does none.
+pub mod api;

@@ -1,0 +1,448 @@
+//! What the local API says and takes: the JSON of every face, and the one list of it.
+//!
+//! Keys and ids are lower-case hexadecimal, times milliseconds since 1970-01-01T00:00:00Z. Fields may be
+//! added; a client ignores those it does not know.
+
+use serde::{Deserialize, Serialize};
+
+/// An error, as every path answers one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What went wrong and what to do, for a person.
+    pub error: String,
+    /// A short word for programs: `not_found`, `refused`, `not_current`, `bad_request`, `broken`.
+    pub code: String,
+}
+
+/// `GET /v1/status`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// The version of the program.
+    pub version: String,
+    /// The process.
+    pub pid: u32,
+    /// Since when it runs.
+    pub since: u64,
+    /// This node's key.
+    pub node: String,
+    /// Its fingerprint in words, to compare by telephone.
+    pub fingerprint: String,
+    /// Its partner.
+    pub partner: String,
+    /// Its partner's full name.
+    pub partner_name: String,
+    /// The network's id.
+    pub network: String,
+    /// The network's name.
+    pub network_name: String,
+    /// The certificate.
+    pub certificate: CertificateStatus,
+    /// When the issuer last said something, if anything was heard; older than a day is shown as a warning.
+    pub issuer_word: Option<u64>,
+    /// Where it listens.
+    pub listening: Vec<String>,
+    /// Connected peers.
+    pub peers: usize,
+    /// The circles.
+    pub circles: Vec<CircleSummary>,
+    /// Circles offered and not decided.
+    pub offers: Vec<OfferSummary>,
+    /// The data directory.
+    pub data: String,
+    /// Things a person should look at, each with what to do.
+    pub warnings: Vec<String>,
+    /// Whether the store still takes writes.
+    pub read_only: bool,
+}
+
+/// How a certificate stands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// Its serial number.
+    pub serial: u64,
+    /// From when.
+    pub not_before: u64,
+    /// Until when.
+    pub not_after: u64,
+    /// `valid`, `grace`, `expired`, `not_yet` or `revoked`.
+    pub standing: String,
+}
+
+/// A circle in a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CircleSummary {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The highest marking.
+    pub ceiling: String,
+    /// How many partners belong.
+    pub partners: usize,
+    /// How many entries are accepted here.
+    pub entries: u64,
+    /// Whether this node belongs.
+    pub member: bool,
+    /// Whether this node is a steward.
+    pub steward: bool,
+    /// Whether it has heard enough since its start to be sure of who belongs.
+    pub current: bool,
+    /// Partners that must be heard first, when it is not.
+    pub unheard: Vec<String>,
+    /// How many entries connected peers are known to hold and this node lacks.
+    pub behind: u64,
+    /// How many connected peers share it.
+    pub peers: usize,
+}
+
+/// A circle that was offered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OfferSummary {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The founder's partner.
+    pub founder: String,
+    /// The partners in it.
+    pub partners: Vec<String>,
+    /// Who offered it, by partner.
+    pub from: Vec<String>,
+    /// What it is for.
+    pub description: String,
+    /// The highest marking.
+    pub ceiling: String,
+}
+
+/// `GET /v1/circles/{id}`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CircleDetail {
+    /// The line of the list.
+    #[serde(flatten)]
+    pub summary: CircleSummary,
+    /// What it is for.
+    pub description: String,
+    /// When it was founded.
+    pub founded: u64,
+    /// The nodes that count.
+    pub members: Vec<MemberView>,
+    /// Operations that the rules set aside, for stewards to issue again or not.
+    pub voided: usize,
+}
+
+/// A node that counts in a circle.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MemberView {
+    /// Its partner.
+    pub partner: String,
+    /// The node.
+    pub node: String,
+    /// Its rank, if it is a steward: 0 is the founder.
+    pub steward: Option<u16>,
+    /// Whether it is connected and shares the circle.
+    pub connected: bool,
+    /// Whether its certificate is known and not revoked.
+    pub certified: bool,
+    /// Whether it is this node.
+    pub this: bool,
+}
+
+/// `GET /v1/partners`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PartnerView {
+    /// Its short name.
+    pub partner: String,
+    /// Its name.
+    pub name: String,
+    /// Its nodes.
+    pub nodes: Vec<NodeView>,
+}
+
+/// A certified node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Its key.
+    pub node: String,
+    /// Its fingerprint in words.
+    pub fingerprint: String,
+    /// Since when its certificate holds: how long this key was seen.
+    pub certified_since: u64,
+    /// Until when.
+    pub not_after: u64,
+    /// Why and when it was revoked.
+    pub revoked: Option<String>,
+    /// When somebody here compared the fingerprint by telephone.
+    pub compared: Option<u64>,
+    /// The addresses it announced.
+    pub addresses: Vec<String>,
+    /// Whether others can reach it from outside.
+    pub anchor: bool,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Whether it is this node.
+    pub this: bool,
+}
+
+/// `GET /v1/peers`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PeerView {
+    /// Its partner.
+    pub partner: String,
+    /// The node.
+    pub node: String,
+    /// Since when it is connected; none when it is not.
+    pub since: Option<u64>,
+    /// Whether this node dialled.
+    pub dialled: bool,
+    /// The names of the circles both showed a tag for.
+    pub circles: Vec<String>,
+    /// Whether all that it held there was caught up with.
+    pub caught_up: bool,
+    /// How its certificate stands: `valid` or `grace`.
+    pub standing: String,
+    /// Why the last attempt to reach it failed.
+    pub last_failure: Option<String>,
+}
+
+/// `GET /v1/refusals`: connections that were refused lately.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RefusalView {
+    /// When.
+    pub at: u64,
+    /// Who, if that far.
+    pub node: Option<String>,
+    /// From where.
+    pub address: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// `POST /v1/circles`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewCircle {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    #[serde(default)]
+    pub description: String,
+    /// The highest marking; AMBER+STRICT when none is given.
+    #[serde(default)]
+    pub ceiling: Option<String>,
+    /// The functions it is for.
+    #[serde(default)]
+    pub purposes: Vec<String>,
+    /// Other stewards, by partner, in the order of their rank after this node.
+    #[serde(default)]
+    pub stewards: Vec<String>,
+    /// The partners to add.
+    #[serde(default)]
+    pub partners: Vec<String>,
+}
+
+/// `POST /v1/circles/{id}/add`, `…/remove`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Membership {
+    /// The partner.
+    pub partner: String,
+    /// One node of it; all when none is given.
+    #[serde(default)]
+    pub node: Option<String>,
+}
+
+/// `POST /v1/partners/{partner}/compared`: the fingerprint was compared by telephone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compared {
+    /// The node.
+    pub node: String,
+}
+
+/// The answer where only an id comes back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Id {
+    /// The id.
+    pub id: String,
+}
+
+/// `POST /v1/entries`, and `POST /v1/audience` with the same body to see who would be able to read it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewEntry {
+    /// The circle, by name or id.
+    pub circle: String,
+    /// The marking; there is no default.
+    pub tlp: String,
+    /// PAP, if any.
+    #[serde(default)]
+    pub pap: Option<String>,
+    /// The title, one line.
+    pub title: String,
+    /// The body, in Markdown.
+    pub body: String,
+    /// References.
+    #[serde(default)]
+    pub references: Vec<String>,
+    /// The partners it is for; RED needs them, and is sealed to them alone.
+    #[serde(default)]
+    pub to: Vec<String>,
+    /// Attachments, by the id that the upload gave.
+    #[serde(default)]
+    pub attachments: Vec<String>,
+    /// How long to wait until this node is current in the circle.
+    #[serde(default)]
+    pub wait_seconds: Option<u64>,
+}
+
+/// Who will be able to read an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AudienceView {
+    /// The circle's name.
+    pub circle: String,
+    /// The marking as it will stand.
+    pub tlp: String,
+    /// The partners, with their names.
+    pub partners: Vec<String>,
+    /// How many nodes.
+    pub nodes: usize,
+    /// Nodes of the circle that get no key, because their certificates are revoked or unknown.
+    pub left_out: Vec<String>,
+    /// Whether it can be published now.
+    pub current: bool,
+    /// Partners that must be heard first, when it cannot.
+    pub unheard: Vec<String>,
+}
+
+/// The answer to a publication.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Published {
+    /// The short reference.
+    pub reference: String,
+    /// The entry's hash.
+    pub hash: String,
+    /// The circle's id.
+    pub circle: String,
+    /// The audience.
+    pub audience: AudienceView,
+}
+
+/// An entry in a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EntrySummary {
+    /// The short reference.
+    pub reference: String,
+    /// The circle's id.
+    pub circle: String,
+    /// The circle's name.
+    pub circle_name: String,
+    /// The author's partner.
+    pub author: String,
+    /// When the author says it was written.
+    pub time: u64,
+    /// When it was first seen here.
+    pub first_seen: u64,
+    /// Whether the claimed time lies ahead of the clock here.
+    pub clock_doubtful: bool,
+    /// The kind.
+    pub kind: String,
+    /// The marking.
+    pub tlp: String,
+    /// The title; none for RED and for what cannot be opened.
+    pub title: Option<String>,
+    /// How many attachments.
+    pub attachments: u32,
+    /// `opened`, `not_for_us`, `unreadable`, `unknown_kind`.
+    pub state: String,
+    /// Whether its author's certificate was revoked.
+    pub author_revoked: bool,
+}
+
+/// `GET /v1/entries/{reference}`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EntryDetail {
+    /// The line of the list.
+    #[serde(flatten)]
+    pub summary: EntrySummary,
+    /// The entry's hash.
+    pub hash: String,
+    /// The author's node.
+    pub node: String,
+    /// Why it cannot be read, if so.
+    pub unreadable: Option<String>,
+    /// The body, in Markdown.
+    pub body: Option<String>,
+    /// PAP.
+    pub pap: Option<String>,
+    /// References.
+    pub references: Vec<String>,
+    /// The partners it names.
+    pub to: Vec<String>,
+    /// The attachments.
+    pub attached: Vec<AttachmentView>,
+}
+
+/// An attachment of an entry.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AttachmentView {
+    /// Its name.
+    pub name: String,
+    /// Its media type.
+    pub media_type: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// How many of its chunks are here.
+    pub chunks_here: u32,
+    /// How many there are.
+    pub chunks: u32,
+}
+
+/// `POST /v1/attachments?circle=&name=`: the body is the file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Uploaded {
+    /// The id to publish it by. It is kept until the daemon ends.
+    pub id: String,
+    /// The size that arrived.
+    pub size: u64,
+}
+
+/// `GET /v1/entries/{reference}/who`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Who {
+    /// The short reference.
+    pub reference: String,
+    /// Whether this node is told: only the author and stewards are.
+    pub told: bool,
+    /// The nodes of the circle.
+    pub nodes: Vec<WhoLine>,
+}
+
+/// What is known of one node and one entry.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WhoLine {
+    /// The partner.
+    pub partner: String,
+    /// The node.
+    pub node: String,
+    /// When it said it holds the entry; none means unknown.
+    pub received: Option<u64>,
+    /// Whether it said that it cannot open it.
+    pub cannot_open: bool,
+    /// When it last said anything about these logs.
+    pub heard: Option<u64>,
+    /// Whether it is connected now.
+    pub connected: bool,
+    /// Whether the entry is sealed to it.
+    pub addressed: bool,
+}
+
+/// `GET /v1/doctor`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Check {
+    /// What was looked at.
+    pub what: String,
+    /// `ok`, `warning` or `broken`.
+    pub state: String,
+    /// What was found, and what to do.
+    pub found: String,
+}
