@@ -142,7 +142,7 @@ impl Engine {
             let Some(replica) = circles.get_mut(&circle) else { continue };
             let damage = |why: String| Damage { what: format!("epoch record {hash}"), why };
             let bytes = store.record(&circle, &hash)?.ok_or_else(|| damage("it is not there".to_owned()))?;
-            let record: SignedRecord = cwn_crypto::encoding::from_bytes(&bytes, limits::RECORD_BYTES + 128)
+            let record: SignedRecord = cwn_crypto::encoding::from_bytes(&bytes, limits::SIGNED_RECORD_BYTES)
                 .map_err(|refusal| damage(refusal.to_string()))?;
             replica.load_record(hash, &record).map_err(|refusal| damage(refusal.to_string()))?;
         }
@@ -206,6 +206,7 @@ impl Engine {
                     self.output(Output::Reply { id, reply: Err(refusal) });
                 }
             }
+            Input::NotSealed { id, circle, why } => self.not_sealed(id, &circle, &why),
             Input::EpochSealed { circle, commitment, wrapped } => self.epoch_sealed(circle, commitment, wrapped),
             Input::Openable { circle, epoch, opens } => self.openable(circle, epoch, opens),
             Input::Import { entries } => self.import(entries),
@@ -727,6 +728,23 @@ impl Engine {
             _ => (Suite::Named, None),
         };
         self.write(id, circle, Draft { suite, epoch, payload, expiry: pending.expiry }, random, false)
+    }
+
+    /// What waits for the seal is refused: a person can then do something about it.
+    fn not_sealed(&mut self, id: Option<CommandId>, circle: &CircleId, why: &str) {
+        let waiting: Vec<CommandId> = match id {
+            Some(id) => vec![id],
+            None => {
+                self.making.remove(circle);
+                let waits = |pending: &PendingAppend| pending.circle == *circle && pending.target.is_none();
+                self.appends.iter().filter(|(_, pending)| waits(pending)).map(|(id, _)| *id).collect()
+            }
+        };
+        for id in waiting {
+            self.appends.remove(&id);
+            let refusal = CommandRefusal::NotSealed { why: why.to_owned() };
+            self.output(Output::Reply { id, reply: Err(refusal) });
+        }
     }
 
     fn openable(&mut self, circle: CircleId, epoch: Hash, opens: bool) {

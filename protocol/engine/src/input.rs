@@ -111,6 +111,15 @@ pub enum Input {
         /// Fresh random bytes.
         random: [u8; 32],
     },
+    /// The payload of an append, or the epoch it needs, could not be sealed.
+    NotSealed {
+        /// The command that appends; none when it was an epoch.
+        id: Option<CommandId>,
+        /// The circle.
+        circle: CircleId,
+        /// Why.
+        why: String,
+    },
     /// A new epoch's key was drawn and wrapped.
     EpochSealed {
         /// The circle it is for.

@@ -30,6 +30,9 @@ pub const OPERATION_LIST: usize = 1_024;
 /// An epoch record: age takes about 100 bytes for each node of the set.
 pub const RECORD_BYTES: usize = 256 << 10;
 
+/// An epoch record with its signature.
+pub const SIGNED_RECORD_BYTES: usize = RECORD_BYTES + 128;
+
 /// A statement of what is held: one log is usual, 66 bytes each.
 pub const HELD_BYTES: usize = 64 << 10;
 

@@ -182,6 +182,12 @@ pub enum CommandRefusal {
         /// How long it may be.
         limit: usize,
     },
+    /// Sealing failed.
+    #[error("it could not be sealed: {why}")]
+    NotSealed {
+        /// Why.
+        why: String,
+    },
     /// It is in this form or another already.
     #[error("this node is already in that circle")]
     AlreadyJoined,

@@ -222,6 +222,21 @@ impl Engine {
         self.sync.peers.iter().map(status).collect()
     }
 
+    /// The circle that a peer's tag stands for in a session; for streams beside the live one.
+    pub fn circle_by_tag(&self, peer: &PublicKey, session: SessionId, tag: &Tag) -> Option<CircleId> {
+        let state = self.sync.peers.get(peer)?;
+        if state.session != session {
+            return None;
+        }
+        self.circle_of(peer, tag)
+    }
+
+    /// The connected peers that share a circle, each with the tag by which this node names it to them.
+    pub fn sharing(&self, circle: &CircleId) -> Vec<(PublicKey, SessionId, Tag)> {
+        let shares = |(peer, state): (&PublicKey, &Peer)| Some((*peer, state.session, state.shared.get(circle)?.mine));
+        self.sync.peers.iter().filter_map(shares).collect()
+    }
+
     /// How many entries of a circle connected peers are known to hold and this node lacks.
     pub fn behind(&self, circle: &CircleId) -> u64 {
         let range = self.sync.wants.iter().filter(|((of, _), _)| of == circle);
@@ -835,7 +850,7 @@ impl Engine {
             None => None,
             Some(hash) => {
                 let bytes = store.record(&circle, &hash)?;
-                bytes.and_then(|bytes| cwn_crypto::encoding::from_bytes(&bytes, limits::RECORD_BYTES + 128).ok())
+                bytes.and_then(|bytes| cwn_crypto::encoding::from_bytes(&bytes, limits::SIGNED_RECORD_BYTES).ok())
             }
         };
         let mut targets = Vec::new();

@@ -1,0 +1,396 @@
+//! The only loop: socket, timer or command → engine → outputs.
+//!
+//! One thread, the log thread, owns the engine and the store. It takes what has gathered, hands it to the
+//! engine, makes everything that is to be stored durable with one fsync, and only then lets go what waited
+//! for it; what arrives meanwhile goes into the next round. Sealing and opening run beside it.
+//!
+//! This file refuses to know domain rules, and what bytes mean.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, mpsc as std_mpsc},
+    thread,
+    time::Duration,
+};
+
+use cwn_crypto::{
+    Time,
+    seal::{Age, EpochKey, Recipient, Seal},
+};
+use cwn_engine::{
+    engine::Engine,
+    input::{Command, CommandId, Input, Ticket},
+    log::{CircleId, LogKey},
+    output::{CommandRefusal, Event, Output, Reply, SealTarget},
+    store::Write,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use zeroize::Zeroizing;
+
+use crate::{clock, keyring::Keyring, network, runs, store::Store};
+
+/// What gathers before the log thread: frames of at most 1 MiB each.
+const INBOX: usize = 256;
+/// One round takes at most so many messages, so that one fsync serves many and none waits long.
+const ROUND: usize = 4_096;
+/// And at most so many bytes: about what a disk takes in the time of one fsync.
+const ROUND_BYTES: usize = 16 << 20;
+
+/// A question for the engine, asked on its thread.
+type Question = Box<dyn FnOnce(&Engine, &Store) + Send>;
+type ReplyTo = oneshot::Sender<Result<Reply, Failure>>;
+
+/// What comes to the log thread.
+enum Message {
+    Input(Input),
+    Command { command: Command, plaintext: Option<Zeroizing<Vec<u8>>>, reply: ReplyTo },
+    Ask(Question),
+    Stop(oneshot::Sender<()>),
+}
+
+impl Message {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Input(Input::RunFrame { bytes, .. } | Input::Frame { bytes, .. }) => bytes.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// Why a command was not done.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Failure {
+    /// The engine refused it.
+    #[error(transparent)]
+    Refused(#[from] CommandRefusal),
+    /// The store takes no more writes.
+    #[error("this node is read-only since its disk failed: {0}; free or mend the disk, then start it again")]
+    ReadOnly(String),
+    /// The daemon is ending.
+    #[error("the daemon is ending; start it again")]
+    Ending,
+}
+
+/// How other parts of the node reach the log thread.
+#[derive(Clone)]
+pub struct Handle {
+    inbox: mpsc::Sender<Message>,
+    failed: watch::Receiver<Option<String>>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    /// Hands in an input; waits while the log thread is behind.
+    pub async fn input(&self, input: Input) -> Result<(), Failure> {
+        self.inbox.send(Message::Input(input)).await.map_err(|_closed| Failure::Ending)
+    }
+
+    /// As [`Self::input`], from a thread that may wait.
+    pub fn input_blocking(&self, input: Input) -> Result<(), Failure> {
+        self.inbox.blocking_send(Message::Input(input)).map_err(|_closed| Failure::Ending)
+    }
+
+    /// Does something, and waits until it is durable.
+    pub async fn command(&self, command: Command) -> Result<Reply, Failure> {
+        self.send(command, None).await
+    }
+
+    /// Seals and appends, and waits until it is durable.
+    pub async fn append(&self, command: Command, plaintext: Zeroizing<Vec<u8>>) -> Result<Reply, Failure> {
+        self.send(command, Some(plaintext)).await
+    }
+
+    async fn send(&self, command: Command, plaintext: Option<Zeroizing<Vec<u8>>>) -> Result<Reply, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Command { command, plaintext, reply };
+        self.inbox.send(message).await.map_err(|_closed| Failure::Ending)?;
+        answer.await.map_err(|_closed| Failure::Ending)?
+    }
+
+    /// Looks something up in the engine.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Engine, &Store) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let question: Question = Box::new(move |engine, store| {
+            // Whoever asked may have gone.
+            let _ = reply.send(question(engine, store));
+        });
+        self.inbox.send(Message::Ask(question)).await.map_err(|_closed| Failure::Ending)?;
+        answer.await.map_err(|_closed| Failure::Ending)
+    }
+
+    /// Why the store takes no more writes, if so.
+    pub fn failure(&self) -> Option<String> {
+        self.failed.borrow().clone()
+    }
+
+    /// Ends the log thread, once what it was handed is durable.
+    pub async fn stop(&self) {
+        let (done, ended) = oneshot::channel();
+        if self.inbox.send(Message::Stop(done)).await.is_ok() {
+            // It ends in any case; when it was already gone there is nothing to wait for.
+            let _ = ended.await;
+        }
+    }
+}
+
+/// What the log thread tells the rest of the node.
+#[derive(Debug)]
+pub struct Outlets {
+    /// Heights of logs that are accepted, for the views.
+    pub accepted: std_mpsc::Sender<(LogKey, u64)>,
+    /// What a person or the node should know.
+    pub events: mpsc::UnboundedSender<Event>,
+}
+
+enum SealJob {
+    Payload { id: CommandId, circle: CircleId, target: SealTarget, plaintext: Zeroizing<Vec<u8>> },
+    Epoch { circle: CircleId, recipients: Vec<Recipient> },
+}
+
+struct Driver {
+    engine: Engine,
+    store: Store,
+    network: network::Handle,
+    outlets: Outlets,
+    seal: std_mpsc::Sender<SealJob>,
+    plaintexts: BTreeMap<CommandId, Zeroizing<Vec<u8>>>,
+    replies: BTreeMap<CommandId, ReplyTo>,
+    next_command: u64,
+    failed: watch::Sender<Option<String>>,
+    runtime: tokio::runtime::Handle,
+}
+
+/// Starts the log thread.
+pub fn start(
+    engine: Engine,
+    store: Store,
+    keyring: Arc<Keyring>,
+    network: network::Handle,
+    outlets: Outlets,
+) -> std::io::Result<Handle> {
+    let (inbox, messages) = mpsc::channel(INBOX);
+    let (failed, failed_watch) = watch::channel(None);
+    let (deadline, deadlines) = watch::channel(engine.next_deadline());
+    let (seal, jobs) = std_mpsc::channel();
+    let handle = Handle { inbox: inbox.clone(), failed: failed_watch };
+    let runtime = tokio::runtime::Handle::current();
+    runtime.spawn(tick(deadlines, inbox.clone()));
+    thread::Builder::new().name("seal".to_owned()).spawn(move || seal_all(&jobs, &keyring, &inbox))?;
+    let driver = Driver {
+        engine,
+        store,
+        network,
+        outlets,
+        seal,
+        plaintexts: BTreeMap::new(),
+        replies: BTreeMap::new(),
+        next_command: 0,
+        failed,
+        runtime,
+    };
+    thread::Builder::new().name("log".to_owned()).spawn(move || driver.run(messages, &deadline))?;
+    Ok(handle)
+}
+
+/// Random bytes from the system, without which a node cannot go on.
+pub fn random() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => bytes,
+        Err(error) => panic!("the system gives no random bytes: {error}"),
+    }
+}
+
+impl Driver {
+    fn run(mut self, mut messages: mpsc::Receiver<Message>, deadline: &watch::Sender<Option<Time>>) {
+        self.settle();
+        while let Some(first) = messages.blocking_recv() {
+            let mut next = Some(first);
+            let (mut taken, mut bytes) = (0, 0);
+            let mut stop = None;
+            while let Some(message) = next.take() {
+                taken += 1;
+                bytes += message.bytes();
+                stop = self.take(message);
+                if stop.is_none() && taken < ROUND && bytes < ROUND_BYTES {
+                    next = messages.try_recv().ok();
+                }
+            }
+            self.settle();
+            deadline.send_replace(self.engine.next_deadline());
+            if let Some(done) = stop {
+                if let Err(error) = self.store.close() {
+                    tracing::warn!(%error, "the index could not be written at the end; the next start rebuilds it");
+                }
+                // Whoever asked may have gone.
+                let _ = done.send(());
+                return;
+            }
+        }
+    }
+
+    /// Takes one message; gives back whom to tell when it was the last.
+    fn take(&mut self, message: Message) -> Option<oneshot::Sender<()>> {
+        let failure = self.failed.borrow().clone();
+        match (message, failure) {
+            (Message::Ask(question), _) => question(&self.engine, &self.store),
+            (Message::Stop(done), _) => return Some(done),
+            (Message::Command { reply, .. }, Some(why)) => drop(reply.send(Err(Failure::ReadOnly(why)))),
+            (Message::Input(_), Some(_)) => {}
+            (Message::Input(input), None) => self.engine.handle(clock::now(), input, &self.store),
+            (Message::Command { command, plaintext, reply }, None) => {
+                let id = CommandId(self.next_command);
+                self.next_command += 1;
+                self.replies.insert(id, reply);
+                if let Some(plaintext) = plaintext {
+                    self.plaintexts.insert(id, plaintext);
+                }
+                self.engine.handle(clock::now(), Input::Command { id, command, random: random() }, &self.store);
+            }
+        }
+        None
+    }
+
+    /// Carries out outputs until there are none: everything that is to be stored with one fsync a round.
+    fn settle(&mut self) {
+        loop {
+            let mut tickets: Vec<Ticket> = Vec::new();
+            let mut batch: Vec<Write> = Vec::new();
+            while let Some(output) = self.engine.poll_output() {
+                match output {
+                    Output::Store { ticket, writes } => {
+                        tickets.push(ticket);
+                        batch.extend(writes);
+                    }
+                    output => self.carry_out(output),
+                }
+            }
+            if tickets.is_empty() {
+                return;
+            }
+            if let Err(error) = self.store.append(&batch) {
+                self.fail(&error.to_string());
+                return;
+            }
+            for ticket in tickets {
+                self.engine.handle(clock::now(), Input::Stored { ticket }, &self.store);
+            }
+        }
+    }
+
+    /// What was not made durable must not be acknowledged: the node stands still, and says so.
+    fn fail(&mut self, why: &str) {
+        tracing::error!(why, "the disk failed: this node takes no more writes");
+        self.failed.send_replace(Some(why.to_owned()));
+        self.network.shut_down();
+        for (_, reply) in std::mem::take(&mut self.replies) {
+            // Whoever asked may have gone.
+            let _ = reply.send(Err(Failure::ReadOnly(why.to_owned())));
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Send { peer, session, bytes } => self.network.send(peer, session.0, bytes),
+            Output::Pull { peer, session, pull, bytes } => self.network.pull(peer, session.0, pull.0, bytes),
+            Output::CancelPull { pull } => self.network.cancel_pull(pull.0),
+            Output::SendRun { stream, key, from, to, epoch } => {
+                let run = runs::Run { key, from, to, epoch };
+                let writer = self.network.serve(stream.0);
+                self.runtime.spawn(runs::serve(run, self.store.reader(), writer));
+            }
+            Output::RefuseRun { stream } => drop(self.network.serve(stream.0)),
+            Output::Disconnect { peer, reason, .. } => self.network.disconnect(peer, reason),
+            Output::Seal { id, circle, target } => match self.plaintexts.get(&id) {
+                Some(plaintext) => self.seal_job(SealJob::Payload { id, circle, target, plaintext: plaintext.clone() }),
+                None => panic!("a seal was asked for command {id:?}, which brought nothing to seal"),
+            },
+            Output::MakeEpoch { circle, recipients } => self.seal_job(SealJob::Epoch { circle, recipients }),
+            // The receivers end with the daemon; then nobody wants to know any more.
+            Output::Accepted { key, height } => drop(self.outlets.accepted.send((key, height))),
+            Output::Emit(event) => drop(self.outlets.events.send(event)),
+            Output::Reply { id, reply } => {
+                self.plaintexts.remove(&id);
+                if let Some(to) = self.replies.remove(&id) {
+                    drop(to.send(reply.map_err(Failure::from)));
+                }
+            }
+            Output::Store { .. } => unreachable!("writes are gathered before"),
+        }
+    }
+
+    fn seal_job(&self, job: SealJob) {
+        assert!(self.seal.send(job).is_ok(), "the sealing thread ends after the log thread");
+    }
+}
+
+/// Seals beside the log thread: two hundred recipients cost 14 ms.
+fn seal_all(jobs: &std_mpsc::Receiver<SealJob>, keyring: &Keyring, inbox: &mpsc::Sender<Message>) {
+    for job in jobs {
+        let input = match job {
+            SealJob::Epoch { circle, recipients } => {
+                let key = Zeroizing::new(random());
+                match Age.seal_to_recipients(&recipients, key.as_slice()) {
+                    Ok(wrapped) => {
+                        let commitment = EpochKey::from_bytes(*key).commitment();
+                        Input::EpochSealed { circle, commitment, wrapped }
+                    }
+                    Err(refusal) => Input::NotSealed { id: None, circle, why: refusal.to_string() },
+                }
+            }
+            SealJob::Payload { id, circle, target, plaintext } => {
+                let sealed = match target {
+                    SealTarget::Recipients(recipients) => {
+                        Age.seal_to_recipients(&recipients, &plaintext).map_err(|refusal| refusal.to_string())
+                    }
+                    SealTarget::Epoch(epoch) => keyring
+                        .epoch(&circle, &epoch)
+                        .map(|key| Age.seal_to_epoch(&key, &plaintext))
+                        .map_err(|closed| closed.to_string()),
+                };
+                match sealed {
+                    Ok(payload) => Input::Sealed { id, payload, random: random() },
+                    Err(why) => Input::NotSealed { id: Some(id), circle, why },
+                }
+            }
+        };
+        if inbox.blocking_send(Message::Input(input)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Wakes the engine when it asked to be.
+async fn tick(mut deadlines: watch::Receiver<Option<Time>>, inbox: mpsc::Sender<Message>) {
+    loop {
+        let deadline = *deadlines.borrow_and_update();
+        let changed = match deadline {
+            None => deadlines.changed().await,
+            Some(at) => {
+                let wait = Duration::from_millis(at.since(clock::now()));
+                tokio::select! {
+                    changed = deadlines.changed() => changed,
+                    () = tokio::time::sleep(wait) => {
+                        if inbox.send(Message::Input(Input::Tick)).await.is_err() {
+                            return;
+                        }
+                        // The log thread sets the next deadline after every round.
+                        deadlines.changed().await
+                    }
+                }
+            }
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The keys of epochs, unwrapped into memory when first needed and never written down.
+//!
+//! This file refuses to know who may read what: it opens what its node's sealing key opens.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use cwn_crypto::{
+    Hash, encoding,
+    seal::{Age, EpochKey, Seal, SealingKey},
+};
+use cwn_engine::{
+    epoch::{Record, SignedRecord},
+    limits,
+    log::CircleId,
+    store::Read,
+};
+
+use crate::store::Reader;
+
+/// Keys held at a time. At 200 writers and a change a week a circle makes 10,000 a year; those of old
+/// entries come back from their records when somebody reads them.
+const KEYS: usize = 4_096;
+const KEY_BYTES: usize = 32;
+
+/// Why an epoch does not open here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Closed {
+    /// The key was not wrapped to this node.
+    #[error("its key was not given to this node")]
+    NotForUs,
+    /// The record names this node, and yet its key does not open, or is not the one its maker committed to.
+    #[error("its key was wrapped wrongly; its author must publish again")]
+    Broken,
+    /// The record cannot be read.
+    #[error("its epoch record cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// The epoch keys of one node.
+pub struct Keyring {
+    sealing: SealingKey,
+    reader: Reader,
+    keys: Mutex<BTreeMap<Hash, Arc<EpochKey>>>,
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring").finish_non_exhaustive()
+    }
+}
+
+impl Keyring {
+    /// The keyring of the node with this sealing key.
+    pub fn new(sealing: SealingKey, reader: Reader) -> Self {
+        Self { sealing, reader, keys: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// The key of an epoch.
+    pub fn epoch(&self, circle: &CircleId, epoch: &Hash) -> Result<Arc<EpochKey>, Closed> {
+        if let Some(key) = self.keys.lock().unwrap_or_else(PoisonError::into_inner).get(epoch) {
+            return Ok(Arc::clone(key));
+        }
+        let unreadable = |why: &dyn fmt::Display| Closed::Unreadable(why.to_string());
+        let bytes = self.reader.record(circle, epoch).map_err(|damage| unreadable(&damage))?;
+        let bytes = bytes.ok_or_else(|| Closed::Unreadable("it is not held".to_owned()))?;
+        let signed: SignedRecord =
+            encoding::from_bytes(&bytes, limits::SIGNED_RECORD_BYTES).map_err(|refusal| unreadable(&refusal))?;
+        // Its signature was verified before it was stored.
+        let record: Record = signed.unverified(limits::RECORD_BYTES).map_err(|refusal| unreadable(&refusal))?;
+        let opened = Age.open_with_key(&self.sealing, &record.wrapped, KEY_BYTES);
+        let key = match opened.map(<[u8; KEY_BYTES]>::try_from) {
+            Ok(Ok(key)) => EpochKey::from_bytes(key),
+            Err(cwn_crypto::seal::Refusal::NotForThisKey) => return Err(Closed::NotForUs),
+            _ => return Err(Closed::Broken),
+        };
+        if key.commitment() != record.commitment {
+            return Err(Closed::Broken);
+        }
+        let key = Arc::new(key);
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.len() >= KEYS {
+            keys.clear();
+        }
+        keys.insert(*epoch, Arc::clone(&key));
+        Ok(key)
+    }
+
+    /// Opens what is sealed to this node by name.
+    pub fn open_named(&self, sealed: &[u8], limit: usize) -> Result<Vec<u8>, cwn_crypto::seal::Refusal> {
+        Age.open_with_key(&self.sealing, sealed, limit)
+    }
+}

@@ -1,0 +1,110 @@
+//! Serving a run: entries of one log streamed from the store, each epoch's record before its first use.
+
+use std::collections::BTreeSet;
+
+use cwn_crypto::{Hash, encoding};
+use cwn_engine::{
+    epoch::SignedRecord,
+    limits,
+    log::{EntryBytes, Header, LogKey},
+    store::{Damage, Read},
+    wire::RunFrame,
+};
+
+use crate::{network::RunWriter, store::Reader};
+
+/// Bytes of entries in one frame: the rest is room for headers and records.
+const FRAME_ENTRIES_BYTES: usize = limits::FRAME_BYTES - limits::FRAME_BYTES / 4;
+
+/// What a peer asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    /// The log.
+    pub key: LogKey,
+    /// The first entry.
+    pub from: u64,
+    /// One past the last.
+    pub to: u64,
+    /// An epoch whose record the asker has.
+    pub epoch: Option<Hash>,
+}
+
+/// Streams a run; ends the stream early when the peer goes away or the disk does.
+pub async fn serve(run: Run, reader: Reader, mut writer: RunWriter) {
+    let Run { key, from, to, epoch } = run;
+    let mut known: BTreeSet<Hash> = epoch.into_iter().collect();
+    let mut next = from;
+    while next < to {
+        let reader = reader.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let frames = frames(&reader, &key, next, to, &mut known);
+            (frames, known)
+        });
+        let Ok((frames, known_then)) = read.await else { return };
+        known = known_then;
+        match frames {
+            Ok((frames, after)) => {
+                for frame in frames {
+                    if writer.send(frame).await.is_err() {
+                        return;
+                    }
+                }
+                if after == next {
+                    return;
+                }
+                next = after;
+            }
+            Err(damage) => {
+                tracing::error!(%damage, log = %key.log, "a run breaks off");
+                return;
+            }
+        }
+    }
+}
+
+/// The frames of what one read brings, and the place after its last entry.
+fn frames(
+    reader: &Reader,
+    key: &LogKey,
+    from: u64,
+    to: u64,
+    known: &mut BTreeSet<Hash>,
+) -> Result<(Vec<Vec<u8>>, u64), Damage> {
+    let entries = reader.entries(key, from, to, FRAME_ENTRIES_BYTES)?;
+    let after = from + entries.len() as u64;
+    let mut frames = Vec::new();
+    let mut frame = RunFrame { records: Vec::new(), entries: Vec::new() };
+    let mut bytes = 0;
+    for entry in entries {
+        let record = record(reader, key, &entry, known)?;
+        let adds = entry.header.len() + entry.payload.len() + 128 + record.as_ref().map_or(0, |(_, length)| *length);
+        if bytes + adds > limits::FRAME_BYTES && !frame.entries.is_empty() {
+            let full = std::mem::replace(&mut frame, RunFrame { records: Vec::new(), entries: Vec::new() });
+            frames.push(full.to_bytes());
+            bytes = 0;
+        }
+        bytes += adds;
+        frame.records.extend(record.map(|(record, _)| record));
+        frame.entries.push(entry);
+    }
+    if !frame.entries.is_empty() {
+        frames.push(frame.to_bytes());
+    }
+    Ok((frames, after))
+}
+
+/// The record an entry needs, if it was not sent before.
+fn record(
+    reader: &Reader,
+    key: &LogKey,
+    entry: &EntryBytes,
+    known: &mut BTreeSet<Hash>,
+) -> Result<Option<(SignedRecord, usize)>, Damage> {
+    let damage = |why: String| Damage { what: "an entry of a run".to_owned(), why };
+    let header: Header =
+        encoding::from_bytes(&entry.header, limits::HEADER_BYTES).map_err(|refusal| damage(refusal.to_string()))?;
+    let Some(epoch) = header.epoch.filter(|epoch| known.insert(*epoch)) else { return Ok(None) };
+    let bytes = reader.record(&key.circle, &epoch)?.ok_or_else(|| damage(format!("epoch record {epoch} is not held")))?;
+    let record = encoding::from_bytes(&bytes, limits::SIGNED_RECORD_BYTES).map_err(|refusal| damage(refusal.to_string()))?;
+    Ok(Some((record, bytes.len())))
+}
