@@ -1,0 +1,183 @@
+//! Attachments: sealed chunks kept as files, sealed and opened as they stream, fetched from whoever has them.
+//!
+//! A file is cut into chunks of 1 MiB, each sealed on its own under one random key that stands in the sealed
+//! entry beside the chunks' BLAKE3 hashes. So only who can open the entry can open the file; a node serves
+//! sealed chunks of a circle to those that proved they share it, and cannot tell what they belong to.
+//!
+//! This file refuses to know entries and their markings.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use cwn_crypto::{
+    encoding,
+    seal::{Age, EpochKey, Seal},
+};
+use cwn_engine::{log::CircleId, wire::Tag};
+use minicbor::{Decode, Encode};
+
+use crate::files;
+
+/// Plaintext in one chunk.
+pub const CHUNK_BYTES: usize = 1 << 20;
+/// A sealed chunk: age adds a header of about 300 bytes, and 16 bytes for every 64 KiB.
+pub const SEALED_BYTES: usize = CHUNK_BYTES + (4 << 10);
+/// A request for a chunk.
+pub const REQUEST_BYTES: usize = 128;
+
+/// The BLAKE3 hash of a sealed chunk.
+pub type ChunkHash = [u8; 32];
+
+/// What a node asks another for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct ChunkRequest {
+    /// The circle, by the asker's tag.
+    #[n(0)]
+    pub tag: Tag,
+    /// The chunk.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub chunk: ChunkHash,
+}
+
+impl ChunkRequest {
+    /// The bytes that travel.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encoding::to_bytes(self)
+    }
+
+    /// Reads a request.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, encoding::Refusal> {
+        encoding::from_bytes(bytes, REQUEST_BYTES)
+    }
+}
+
+/// Why a chunk cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The disk.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is not here (yet).
+    #[error("a part of the attachment has not arrived yet; try again when a partner that has it is connected")]
+    Absent,
+    /// What is here is not what the entry names.
+    #[error("a part of the attachment is damaged and was set aside; it is fetched again from a partner that has it")]
+    Damaged,
+    /// It does not open.
+    #[error("a part of the attachment does not open with the key in the entry")]
+    Closed,
+}
+
+/// The chunks of a node.
+#[derive(Debug, Clone)]
+pub struct Chunks {
+    dir: PathBuf,
+}
+
+impl Chunks {
+    /// Chunks kept below the data directory.
+    pub fn new(data: &Path) -> Self {
+        Self { dir: data.join("chunks") }
+    }
+
+    fn path(&self, circle: &CircleId, chunk: &ChunkHash) -> PathBuf {
+        let mut name = String::with_capacity(64);
+        // Writing to a string cannot fail.
+        let _ = encoding::hex(chunk, &mut name);
+        self.dir.join(circle.to_string()).join(name)
+    }
+
+    /// Whether a chunk is here.
+    pub fn holds(&self, circle: &CircleId, chunk: &ChunkHash) -> bool {
+        self.path(circle, chunk).exists()
+    }
+
+    /// Keeps a sealed chunk, if it is the one that was asked for. Durable when this returns.
+    pub fn keep(&self, circle: &CircleId, chunk: &ChunkHash, sealed: &[u8]) -> Result<(), Error> {
+        if blake3::hash(sealed).as_bytes() != chunk {
+            return Err(Error::Damaged);
+        }
+        let path = self.path(circle, chunk);
+        let at = |source| Error::File { path: path.clone(), source };
+        files::make_dir(path.parent().unwrap_or(&self.dir)).map_err(at)?;
+        files::durable_write(&path, sealed).map_err(at)
+    }
+
+    /// A sealed chunk, as it is served: verified, so that damage on this disk goes no further.
+    pub fn sealed(&self, circle: &CircleId, chunk: &ChunkHash) -> Result<Vec<u8>, Error> {
+        let path = self.path(circle, chunk);
+        let sealed = match std::fs::read(&path) {
+            Ok(sealed) => sealed,
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Err(Error::Absent),
+            Err(source) => return Err(Error::File { path, source }),
+        };
+        if blake3::hash(&sealed).as_bytes() != chunk {
+            // Out of the way, so that it is fetched again.
+            std::fs::remove_file(&path).map_err(|source| Error::File { path, source })?;
+            return Err(Error::Damaged);
+        }
+        Ok(sealed)
+    }
+
+    /// A chunk's plaintext.
+    pub fn open(&self, circle: &CircleId, chunk: &ChunkHash, key: &EpochKey) -> Result<Vec<u8>, Error> {
+        let sealed = self.sealed(circle, chunk)?;
+        Age.open_with_epoch(key, &sealed, CHUNK_BYTES).map_err(|_refusal| Error::Closed)
+    }
+
+    /// Seals and keeps one chunk of a new attachment.
+    pub fn seal(&self, circle: &CircleId, key: &EpochKey, plaintext: &[u8]) -> Result<ChunkHash, Error> {
+        let sealed = Age.seal_to_epoch(key, plaintext);
+        let chunk = *blake3::hash(&sealed).as_bytes();
+        self.keep(circle, &chunk, &sealed)?;
+        Ok(chunk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cwn_crypto::Hash;
+
+    use super::*;
+
+    const CIRCLE: CircleId = CircleId(Hash([7; 32]));
+
+    #[test]
+    fn a_chunk_opens_with_its_key_and_with_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let chunks = Chunks::new(dir.path());
+        let key = EpochKey::from_bytes([1; 32]);
+        let chunk = chunks.seal(&CIRCLE, &key, b"a file").unwrap();
+        assert_eq!(chunks.open(&CIRCLE, &chunk, &key).unwrap(), b"a file");
+        assert!(matches!(chunks.open(&CIRCLE, &chunk, &EpochKey::from_bytes([2; 32])), Err(Error::Closed)));
+    }
+
+    #[test]
+    fn a_damaged_chunk_is_neither_served_nor_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let chunks = Chunks::new(dir.path());
+        let chunk = chunks.seal(&CIRCLE, &EpochKey::from_bytes([1; 32]), b"a file").unwrap();
+        let mut sealed = chunks.sealed(&CIRCLE, &chunk).unwrap();
+        let last = sealed.len() - 1;
+        sealed[last] ^= 1;
+        std::fs::write(chunks.path(&CIRCLE, &chunk), &sealed).unwrap();
+        assert!(matches!(chunks.sealed(&CIRCLE, &chunk), Err(Error::Damaged)));
+        assert!(matches!(chunks.sealed(&CIRCLE, &chunk), Err(Error::Absent)));
+        assert!(matches!(chunks.keep(&CIRCLE, &chunk, &sealed), Err(Error::Damaged)));
+    }
+
+    #[test]
+    fn a_chunk_of_one_circle_is_not_found_in_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let chunks = Chunks::new(dir.path());
+        let chunk = chunks.seal(&CIRCLE, &EpochKey::from_bytes([1; 32]), b"a file").unwrap();
+        assert!(matches!(chunks.sealed(&CircleId(Hash([8; 32])), &chunk), Err(Error::Absent)));
+    }
+}
