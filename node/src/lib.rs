@@ -1,2 +1,13 @@
 //! The node: all IO, around an engine that does none.
+
 pub mod api;
+pub mod attachments;
+pub mod clock;
+pub mod connections;
+pub mod driver;
+pub mod files;
+pub mod inbox;
+pub mod keyring;
+pub mod node;
+pub mod runs;
+pub mod store;

@@ -445,6 +445,12 @@ impl Engine {
             }
             Command::Announce { payload } => self.announce_network(id, payload, random),
             Command::Accept { circle } => self.accept_offer(circle, Some(id)),
+            Command::Remember { key, value } => {
+                let own = [CIRCLE_FACT, DECLINED_FACT, HELD_FACT].iter().any(|prefix| key.starts_with(prefix));
+                assert!(!own, "a fact of the node is named as one of the engine's");
+                self.store(vec![Write::Fact { key, value }], vec![After::Reply(id, Reply::Done)]);
+                Ok(())
+            }
             Command::Decline { circle } => {
                 self.offers.remove(&circle).ok_or(CommandRefusal::UnknownOffer)?;
                 self.declined.insert(circle);

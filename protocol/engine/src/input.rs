@@ -203,6 +203,13 @@ pub enum Command {
         /// The circle.
         circle: CircleId,
     },
+    /// Remember a fact of this node alone. Its name must not start as one of the engine's own does.
+    Remember {
+        /// Its name.
+        key: Vec<u8>,
+        /// Its value; empty takes it back.
+        value: Vec<u8>,
+    },
     /// Do not join it, and do not ask again.
     Decline {
         /// The circle.

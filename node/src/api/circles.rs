@@ -1,0 +1,178 @@
+//! Circles: founding, joining, who belongs.
+
+use cwn_crypto::{PartnerId, PublicKey, encoding::hex_decode};
+use cwn_engine::{
+    circle::{Charter, MemberNode, Steward},
+    engine::Engine,
+    input::Command,
+    log::CircleId,
+    output::Reply,
+};
+use cwn_functions::{circle_policy::Policy, marking::Tlp};
+
+use super::{
+    door::{Api, find_circle, find_offer},
+    status::{offers, policy_of, summarise},
+    types::{CircleDetail, CircleSummary, Id, MemberView, Membership, NewCircle, OfferSummary, Problem},
+};
+use crate::{clock, driver::random, node::nodes_of};
+
+/// The circles a node is in, and those it is offered.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Circles {
+    /// Those it is in.
+    pub circles: Vec<CircleSummary>,
+    /// Those it is offered.
+    pub offers: Vec<OfferSummary>,
+}
+
+fn parse_partner(text: &str) -> Result<PartnerId, Problem> {
+    text.parse().map_err(Problem::bad_request)
+}
+
+impl Api {
+    /// The circles of this node.
+    pub async fn circles(&self) -> Result<Circles, Problem> {
+        let ask = |engine: &Engine, _: &_| Circles {
+            circles: engine.circles().filter_map(|replica| summarise(engine, replica)).collect(),
+            offers: offers(engine),
+        };
+        Ok(self.node.driver.ask(ask).await?)
+    }
+
+    /// One circle, and who belongs to it.
+    pub async fn circle(&self, named: &str) -> Result<CircleDetail, Problem> {
+        let named = named.to_owned();
+        self.node.driver.ask(move |engine, _| detail(engine, &named)).await?
+    }
+
+    /// Founds a circle and adds partners to it.
+    pub async fn found(&self, new: NewCircle) -> Result<Id, Problem> {
+        let ceiling = match new.ceiling.as_deref() {
+            None => Tlp::AmberStrict,
+            Some(text) => text.parse().map_err(Problem::bad_request)?,
+        };
+        let purposes = new.purposes.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>();
+        let policy = Policy { ceiling, purposes: purposes.map_err(Problem::bad_request)?, description: new.description };
+        let policy = policy.to_bytes().map_err(Problem::bad_request)?;
+        let mut stewards = vec![Steward {
+            partner: self.node.certificate.get().partner,
+            node: MemberNode { node: self.node.me, recipient: self.node.recipient },
+        }];
+        // Everything is looked up before anything is done, so that a mistyped name leaves no half circle.
+        for text in &new.stewards {
+            let partner = parse_partner(text)?;
+            let nodes = self.certified(&partner).await?;
+            stewards.extend(nodes.into_iter().map(|node| Steward { partner: partner.clone(), node }));
+        }
+        let mut adds = Vec::new();
+        for text in &new.partners {
+            let partner = parse_partner(text)?;
+            let nodes = self.certified(&partner).await?;
+            if stewards.iter().all(|steward| steward.partner != partner) {
+                adds.push((partner, nodes));
+            }
+        }
+        let charter = Charter { name: new.name, stewards, policy, secret: random(), founded: clock::now() };
+        let circle = match self.node.driver.command(Command::Found { charter }).await? {
+            Reply::Founded(circle) => circle,
+            other => return Err(Problem::broken(format!("founding came to {other:?}"))),
+        };
+        for (partner, nodes) in adds {
+            self.node.driver.command(Command::Add { circle, partner, nodes }).await?;
+        }
+        Ok(Id { id: circle.to_string() })
+    }
+
+    async fn certified(&self, partner: &PartnerId) -> Result<Vec<MemberNode>, Problem> {
+        let named = partner.clone();
+        let nodes = self.node.driver.ask(move |engine, _| nodes_of(engine, &named)).await?;
+        if nodes.is_empty() {
+            return Err(Problem::not_found(format!(
+                "no certified node of {partner} is known here; `cwn partners` shows whom the coordinator certified"
+            )));
+        }
+        Ok(nodes.into_iter().map(|(node, recipient)| MemberNode { node, recipient }).collect())
+    }
+
+    /// Adds a partner, or one node of it.
+    pub async fn add(&self, circle: &str, membership: &Membership) -> Result<Id, Problem> {
+        let circle = self.find(circle).await?;
+        let partner = parse_partner(&membership.partner)?;
+        let mut nodes = self.certified(&partner).await?;
+        if let Some(only) = one_node(membership)? {
+            nodes.retain(|node| node.node == only);
+            if nodes.is_empty() {
+                return Err(Problem::not_found(format!("{partner} has no certified node {only}")));
+            }
+        }
+        self.node.driver.command(Command::Add { circle, partner, nodes }).await?;
+        Ok(Id { id: circle.to_string() })
+    }
+
+    /// Removes a partner, or one node of it.
+    pub async fn remove(&self, circle: &str, membership: &Membership) -> Result<Id, Problem> {
+        let circle = self.find(circle).await?;
+        let partner = parse_partner(&membership.partner)?;
+        let node = one_node(membership)?;
+        self.node.driver.command(Command::Remove { circle, partner, node }).await?;
+        Ok(Id { id: circle.to_string() })
+    }
+
+    /// Joins an offered circle.
+    pub async fn accept(&self, circle: &str) -> Result<Id, Problem> {
+        let circle = self.find_offered(circle).await?;
+        self.node.driver.command(Command::Accept { circle }).await?;
+        Ok(Id { id: circle.to_string() })
+    }
+
+    /// Does not join an offered circle.
+    pub async fn decline(&self, circle: &str) -> Result<Id, Problem> {
+        let circle = self.find_offered(circle).await?;
+        self.node.driver.command(Command::Decline { circle }).await?;
+        Ok(Id { id: circle.to_string() })
+    }
+
+    pub(super) async fn find(&self, named: &str) -> Result<CircleId, Problem> {
+        let named = named.to_owned();
+        self.node.driver.ask(move |engine, _| find_circle(engine, &named)).await?
+    }
+
+    async fn find_offered(&self, named: &str) -> Result<CircleId, Problem> {
+        let named = named.to_owned();
+        self.node.driver.ask(move |engine, _| find_offer(engine, &named)).await?
+    }
+}
+
+fn one_node(membership: &Membership) -> Result<Option<PublicKey>, Problem> {
+    let parse = |text: &String| {
+        let key = hex_decode(text).map(PublicKey);
+        key.ok_or_else(|| Problem::bad_request(format!("{text:?} is not a node's key of 64 hexadecimal digits")))
+    };
+    membership.node.as_ref().map(parse).transpose()
+}
+
+fn detail(engine: &Engine, named: &str) -> Result<CircleDetail, Problem> {
+    let circle = find_circle(engine, named)?;
+    let gone = || Problem::not_found("the circle is gone");
+    let replica = engine.circle(&circle).ok_or_else(gone)?;
+    let control = replica.control().ok_or_else(gone)?;
+    let sharing = engine.sharing(&circle);
+    let view = |(node, member): (&PublicKey, &cwn_engine::circle::Member)| MemberView {
+        partner: member.partner.to_string(),
+        node: node.to_string(),
+        steward: member.steward,
+        connected: sharing.iter().any(|(peer, ..)| peer == node),
+        certified: engine.is_certified(node),
+        this: *node == engine.me(),
+    };
+    let mut members: Vec<MemberView> = replica.fold().roster().iter().map(view).collect();
+    members.sort_by(|a, b| (a.steward.is_none(), a.steward, &a.partner).cmp(&(b.steward.is_none(), b.steward, &b.partner)));
+    Ok(CircleDetail {
+        summary: summarise(engine, replica).ok_or_else(gone)?,
+        description: policy_of(&control.charter().policy).description,
+        founded: control.charter().founded.0,
+        members,
+        voided: control.voided(replica.fold()).count(),
+    })
+}

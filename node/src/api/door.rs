@@ -1,0 +1,99 @@
+//! The door itself: what every face may ask and do, without HTTP.
+
+use std::sync::Arc;
+
+use cwn_engine::{engine::Engine, log::CircleId, output::CommandRefusal, replica::Replica};
+
+use super::types::Problem;
+use crate::{driver::Failure, node::Node};
+
+/// Commands and queries on one node.
+#[derive(Debug, Clone)]
+pub struct Api {
+    pub(super) node: Arc<Node>,
+    pub(super) uploads: Arc<super::attachments::Uploads>,
+}
+
+impl Api {
+    /// The door of a node.
+    pub fn new(node: Arc<Node>) -> Self {
+        Self { node, uploads: Arc::default() }
+    }
+}
+
+impl Problem {
+    pub(super) fn new(code: &str, error: impl std::fmt::Display) -> Self {
+        Self { error: error.to_string(), code: code.to_owned() }
+    }
+
+    /// The request does not make sense.
+    pub(super) fn bad_request(error: impl std::fmt::Display) -> Self {
+        Self::new("bad_request", error)
+    }
+
+    /// Nothing has that name.
+    pub(super) fn not_found(error: impl std::fmt::Display) -> Self {
+        Self::new("not_found", error)
+    }
+
+    /// The rules do not allow it.
+    pub(super) fn refused(error: impl std::fmt::Display) -> Self {
+        Self::new("refused", error)
+    }
+
+    /// We are broken.
+    pub(super) fn broken(error: impl std::fmt::Display) -> Self {
+        Self::new("broken", error)
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        let code = match &failure {
+            Failure::Refused(CommandRefusal::NotCurrent { .. }) => "not_current",
+            Failure::Refused(CommandRefusal::UnknownCircle | CommandRefusal::UnknownOffer) => "not_found",
+            Failure::Refused(_) => "refused",
+            Failure::ReadOnly(_) => "read_only",
+            Failure::Ending => "ending",
+        };
+        Self::new(code, failure)
+    }
+}
+
+/// The circle that a person named, by its name, its id or the start of its id.
+pub(super) fn find_circle(engine: &Engine, named: &str) -> Result<CircleId, Problem> {
+    let circles = engine.circles().filter_map(|replica| Some((replica.id(), name_of(replica)?)));
+    find(circles, named, "circle", "`cwn circle list` shows the circles of this node")
+}
+
+/// The offer that a person named.
+pub(super) fn find_offer(engine: &Engine, named: &str) -> Result<CircleId, Problem> {
+    let offers = engine.offers().map(|(circle, offer)| (*circle, offer.charter.name.clone()));
+    find(offers, named, "offered circle", "`cwn circle list` shows what is offered")
+}
+
+/// The name of a circle; the network circle has none.
+pub(super) fn name_of(replica: &Replica) -> Option<String> {
+    Some(replica.control()?.charter().name.clone())
+}
+
+fn find(
+    circles: impl Iterator<Item = (CircleId, String)>,
+    named: &str,
+    what: &str,
+    remedy: &str,
+) -> Result<CircleId, Problem> {
+    const SHORTEST: usize = 6;
+    let matches = |(id, name): &(CircleId, String)| {
+        name.eq_ignore_ascii_case(named) || named.len() >= SHORTEST && id.to_string().starts_with(named)
+    };
+    let found: Vec<(CircleId, String)> = circles.filter(matches).collect();
+    match found.as_slice() {
+        [(id, _)] => Ok(*id),
+        [] => Err(Problem::not_found(format!("there is no {what} {named:?} here; {remedy}"))),
+        several => {
+            let ids: Vec<String> = several.iter().map(|(id, name)| format!("{name} ({})", &id.to_string()[..12])).collect();
+            Err(Problem::bad_request(format!("{named:?} means more than one {what}: {}; give the id", ids.join(", "))))
+        }
+    }
+}

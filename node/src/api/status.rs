@@ -1,0 +1,199 @@
+//! How this node is: identity, certificate, connections, circles.
+
+use cwn_crypto::{PublicKey, Time, certificate::Standing, words};
+use cwn_engine::{acceptance, engine::Engine, log::LogKind, replica::Replica};
+use cwn_functions::circle_policy::Policy;
+
+use super::{
+    door::{Api, name_of},
+    types::{CertificateStatus, CircleSummary, OfferSummary, PeerView, Problem, RefusalView, Status},
+};
+use crate::{clock, node::partner_of};
+
+/// After so long without a word of the issuer a node warns (protocol, section 2).
+const WORD_WARNS_AFTER_MS: u64 = 24 * 3_600_000;
+
+/// The words of a fingerprint as they are read out.
+pub(super) fn words_of(node: &PublicKey, recipient: &cwn_crypto::seal::Recipient) -> String {
+    words::fingerprint(node, recipient).join(" ")
+}
+
+/// The policy in a circle's charter; the strictest reading where it cannot be read.
+pub(super) fn policy_of(bytes: &[u8]) -> Policy {
+    Policy::from_bytes(bytes).unwrap_or_default()
+}
+
+/// A circle as a list shows it.
+pub(super) fn summarise(engine: &Engine, replica: &Replica) -> Option<CircleSummary> {
+    let circle = replica.id();
+    let policy = policy_of(&replica.control()?.charter().policy);
+    let roster = replica.fold().roster();
+    let content = replica.logs().filter(|(_, log)| log.kind == LogKind::Content);
+    let entries = content.map(|(key, log)| acceptance::reach(replica, &key.author, &key.log).of(log.durable)).sum();
+    let own = roster.member(&engine.me());
+    let unheard: Vec<String> = engine.unheard(&circle).iter().map(ToString::to_string).collect();
+    Some(CircleSummary {
+        id: circle.to_string(),
+        name: name_of(replica)?,
+        ceiling: policy.ceiling.to_string(),
+        partners: roster.partners().len(),
+        entries,
+        member: own.is_some(),
+        steward: own.is_some_and(|member| member.steward.is_some()),
+        current: own.is_some() && unheard.is_empty(),
+        unheard,
+        behind: engine.behind(&circle),
+        peers: engine.sharing(&circle).len(),
+    })
+}
+
+/// The offers that wait.
+pub(super) fn offers(engine: &Engine) -> Vec<OfferSummary> {
+    let summary = |(circle, offer): (&cwn_engine::log::CircleId, &cwn_engine::engine::Offer)| {
+        let policy = policy_of(&offer.charter.policy);
+        let partners = offer.preview.fold().roster().partners();
+        OfferSummary {
+            id: circle.to_string(),
+            name: offer.charter.name.clone(),
+            founder: offer.charter.stewards.first().map(|steward| steward.partner.to_string()).unwrap_or_default(),
+            partners: partners.iter().map(ToString::to_string).collect(),
+            from: offer.from.iter().map(|node| partner_of(engine.word(), node)).collect(),
+            description: policy.description,
+            ceiling: policy.ceiling.to_string(),
+        }
+    };
+    engine.offers().map(summary).collect()
+}
+
+impl Api {
+    /// How this node is.
+    pub async fn status(&self) -> Result<Status, Problem> {
+        let now = clock::now();
+        let (me, recipient) = (self.node.me, self.node.recipient);
+        let (circles, offers, word, revoked) = self
+            .node
+            .driver
+            .ask(move |engine, _| {
+                let circles: Vec<CircleSummary> =
+                    engine.circles().filter_map(|replica| summarise(engine, replica)).collect();
+                let revoked = engine.word().revocation(&me).is_some();
+                (circles, offers(engine), engine.word().newest(), revoked)
+            })
+            .await?;
+        let certificate = self.node.certificate.get();
+        let standing = certificate.standing(now);
+        let mut warnings = Vec::new();
+        let standing_word = match &standing {
+            _ if revoked => "revoked",
+            Standing::Valid => "valid",
+            Standing::Grace { .. } => "grace",
+            Standing::Expired { .. } => "expired",
+            Standing::NotYet => "not_yet",
+        };
+        match (&standing, revoked) {
+            (_, true) => warnings.push("this node's certificate was revoked; ask the coordinator".to_owned()),
+            (Standing::Grace { expired_at }, _) => warnings.push(format!(
+                "the certificate expired on {expired_at}; partners accept it for 30 days more; ask the coordinator to renew it"
+            )),
+            (Standing::Expired { expired_at }, _) => warnings.push(format!(
+                "the certificate expired on {expired_at} and is accepted no longer; ask the coordinator to renew it"
+            )),
+            (Standing::NotYet, _) => {
+                warnings.push("the certificate is not valid yet: is this machine's clock right?".to_owned());
+            }
+            (Standing::Valid, _) => {}
+        }
+        match word {
+            None => warnings.push("nothing was heard from the issuer yet".to_owned()),
+            Some(at) if now.since(at) > WORD_WARNS_AFTER_MS => warnings.push(format!(
+                "the issuer's last word is {} hours old: revocations since then are not known here",
+                now.since(at) / 3_600_000
+            )),
+            Some(_) => {}
+        }
+        let failure = self.node.driver.failure();
+        if let Some(why) = &failure {
+            warnings.push(format!("this node is read-only since its disk failed: {why}"));
+        }
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            since: self.node.started.0,
+            node: me.to_string(),
+            fingerprint: words_of(&me, &recipient),
+            partner: certificate.partner.to_string(),
+            partner_name: certificate.name.clone(),
+            network: self.node.root.network().to_string(),
+            network_name: self.node.root.document().name.clone(),
+            certificate: CertificateStatus {
+                serial: certificate.serial,
+                not_before: certificate.not_before.0,
+                not_after: certificate.not_after.0,
+                standing: standing_word.to_owned(),
+            },
+            issuer_word: word.map(|at: Time| at.0),
+            listening: self.node.connections.listening(),
+            peers: self.node.connections.count(),
+            circles,
+            offers,
+            data: self.node.data.display().to_string(),
+            warnings,
+            read_only: failure.is_some(),
+        })
+    }
+
+    /// The certified nodes of the network but this one, and whether they are connected.
+    pub async fn peers(&self) -> Result<Vec<PeerView>, Problem> {
+        let me = self.node.me;
+        let (nodes, sessions) = self
+            .node
+            .driver
+            .ask(move |engine, _| {
+                let name = |circle| engine.circle(circle).and_then(name_of);
+                let sessions: Vec<(PublicKey, Vec<String>, bool)> = engine
+                    .peers()
+                    .into_iter()
+                    .map(|status| {
+                        let names = status.circles.iter().filter_map(|(circle, _)| name(circle)).collect();
+                        (status.peer, names, status.circles.iter().all(|(_, caught_up)| *caught_up))
+                    })
+                    .collect();
+                let nodes: Vec<(PublicKey, String)> = engine
+                    .word()
+                    .unrevoked()
+                    .map(|own| (own.certificate.node, own.certificate.partner.to_string()))
+                    .filter(|(node, _)| *node != me)
+                    .collect();
+                (nodes, sessions)
+            })
+            .await?;
+        let view = |(node, partner): (PublicKey, String)| {
+            let connected = self.node.connections.connected(&node);
+            let session = sessions.iter().find(|(peer, ..)| *peer == node);
+            PeerView {
+                partner,
+                node: node.to_string(),
+                since: connected.as_ref().map(|connected| connected.since.0),
+                dialled: connected.as_ref().is_some_and(|connected| connected.dialled),
+                circles: session.map(|(_, names, _)| names.clone()).unwrap_or_default(),
+                caught_up: session.is_some_and(|(.., caught_up)| *caught_up),
+                standing: connected.map_or("", |connected| connected.standing).to_owned(),
+                last_failure: self.node.connections.failure(&node),
+            }
+        };
+        let mut views: Vec<PeerView> = nodes.into_iter().map(view).collect();
+        views.sort_by(|a, b| a.partner.cmp(&b.partner));
+        Ok(views)
+    }
+
+    /// Connections that were refused lately.
+    pub fn refusals(&self) -> Vec<RefusalView> {
+        let view = |refused: crate::connections::Refused| RefusalView {
+            at: refused.at.0,
+            node: refused.peer.map(|peer| peer.to_string()),
+            address: refused.address,
+            reason: refused.reason,
+        };
+        self.node.connections.refusals().into_iter().map(view).collect()
+    }
+}

@@ -1,0 +1,557 @@
+//! Where things stand in the segments: the only file that names sled.
+//!
+//! Nothing lives here alone. The index is flushed at checkpoints, with the position in the segments that it
+//! covers written after the flush; what came later is replayed at the next opening, and an index that gives
+//! any trouble is set aside and built anew.
+//!
+//! sled 1.0 is an alpha, so every call is made as if it might panic. Three of its ways shape this file:
+//! without a flush interval every dropped handle, iterators' too, flushes the whole database, so the interval
+//! is set to never instead; an iterator that meets the end of its range reads on to the end of the tree, so
+//! ranges are left open and the caller's own look at the key ends them; and removing beside a write batch can
+//! deadlock, so batches are used only in trees from which nobody else removes.
+//!
+//! This file refuses to know what an entry or a fact means, and when a checkpoint is due; that is `mod.rs`.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::{self, File},
+    io,
+    ops::Bound,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use cwn_crypto::{Hash, PublicKey, issuer_log::LogId};
+use cwn_engine::log::{CircleId, LogKey};
+
+use super::segments::{Place, Position};
+
+/// Of the leaves held in memory: about a million entries' places.
+const CACHE_BYTES: usize = 64 << 20;
+
+/// "Never", as sled understands it: a hundred years.
+const FLUSH_INTERVAL_MS: usize = 100 * 365 * 24 * 3_600_000;
+
+/// Hashes make up most of the index and do not compress; the rest does at the first level already.
+const ZSTD_LEVEL: i32 = 1;
+
+/// How long an opening waits for a process that was killed to let go of the index.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+const COVERED: &[u8] = b"covered";
+
+type Tree = sled::Tree<1024>;
+
+/// The index cannot be used. Everything in it is in the segments too.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the index: {0}")]
+pub(super) struct Trouble(pub(super) String);
+
+/// Where an entry stands, and its hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) place: Place,
+    pub(super) hash: Hash,
+}
+
+/// What is known of one log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Row {
+    /// Stands for the log in the keys of its entries: the place of the first of them that was indexed.
+    pub(super) id: u64,
+    /// Entries held without a gap, from the first on.
+    pub(super) height: u64,
+    /// The hash of the last of those; zeros when there are none.
+    pub(super) head: Hash,
+    /// Behind the last entry held at all. More than `height` only where damage tore a gap.
+    pub(super) beyond: u64,
+}
+
+/// A fact's value: small ones stand here, others in their segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fact {
+    Here(Vec<u8>),
+    At(Place),
+}
+
+/// Changes to the index that belong together.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) entries: BTreeMap<(u64, u64), Held>,
+    pub(super) logs: BTreeMap<LogKey, Row>,
+    pub(super) records: BTreeMap<(CircleId, Hash), Place>,
+    /// `None` takes the fact back.
+    pub(super) facts: BTreeMap<Vec<u8>, Option<Fact>>,
+}
+
+/// The index of one store.
+pub(super) struct Index {
+    db: sled::Db<1024>,
+    entries: Tree,
+    logs: Tree,
+    records: Tree,
+    facts: Tree,
+    meta: Tree,
+    suspect: Suspect,
+    /// Held by whoever may still write to the directory.
+    _lock: Arc<File>,
+}
+
+/// The mark that an index must not be believed at the next opening.
+#[derive(Debug)]
+struct Suspect {
+    mark: PathBuf,
+    set: AtomicBool,
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Index").field("suspect", &self.suspect).finish_non_exhaustive()
+    }
+}
+
+fn mark_of(dir: &Path) -> PathBuf {
+    dir.with_extension("suspect")
+}
+
+/// Whether there is an index, and an earlier use of it gave no trouble.
+pub(super) enum Standing {
+    Absent,
+    Suspect,
+    Present,
+}
+
+/// Looks at an index without opening it.
+pub(super) fn standing(dir: &Path) -> Standing {
+    match (dir.exists(), mark_of(dir).exists()) {
+        (false, _) => Standing::Absent,
+        (true, true) => Standing::Suspect,
+        (true, false) => Standing::Present,
+    }
+}
+
+/// Moves an index out of the way, for someone to look at; of those, one is kept.
+pub(super) fn set_aside(dir: &Path) -> io::Result<()> {
+    let aside = dir.with_extension("broken");
+    let absent_is_fine = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    absent_is_fine(fs::remove_dir_all(&aside))?;
+    absent_is_fine(fs::rename(dir, &aside))?;
+    absent_is_fine(fs::remove_file(mark_of(dir)))?;
+    dir.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+/// Runs a call of sled's, whose panics are errors here.
+fn caught<T>(call: impl FnOnce() -> io::Result<T>) -> Result<T, Trouble> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|error| Trouble(error.to_string())),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("for no known reason");
+            Err(Trouble(format!("it panicked: {}", text.chars().take(200).collect::<String>())))
+        }
+    }
+}
+
+impl Index {
+    /// Opens or makes the index in `dir`.
+    pub(super) fn open(dir: &Path, lock: Arc<File>) -> Result<Self, Trouble> {
+        let config = sled::Config::new()
+            .path(dir)
+            .cache_capacity_bytes(CACHE_BYTES)
+            .flush_every_ms(Some(FLUSH_INTERVAL_MS))
+            .zstd_compression_level(ZSTD_LEVEL);
+        let give_up = Instant::now() + LOCK_WAIT;
+        caught(|| {
+            let db: sled::Db<1024> = loop {
+                match config.open() {
+                    // A killed process lets go of its files one by one, and of this one perhaps last.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < give_up => {
+                        thread::sleep(Duration::from_millis(50));
+                    }
+                    opened => break opened?,
+                }
+            };
+            Ok(Self {
+                entries: db.open_tree("entries")?,
+                logs: db.open_tree("logs")?,
+                records: db.open_tree("records")?,
+                facts: db.open_tree("facts")?,
+                meta: db.open_tree("meta")?,
+                db,
+                suspect: Suspect { mark: mark_of(dir), set: AtomicBool::new(false) },
+                _lock: lock,
+            })
+        })
+    }
+
+    fn guarded<T>(&self, call: impl FnOnce() -> io::Result<T>) -> Result<T, Trouble> {
+        caught(call).inspect_err(|trouble| self.distrust(trouble))
+    }
+
+    /// Leaves the mark that makes the next opening build the index anew.
+    fn distrust(&self, trouble: &Trouble) {
+        if self.suspect.set.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        tracing::error!(%trouble, "the index gave trouble; it is built anew at the next start");
+        if let Err(error) = fs::write(&self.suspect.mark, trouble.to_string()) {
+            tracing::error!(%error, path = %self.suspect.mark.display(), "cannot mark the index; delete it by hand");
+        }
+        // Its last handle would flush when dropped, and abort the process should that fail.
+        std::mem::forget(self.db.clone());
+    }
+
+    /// Calls `visit` with what stands at or behind `start`, in order, until it returns false.
+    fn scan(
+        &self,
+        tree: &Tree,
+        start: Bound<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> io::Result<bool>,
+    ) -> Result<(), Trouble> {
+        self.guarded(|| {
+            for item in tree.range::<&[u8], _>((start, Bound::Unbounded)) {
+                let (key, value) = item?;
+                if !visit(&key, &value)? {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The position in the segments up to which the index is complete.
+    pub(super) fn covered(&self) -> Result<Option<Position>, Trouble> {
+        self.guarded(|| {
+            self.meta
+                .get(COVERED)?
+                .map(|value| {
+                    let [segment, offset, chain] = numbers(&value)?;
+                    Ok(Position { segment, offset, chain })
+                })
+                .transpose()
+        })
+    }
+
+    /// Makes all that was applied durable, and then notes what it covers.
+    pub(super) fn checkpoint(&self, covered: Position) -> Result<(), Trouble> {
+        self.guarded(|| {
+            let value = [covered.segment, covered.offset, covered.chain].map(u32::to_be_bytes).concat();
+            self.db.flush()?;
+            self.meta.insert(COVERED, value)?;
+            self.db.flush()?;
+            Ok(())
+        })
+    }
+
+    /// Applies changes. A log's row comes last, so that who reads it finds the entries it speaks of.
+    pub(super) fn apply(&self, changes: &Changes) -> Result<(), Trouble> {
+        self.guarded(|| {
+            let mut entries = sled::Batch::default();
+            for ((id, seq), held) in &changes.entries {
+                entries.insert(&entry_key(*id, *seq)[..], held_value(held));
+            }
+            self.entries.apply_batch(entries)?;
+            for ((circle, hash), place) in &changes.records {
+                self.records.insert(record_key(circle, hash), &place_value(*place)[..])?;
+            }
+            for (key, fact) in &changes.facts {
+                match fact {
+                    Some(fact) => self.facts.insert(key, fact_value(fact))?,
+                    None => self.facts.remove(key)?,
+                };
+            }
+            for (key, row) in &changes.logs {
+                self.logs.insert(log_key(key), row_value(row))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes back what the segments no longer give.
+    pub(super) fn withdraw(
+        &self,
+        entries: &[(u64, u64)],
+        records: &[(CircleId, Hash)],
+        logs: &BTreeMap<LogKey, Row>,
+    ) -> Result<(), Trouble> {
+        self.guarded(|| {
+            for (key, row) in logs {
+                self.logs.insert(log_key(key), row_value(row))?;
+            }
+            for (id, seq) in entries {
+                self.entries.remove(entry_key(*id, *seq))?;
+            }
+            for (circle, hash) in records {
+                self.records.remove(record_key(circle, hash))?;
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) fn log(&self, key: &LogKey) -> Result<Option<Row>, Trouble> {
+        self.guarded(|| self.logs.get(log_key(key))?.map(|value| read_row(&value)).transpose())
+    }
+
+    /// Every log there ever was an entry of.
+    pub(super) fn logs(&self, visit: &mut dyn FnMut(LogKey, Row)) -> Result<(), Trouble> {
+        self.scan(&self.logs, Bound::Unbounded, &mut |key, value| {
+            visit(read_log_key(key)?, read_row(value)?);
+            Ok(true)
+        })
+    }
+
+    pub(super) fn entry(&self, id: u64, seq: u64) -> Result<Option<Held>, Trouble> {
+        self.guarded(|| self.entries.get(entry_key(id, seq))?.map(|value| read_held(&value)).transpose())
+    }
+
+    /// Calls `visit` with the entries of one log from `seq` on, until it returns false.
+    pub(super) fn entries(&self, id: u64, seq: u64, visit: &mut dyn FnMut(u64, Held) -> bool) -> Result<(), Trouble> {
+        let start = entry_key(id, seq);
+        self.scan(&self.entries, Bound::Included(&start), &mut |key, value| {
+            let (found, seq) = read_entry_key(key)?;
+            Ok(found == id && visit(seq, read_held(value)?))
+        })
+    }
+
+    /// The entries of all logs.
+    pub(super) fn all_entries(&self, visit: &mut dyn FnMut(u64, u64, Held)) -> Result<(), Trouble> {
+        self.scan(&self.entries, Bound::Unbounded, &mut |key, value| {
+            let (id, seq) = read_entry_key(key)?;
+            visit(id, seq, read_held(value)?);
+            Ok(true)
+        })
+    }
+
+    pub(super) fn record(&self, circle: &CircleId, hash: &Hash) -> Result<Option<Place>, Trouble> {
+        self.guarded(|| self.records.get(record_key(circle, hash))?.map(|value| read_place(&value)).transpose())
+    }
+
+    pub(super) fn records(&self, visit: &mut dyn FnMut(CircleId, Hash, Place)) -> Result<(), Trouble> {
+        self.scan(&self.records, Bound::Unbounded, &mut |key, value| {
+            let [circle, hash] = halves(key)?;
+            visit(CircleId(circle), hash, read_place(value)?);
+            Ok(true)
+        })
+    }
+
+    /// The facts whose names start with `prefix`.
+    pub(super) fn facts(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], Fact)) -> Result<(), Trouble> {
+        self.scan(&self.facts, Bound::Included(prefix), &mut |key, value| {
+            let within = key.starts_with(prefix);
+            if within {
+                visit(key, read_fact(value)?);
+            }
+            Ok(within)
+        })
+    }
+}
+
+// ---------------------------------------------------------------------------------------- keys and values
+
+fn malformed(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("a malformed {what}"))
+}
+
+fn fixed<const N: usize>(bytes: &[u8]) -> io::Result<[u8; N]> {
+    bytes.try_into().map_err(|_other_length: std::array::TryFromSliceError| malformed("value"))
+}
+
+fn numbers<const N: usize>(bytes: &[u8]) -> io::Result<[u32; N]> {
+    let mut numbers = [0; N];
+    if bytes.len() != 4 * N {
+        return Err(malformed("position"));
+    }
+    for (number, bytes) in numbers.iter_mut().zip(bytes.chunks_exact(4)) {
+        *number = u32::from_be_bytes(fixed(bytes)?);
+    }
+    Ok(numbers)
+}
+
+fn halves(key: &[u8]) -> io::Result<[Hash; 2]> {
+    let (first, second) = key.split_at_checked(32).ok_or(malformed("key"))?;
+    Ok([Hash(fixed(first)?), Hash(fixed(second)?)])
+}
+
+/// Big-endian, so that the order of keys is the order of entries.
+fn entry_key(id: u64, seq: u64) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&id.to_be_bytes());
+    key[8..].copy_from_slice(&seq.to_be_bytes());
+    key
+}
+
+fn read_entry_key(key: &[u8]) -> io::Result<(u64, u64)> {
+    let (id, seq) = key.split_at_checked(8).ok_or(malformed("key"))?;
+    Ok((u64::from_be_bytes(fixed(id)?), u64::from_be_bytes(fixed(seq)?)))
+}
+
+fn place_value(place: Place) -> [u8; 12] {
+    let mut value = [0; 12];
+    value[..4].copy_from_slice(&place.segment.to_be_bytes());
+    value[4..8].copy_from_slice(&place.offset.to_be_bytes());
+    value[8..].copy_from_slice(&place.length.to_be_bytes());
+    value
+}
+
+fn read_place(value: &[u8]) -> io::Result<Place> {
+    let [segment, offset, length] = numbers(value)?;
+    if length as usize > super::segments::BODY_BYTES {
+        return Err(malformed("place"));
+    }
+    Ok(Place { segment, offset, length })
+}
+
+fn held_value(held: &Held) -> Vec<u8> {
+    [&place_value(held.place)[..], &held.hash.0].concat()
+}
+
+fn read_held(value: &[u8]) -> io::Result<Held> {
+    let (place, hash) = value.split_at_checked(12).ok_or(malformed("entry"))?;
+    Ok(Held { place: read_place(place)?, hash: Hash(fixed(hash)?) })
+}
+
+fn log_key(key: &LogKey) -> Vec<u8> {
+    [&key.circle.0.0[..], &key.author.0, &key.log.0].concat()
+}
+
+fn read_log_key(key: &[u8]) -> io::Result<LogKey> {
+    let key: [u8; 80] = fixed(key)?;
+    Ok(LogKey {
+        circle: CircleId(Hash(fixed(&key[..32])?)),
+        author: PublicKey(fixed(&key[32..64])?),
+        log: LogId(fixed(&key[64..])?),
+    })
+}
+
+fn row_value(row: &Row) -> Vec<u8> {
+    [&row.id.to_be_bytes()[..], &row.height.to_be_bytes(), &row.beyond.to_be_bytes(), &row.head.0].concat()
+}
+
+fn read_row(value: &[u8]) -> io::Result<Row> {
+    let value: [u8; 56] = fixed(value)?;
+    let number = |at: usize| Ok::<_, io::Error>(u64::from_be_bytes(fixed(&value[at..at + 8])?));
+    Ok(Row { id: number(0)?, height: number(8)?, beyond: number(16)?, head: Hash(fixed(&value[24..])?) })
+}
+
+fn record_key(circle: &CircleId, hash: &Hash) -> Vec<u8> {
+    [circle.0.0, hash.0].concat()
+}
+
+fn fact_value(fact: &Fact) -> Vec<u8> {
+    match fact {
+        Fact::Here(value) => [&[0][..], value].concat(),
+        Fact::At(place) => [&[1][..], &place_value(*place)].concat(),
+    }
+}
+
+fn read_fact(value: &[u8]) -> io::Result<Fact> {
+    match value.split_first() {
+        Some((0, value)) => Ok(Fact::Here(value.to_vec())),
+        Some((1, place)) => Ok(Fact::At(read_place(place)?)),
+        _ => Err(malformed("fact")),
+    }
+}
+
+// -------------------------------------------------------------------------------------------------- views
+
+/// A place for something derived from what is stored, such as a table of what to show.
+///
+/// It is never the only home of anything. It becomes durable together with the index, and starts out empty
+/// whenever the index had to be built anew; so whoever fills it also notes in it how far it came, and goes on
+/// from there. One thread writes to a view; any may read it.
+#[derive(Clone)]
+pub struct View {
+    // Dropped first: the lock on the directory, which the index holds, goes last.
+    tree: Tree,
+    index: Arc<Index>,
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").finish_non_exhaustive()
+    }
+}
+
+/// The view cannot be used; the index it stands in is built anew at the next start.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("a view cannot be used, {0}; restart the node, which builds it anew")]
+pub struct ViewTrouble(String);
+
+/// A change to a view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Puts a value under a key.
+    Put(Vec<u8>, Vec<u8>),
+    /// Removes what stands under a key.
+    Remove(Vec<u8>),
+}
+
+impl View {
+    pub(super) fn open(index: Arc<Index>, name: &str) -> Result<Self, Trouble> {
+        let tree = index.guarded(|| index.db.open_tree(format!("view {name}")))?;
+        Ok(Self { tree, index })
+    }
+
+    fn guarded<T>(&self, call: impl FnOnce() -> io::Result<T>) -> Result<T, ViewTrouble> {
+        self.index.guarded(call).map_err(|trouble| ViewTrouble(trouble.to_string()))
+    }
+
+    /// What stands under a key.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ViewTrouble> {
+        self.guarded(|| Ok(self.tree.get(key)?.map(|value| value.to_vec())))
+    }
+
+    /// Puts a value under a key. Keep both small: a leaf of a thousand of them is written at once.
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<(), ViewTrouble> {
+        self.guarded(|| self.tree.insert(key, value).map(drop))
+    }
+
+    /// Removes what stands under a key.
+    pub fn remove(&self, key: &[u8]) -> Result<(), ViewTrouble> {
+        self.guarded(|| self.tree.remove(key).map(drop))
+    }
+
+    /// Makes changes in the order given, and not at once: a reader may see some of them before the others.
+    pub fn apply(&self, changes: &[Change]) -> Result<(), ViewTrouble> {
+        for change in changes {
+            match change {
+                Change::Put(key, value) => self.put(key, value)?,
+                Change::Remove(key) => self.remove(key)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `visit` with the keys that start with `prefix` and their values, in the order of the keys, until
+    /// it returns false.
+    pub fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), ViewTrouble> {
+        self.scan_from(prefix, prefix, visit)
+    }
+
+    /// Like [`View::scan`], but begins at `start`: to go on where a page ended.
+    pub fn scan_from(
+        &self,
+        prefix: &[u8],
+        start: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), ViewTrouble> {
+        let mut visit = |key: &[u8], value: &[u8]| Ok(key.starts_with(prefix) && visit(key, value));
+        let scanned = self.index.scan(&self.tree, Bound::Included(start.max(prefix)), &mut visit);
+        scanned.map_err(|trouble| ViewTrouble(trouble.to_string()))
+    }
+
+    /// Removes everything.
+    pub fn clear(&self) -> Result<(), ViewTrouble> {
+        self.guarded(|| self.tree.clear())
+    }
+}

@@ -1,0 +1,1008 @@
+//! What a node keeps: entries, epoch records and facts of its own, durable before they are acknowledged.
+//!
+//! [`Store`] belongs to the one thread that appends; a [`Reader`] serves everyone else meanwhile. The bytes
+//! are in [`segments`], the only truth; where they stand is in [`index`], which can be lost without loss.
+//!
+//! ```text
+//! DIR/lock              whose it is
+//! DIR/segments/*.seg    the truth
+//! DIR/index/            sled; DIR/index.broken is the last one that gave trouble
+//! ```
+//!
+//! This file refuses to know who may write what (that is the engine's), and what sealed payloads say.
+
+mod index;
+mod segments;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use cwn_crypto::{Domain, Hash, Signature, encoding};
+use cwn_engine::{
+    limits,
+    log::{Authentic, CircleId, EntryBytes, Header, LogKey, Stored},
+    store::{Damage, Read, Tip, Write},
+};
+
+pub use index::{Change, View, ViewTrouble};
+use index::{Changes, Fact, Held, Index, Row, Standing, Trouble};
+use segments::{Files, Found, Hole, Kind, Place, Position, Segments, Span, Unreadable};
+
+/// The name of a fact: a word and a few hashes.
+pub const FACT_KEY_BYTES: usize = 1 << 10;
+
+/// The value of a fact, or an epoch record: what arrives in one frame fits, and so does what a node notes
+/// about it.
+pub const VALUE_BYTES: usize = 1 << 20;
+
+/// Facts up to this size are kept in the index as well; larger ones would be written again and again with
+/// their neighbours.
+const SMALL_FACT_BYTES: usize = 256;
+
+/// Frames whose changes to the index are gathered before they are applied: some 500 kB.
+const REPLAY_FRAMES: u64 = 4_096;
+
+/// Damages described one by one; of more it is enough to know how many.
+const DESCRIBED_DAMAGES: usize = 100;
+
+/// Bytes between two neighbouring entries that are rather read than jumped over.
+const READ_ACROSS_BYTES: u32 = 16 << 10;
+
+/// How long an opening waits for the directory's last user, who may be exiting.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// Why a store cannot be opened, or did not keep something.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process has it.
+    #[error("{} is in use by {}; stop it first", dir.display(), process_name(*process))]
+    InUse {
+        /// The data directory.
+        dir: PathBuf,
+        /// Whose it is, if that could be read.
+        process: Option<u32>,
+    },
+    /// Nothing was changed; trying again may help.
+    #[error("{}: {source}; check that the path exists, and that this user may read and write it", path.display())]
+    Io {
+        /// What it was about.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The disk is full. What was asked is not stored.
+    #[error("no space left for {}; nothing more is stored: free some space and start again", path.display())]
+    Full {
+        /// The file that could not grow.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Whether what was asked is stored is unknown until the store is opened again.
+    #[error("{} could not be written: {source}; check the disk and start again", path.display())]
+    Failed {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An earlier append failed.
+    #[error("an earlier write failed, so nothing more is stored; check the disk and start again")]
+    Poisoned,
+    /// What was asked is stored, but the index did not follow.
+    #[error("{0}; start again, and it is built anew")]
+    Index(String),
+    /// A file that is not ours.
+    #[error("{} is not a segment of this program; move it elsewhere, or restore it from a backup", path.display())]
+    NotASegment {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A later program wrote it.
+    #[error("{} has version {found}, where this program knows {known}; use a newer program", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version it has.
+        found: u32,
+        /// The version that is known here.
+        known: u32,
+    },
+    /// Larger than anything that is stored.
+    #[error("{what} of {length} bytes, where at most {limit} are stored")]
+    TooLong {
+        /// What is too long.
+        what: &'static str,
+        /// How long it is.
+        length: usize,
+        /// How long it may be.
+        limit: usize,
+    },
+    /// Another entry is held at this place, or the one before it is not the one it names.
+    #[error("entry {seq} of log {} does not fit what is held: the log was forked", key.log)]
+    Conflict {
+        /// The log.
+        key: LogKey,
+        /// The place in it.
+        seq: u64,
+    },
+    /// The entries before it are missing.
+    #[error("entry {seq} of log {}, where entry {expected} comes next", key.log)]
+    Gap {
+        /// The log.
+        key: LogKey,
+        /// The place asked for.
+        seq: u64,
+        /// The place that comes next.
+        expected: u64,
+    },
+}
+
+fn process_name(process: Option<u32>) -> String {
+    process.map_or_else(|| "another process".to_owned(), |id| format!("process {id}"))
+}
+
+impl Error {
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
+
+    fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path: path.to_owned(), source },
+            _ => Self::Failed { path: path.to_owned(), source },
+        }
+    }
+}
+
+impl From<Trouble> for Error {
+    fn from(trouble: Trouble) -> Self {
+        Self::Index(trouble.to_string())
+    }
+}
+
+/// Long work, and how far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Which work.
+    pub work: Work,
+    /// Bytes of segments read.
+    pub done_bytes: u64,
+    /// Bytes of segments to read.
+    pub total_bytes: u64,
+}
+
+/// What takes long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// The index is brought up to date after a crash.
+    Replaying,
+    /// The index is built anew.
+    Rebuilding,
+    /// Everything is read, to find damage.
+    Scrubbing,
+}
+
+/// What an opening found.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// The torn tail that a crash left: never acknowledged, now gone.
+    pub cut_back_bytes: u64,
+    /// Frames read to bring the index up to date.
+    pub replayed: u64,
+    /// Whether the index was built anew.
+    pub rebuilt: bool,
+    /// Places that cannot be read back.
+    pub damaged: usize,
+    /// The first hundred of them.
+    pub damages: Vec<Damage>,
+}
+
+/// What [`Store::scrub`] found and did.
+#[derive(Debug, Default)]
+pub struct Scrubbed {
+    /// Places that cannot be read back.
+    pub damaged: usize,
+    /// The first hundred of them.
+    pub damages: Vec<Damage>,
+    /// Entries that were taken out of the index, and that peers may still have.
+    pub withdrawn_entries: u64,
+    /// Epoch records, likewise.
+    pub withdrawn_records: u64,
+    /// Facts written once more, because their frames may have been among the damaged.
+    pub rewritten_facts: u64,
+}
+
+/// At which sizes a store does what it does now and then.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// A segment that reached this is followed by the next.
+    pub segment_bytes: u32,
+    /// After this much was appended the index is flushed; as much is replayed after a crash.
+    pub checkpoint_bytes: u64,
+}
+
+impl Default for Sizes {
+    /// 64 MiB each: replayed in about a second, and a flush of the index costs little beside writing it.
+    fn default() -> Self {
+        Self { segment_bytes: 64 << 20, checkpoint_bytes: 64 << 20 }
+    }
+}
+
+/// Everything a node keeps, for the thread that appends.
+#[derive(Debug)]
+pub struct Store {
+    reader: Reader,
+    segments: Segments,
+    sizes: Sizes,
+    since_checkpoint_bytes: u64,
+}
+
+/// Reads what is stored, from any thread, while the store appends; cheap to clone. As long as one lives, the
+/// directory stays in use.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    index: Arc<Index>,
+    files: Arc<Files>,
+}
+
+impl Store {
+    /// Opens the store in `dir`, or makes one. When the index has to be brought up to date, `progress` hears
+    /// how far that is.
+    pub fn open(dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(Self, Opened), Error> {
+        Self::open_sized(dir, Sizes::default(), progress)
+    }
+
+    /// Like [`Store::open`], with other sizes.
+    pub fn open_sized(dir: &Path, sizes: Sizes, progress: &mut dyn FnMut(Progress)) -> Result<(Self, Opened), Error> {
+        fs::create_dir_all(dir).map_err(Error::io(dir))?;
+        let lock = Arc::new(take_lock(dir)?);
+        let mut damages = Damages::default();
+        let mut opened = Opened::default();
+
+        let found = Found::look(&dir.join("segments"))?;
+        let index_dir = dir.join("index");
+        let standing = index::standing(&index_dir);
+        opened.rebuilt = match standing {
+            Standing::Absent => !found.is_empty(),
+            Standing::Suspect => true,
+            Standing::Present => false,
+        };
+        let mut usable = None;
+        if let Standing::Present = standing {
+            match open_index(&index_dir, &lock) {
+                // After a crash before the first checkpoint nothing is covered yet; all is replayed.
+                Ok((index, None)) => usable = Some((index, None)),
+                Ok((index, Some(covered))) if found.vouch_for(covered) => usable = Some((index, Some(covered))),
+                Ok((_stale, Some(covered))) => {
+                    let why = format!("segment {} at {} ends otherwise", covered.segment, covered.offset);
+                    damages.add("what was acknowledged before the last checkpoint", why);
+                }
+                Err(trouble) => tracing::warn!(%trouble, "the index cannot be opened and is built anew"),
+            }
+            opened.rebuilt = usable.is_none();
+        }
+
+        let durable = usable.as_ref().and_then(|(_, covered)| *covered);
+        let (segments, cut_back_bytes) = found.recover(durable, sizes.segment_bytes)?;
+        opened.cut_back_bytes = cut_back_bytes;
+
+        let caught_up = usable.and_then(|(index, covered)| {
+            let from = covered.unwrap_or(segments.start());
+            let replay = Replay { index: &index, segments: &segments, work: Work::Replaying };
+            match replay.run(from, &mut damages, progress) {
+                Ok(replayed) => Some((index, replayed)),
+                Err(error) => {
+                    tracing::warn!(%error, "the index cannot be brought up to date and is built anew");
+                    None
+                }
+            }
+        });
+        let (index, replayed) = match caught_up {
+            Some(caught_up) => caught_up,
+            None => {
+                opened.rebuilt |= !matches!(standing, Standing::Absent);
+                index::set_aside(&index_dir).map_err(Error::io(&index_dir))?;
+                let index = Index::open(&index_dir, lock)?;
+                let replay = Replay { index: &index, segments: &segments, work: Work::Rebuilding };
+                let replayed = replay.run(segments.start(), &mut damages, progress)?;
+                (index, replayed)
+            }
+        };
+        opened.replayed = replayed;
+        (opened.damaged, opened.damages) = (damages.count, damages.described);
+        let reader = Reader { index: Arc::new(index), files: segments.files().clone() };
+        let mut store = Self { reader, segments, sizes, since_checkpoint_bytes: 0 };
+        if replayed > 0 || opened.rebuilt {
+            store.checkpoint()?;
+        }
+        Ok((store, opened))
+    }
+
+    /// Makes `writes` durable, in the order given: when a later one survives a crash, so does every earlier
+    /// one. What is held already is not written again. When this refuses ([`Error::TooLong`],
+    /// [`Error::Conflict`], [`Error::Gap`]) nothing was written; after any other error this store is of no
+    /// more use.
+    pub fn append(&mut self, writes: &[Write]) -> Result<(), Error> {
+        let missing = self.missing(writes)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let places = self.segments.append(missing.len(), &mut |at, buffer| encode(missing[at], buffer))?;
+        let indexed = self.index_writes(&missing, &places);
+        if let Err(trouble) = indexed {
+            self.segments.poison();
+            return Err(trouble.into());
+        }
+        self.since_checkpoint_bytes += places.iter().map(|place| u64::from(place.length)).sum::<u64>();
+        if self.since_checkpoint_bytes >= self.sizes.checkpoint_bytes {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Those of `writes` that are not held yet and may be.
+    fn missing<'w>(&self, writes: &'w [Write]) -> Result<Vec<&'w Write>, Error> {
+        let mut tips = BTreeMap::new();
+        let mut missing = Vec::with_capacity(writes.len());
+        for write in writes {
+            let wanted = match write {
+                Write::Entry(entry) => self.is_missing(entry, &mut tips, &missing)?,
+                Write::Record { circle, hash, bytes } => {
+                    check_length("an epoch record", bytes.len(), VALUE_BYTES)?;
+                    let held = self.reader.index.record(circle, hash)?;
+                    held.is_none_or(|place| self.reader.files.body(place, Kind::Record).is_err())
+                }
+                Write::Fact { key, value } => {
+                    check_length("the name of a fact", key.len(), FACT_KEY_BYTES)?;
+                    check_length("the value of a fact", value.len(), VALUE_BYTES)?;
+                    true
+                }
+            };
+            if wanted {
+                missing.push(write);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Whether an entry must be written; moves the log's tip in `tips` on past it.
+    fn is_missing(&self, entry: &Authentic, tips: &mut BTreeMap<LogKey, Row>, batch: &[&Write]) -> Result<bool, Error> {
+        let (key, seq, hash) = (entry.key(), entry.header().seq, entry.hash());
+        let index = &self.reader.index;
+        let row = match tips.entry(key) {
+            std::collections::btree_map::Entry::Occupied(row) => row.into_mut(),
+            std::collections::btree_map::Entry::Vacant(place) => place.insert(index.log(&key)?.unwrap_or(UNHELD)),
+        };
+        let bytes = entry.bytes();
+        check_length("the header of an entry", bytes.header.len(), limits::HEADER_BYTES)?;
+        check_length("the payload of an entry", bytes.payload.len(), limits::PAYLOAD_BYTES)?;
+        let conflict = || Error::Conflict { key, seq };
+        let mut wanted = true;
+        if seq < row.beyond {
+            if let Some(held) = index.entry(row.id, seq)? {
+                if held.hash != hash {
+                    return Err(conflict());
+                }
+                // What cannot be read back is written once more: so damage heals when a peer still has it.
+                wanted = self.reader.read_entry(held).is_err();
+            }
+        }
+        if seq > row.height {
+            return if wanted { Err(Error::Gap { key, seq, expected: row.height }) } else { Ok(false) };
+        }
+        if seq < row.height {
+            let twin = |write: &&&Write| matches!(write, Write::Entry(other) if other.key() == key && other.header().seq == seq);
+            if let Some(Write::Entry(twin)) = batch.iter().find(twin) {
+                return if twin.hash() == hash { Ok(false) } else { Err(conflict()) };
+            }
+            return Ok(wanted);
+        }
+        if seq > 0 && entry.header().previous != Some(row.head) {
+            return Err(conflict());
+        }
+        // Behind a gap that damage tore, the entry that comes next may be held, and must follow this one.
+        if seq + 1 < row.beyond {
+            if let Some(next) = index.entry(row.id, seq + 1)? {
+                let next = self.reader.read_entry(next).ok().and_then(|bytes| header(&bytes));
+                if next.is_some_and(|next| next.previous != Some(hash)) {
+                    return Err(conflict());
+                }
+            }
+        }
+        (row.height, row.head) = (seq + 1, hash);
+        Ok(wanted)
+    }
+
+    fn index_writes(&self, writes: &[&Write], places: &[Place]) -> Result<(), Trouble> {
+        let mut draft = Draft::of(&self.reader.index);
+        for (write, place) in writes.iter().zip(places) {
+            match write {
+                Write::Entry(entry) => {
+                    let Header { seq, previous, .. } = *entry.header();
+                    let fits =
+                        draft.add_entry(entry.key(), seq, previous, Held { place: *place, hash: entry.hash() })?;
+                    assert!(fits, "entry {seq} was found to fit before it was written");
+                }
+                Write::Record { circle, hash, .. } => draft.add_record(*circle, *hash, *place),
+                Write::Fact { key, value } => draft.add_fact(key, value, *place),
+            }
+        }
+        self.reader.index.apply(&draft.changes)
+    }
+
+    /// Makes the index durable, so that the next opening has nothing to replay. Appending does this now and
+    /// then, closing once more.
+    pub fn checkpoint(&mut self) -> Result<(), Error> {
+        let flushed = self.reader.index.checkpoint(self.segments.tail());
+        if let Err(trouble) = flushed {
+            self.segments.poison();
+            return Err(trouble.into());
+        }
+        self.since_checkpoint_bytes = 0;
+        Ok(())
+    }
+
+    /// A handle for other threads.
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    /// The view of this name, made when it is not there.
+    pub fn view(&self, name: &str) -> Result<View, Error> {
+        Ok(View::open(self.reader.index.clone(), name)?)
+    }
+
+    /// Entries `from..to` of a log, in order, as [`Reader::entries`] gives them.
+    pub fn entries(&self, key: &LogKey, from: u64, to: u64, max_bytes: usize) -> Result<Vec<EntryBytes>, Damage> {
+        self.reader.entries(key, from, to, max_bytes)
+    }
+
+    /// Reads everything there is, to find what rotted. What cannot be read back is no longer counted as held,
+    /// so that the engine fetches it from peers again; entries behind it count again once the gap is filled.
+    pub fn scrub(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<Scrubbed, Error> {
+        let mut holes = Holes::default();
+        let mut damages = Damages::default();
+        self.segments.replay(
+            self.segments.start(),
+            &mut |_, _, _| Ok(()),
+            &mut |hole| {
+                damages.add_hole(&hole);
+                holes.add(hole);
+            },
+            &mut |done_bytes, total_bytes| progress(Progress { work: Work::Scrubbing, done_bytes, total_bytes }),
+        )?;
+        let mut scrubbed = Scrubbed { damaged: damages.count, damages: damages.described, ..Scrubbed::default() };
+        if holes.may_hide(Kind::Entry) || holes.may_hide(Kind::Record) {
+            self.withdraw(&holes, &mut scrubbed)?;
+        }
+        if holes.may_hide(Kind::Fact) {
+            let facts = self.known_facts()?;
+            scrubbed.rewritten_facts = facts.len() as u64;
+            self.append(&facts)?;
+        }
+        self.checkpoint()?;
+        Ok(scrubbed)
+    }
+
+    fn withdraw(&mut self, holes: &Holes, scrubbed: &mut Scrubbed) -> Result<(), Error> {
+        let index = &self.reader.index;
+        let mut entries = Vec::new();
+        index.all_entries(&mut |id, seq, held| {
+            if holes.hide(held.place) {
+                entries.push((id, seq));
+            }
+        })?;
+        let mut records = Vec::new();
+        index.records(&mut |circle, hash, place| {
+            if holes.hide(place) {
+                records.push((circle, hash));
+            }
+        })?;
+        // Ordered by log and place, so the first of each log is where its tip falls back to.
+        let mut first_lost = BTreeMap::new();
+        for (id, seq) in &entries {
+            first_lost.entry(*id).or_insert(*seq);
+        }
+        let mut rows = Vec::new();
+        index.logs(&mut |key, row| {
+            if let Some(lost) = first_lost.get(&row.id).filter(|lost| **lost < row.height) {
+                rows.push((key, Row { height: *lost, ..row }));
+            }
+        })?;
+        let mut shorter = BTreeMap::new();
+        for (key, row) in rows {
+            let last = match row.height.checked_sub(1) {
+                Some(last) => index.entry(row.id, last)?,
+                None => None,
+            };
+            shorter.insert(key, Row { head: last.map_or(UNHELD.head, |last| last.hash), ..row });
+        }
+        let withdrawn = index.withdraw(&entries, &records, &shorter);
+        if let Err(trouble) = withdrawn {
+            self.segments.poison();
+            return Err(trouble.into());
+        }
+        scrubbed.withdrawn_entries = entries.len() as u64;
+        scrubbed.withdrawn_records = records.len() as u64;
+        Ok(())
+    }
+
+    /// The facts whose values can be read, to be written again.
+    fn known_facts(&self) -> Result<Vec<Write>, Error> {
+        let mut facts = Vec::new();
+        self.reader.index.facts(&[], &mut |key, fact| facts.push((key.to_vec(), fact)))?;
+        let read = |(key, fact): (Vec<u8>, Fact)| {
+            let value = self.reader.read_fact(&key, fact).ok()?;
+            Some(Write::Fact { key, value })
+        };
+        Ok(facts.into_iter().filter_map(read).collect())
+    }
+
+    /// Makes the index durable and lets go of the directory, once no reader and no view of it is left.
+    pub fn close(mut self) -> Result<(), Error> {
+        self.checkpoint()
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if self.since_checkpoint_bytes > 0 && !self.segments.is_poisoned() {
+            if let Err(error) = self.checkpoint() {
+                tracing::warn!(%error, "the index was not flushed; the next start replays what it lacks");
+            }
+        }
+    }
+}
+
+/// A log of which nothing is held.
+const UNHELD: Row = Row { id: 0, height: 0, head: Hash([0; 32]), beyond: 0 };
+
+fn check_length(what: &'static str, length: usize, limit: usize) -> Result<(), Error> {
+    if length > limit { Err(Error::TooLong { what, length, limit }) } else { Ok(()) }
+}
+
+fn take_lock(dir: &Path) -> Result<File, Error> {
+    let path = dir.join("lock");
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(Error::io(&path))?;
+    let give_up = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(source)) => return Err(Error::Io { path, source }),
+            Err(TryLockError::WouldBlock) if Instant::now() < give_up => thread::sleep(Duration::from_millis(50)),
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let read = file.take(16).read_to_string(&mut text);
+                let process = read.ok().and_then(|_| text.trim().parse().ok());
+                return Err(Error::InUse { dir: dir.to_owned(), process });
+            }
+        }
+    }
+    let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    written.map_err(Error::io(&path))?;
+    Ok(file)
+}
+
+fn open_index(dir: &Path, lock: &Arc<File>) -> Result<(Index, Option<Position>), Trouble> {
+    let index = Index::open(dir, lock.clone())?;
+    let covered = index.covered()?;
+    Ok((index, covered))
+}
+
+// ------------------------------------------------------------------------------------- what frames hold
+
+/// Puts what is written into the body of a frame.
+fn encode(write: &Write, body: &mut Vec<u8>) -> Kind {
+    match write {
+        Write::Entry(entry) => {
+            let EntryBytes { header, signature, payload } = entry.bytes();
+            body.extend_from_slice(&(header.len() as u32).to_le_bytes());
+            body.extend_from_slice(&signature.0);
+            body.extend_from_slice(header);
+            body.extend_from_slice(payload);
+            Kind::Entry
+        }
+        Write::Record { circle, hash, bytes } => {
+            body.extend_from_slice(&circle.0.0);
+            body.extend_from_slice(&hash.0);
+            body.extend_from_slice(bytes);
+            Kind::Record
+        }
+        Write::Fact { key, value } => {
+            body.extend_from_slice(&(key.len() as u32).to_le_bytes());
+            body.extend_from_slice(key);
+            body.extend_from_slice(value);
+            Kind::Fact
+        }
+    }
+}
+
+/// Splits what a length says off.
+fn split_by_length(body: &[u8], between: usize) -> Option<(&[u8], &[u8], &[u8])> {
+    let (length, rest) = body.split_first_chunk()?;
+    let (between, rest) = rest.split_at_checked(between)?;
+    let (first, second) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    Some((between, first, second))
+}
+
+fn decode_entry(body: &[u8]) -> Option<EntryBytes> {
+    let (signature, header, payload) = split_by_length(body, 64)?;
+    let signature = Signature(signature.try_into().ok()?);
+    Some(EntryBytes { header: header.to_vec(), signature, payload: payload.to_vec() })
+}
+
+fn decode_record(body: &[u8]) -> Option<(CircleId, Hash, &[u8])> {
+    let (circle, rest) = body.split_first_chunk()?;
+    let (hash, bytes) = rest.split_first_chunk()?;
+    Some((CircleId(Hash(*circle)), Hash(*hash), bytes))
+}
+
+fn decode_fact(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (_, key, value) = split_by_length(body, 0)?;
+    Some((key, value))
+}
+
+fn header(bytes: &EntryBytes) -> Option<Header> {
+    encoding::from_bytes(&bytes.header, limits::HEADER_BYTES).ok()
+}
+
+// ---------------------------------------------------------------------------------- changes to the index
+
+/// Changes to the index, seen together with what it holds.
+struct Draft<'a> {
+    index: &'a Index,
+    changes: Changes,
+}
+
+impl<'a> Draft<'a> {
+    fn of(index: &'a Index) -> Self {
+        Self { index, changes: Changes::default() }
+    }
+
+    fn held(&self, id: u64, seq: u64) -> Result<Option<Held>, Trouble> {
+        match self.changes.entries.get(&(id, seq)) {
+            Some(held) => Ok(Some(*held)),
+            None => self.index.entry(id, seq),
+        }
+    }
+
+    /// Adds an entry at its place; false when another stands there, or it does not follow the one before.
+    fn add_entry(&mut self, key: LogKey, seq: u64, previous: Option<Hash>, new: Held) -> Result<bool, Trouble> {
+        let known = match self.changes.logs.get(&key) {
+            Some(row) => Some(*row),
+            None => self.index.log(&key)?,
+        };
+        let id = u64::from(new.place.segment) << 32 | u64::from(new.place.offset);
+        let mut row = known.unwrap_or(Row { id, ..UNHELD });
+        if seq < row.beyond && self.held(row.id, seq)?.is_some_and(|held| held.hash != new.hash) {
+            return Ok(false);
+        }
+        if seq == row.height {
+            if seq > 0 && previous != Some(row.head) {
+                return Ok(false);
+            }
+            (row.height, row.head) = (seq + 1, new.hash);
+        }
+        self.changes.entries.insert((row.id, seq), new);
+        row.beyond = row.beyond.max(seq + 1);
+        // A filled gap joins what was held behind it.
+        while row.height < row.beyond {
+            let Some(next) = self.held(row.id, row.height)? else { break };
+            (row.height, row.head) = (row.height + 1, next.hash);
+        }
+        self.changes.logs.insert(key, row);
+        Ok(true)
+    }
+
+    fn add_record(&mut self, circle: CircleId, hash: Hash, place: Place) {
+        self.changes.records.insert((circle, hash), place);
+    }
+
+    fn add_fact(&mut self, key: &[u8], value: &[u8], place: Place) {
+        let fact = match value.len() {
+            0 => None,
+            1..=SMALL_FACT_BYTES => Some(Fact::Here(value.to_vec())),
+            _ => Some(Fact::At(place)),
+        };
+        self.changes.facts.insert(key.to_vec(), fact);
+    }
+
+    /// Adds what a frame of the segments holds, or says why that cannot be believed.
+    fn add_frame(&mut self, place: Place, kind: Kind, body: &[u8]) -> Result<Option<String>, Trouble> {
+        let malformed = Ok(Some("its contents are malformed".to_owned()));
+        match kind {
+            Kind::Entry => {
+                let Some(bytes) = decode_entry(body) else { return malformed };
+                let stored = match Stored::read(bytes) {
+                    Ok(stored) => stored,
+                    Err(refusal) => return Ok(Some(refusal.to_string())),
+                };
+                let Header { circle, author, log, seq, previous, .. } = *stored.header();
+                let held = Held { place, hash: stored.hash() };
+                let fits = self.add_entry(LogKey { circle, author, log }, seq, previous, held)?;
+                return Ok((!fits).then(|| format!("entry {seq} of log {log} does not fit what stands before it")));
+            }
+            Kind::Record => {
+                let Some((circle, hash, _)) = decode_record(body) else { return malformed };
+                self.add_record(circle, hash, place);
+            }
+            Kind::Fact => {
+                let Some((key, value)) = decode_fact(body) else { return malformed };
+                self.add_fact(key, value, place);
+            }
+            Kind::Commit => {}
+        }
+        Ok(None)
+    }
+}
+
+/// Brings an index up to date with the segments.
+struct Replay<'a> {
+    index: &'a Index,
+    segments: &'a Segments,
+    work: Work,
+}
+
+impl Replay<'_> {
+    /// Reads from `from` on; says how many frames that were.
+    fn run(&self, from: Position, damages: &mut Damages, progress: &mut dyn FnMut(Progress)) -> Result<u64, Error> {
+        let mut replayed = 0;
+        let mut draft = Draft::of(self.index);
+        let mut unfit = Damages::default();
+        let mut holes = Damages::default();
+        self.segments.replay(
+            from,
+            &mut |place, kind, body| {
+                if let Some(why) = draft.add_frame(place, kind, body)? {
+                    unfit.add(place_name(place.segment, place.offset), why);
+                }
+                replayed += 1;
+                if replayed % REPLAY_FRAMES == 0 {
+                    self.index.apply(&std::mem::take(&mut draft.changes))?;
+                }
+                Ok(())
+            },
+            &mut |hole| holes.add_hole(&hole),
+            &mut |done_bytes, total_bytes| progress(Progress { work: self.work, done_bytes, total_bytes }),
+        )?;
+        self.index.apply(&draft.changes)?;
+        damages.join(holes);
+        damages.join(unfit);
+        Ok(replayed)
+    }
+}
+
+/// Damages found; the first of them described.
+#[derive(Debug, Default)]
+struct Damages {
+    count: usize,
+    described: Vec<Damage>,
+}
+
+fn place_name(segment: u32, offset: u32) -> String {
+    format!("segment {segment} at {offset}")
+}
+
+impl Damages {
+    fn add(&mut self, what: impl Into<String>, why: String) {
+        let damage = Damage { what: what.into(), why };
+        if self.described.len() < DESCRIBED_DAMAGES {
+            tracing::error!(what = %damage.what, why = %damage.why, "damage on the disk");
+        }
+        self.join(Self { count: 1, described: vec![damage] });
+    }
+
+    fn add_hole(&mut self, hole: &Hole) {
+        self.add(place_name(hole.segment, hole.start), hole.why.clone());
+    }
+
+    fn join(&mut self, other: Self) {
+        self.count += other.count;
+        let room = DESCRIBED_DAMAGES.saturating_sub(self.described.len());
+        self.described.extend(other.described.into_iter().take(room));
+    }
+}
+
+/// Which bytes of the segments cannot be read.
+#[derive(Debug, Default)]
+struct Holes {
+    /// By segment and start, the end.
+    ends: BTreeMap<(u32, u32), u32>,
+    kinds: Vec<Option<Kind>>,
+}
+
+impl Holes {
+    fn add(&mut self, hole: Hole) {
+        self.ends.insert((hole.segment, hole.start), hole.end);
+        if !self.kinds.contains(&hole.kind) {
+            self.kinds.push(hole.kind);
+        }
+    }
+
+    fn may_hide(&self, kind: Kind) -> bool {
+        self.kinds.iter().any(|hidden| hidden.is_none_or(|hidden| hidden == kind))
+    }
+
+    fn hide(&self, place: Place) -> bool {
+        let at = (place.segment, place.offset);
+        let before = self.ends.range(..=at).next_back();
+        before.is_some_and(|((segment, _), end)| *segment == place.segment && place.offset < *end)
+    }
+}
+
+// ------------------------------------------------------------------------------------------------ reading
+
+fn entry_name(key: &LogKey, seq: u64) -> String {
+    format!("entry {seq} of log {}", key.log)
+}
+
+fn damage(what: impl Into<String>, why: impl ToString) -> Damage {
+    Damage { what: what.into(), why: why.to_string() }
+}
+
+/// Verifies that this is the entry that was indexed: the index is not the truth, and a checksum says nothing
+/// about the place.
+fn verified(bytes: Option<EntryBytes>, held: Held) -> Result<EntryBytes, &'static str> {
+    let bytes = bytes.ok_or("its contents are malformed")?;
+    let same = Hash::of(Domain::ENTRY, &[&bytes.header]) == held.hash;
+    same.then_some(bytes).ok_or("another entry stands in its place")
+}
+
+impl Reader {
+    fn row(&self, key: &LogKey) -> Result<Option<Row>, Damage> {
+        self.index.log(key).map_err(|trouble| damage(format!("log {}", key.log), trouble))
+    }
+
+    fn held(&self, key: &LogKey, seq: u64) -> Result<Option<Held>, Damage> {
+        let Some(row) = self.row(key)?.filter(|row| seq < row.height) else { return Ok(None) };
+        self.index.entry(row.id, seq).map_err(|trouble| damage(entry_name(key, seq), trouble))
+    }
+
+    fn read_entry(&self, held: Held) -> Result<EntryBytes, String> {
+        let body = self.files.body(held.place, Kind::Entry).map_err(|why| why.to_string())?;
+        Ok(verified(decode_entry(&body), held)?)
+    }
+
+    fn read_fact(&self, key: &[u8], fact: Fact) -> Result<Vec<u8>, String> {
+        let place = match fact {
+            Fact::Here(value) => return Ok(value),
+            Fact::At(place) => place,
+        };
+        let body = self.files.body(place, Kind::Fact).map_err(|why| why.to_string())?;
+        let (_, value) = decode_fact(&body).filter(|(named, _)| *named == key).ok_or("another stands in its place")?;
+        Ok(value.to_vec())
+    }
+
+    /// Entries `from..to` of a log, in order: fewer when that many are not held, or when more would come to
+    /// over `max_bytes`; at least one, when there is one. Entries that lie next to each other are read at once.
+    ///
+    /// When one of them is damaged those before it are given, so that asking again from there tells.
+    pub fn entries(&self, key: &LogKey, from: u64, to: u64, max_bytes: usize) -> Result<Vec<EntryBytes>, Damage> {
+        let Some(row) = self.row(key)?.filter(|row| from < row.height.min(to)) else { return Ok(Vec::new()) };
+        let to = to.min(row.height);
+        let mut wanted: Vec<Held> = Vec::new();
+        let mut bytes = 0;
+        let listed = self.index.entries(row.id, from, &mut |seq, held| {
+            bytes += held.place.length as usize;
+            let within = seq == from + wanted.len() as u64 && (wanted.is_empty() || bytes <= max_bytes);
+            if within {
+                wanted.push(held);
+            }
+            within && seq + 1 < to
+        });
+        listed.map_err(|trouble| damage(entry_name(key, from), trouble))?;
+        let mut entries = Vec::with_capacity(wanted.len());
+        for run in wanted.chunk_by(|one, next| lie_together(one.place, next.place)) {
+            if let Err(why) = self.read_run(run, &mut entries) {
+                return if entries.is_empty() { Err(damage(entry_name(key, from), why)) } else { Ok(entries) };
+            }
+        }
+        if entries.is_empty() {
+            return Err(damage(entry_name(key, from), "the index does not know where it stands"));
+        }
+        Ok(entries)
+    }
+
+    fn read_run(&self, run: &[Held], entries: &mut Vec<EntryBytes>) -> Result<(), String> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
+        let span = self.files.span(first.place.segment, first.place.offset, last.place.end());
+        let span: Span = span.map_err(|why: Unreadable| why.to_string())?;
+        for held in run {
+            let body = span.body(held.place, Kind::Entry).map_err(|why| why.to_string())?;
+            entries.push(verified(decode_entry(body), *held)?);
+        }
+        Ok(())
+    }
+}
+
+fn lie_together(one: Place, next: Place) -> bool {
+    one.segment == next.segment
+        && next.offset.checked_sub(one.end()).is_some_and(|between| between <= READ_ACROSS_BYTES)
+}
+
+impl Read for Reader {
+    fn entry(&self, key: &LogKey, seq: u64) -> Result<Option<EntryBytes>, Damage> {
+        let Some(held) = self.held(key, seq)? else { return Ok(None) };
+        self.read_entry(held).map(Some).map_err(|why| damage(entry_name(key, seq), why))
+    }
+
+    fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage> {
+        Ok(self.held(key, seq)?.map(|held| held.hash))
+    }
+
+    fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {
+        let mut logs = Vec::new();
+        let listed = self.index.logs(&mut |key, Row { height, head, .. }| {
+            // Of a log whose first entry is damaged, nothing is held that could be given on.
+            if height > 0 {
+                logs.push((key, Tip { height, head }));
+            }
+        });
+        listed.map(|()| logs).map_err(|trouble| damage("the list of logs", trouble))
+    }
+
+    fn record(&self, circle: &CircleId, hash: &Hash) -> Result<Option<Vec<u8>>, Damage> {
+        let failed = |why: String| damage(format!("epoch record {hash}"), why);
+        let place = self.index.record(circle, hash).map_err(|trouble| failed(trouble.to_string()))?;
+        let Some(place) = place else { return Ok(None) };
+        let body = self.files.body(place, Kind::Record).map_err(|why| failed(why.to_string()))?;
+        match decode_record(&body) {
+            Some((in_circle, named, bytes)) if in_circle == *circle && named == *hash => Ok(Some(bytes.to_vec())),
+            _ => Err(failed("another stands in its place".to_owned())),
+        }
+    }
+
+    fn records(&self) -> Result<Vec<(CircleId, Hash)>, Damage> {
+        let mut records = Vec::new();
+        let listed = self.index.records(&mut |circle, hash, _| records.push((circle, hash)));
+        listed.map(|()| records).map_err(|trouble| damage("the list of epoch records", trouble))
+    }
+
+    fn facts(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Damage> {
+        let mut facts = Vec::new();
+        let listed = self.index.facts(prefix, &mut |key, fact| facts.push((key.to_vec(), fact)));
+        listed.map_err(|trouble| damage("the facts of this node", trouble))?;
+        let read = |(key, fact): (Vec<u8>, Fact)| match self.read_fact(&key, fact) {
+            Ok(value) => Ok((key, value)),
+            Err(why) => Err(damage(format!("the fact {}", String::from_utf8_lossy(&key)), why)),
+        };
+        facts.into_iter().map(read).collect()
+    }
+}
+
+impl Read for Store {
+    fn entry(&self, key: &LogKey, seq: u64) -> Result<Option<EntryBytes>, Damage> {
+        self.reader.entry(key, seq)
+    }
+
+    fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage> {
+        self.reader.hash(key, seq)
+    }
+
+    fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {
+        self.reader.logs()
+    }
+
+    fn record(&self, circle: &CircleId, hash: &Hash) -> Result<Option<Vec<u8>>, Damage> {
+        self.reader.record(circle, hash)
+    }
+
+    fn records(&self) -> Result<Vec<(CircleId, Hash)>, Damage> {
+        self.reader.records()
+    }
+
+    fn facts(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Damage> {
+        self.reader.facts(prefix)
+    }
+}

@@ -1,0 +1,804 @@
+//! The truth on disk: append-only segment files, of which only the tail of the last may ever be torn.
+//!
+//! A segment is a header and then frames. Every append is one or more batches of frames, each closed by a
+//! commit frame, made durable together before `append` returns. So what lies behind the last commit after a
+//! crash was never acknowledged and is cut off; damage anywhere else is rot, which is reported and never
+//! served.
+//!
+//! ```text
+//! segment  header header frame… commit frame… commit …      the header twice: one flipped bit must not cost all
+//! header   magic 8 | version 4 | number 4 | salt 8 | chain 4 | crc 4
+//! frame    length 4 | kind 1 | crc of the body 4 | crc of the head 4 | body
+//! commit   a frame whose body is: where its append began 4 | chain 4
+//! ```
+//!
+//! Integers are little-endian. The crc of a head covers the segment's salt and the frame's own offset, so that
+//! the walk finds its way again behind a damaged frame, and no payload, whoever made it up, looks like a frame
+//! of this segment. The chain runs over the heads of all frames of all segments: it shows writes that a disk
+//! lost or put elsewhere, and lets an index say which history it knows.
+//!
+//! This file refuses to know what bodies mean; that is the store's own file, `mod.rs`.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crc32fast::Hasher;
+
+use super::Error;
+
+const MAGIC: &[u8; 8] = b"cwn-seg\n";
+const VERSION: u32 = 1;
+const HEADER_COPY_BYTES: usize = 32;
+/// Where the first frame of a segment stands.
+const HEADER_BYTES: u32 = 2 * HEADER_COPY_BYTES as u32;
+const HEAD_BYTES: u32 = 13;
+const COMMIT_BODY_BYTES: u32 = 8;
+const COMMIT_BYTES: u32 = HEAD_BYTES + COMMIT_BODY_BYTES;
+
+/// The body of a frame: an entry with the longest header and payload, or a record that fills a frame on the
+/// wire, with room to spare; small enough that a damaged length cannot ask for much memory.
+pub(super) const BODY_BYTES: usize = 2 << 20;
+
+/// Frames between two commits: the size of group at which fdatasync costs least per byte. A larger append is
+/// committed in parts, and after a crash a prefix of it may be there, which is all that is promised.
+const BATCH_BYTES: u32 = 16 << 20;
+
+/// One write to the file: keeps the buffer small while a large batch passes through.
+const WRITE_BYTES: usize = 4 << 20;
+
+/// Read at once when a segment is walked.
+const WINDOW_BYTES: u32 = 1 << 20;
+
+/// Segments held open for reading: 4 GiB of them, far below the usual 1,024 descriptors of a process.
+const OPEN_SEGMENTS: usize = 64;
+
+/// The number of the first segment. Its chain is 0.
+const FIRST: u32 = 1;
+
+/// The largest size a segment may be rolled at: offsets are 32 bits wide, and one batch may come on top.
+const SEGMENT_BYTES_MOST: u32 = 1 << 30;
+
+/// What a frame holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Entry,
+    Record,
+    Fact,
+    Commit,
+}
+
+impl Kind {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Entry => 1,
+            Self::Record => 2,
+            Self::Fact => 3,
+            Self::Commit => 4,
+        }
+    }
+
+    fn of(byte: u8) -> Option<Self> {
+        [Self::Entry, Self::Record, Self::Fact, Self::Commit].into_iter().find(|kind| kind.byte() == byte)
+    }
+}
+
+/// Where a frame stands, and how long its body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) segment: u32,
+    pub(super) offset: u32,
+    pub(super) length: u32,
+}
+
+impl Place {
+    /// Where the frame ends.
+    pub(super) fn end(self) -> u32 {
+        self.offset.saturating_add(HEAD_BYTES).saturating_add(self.length)
+    }
+}
+
+/// A place between two batches, and the chain of all that stands before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) segment: u32,
+    pub(super) offset: u32,
+    pub(super) chain: u32,
+}
+
+/// Why something in a segment cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error("segment {0} is missing")]
+    Missing(u32),
+    #[error("both headers of segment {0} are damaged")]
+    Header(u32),
+    #[error("segment {} at {}: {what}", .place.segment, .place.offset)]
+    Frame { place: Place, what: &'static str },
+    #[error("segment {segment}: {source}")]
+    Io { segment: u32, source: io::Error },
+}
+
+/// Bytes of a segment that cannot be read: `start..end`, and the kind of frame, where one is known.
+#[derive(Debug)]
+pub(super) struct Hole {
+    pub(super) segment: u32,
+    pub(super) start: u32,
+    pub(super) end: u32,
+    pub(super) kind: Option<Kind>,
+    pub(super) why: String,
+}
+
+// ---------------------------------------------------------------------------------------------- one segment
+
+#[derive(Debug)]
+struct Segment {
+    number: u32,
+    file: File,
+    salt: u64,
+    /// The chain of all before this segment.
+    chain: u32,
+}
+
+enum HeaderTrouble {
+    NotASegment,
+    Version(u32),
+    Damaged,
+}
+
+fn header_bytes(number: u32, salt: u64, chain: u32) -> [u8; HEADER_BYTES as usize] {
+    let mut copy = Vec::with_capacity(HEADER_COPY_BYTES);
+    copy.extend_from_slice(MAGIC);
+    copy.extend_from_slice(&VERSION.to_le_bytes());
+    copy.extend_from_slice(&number.to_le_bytes());
+    copy.extend_from_slice(&salt.to_le_bytes());
+    copy.extend_from_slice(&chain.to_le_bytes());
+    copy.extend_from_slice(&crc32fast::hash(&copy).to_le_bytes());
+    let mut bytes = [0; HEADER_BYTES as usize];
+    bytes.chunks_exact_mut(HEADER_COPY_BYTES).for_each(|half| half.copy_from_slice(&copy));
+    bytes
+}
+
+/// The salt and the chain that a header names.
+fn read_header(bytes: &[u8], number: u32) -> Result<(u64, u32), HeaderTrouble> {
+    let copies = || bytes.chunks_exact(HEADER_COPY_BYTES);
+    if !copies().any(|copy| copy.starts_with(MAGIC)) {
+        return Err(HeaderTrouble::NotASegment);
+    }
+    let sound = |copy: &&[u8]| copy.starts_with(MAGIC) && crc32fast::hash(&copy[..28]) == u32_at(copy, 28);
+    let copy = copies().find(sound).ok_or(HeaderTrouble::Damaged)?;
+    match (u32_at(copy, 8), u32_at(copy, 12)) {
+        (VERSION, named) if named == number => Ok((u64_at(copy, 16), u32_at(copy, 24))),
+        (VERSION, _) => Err(HeaderTrouble::Damaged),
+        (version, _) => Err(HeaderTrouble::Version(version)),
+    }
+}
+
+/// Reads an integer that the caller knows to be there.
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes[at..at + 4].iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at + 4)) << 32 | u64::from(u32_at(bytes, at))
+}
+
+fn head_bytes(salt: u64, offset: u32, kind: Kind, body: &[u8]) -> [u8; HEAD_BYTES as usize] {
+    let mut head = [0; HEAD_BYTES as usize];
+    head[..4].copy_from_slice(&(body.len() as u32).to_le_bytes());
+    head[4] = kind.byte();
+    head[5..9].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
+    let crc = head_crc(salt, offset, &head);
+    head[9..].copy_from_slice(&crc.to_le_bytes());
+    head
+}
+
+fn head_crc(salt: u64, offset: u32, head: &[u8]) -> u32 {
+    let mut hasher = Hasher::new();
+    hasher.update(&salt.to_le_bytes());
+    hasher.update(&offset.to_le_bytes());
+    hasher.update(&head[..9]);
+    hasher.finalize()
+}
+
+/// What the head of a frame says, if it is one of this segment at this offset.
+fn read_head(salt: u64, offset: u32, head: &[u8]) -> Option<(Kind, u32)> {
+    let length = u32_at(head, 0);
+    let kind = Kind::of(head[4])?;
+    // The cheap questions come first: this runs at every byte behind a damaged head.
+    let plausible = length as usize <= BODY_BYTES && (kind != Kind::Commit || length == COMMIT_BODY_BYTES);
+    (plausible && u32_at(head, 9) == head_crc(salt, offset, head)).then_some((kind, length))
+}
+
+fn next_chain(chain: u32, heads: &Hasher) -> u32 {
+    let mut hasher = Hasher::new();
+    hasher.update(&chain.to_le_bytes());
+    hasher.update(&heads.clone().finalize().to_le_bytes());
+    hasher.finalize()
+}
+
+/// A moving view of a segment, so that a walk needs no more memory than one frame and a bit.
+struct Window<'a> {
+    file: &'a File,
+    end: u32,
+    start: u32,
+    bytes: Vec<u8>,
+}
+
+impl Window<'_> {
+    /// The bytes from `offset` on; `None` when they reach beyond the end.
+    fn get(&mut self, offset: u32, length: u32) -> io::Result<Option<&[u8]>> {
+        let Some(wanted_end) = offset.checked_add(length).filter(|end| *end <= self.end) else { return Ok(None) };
+        if offset < self.start || u64::from(wanted_end) > u64::from(self.start) + self.bytes.len() as u64 {
+            let length = length.max(WINDOW_BYTES.min(self.end - offset));
+            self.bytes.resize(length as usize, 0);
+            // Nothing stands in the window while a read may fail.
+            self.start = u32::MAX;
+            self.file.read_exact_at(&mut self.bytes, u64::from(offset))?;
+            self.start = offset;
+        }
+        let at = (offset - self.start) as usize;
+        Ok(Some(&self.bytes[at..at + length as usize]))
+    }
+}
+
+/// What a walk meets.
+enum Step<'a> {
+    Frame(Place, Kind, &'a [u8]),
+    Commit { append_start: u32, end: u32, chain: u32 },
+    Hole(Hole),
+}
+
+impl Segment {
+    /// Walks the frames in `from..to` and returns the chain at the end, unless it was lost in a hole. `chain`
+    /// is the one at `from`.
+    fn walk(
+        &self,
+        from: u32,
+        to: u32,
+        mut chain: Option<u32>,
+        visit: &mut dyn FnMut(Step<'_>) -> Result<(), Error>,
+    ) -> Result<Option<u32>, Walk> {
+        let mut window = Window { file: &self.file, end: to, start: from, bytes: Vec::new() };
+        let mut heads = Hasher::new();
+        let mut at = from;
+        while at < to {
+            let io = move |source| Walk::Io { at, source };
+            let head: Option<[u8; HEAD_BYTES as usize]> =
+                window.get(at, HEAD_BYTES).map_err(io)?.and_then(|head| head.try_into().ok());
+            let known = head.and_then(|head| read_head(self.salt, at, &head));
+            let place = known.map(|(kind, length)| (kind, Place { segment: self.number, offset: at, length }));
+            let reachable = place.filter(|(_, place)| place.end() <= to);
+            let hole = move |end, kind, why: &str| {
+                Step::Hole(Hole { segment: self.number, start: at, end, kind, why: why.to_owned() })
+            };
+            let (Some(head), Some((kind, place))) = (head, reachable) else {
+                let end = self.find_frame(&mut window, at + 1, to).map_err(io)?;
+                visit(hole(end, None, "no frame begins here")).map_err(Walk::Visit)?;
+                (chain, at) = (None, end);
+                continue;
+            };
+            let body = window.get(at + HEAD_BYTES, place.length).map_err(io)?.unwrap_or_default();
+            if crc32fast::hash(body) != u32_at(&head, 5) {
+                visit(hole(place.end(), Some(kind), "the checksum does not match")).map_err(Walk::Visit)?;
+                chain = None;
+            } else if kind == Kind::Commit {
+                let (append_start, said) = (u32_at(body, 0), u32_at(body, 4));
+                let expected = chain.map(|chain| next_chain(chain, &heads));
+                heads = Hasher::new();
+                chain = Some(said);
+                if expected.is_some_and(|expected| expected != said) {
+                    visit(hole(place.end(), Some(kind), "the batch before it is not the one that was committed"))
+                } else {
+                    visit(Step::Commit { append_start, end: place.end(), chain: said })
+                }
+                .map_err(Walk::Visit)?;
+            } else {
+                heads.update(&head);
+                visit(Step::Frame(place, kind, body)).map_err(Walk::Visit)?;
+            }
+            at = place.end();
+        }
+        Ok(chain)
+    }
+
+    /// Where the next whole frame begins, or `to`.
+    fn find_frame(&self, window: &mut Window<'_>, from: u32, to: u32) -> io::Result<u32> {
+        for at in from..to {
+            let Some(head) = window.get(at, HEAD_BYTES)? else { break };
+            let Some((_, length)) = read_head(self.salt, at, head) else { continue };
+            let crc = u32_at(head, 5);
+            if window.get(at + HEAD_BYTES, length)?.is_some_and(|body| crc32fast::hash(body) == crc) {
+                return Ok(at);
+            }
+        }
+        Ok(to)
+    }
+
+    /// Whether a commit that ends at `position` names its chain, or the segment begins there.
+    fn vouches_for(&self, position: Position) -> bool {
+        if position.offset == HEADER_BYTES {
+            return position.chain == self.chain;
+        }
+        let Some(offset) = position.offset.checked_sub(COMMIT_BYTES) else { return false };
+        let mut frame = [0; COMMIT_BYTES as usize];
+        self.file.read_exact_at(&mut frame, u64::from(offset)).is_ok()
+            && read_head(self.salt, offset, &frame).is_some_and(|(kind, _)| kind == Kind::Commit)
+            && crc32fast::hash(&frame[HEAD_BYTES as usize..]) == u32_at(&frame, 5)
+            && u32_at(&frame, HEAD_BYTES as usize + 4) == position.chain
+    }
+
+    /// Where the last segment of a store must be cut: behind the last commit that nothing unacknowledged
+    /// precedes, and the chain there. `from` is known to be durable.
+    ///
+    /// An append begins only after the one before it was acknowledged. So damage before the last append is
+    /// rot and stays, to be reported; damage within the last append may be the tear of a crash.
+    fn tear(&self, from: Position, to: u32) -> Result<Position, Walk> {
+        let mut append_start = from.offset;
+        let mut before = from;
+        let mut commits: Vec<Position> = Vec::new();
+        let mut holes: Vec<u32> = Vec::new();
+        let (segment, first_chain) = (self.number, from.chain);
+        self.walk(from.offset, to, Some(first_chain), &mut |step| {
+            match step {
+                Step::Frame(..) => {}
+                Step::Hole(hole) => holes.push(hole.start),
+                Step::Commit { append_start: start, end, chain } => {
+                    if start != append_start {
+                        before = Position { offset: start, ..commits.last().copied().unwrap_or(before) };
+                        append_start = start;
+                        commits.clear();
+                        holes.retain(|hole| *hole >= start);
+                    }
+                    commits.push(Position { segment, offset: end, chain });
+                }
+            }
+            Ok(())
+        })?;
+        let first_hole = holes.first().copied().unwrap_or(u32::MAX);
+        Ok(commits.into_iter().rfind(|commit| commit.offset <= first_hole).unwrap_or(before))
+    }
+}
+
+/// Why a walk ended early.
+enum Walk {
+    Io { at: u32, source: io::Error },
+    Visit(Error),
+}
+
+// ------------------------------------------------------------------------------------------- all of them
+
+/// The segments of a store, for reading; shared between threads.
+#[derive(Debug)]
+pub(super) struct Files {
+    dir: PathBuf,
+    open: Mutex<BTreeMap<u32, Arc<Segment>>>,
+}
+
+/// The segments found in a directory, before it is known which of their bytes count.
+#[derive(Debug)]
+pub(super) struct Found {
+    files: Arc<Files>,
+    /// From the first to the last, missing ones not among them.
+    numbers: Vec<u32>,
+    cut_back_bytes: u64,
+}
+
+impl Files {
+    fn path(&self, number: u32) -> PathBuf {
+        self.dir.join(format!("{number:08}.seg"))
+    }
+
+    fn segment(&self, number: u32) -> Result<Arc<Segment>, Unreadable> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(segment) = open.get(&number) {
+            return Ok(segment.clone());
+        }
+        let io = |source| Unreadable::Io { segment: number, source };
+        let file = match File::open(self.path(number)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unreadable::Missing(number)),
+            opened => opened.map_err(io)?,
+        };
+        let mut header = [0; HEADER_BYTES as usize];
+        file.read_exact_at(&mut header, 0).map_err(io)?;
+        let Ok((salt, chain)) = read_header(&header, number) else { return Err(Unreadable::Header(number)) };
+        let segment = Arc::new(Segment { number, file, salt, chain });
+        if open.len() >= OPEN_SEGMENTS {
+            open.pop_first();
+        }
+        open.insert(number, segment.clone());
+        Ok(segment)
+    }
+
+    /// The bytes `start..end` of a segment, in one read.
+    pub(super) fn span(&self, segment: u32, start: u32, end: u32) -> Result<Span, Unreadable> {
+        let open = self.segment(segment)?;
+        let mut bytes = vec![0; end.saturating_sub(start) as usize];
+        let io = |source| Unreadable::Io { segment, source };
+        open.file.read_exact_at(&mut bytes, u64::from(start)).map_err(io)?;
+        Ok(Span { salt: open.salt, start, bytes })
+    }
+
+    /// The body of one frame.
+    pub(super) fn body(&self, place: Place, kind: Kind) -> Result<Vec<u8>, Unreadable> {
+        let mut span = self.span(place.segment, place.offset, place.end())?;
+        span.body(place, kind)?;
+        Ok(span.bytes.split_off(HEAD_BYTES as usize))
+    }
+}
+
+/// Some bytes of a segment.
+#[derive(Debug)]
+pub(super) struct Span {
+    salt: u64,
+    start: u32,
+    bytes: Vec<u8>,
+}
+
+impl Span {
+    /// The body of a frame that lies within the span, its checksums verified.
+    pub(super) fn body(&self, place: Place, kind: Kind) -> Result<&[u8], Unreadable> {
+        let damaged = |what| Unreadable::Frame { place, what };
+        let at = place.offset.checked_sub(self.start).ok_or(damaged("not within what was read"))? as usize;
+        let body_at = at + HEAD_BYTES as usize;
+        let whole = self.bytes.get(at..body_at + place.length as usize).ok_or(damaged("not within what was read"))?;
+        if read_head(self.salt, place.offset, whole) != Some((kind, place.length)) {
+            return Err(damaged("not the frame that was written here"));
+        }
+        let body = &whole[HEAD_BYTES as usize..];
+        if crc32fast::hash(body) != u32_at(whole, 5) {
+            return Err(damaged("the checksum does not match"));
+        }
+        Ok(body)
+    }
+}
+
+impl Found {
+    /// Looks which segments are there. A last segment that a crash left without a header is removed.
+    pub(super) fn look(dir: &Path) -> Result<Self, Error> {
+        if !dir.exists() {
+            fs::create_dir_all(dir).map_err(Error::io(dir))?;
+            sync_directory(dir.parent().unwrap_or(dir))?;
+        }
+        let mut numbers = Vec::new();
+        for item in fs::read_dir(dir).map_err(Error::io(dir))? {
+            let name = item.map_err(Error::io(dir))?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_suffix(".seg")).and_then(|name| name.parse().ok());
+            numbers.push(number.ok_or_else(|| Error::NotASegment { path: dir.join(&name) })?);
+        }
+        numbers.sort_unstable();
+        let files = Files { dir: dir.to_owned(), open: Mutex::default() };
+        let mut found = Self { files: Arc::new(files), numbers, cut_back_bytes: 0 };
+        for number in found.numbers.clone() {
+            found.check_header(number)?;
+        }
+        Ok(found)
+    }
+
+    fn check_header(&mut self, number: u32) -> Result<(), Error> {
+        let path = self.files.path(number);
+        let file = File::open(&path).map_err(Error::io(&path))?;
+        let length = file.metadata().map_err(Error::io(&path))?.len();
+        let mut header = vec![0; length.min(u64::from(HEADER_BYTES)) as usize];
+        file.read_exact_at(&mut header, 0).map_err(Error::io(&path))?;
+        let trouble = match read_header(&header, number) {
+            Ok(_) if length <= u64::from(u32::MAX) => return Ok(()),
+            Ok(_) => HeaderTrouble::NotASegment,
+            Err(trouble) => trouble,
+        };
+        // Frames follow only when the header is durable.
+        if length <= u64::from(HEADER_BYTES) && self.numbers.last() == Some(&number) {
+            fs::remove_file(&path).map_err(Error::io(&path))?;
+            sync_directory(&self.files.dir)?;
+            self.cut_back_bytes += length;
+            self.numbers.pop();
+            return Ok(());
+        }
+        match trouble {
+            HeaderTrouble::NotASegment => Err(Error::NotASegment { path }),
+            HeaderTrouble::Version(found) => Err(Error::Version { path, found, known: VERSION }),
+            // Found again, and reported, by every walk that comes here.
+            HeaderTrouble::Damaged => Ok(()),
+        }
+    }
+
+    /// Whether anything was ever stored here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
+    }
+
+    /// Whether these segments hold the history that ends at `position`.
+    pub(super) fn vouch_for(&self, position: Position) -> bool {
+        self.numbers.contains(&position.segment)
+            && self.files.segment(position.segment).is_ok_and(|segment| segment.vouches_for(position))
+    }
+
+    /// Cuts a torn tail off and opens the segments for appending; also says how many bytes were cut. All
+    /// before `durable`, which these segments vouch for, was acknowledged and is not cut.
+    pub(super) fn recover(self, durable: Option<Position>, limit_bytes: u32) -> Result<(Segments, u64), Error> {
+        let Self { files, numbers, mut cut_back_bytes } = self;
+        let limit_bytes = limit_bytes.min(SEGMENT_BYTES_MOST);
+        let last = match numbers.last() {
+            None => return Ok((Segments::create(files, FIRST, 0, limit_bytes)?, cut_back_bytes)),
+            Some(last) => *last,
+        };
+        let Ok(segment) = files.segment(last) else {
+            // Its headers are gone: nothing can be appended to it, and what the chain was is unknown.
+            return Ok((Segments::create(files, last.saturating_add(1), 0, limit_bytes)?, cut_back_bytes));
+        };
+        let path = files.path(last);
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io(&path))?;
+        let length = file.metadata().map_err(Error::io(&path))?.len();
+        let start = Position { segment: last, offset: HEADER_BYTES, chain: segment.chain };
+        let from = durable.filter(|durable| durable.segment == last).unwrap_or(start);
+        let tail = segment.tear(from, u32::try_from(length).unwrap_or(u32::MAX)).map_err(|end| match end {
+            Walk::Io { source, .. } => Error::io(&path)(source),
+            Walk::Visit(error) => error,
+        })?;
+        if length > u64::from(tail.offset) {
+            file.set_len(u64::from(tail.offset)).map_err(Error::io(&path))?;
+            cut_back_bytes += length - u64::from(tail.offset);
+        }
+        // Also when nothing was cut: the process that wrote the tail may have died before its fdatasync.
+        file.sync_all().map_err(Error::io(&path))?;
+        let segments = Segments {
+            files,
+            limit_bytes,
+            current: Segment { number: last, file, salt: segment.salt, chain: segment.chain },
+            tail,
+            batch: Batch::begin(tail.offset),
+            poisoned: false,
+        };
+        Ok((segments, cut_back_bytes))
+    }
+}
+
+fn sync_directory(dir: &Path) -> Result<(), Error> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io(dir))
+}
+
+/// The segments of a store, for appending.
+#[derive(Debug)]
+pub(super) struct Segments {
+    files: Arc<Files>,
+    limit_bytes: u32,
+    current: Segment,
+    /// Behind the last commit.
+    tail: Position,
+    batch: Batch,
+    poisoned: bool,
+}
+
+/// The batch that is being written.
+#[derive(Debug, Default)]
+struct Batch {
+    /// Where this batch's append began within the segment.
+    append_start: u32,
+    /// Where this batch began.
+    start: u32,
+    /// Frames not yet handed to the file.
+    buffer: Vec<u8>,
+    /// How far the file was written.
+    written: u32,
+    heads: Hasher,
+}
+
+impl Batch {
+    fn begin(at: u32) -> Self {
+        Self { append_start: at, start: at, written: at, ..Self::default() }
+    }
+
+    fn end(&self) -> u32 {
+        self.written + self.buffer.len() as u32
+    }
+}
+
+impl Segments {
+    fn create(files: Arc<Files>, number: u32, chain: u32, limit_bytes: u32) -> Result<Self, Error> {
+        let current = create_segment(&files, number, chain)?;
+        let tail = Position { segment: number, offset: HEADER_BYTES, chain };
+        let batch = Batch::begin(HEADER_BYTES);
+        Ok(Self { files, limit_bytes, current, tail, batch, poisoned: false })
+    }
+
+    /// For reading.
+    pub(super) fn files(&self) -> &Arc<Files> {
+        &self.files
+    }
+
+    /// Behind the last commit.
+    pub(super) fn tail(&self) -> Position {
+        self.tail
+    }
+
+    /// Before the first frame.
+    pub(super) fn start(&self) -> Position {
+        Position { segment: FIRST, offset: HEADER_BYTES, chain: 0 }
+    }
+
+    /// Refuses all further appends: what was written and what is known about it no longer agree.
+    pub(super) fn poison(&mut self) {
+        self.poisoned = true;
+    }
+
+    /// Whether an append failed.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+
+    /// Appends `count` frames and makes them durable; `write` puts the body of each into the buffer and says
+    /// what it is. Any error is final for this value: what the disk holds is unknown until it is read again.
+    pub(super) fn append(
+        &mut self,
+        count: usize,
+        write: &mut dyn FnMut(usize, &mut Vec<u8>) -> Kind,
+    ) -> Result<Vec<Place>, Error> {
+        if self.poisoned {
+            return Err(Error::Poisoned);
+        }
+        self.poisoned = true;
+        let places = self.append_frames(count, write)?;
+        self.poisoned = false;
+        Ok(places)
+    }
+
+    fn append_frames(
+        &mut self,
+        count: usize,
+        write: &mut dyn FnMut(usize, &mut Vec<u8>) -> Kind,
+    ) -> Result<Vec<Place>, Error> {
+        let mut places = Vec::with_capacity(count);
+        self.batch.append_start = self.tail.offset;
+        for index in 0..count {
+            if self.batch.end() - self.batch.start >= BATCH_BYTES {
+                self.commit()?;
+            }
+            if self.batch.end() == self.batch.start && self.tail.offset >= self.limit_bytes {
+                self.roll()?;
+            }
+            places.push(self.add(&mut |buffer| write(index, buffer)));
+            if self.batch.buffer.len() >= WRITE_BYTES {
+                self.write_out()?;
+            }
+        }
+        self.commit()?;
+        self.sync()?;
+        Ok(places)
+    }
+
+    fn add(&mut self, write: &mut dyn FnMut(&mut Vec<u8>) -> Kind) -> Place {
+        let offset = self.batch.end();
+        let buffer = &mut self.batch.buffer;
+        let at = buffer.len();
+        let body_at = at + HEAD_BYTES as usize;
+        buffer.resize(body_at, 0);
+        let kind = write(buffer);
+        let length = buffer.len() - body_at;
+        assert!(length <= BODY_BYTES, "lengths are checked before anything is written");
+        let head = head_bytes(self.current.salt, offset, kind, &buffer[body_at..]);
+        buffer[at..body_at].copy_from_slice(&head);
+        if kind != Kind::Commit {
+            self.batch.heads.update(&head);
+        }
+        Place { segment: self.current.number, offset, length: length as u32 }
+    }
+
+    /// Closes the batch, if there is anything in it.
+    fn commit(&mut self) -> Result<(), Error> {
+        if self.batch.end() == self.batch.start {
+            return Ok(());
+        }
+        let chain = next_chain(self.tail.chain, &self.batch.heads);
+        let append_start = self.batch.append_start;
+        self.add(&mut |buffer| {
+            buffer.extend_from_slice(&append_start.to_le_bytes());
+            buffer.extend_from_slice(&chain.to_le_bytes());
+            Kind::Commit
+        });
+        self.write_out()?;
+        let end = self.batch.end();
+        self.tail = Position { offset: end, chain, ..self.tail };
+        let buffer = std::mem::take(&mut self.batch.buffer);
+        self.batch = Batch { append_start, buffer, ..Batch::begin(end) };
+        Ok(())
+    }
+
+    fn write_out(&mut self) -> Result<(), Error> {
+        let Batch { buffer, written, .. } = &mut self.batch;
+        self.current
+            .file
+            .write_all_at(buffer, u64::from(*written))
+            .map_err(Error::write(&self.files.path(self.current.number)))?;
+        *written += buffer.len() as u32;
+        buffer.clear();
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        self.current.file.sync_data().map_err(Error::write(&self.files.path(self.current.number)))
+    }
+
+    /// Ends this segment, which from now on may not be torn, and starts the next.
+    fn roll(&mut self) -> Result<(), Error> {
+        self.sync()?;
+        let number = self.current.number.saturating_add(1);
+        self.current = create_segment(&self.files, number, self.tail.chain)?;
+        self.tail = Position { segment: number, offset: HEADER_BYTES, chain: self.tail.chain };
+        self.batch = Batch { buffer: std::mem::take(&mut self.batch.buffer), ..Batch::begin(HEADER_BYTES) };
+        Ok(())
+    }
+
+    /// Reads every frame from `from` to the end, and says what cannot be read. `passed` hears after each
+    /// segment how many bytes of how many were read.
+    pub(super) fn replay(
+        &self,
+        from: Position,
+        frame: &mut dyn FnMut(Place, Kind, &[u8]) -> Result<(), Error>,
+        hole: &mut dyn FnMut(Hole),
+        passed: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), Error> {
+        let end_of = |number: u32| match number == self.tail.segment {
+            true => self.tail.offset,
+            false => fs::metadata(self.files.path(number)).map_or(0, |data| u32::try_from(data.len()).unwrap_or(0)),
+        };
+        let start_of = |number: u32| if number == from.segment { from.offset } else { HEADER_BYTES };
+        let length_of = |number: u32| u64::from(end_of(number).saturating_sub(start_of(number)));
+        let total_bytes: u64 = (from.segment..=self.tail.segment).map(length_of).sum();
+        let mut read_bytes = 0;
+        let mut chain = Some(from.chain);
+        for number in from.segment..=self.tail.segment {
+            let segment = match self.files.segment(number) {
+                Ok(segment) => segment,
+                Err(why) => {
+                    hole(Hole { segment: number, start: 0, end: u32::MAX, kind: None, why: why.to_string() });
+                    chain = None;
+                    continue;
+                }
+            };
+            let (start, end) = (start_of(number), end_of(number));
+            if number != from.segment && chain.is_some_and(|chain| chain != segment.chain) {
+                let why = "it does not continue the segment before it".to_owned();
+                hole(Hole { segment: number, start: 0, end: HEADER_BYTES, kind: None, why });
+            }
+            let first_chain = if number == from.segment { from.chain } else { segment.chain };
+            let mut visit = |step: Step<'_>| {
+                match step {
+                    Step::Frame(place, kind, body) => frame(place, kind, body)?,
+                    Step::Hole(found) => hole(found),
+                    Step::Commit { .. } => {}
+                }
+                Ok(())
+            };
+            chain = match segment.walk(start, end, Some(first_chain), &mut visit) {
+                Ok(chain) => chain,
+                Err(Walk::Visit(error)) => return Err(error),
+                Err(Walk::Io { at, source }) => {
+                    hole(Hole { segment: number, start: at, end, kind: None, why: source.to_string() });
+                    None
+                }
+            };
+            read_bytes += length_of(number);
+            if total_bytes > 0 {
+                passed(read_bytes, total_bytes);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn create_segment(files: &Files, number: u32, chain: u32) -> Result<Segment, Error> {
+    let path = files.path(number);
+    let mut salt = [0; 8];
+    getrandom::fill(&mut salt).map_err(|error| Error::io(&path)(io::Error::other(error.to_string())))?;
+    let salt = u64::from_le_bytes(salt);
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).map_err(Error::write(&path))?;
+    file.write_all_at(&header_bytes(number, salt, chain), 0).map_err(Error::write(&path))?;
+    file.sync_all().map_err(Error::write(&path))?;
+    sync_directory(&files.dir)?;
+    Ok(Segment { number, file, salt, chain })
+}
