@@ -344,10 +344,8 @@ impl Inbox {
     /// The entries whose hash starts with the digits of a reference; two are enough to see that it is ambiguous.
     pub fn find(&self, digits: &str) -> Result<Vec<(LogKey, u64, Listed)>, ViewTrouble> {
         let whole = &digits[..digits.len() & !1];
-        let prefix: Vec<u8> = (0..whole.len())
-            .step_by(2)
-            .filter_map(|at| u8::from_str_radix(whole.get(at..at + 2)?, 16).ok())
-            .collect();
+        let prefix: Vec<u8> =
+            (0..whole.len()).step_by(2).filter_map(|at| u8::from_str_radix(whole.get(at..at + 2)?, 16).ok()).collect();
         let mut places = Vec::new();
         self.view.scan(&[[BY_HASH].as_slice(), &prefix].concat(), &mut |key, place| {
             let mut text = String::new();

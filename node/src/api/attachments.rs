@@ -96,8 +96,7 @@ impl Api {
                 break;
             }
         }
-        let attachment =
-            AttachmentRef::new(name, media_type, size, secret, chunks).map_err(Problem::bad_request)?;
+        let attachment = AttachmentRef::new(name, media_type, size, secret, chunks).map_err(Problem::bad_request)?;
         let id = Hash(random()).to_string()[..24].to_owned();
         self.uploads.waiting().insert(id.clone(), (circle, attachment));
         Ok(Uploaded { id, size })
@@ -113,7 +112,10 @@ impl Api {
         let (_, payload) = self.opened(key, seq).await?;
         let payload = payload.map_err(Problem::refused)?;
         let attachment = payload.attachments.get(index).cloned().ok_or_else(|| {
-            Problem::not_found(format!("the entry has {} attachments; `cwn read {named}` lists them", payload.attachments.len()))
+            Problem::not_found(format!(
+                "the entry has {} attachments; `cwn read {named}` lists them",
+                payload.attachments.len()
+            ))
         })?;
         let missing = attachment.chunks.iter().filter(|chunk| !self.node.chunks.holds(&key.circle, chunk)).count();
         if missing > 0 {

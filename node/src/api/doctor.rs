@@ -10,7 +10,10 @@ use std::{
 
 use cwn_crypto::{Time, certificate::Standing};
 
-use super::{door::Api, types::{Check, Problem}};
+use super::{
+    door::Api,
+    types::{Check, Problem},
+};
 use crate::{clock, files};
 
 /// Less free disk than this is a warning: a day of heavy use.
@@ -30,11 +33,10 @@ impl Api {
     /// Looks at everything this node depends on.
     pub async fn doctor(&self) -> Result<Vec<Check>, Problem> {
         let data = self.node.data.clone();
-        let mut checks = tokio::task::spawn_blocking(move || {
-            vec![modes(&data), free(&data), fsync(&data), encryption(&data)]
-        })
-        .await
-        .map_err(Problem::broken)?;
+        let mut checks =
+            tokio::task::spawn_blocking(move || vec![modes(&data), free(&data), fsync(&data), encryption(&data)])
+                .await
+                .map_err(Problem::broken)?;
         checks.push(match self.node.driver.failure() {
             None => check("store", "ok", "takes writes"),
             Some(why) => {
@@ -84,7 +86,8 @@ impl Api {
         checks.push(match (connected, peers.len()) {
             (0, 0) => check("peers", "warning", "no other partner is certified yet"),
             (0, all) => {
-                let why = peers.iter().find_map(|peer| Some(format!("{}: {}", peer.partner, peer.last_failure.clone()?)));
+                let why =
+                    peers.iter().find_map(|peer| Some(format!("{}: {}", peer.partner, peer.last_failure.clone()?)));
                 let why = why.unwrap_or_else(|| "no address is known; ask an anchor's operator".to_owned());
                 check("peers", "broken", format!("none of {all} nodes is connected; the first failure: {why}"))
             }

@@ -21,9 +21,7 @@ use zeroize::Zeroizing;
 use super::{
     door::{Api, name_of},
     status::policy_of,
-    types::{
-        AttachmentView, AudienceView, EntryDetail, EntrySummary, NewEntry, Problem, Published, Who, WhoLine,
-    },
+    types::{AttachmentView, AudienceView, EntryDetail, EntrySummary, NewEntry, Problem, Published, Who, WhoLine},
 };
 use crate::{
     inbox::{Listed, Unread},
@@ -58,9 +56,9 @@ impl Api {
         let pap: Option<Pap> = new.pap.as_deref().map(str::parse).transpose().map_err(Problem::bad_request)?;
         let to = new.to.iter().map(|text| text.parse()).collect::<Result<Vec<PartnerId>, _>>();
         let to = to.map_err(Problem::bad_request)?;
-        let report =
-            Report { title: new.title.clone(), body: new.body.clone(), references: new.references.clone() };
-        let attachments = new.attachments.iter().map(|id| self.uploads.get(id, &circle)).collect::<Result<Vec<_>, _>>()?;
+        let report = Report { title: new.title.clone(), body: new.body.clone(), references: new.references.clone() };
+        let attachments =
+            new.attachments.iter().map(|id| self.uploads.get(id, &circle)).collect::<Result<Vec<_>, _>>()?;
         let payload = sharing::report_payload(self.node.me, circle, tlp, pap, to.clone(), &report, attachments);
         let payload = payload.map_err(Problem::refused)?;
         let audience = if to.is_empty() { Audience::Circle } else { Audience::Partners(to.clone()) };
@@ -89,13 +87,17 @@ impl Api {
             self.wait_until_current(circle, new.wait_seconds.unwrap_or(0)).await?;
         }
         let plaintext = prepared.payload.to_bytes().map_err(Problem::refused)?;
-        let command =
-            Command::Append { circle, audience: prepared.audience, expiry: None, only_when_current };
+        let command = Command::Append { circle, audience: prepared.audience, expiry: None, only_when_current };
         match self.node.driver.append(command, Zeroizing::new(plaintext)).await? {
             Reply::Appended { hash, .. } => {
                 new.attachments.iter().for_each(|id| self.uploads.published(id));
                 let hash_text = hash.to_string();
-                Ok(Published { reference: reference(&hash), hash: hash_text, circle: circle.to_string(), audience: view })
+                Ok(Published {
+                    reference: reference(&hash),
+                    hash: hash_text,
+                    circle: circle.to_string(),
+                    audience: view,
+                })
             }
             other => Err(Problem::broken(format!("publishing came to {other:?}"))),
         }
@@ -147,7 +149,9 @@ impl Api {
             (Some(_), false) => {
                 Err(Problem::bad_request(format!("more than one entry starts with {named}; give more digits")))
             }
-            (None, _) => Err(Problem::not_found(format!("no entry here starts with {named}; `cwn list` shows those there are"))),
+            (None, _) => {
+                Err(Problem::not_found(format!("no entry here starts with {named}; `cwn list` shows those there are")))
+            }
         }
     }
 
@@ -234,19 +238,14 @@ impl Api {
     }
 }
 
-fn audience(
-    engine: &Engine,
-    circle: &CircleId,
-    tlp: Tlp,
-    to: &[PartnerId],
-) -> Result<AudienceView, Problem> {
+fn audience(engine: &Engine, circle: &CircleId, tlp: Tlp, to: &[PartnerId]) -> Result<AudienceView, Problem> {
     let gone = || Problem::not_found("the circle is gone");
     let replica = engine.circle(circle).ok_or_else(gone)?;
     let control = replica.control().ok_or_else(gone)?;
     let roster = replica.fold().roster();
-    let own = roster.member(&engine.me()).ok_or_else(|| {
-        Problem::refused("this node no longer belongs to the circle; ask a steward to add it again")
-    })?;
+    let own = roster
+        .member(&engine.me())
+        .ok_or_else(|| Problem::refused("this node no longer belongs to the circle; ask a steward to add it again"))?;
     let policy = policy_of(&control.charter().policy);
     let members: BTreeMap<PublicKey, PartnerId> =
         roster.iter().map(|(node, member)| (*node, member.partner.clone())).collect();
@@ -293,14 +292,7 @@ fn summary(engine: &Engine, listed: &Listed) -> EntrySummary {
     }
 }
 
-fn who(
-    engine: &Engine,
-    key: &LogKey,
-    seq: u64,
-    listed: &Listed,
-    epoch: Option<Hash>,
-    addressees: &[PartnerId],
-) -> Who {
+fn who(engine: &Engine, key: &LogKey, seq: u64, listed: &Listed, epoch: Option<Hash>, addressees: &[PartnerId]) -> Who {
     let replica = engine.circle(&key.circle);
     let roster = replica.map(|replica| replica.fold().roster());
     let own = roster.and_then(|roster| roster.member(&engine.me()));

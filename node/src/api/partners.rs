@@ -79,15 +79,13 @@ impl Api {
             let ask = move |engine: &cwn_engine::engine::Engine, _: &_| crate::node::nodes_of(engine, &partner);
             self.node.driver.ask(ask).await?
         };
-        let node = nodes.iter().map(|(node, _)| *node).find(|node| node.to_string().starts_with(&named) && named.len() >= 6);
+        let node =
+            nodes.iter().map(|(node, _)| *node).find(|node| node.to_string().starts_with(&named) && named.len() >= 6);
         let node = node.ok_or_else(|| {
             Problem::not_found(format!("{partner} has no certified node {named:?}; `cwn partners` shows its nodes"))
         })?;
         let value = encoding::to_bytes(&clock::now());
-        self.node
-            .driver
-            .command(cwn_engine::input::Command::Remember { key: compared_fact(&node), value })
-            .await?;
+        self.node.driver.command(cwn_engine::input::Command::Remember { key: compared_fact(&node), value }).await?;
         Ok(Id { id: node.to_string() })
     }
 }
