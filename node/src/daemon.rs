@@ -18,18 +18,19 @@ use cwn_engine::{
     output::Event,
     wire::{Nonce, Tag},
 };
-use cwn_functions::{directory::NodeAddresses, payload::AttachmentRef};
+use cwn_functions::{directory::NodeAddresses, payload::{AttachmentRef, ChunkHash}};
 use tokio::sync::mpsc;
 
 use crate::{
     api::{Api, server},
-    attachments::{ChunkHash, ChunkRequest, Chunks},
+    attachments::{ChunkRequest, Chunks},
     clock,
     config::{Accept, Config},
     connections::{Connected, Connections, Refused},
     driver::{self, Outlets, random},
     inbox::{Inbox, News},
     keyring::Keyring,
+    lend::Lend,
     keystore::{KeyStore, Unlock},
     membership::Membership,
     network::{self, Address, Gate},
@@ -103,7 +104,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
         connections: Arc::new(Connections::default()),
         inbox,
         keyring,
-        reader,
+        reader: Lend::new(reader),
         chunks: Chunks::new(data),
         config,
     });

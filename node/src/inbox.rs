@@ -30,6 +30,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     clock, driver,
     keyring::{Closed, Keyring},
+    lend::Lend,
     store::{Change, Reader, View, ViewTrouble},
 };
 
@@ -103,8 +104,8 @@ pub enum News {
 /// The view of what was opened.
 #[derive(Debug)]
 pub struct Inbox {
-    view: View,
-    reader: Reader,
+    view: Lend<View>,
+    reader: Lend<Reader>,
     keyring: Arc<Keyring>,
     directory: Directory,
     changes: watch::Sender<u64>,
@@ -144,7 +145,7 @@ fn read_place(bytes: &[u8]) -> Option<(LogKey, u64)> {
 impl Inbox {
     /// The view over what the store holds.
     pub fn new(view: View, reader: Reader, keyring: Arc<Keyring>) -> Self {
-        Self { view, reader, keyring, directory: Directory::default(), changes: watch::Sender::new(0) }
+        Self { view: Lend::new(view), reader: Lend::new(reader), keyring, directory: Directory::default(), changes: watch::Sender::new(0) }
     }
 
     /// Follows the accepted heights until the log thread ends.
@@ -181,7 +182,7 @@ impl Inbox {
     }
 
     fn cursor(&self, key: &LogKey) -> Result<u64, ViewTrouble> {
-        let bytes = self.view.get(&cursor_key(key))?;
+        let bytes = self.view.get().get(&cursor_key(key))?;
         Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes))
     }
 
@@ -197,7 +198,7 @@ impl Inbox {
             return Ok(self.withdraw(key, height, cursor)?);
         }
         // The directory is in memory: of its logs everything is read again after a start.
-        let Some(first) = self.reader.entry(key, 0)? else { return Ok(()) };
+        let Some(first) = self.reader.get().entry(key, 0)? else { return Ok(()) };
         let suite = Stored::read(first)?.header().suite;
         let mut next = match suite {
             Suite::Control => return Ok(()),
@@ -205,7 +206,7 @@ impl Inbox {
             Suite::Epoch | Suite::Named => cursor,
         };
         while next < height {
-            let entries = self.reader.entries(key, next, height, READ_BYTES)?;
+            let entries = self.reader.get().entries(key, next, height, READ_BYTES)?;
             if entries.is_empty() {
                 anyhow::bail!("entry {next} is accepted, but cannot be read back");
             }
@@ -220,7 +221,7 @@ impl Inbox {
             }
             if suite != Suite::Network {
                 changes.push(Change::Put(cursor_key(key), next.to_be_bytes().to_vec()));
-                self.view.apply(&changes)?;
+                self.view.get().apply(&changes)?;
             }
         }
         Ok(())
@@ -237,7 +238,7 @@ impl Inbox {
             }
         }
         changes.push(Change::Put(cursor_key(key), height.to_be_bytes().to_vec()));
-        self.view.apply(&changes)
+        self.view.get().apply(&changes)
     }
 
     fn hear(&self, entry: &Stored, news: &mpsc::UnboundedSender<News>) {
@@ -312,7 +313,7 @@ impl Inbox {
     }
 
     fn row(&self, key: &LogKey, seq: u64) -> Result<Option<Listed>, ViewTrouble> {
-        let bytes = self.view.get(&row_key(key, seq))?;
+        let bytes = self.view.get().get(&row_key(key, seq))?;
         // A row of an earlier version of the program is as good as none; it is shown again after a rebuild.
         Ok(bytes.and_then(|bytes| encoding::from_bytes(&bytes, limits::FRAME_BYTES).ok()))
     }
@@ -329,7 +330,7 @@ impl Inbox {
             Some(before) => [[BY_TIME].as_slice(), &(u64::MAX - before.0).saturating_add(1).to_be_bytes()].concat(),
         };
         let mut places = Vec::new();
-        self.view.scan_from(&[BY_TIME], &start, &mut |key, _| {
+        self.view.get().scan_from(&[BY_TIME], &start, &mut |key, _| {
             if let Some((log, seq)) = key.get(9..).and_then(read_place)
                 && circle.is_none_or(|circle| circle == log.circle)
             {
@@ -347,7 +348,7 @@ impl Inbox {
         let prefix: Vec<u8> =
             (0..whole.len()).step_by(2).filter_map(|at| u8::from_str_radix(whole.get(at..at + 2)?, 16).ok()).collect();
         let mut places = Vec::new();
-        self.view.scan(&[[BY_HASH].as_slice(), &prefix].concat(), &mut |key, place| {
+        self.view.get().scan(&[[BY_HASH].as_slice(), &prefix].concat(), &mut |key, place| {
             let mut text = String::new();
             // Writing to a string cannot fail.
             let _ = encoding::hex(&key[1..], &mut text);
@@ -366,7 +367,7 @@ impl Inbox {
     /// Attachments of everything that was opened, to fetch what is missing after a start.
     pub fn attached(&self) -> Result<Vec<(CircleId, Vec<AttachmentRef>)>, ViewTrouble> {
         let mut places = Vec::new();
-        self.view.scan(&[ROW], &mut |key, value| {
+        self.view.get().scan(&[ROW], &mut |key, value| {
             let listed: Option<Listed> = encoding::from_bytes(value, limits::FRAME_BYTES).ok();
             if listed.is_some_and(|listed| listed.row.attachments > 0) {
                 places.extend(key.get(1..).and_then(read_place));
@@ -374,7 +375,7 @@ impl Inbox {
             true
         })?;
         let attachments = |(key, seq): (LogKey, u64)| {
-            let entry = Stored::read(self.reader.entry(&key, seq).ok()??).ok()?;
+            let entry = Stored::read(self.reader.get().entry(&key, seq).ok()??).ok()?;
             Some((key.circle, self.open(&entry, None).ok()?.attachments))
         };
         Ok(places.into_iter().filter_map(attachments).collect())

@@ -8,7 +8,7 @@ use std::{
 use axum::body::Bytes;
 use cwn_crypto::{Hash, seal::EpochKey};
 use cwn_engine::log::CircleId;
-use cwn_functions::payload::AttachmentRef;
+use cwn_functions::payload::{AttachmentRef, ChunkHash};
 use futures::{Stream, StreamExt};
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
     types::{Problem, Uploaded},
 };
 use crate::{
-    attachments::{CHUNK_BYTES, ChunkHash, Error},
+    attachments::{CHUNK_BYTES, Error},
     driver::random,
 };
 

@@ -157,7 +157,7 @@ impl Api {
 
     /// Opens an entry that was located.
     pub(super) async fn opened(&self, key: LogKey, seq: u64) -> Result<(Stored, Result<Payload, Unread>), Problem> {
-        let (reader, inbox) = (self.node.reader.clone(), std::sync::Arc::clone(&self.node.inbox));
+        let (reader, inbox) = (self.node.reader.get(), std::sync::Arc::clone(&self.node.inbox));
         let read = move || {
             let bytes = reader.entry(&key, seq).map_err(Problem::broken)?;
             let bytes = bytes.ok_or_else(|| Problem::not_found("the entry is no longer held"))?;

@@ -62,7 +62,7 @@ impl Api {
 
     /// When fingerprints were compared by telephone.
     pub(super) fn compared(&self) -> Result<BTreeMap<PublicKey, Time>, Problem> {
-        let facts = cwn_engine::store::Read::facts(&self.node.reader, COMPARED_FACT).map_err(Problem::broken)?;
+        let facts = cwn_engine::store::Read::facts(&self.node.reader.get(), COMPARED_FACT).map_err(Problem::broken)?;
         let read = |(key, value): (Vec<u8>, Vec<u8>)| {
             let node: [u8; 32] = key[COMPARED_FACT.len()..].try_into().ok()?;
             Some((PublicKey(node), encoding::from_bytes(&value, 16).ok()?))
