@@ -8,6 +8,7 @@ pub mod driver;
 pub mod files;
 pub mod inbox;
 pub mod keyring;
+pub mod network;
 pub mod node;
 pub mod runs;
 pub mod store;

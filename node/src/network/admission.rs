@@ -1,0 +1,564 @@
+//! Admission: only nodes with a certificate of this network have a connection (invariant I2).
+//!
+//! [`Gate`] judges, without sockets. [`exchange`] is the conversation that both ends of a connection hold right
+//! after the TLS handshake and before any muxer or handler exists:
+//!
+//! ```text
+//! dialer                                   listener
+//!   is it the node I dialled?
+//!   certificate              ----------->  judges it
+//!                            <-----------  a reason and nothing more, or: its own certificate
+//!   judges it
+//!   a reason, or: admitted   ----------->
+//! ```
+//!
+//! The dialer shows its certificate first, so that a scanner never sees a listener's; and it shows it only to
+//! the node it meant to dial. This module refuses to know circles: a certificate lets a node connect, no more.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use cwn_crypto::{
+    certificate::{self, CERTIFICATE_LIMIT, Certificate, SignedCertificate, Standing},
+    encoding,
+    identity::{PartnerId, PublicKey, SignedRefusal, Time},
+    root::TrustRoot,
+};
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// The bytes of a certificate and its signature, as they are sent.
+const SHOWN_LIMIT: usize = CERTIFICATE_LIMIT + 128;
+/// The whole conversation is three small messages; who needs longer holds a place that others need.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a node was not admitted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It showed none.
+    #[error("it showed no certificate; a node joins with an invitation from the coordinator")]
+    Missing,
+    /// It showed a certificate that this network does not accept, or not now.
+    #[error(transparent)]
+    Certificate(#[from] certificate::Refusal),
+    /// It showed another node's certificate.
+    #[error(
+        "it showed the certificate of {partner} for node {named}, and is node {shown_by}; somebody copied a certificate"
+    )]
+    OtherKey {
+        /// Whose certificate it is.
+        partner: PartnerId,
+        /// The node it is for.
+        named: PublicKey,
+        /// The node that showed it.
+        shown_by: PublicKey,
+    },
+    /// An issuer revoked the node.
+    #[error("node {node} is revoked; only the coordinator can let its partner join again, with new keys")]
+    Revoked {
+        /// The revoked node.
+        node: PublicKey,
+    },
+    /// It is another node than the one that was dialled. Our certificate was not shown to it.
+    #[error("another node answers at this address: {found} instead of {expected}; correct the address")]
+    OtherNode {
+        /// The node that was dialled.
+        expected: PublicKey,
+        /// The node that answered.
+        found: PublicKey,
+    },
+    /// The dial did not say which node it was for, so nothing was shown to the one that answered.
+    #[error("the address does not name the node it leads to")]
+    NobodyExpected,
+    /// Its key is of a kind that no certificate is for.
+    #[error("its key is not an ed25519 key; nodes of this network have one")]
+    OtherKindOfKey,
+    /// The other side refused our certificate.
+    #[error("it refused our certificate: {0}")]
+    ByPeer(Reason),
+}
+
+/// The reason of a refusal as it is told to the refused: one byte, and no word about what we know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// No certificate was shown.
+    Missing,
+    /// It cannot be decoded, or is too long.
+    Malformed,
+    /// It is spelled in another way than the one that gets signed.
+    NotCanonical,
+    /// Its signature does not hold.
+    Signature,
+    /// It is for another network.
+    OtherNetwork,
+    /// It is for another key.
+    OtherKey,
+    /// Its issuer may not have issued it.
+    Issuer,
+    /// It begins later.
+    NotYet,
+    /// It expired, and its grace is over.
+    Expired,
+    /// The node is revoked.
+    Revoked,
+    /// Its suite is unknown here.
+    UnknownSuite,
+    /// Something else it says cannot be.
+    Unsound,
+    /// A reason that this version does not know.
+    Other(u8),
+}
+
+impl Reason {
+    const CODES: [(u8, Self); 12] = [
+        (1, Self::Missing),
+        (2, Self::Malformed),
+        (3, Self::NotCanonical),
+        (4, Self::Signature),
+        (5, Self::OtherNetwork),
+        (6, Self::OtherKey),
+        (7, Self::Issuer),
+        (8, Self::NotYet),
+        (9, Self::Expired),
+        (10, Self::Revoked),
+        (11, Self::UnknownSuite),
+        (12, Self::Unsound),
+    ];
+
+    fn from_code(code: u8) -> Self {
+        Self::CODES.iter().find(|(known, _)| *known == code).map_or(Self::Other(code), |(_, reason)| *reason)
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            Self::Other(code) => code,
+            known => Self::CODES.iter().find(|(_, reason)| *reason == known).map_or(u8::MAX, |(code, _)| *code),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "none was shown; import this node's certificate",
+            Self::Malformed => "it cannot be read; ask the coordinator for it again",
+            Self::NotCanonical => "it is not in canonical form; ask the coordinator for it again",
+            Self::Signature => "its signature does not hold; ask the coordinator for it again",
+            Self::OtherNetwork => "it is for another network; ask that network's coordinator for one",
+            Self::OtherKey => "it is for another node's key; import this node's own certificate",
+            Self::Issuer => "its issuer is not allowed to have issued it; ask the coordinator for another",
+            Self::NotYet => "it does not hold yet; check the clocks of both machines",
+            Self::Expired => "it expired; ask the coordinator to renew it",
+            Self::Revoked => "this node is revoked; ask the coordinator why",
+            Self::UnknownSuite => "its suite is unknown there; the other node must be updated",
+            Self::Unsound => "what it says cannot be; ask the coordinator for another",
+            Self::Other(code) => {
+                return write!(f, "for a reason this version does not know ({code}); update this node");
+            }
+        })
+    }
+}
+
+impl Refusal {
+    /// What the refused is told.
+    pub fn reason(&self) -> Reason {
+        use certificate::Refusal as Cert;
+        match self {
+            Self::Missing => Reason::Missing,
+            Self::OtherKey { .. } | Self::OtherNode { .. } | Self::NobodyExpected | Self::OtherKindOfKey => {
+                Reason::OtherKey
+            }
+            Self::Revoked { .. } => Reason::Revoked,
+            Self::ByPeer(reason) => *reason,
+            Self::Certificate(refusal) => match refusal {
+                Cert::Signed(SignedRefusal::Encoding(encoding::Refusal::NotCanonical)) => Reason::NotCanonical,
+                Cert::Signed(SignedRefusal::Encoding(_)) => Reason::Malformed,
+                Cert::Signed(SignedRefusal::Signature(_)) => Reason::Signature,
+                Cert::UnknownSuite { .. } => Reason::UnknownSuite,
+                Cert::OtherNetwork { .. } => Reason::OtherNetwork,
+                Cert::UnknownIssuer { .. } | Cert::OutsideTerm { .. } => Reason::Issuer,
+                Cert::NotYet { .. } => Reason::NotYet,
+                Cert::Expired { .. } => Reason::Expired,
+                Cert::UnsoundNode { .. }
+                | Cert::UnsoundRecipient { .. }
+                | Cert::EmptyLife { .. }
+                | Cert::Name { .. } => Reason::Unsound,
+            },
+        }
+    }
+}
+
+/// A node that may connect, and how its certificate stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admitted {
+    /// What its certificate says.
+    pub certificate: Certificate,
+    /// [`Standing::Valid`], or [`Standing::Grace`], which is shown amber.
+    pub standing: Standing,
+}
+
+/// Who may connect. One for all transports, and for the defence behind them.
+pub struct Gate {
+    root: TrustRoot,
+    clock: Box<dyn Fn() -> Time + Send + Sync>,
+    own: RwLock<Vec<u8>>,
+    revoked: RwLock<BTreeSet<PublicKey>>,
+    /// The certificates that were accepted, the latest of each node. No more than the issuers issued.
+    admitted: RwLock<BTreeMap<PublicKey, Certificate>>,
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("network", &self.root.network()).finish_non_exhaustive()
+    }
+}
+
+impl Gate {
+    /// The gate of a node that shows `own` and judges by `root`, with `clock` as the time.
+    pub fn new(
+        root: TrustRoot,
+        own: &SignedCertificate,
+        clock: impl Fn() -> Time + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            root,
+            clock: Box::new(clock),
+            own: RwLock::new(encoding::to_bytes(own)),
+            revoked: RwLock::default(),
+            admitted: RwLock::default(),
+        })
+    }
+
+    /// From now on this node shows `own`.
+    pub fn renew(&self, own: &SignedCertificate) {
+        self.show(encoding::to_bytes(own));
+    }
+
+    /// From now on this node shows these bytes.
+    pub(super) fn show(&self, own: Vec<u8>) {
+        *self.own.write().unwrap_or_else(PoisonError::into_inner) = own;
+    }
+
+    /// `node` is no longer admitted. [`super::Handle::recheck`] ends the connections it has.
+    pub fn revoke(&self, node: PublicKey) {
+        self.revoked.write().unwrap_or_else(PoisonError::into_inner).insert(node);
+    }
+
+    /// The time as this gate knows it.
+    pub fn now(&self) -> Time {
+        (self.clock)()
+    }
+
+    /// Whether `peer`, which proved to have that key and showed these bytes, may connect.
+    pub fn judge(&self, peer: PublicKey, shown: &[u8], now: Time) -> Result<Admitted, Refusal> {
+        if shown.is_empty() {
+            return Err(Refusal::Missing);
+        }
+        let unreadable = |refusal| certificate::Refusal::Signed(SignedRefusal::Encoding(refusal));
+        let signed: SignedCertificate = encoding::from_bytes(shown, SHOWN_LIMIT).map_err(unreadable)?;
+        let certificate = certificate::verify(&signed, &self.root)?;
+        if certificate.node != peer {
+            return Err(Refusal::OtherKey { partner: certificate.partner, named: certificate.node, shown_by: peer });
+        }
+        let standing = self.stands(&certificate, now)?;
+        Ok(Admitted { certificate, standing })
+    }
+
+    /// Whether a certificate that was accepted before may be used now.
+    pub fn stands(&self, certificate: &Certificate, now: Time) -> Result<Standing, Refusal> {
+        let node = certificate.node;
+        if self.revoked.read().unwrap_or_else(PoisonError::into_inner).contains(&node) {
+            return Err(Refusal::Revoked { node });
+        }
+        Ok(certificate.in_use(now)?)
+    }
+
+    /// The node with this key, if it was admitted before and still would be.
+    pub fn admitted(&self, peer: &PublicKey) -> Result<Admitted, Refusal> {
+        let known = self.admitted.read().unwrap_or_else(PoisonError::into_inner).get(peer).cloned();
+        let certificate = known.ok_or(Refusal::Missing)?;
+        let standing = self.stands(&certificate, self.now())?;
+        Ok(Admitted { certificate, standing })
+    }
+
+    /// Judges what `peer` shows, and remembers it for the defence behind the transports.
+    fn admit(&self, peer: PublicKey, shown: &[u8]) -> Result<(), Refusal> {
+        let Admitted { certificate, .. } = self.judge(peer, shown, self.now())?;
+        self.admitted.write().unwrap_or_else(PoisonError::into_inner).insert(peer, certificate);
+        Ok(())
+    }
+
+    fn own(&self) -> Vec<u8> {
+        self.own.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Which end of a connection this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Dialer {
+        /// Whom the dial is for.
+        expected: Option<PublicKey>,
+    },
+    Listener,
+}
+
+/// Why the conversation did not end with both sides admitting each other.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("not admitted: {0}")]
+    Refused(#[from] Refusal),
+    #[error("the connection failed while certificates were exchanged: {0}")]
+    Io(#[from] io::Error),
+    #[error("certificates were not exchanged within {} seconds", PATIENCE.as_secs())]
+    TooSlow,
+}
+
+/// Exchanges certificates with `peer`, whose key the TLS handshake proved.
+pub(super) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    gate: &Gate,
+    stream: &mut S,
+    peer: PublicKey,
+    end: End,
+) -> Result<(), Failure> {
+    let talk = async {
+        match end {
+            End::Dialer { expected } => dialer(gate, stream, peer, expected).await,
+            End::Listener => listener(gate, stream, peer).await,
+        }
+    };
+    tokio::time::timeout(PATIENCE, talk).await.unwrap_or_else(|_elapsed| Err(Failure::TooSlow))
+}
+
+async fn dialer<S: AsyncRead + AsyncWrite + Unpin>(
+    gate: &Gate,
+    stream: &mut S,
+    peer: PublicKey,
+    expected: Option<PublicKey>,
+) -> Result<(), Failure> {
+    // The swarm compares the two only once the connection is there; by then the certificate, which names the
+    // partner, would have been shown to whoever took over the address.
+    match expected {
+        Some(expected) if expected == peer => {}
+        Some(expected) => return Err(Refusal::OtherNode { expected, found: peer }.into()),
+        None => return Err(Refusal::NobodyExpected.into()),
+    }
+    say(stream, ADMITTED, &gate.own()).await?;
+    match hear(stream).await?.and_then(|shown| gate.admit(peer, &shown)) {
+        Ok(()) => Ok(say(stream, ADMITTED, &[]).await?),
+        Err(refusal) => refuse(stream, refusal).await,
+    }
+}
+
+async fn listener<S: AsyncRead + AsyncWrite + Unpin>(
+    gate: &Gate,
+    stream: &mut S,
+    peer: PublicKey,
+) -> Result<(), Failure> {
+    if let Err(refusal) = hear(stream).await?.and_then(|shown| gate.admit(peer, &shown)) {
+        return refuse(stream, refusal).await;
+    }
+    say(stream, ADMITTED, &gate.own()).await?;
+    hear(stream).await??;
+    Ok(())
+}
+
+/// The code of what is no refusal.
+const ADMITTED: u8 = 0;
+
+async fn refuse<S: AsyncWrite + Unpin>(stream: &mut S, refusal: Refusal) -> Result<(), Failure> {
+    // That it could not be told changes nothing: it is refused.
+    let _told = say(stream, refusal.reason().code(), &[]).await;
+    let _closed = stream.close().await;
+    Err(refusal.into())
+}
+
+async fn say<S: AsyncWrite + Unpin>(stream: &mut S, code: u8, shown: &[u8]) -> io::Result<()> {
+    let length = u16::try_from(shown.len())
+        .map_err(|_too_long| io::Error::new(io::ErrorKind::InvalidInput, "a certificate of more than 64 KiB"))?;
+    let mut message = vec![code];
+    message.extend_from_slice(&length.to_be_bytes());
+    message.extend_from_slice(shown);
+    stream.write_all(&message).await?;
+    stream.flush().await
+}
+
+/// What the other side shows, unless it refuses us or shows too much.
+async fn hear<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Result<Vec<u8>, Refusal>, Failure> {
+    let mut head = [0; 3];
+    stream.read_exact(&mut head).await?;
+    let [code, high, low] = head;
+    if code != ADMITTED {
+        return Err(Refusal::ByPeer(Reason::from_code(code)).into());
+    }
+    let announced = u16::from_be_bytes([high, low]);
+    let length = usize::from(announced);
+    if length > SHOWN_LIMIT {
+        // It is read and thrown away, 64 KiB at most: closing a socket with something unread in it would lose
+        // the reason on its way.
+        futures::io::copy(stream.take(announced.into()), &mut futures::io::sink()).await?;
+        let refusal = encoding::Refusal::TooLong { length, limit: SHOWN_LIMIT };
+        return Ok(Err(Refusal::Certificate(SignedRefusal::Encoding(refusal).into())));
+    }
+    let mut shown = vec![0; length];
+    stream.read_exact(&mut shown).await?;
+    Ok(Ok(shown))
+}
+
+#[cfg(test)]
+mod tests {
+    use cwn_crypto::{encoding::Domain, identity::Signed, seal::SealingKey};
+
+    use super::*;
+    use crate::network::test_world::{BEGIN, World, key};
+
+    const HOST: u8 = 1;
+    const GUEST: u8 = 2;
+
+    /// Shows a certificate of the guest, changed by `change`, to the host.
+    fn shown(world: &World, change: impl FnOnce(&mut Certificate)) -> Result<Admitted, Refusal> {
+        let mut contents = world.contents("ferm", GUEST);
+        change(&mut contents);
+        judged(world, &encoding::to_bytes(&world.sign(&contents)))
+    }
+
+    fn judged(world: &World, bytes: &[u8]) -> Result<Admitted, Refusal> {
+        world.gate("z-cert", HOST).judge(key(GUEST).public(), bytes, world.now())
+    }
+
+    fn reason(outcome: Result<Admitted, Refusal>) -> Reason {
+        outcome.unwrap_err().reason()
+    }
+
+    #[test]
+    fn a_member_is_admitted() {
+        let admitted = shown(&World::new(), |_| ()).unwrap();
+        assert_eq!(admitted.certificate.partner.as_str(), "ferm");
+        assert_eq!(admitted.standing, Standing::Valid);
+    }
+
+    #[test]
+    fn who_shows_nothing_is_not_admitted() {
+        assert_eq!(judged(&World::new(), &[]), Err(Refusal::Missing));
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_not_admitted() {
+        let world = World::new();
+        let good = encoding::to_bytes(&world.certificate("ferm", GUEST));
+        for bytes in [&b"certificate"[..], &good[..good.len() - 1], &[good.as_slice(), b"\0"].concat(), &[0; 9_999]] {
+            assert!(
+                matches!(reason(judged(&world, bytes)), Reason::Malformed | Reason::NotCanonical),
+                "{} bytes",
+                bytes.len()
+            );
+        }
+    }
+
+    #[test]
+    fn another_spelling_of_a_good_certificate_is_not_admitted() {
+        let world = World::new();
+        let good = encoding::to_bytes(&world.certificate("ferm", GUEST));
+        // An array of two, its length spelled in two bytes instead of one.
+        assert_eq!(good[0], 0x82);
+        let respelled = [&[0x98, 2], &good[1..]].concat();
+        assert_eq!(reason(judged(&world, &respelled)), Reason::NotCanonical);
+    }
+
+    #[test]
+    fn an_altered_certificate_is_not_admitted() {
+        let world = World::new();
+        let mut bytes = encoding::to_bytes(&world.certificate("ferm", GUEST));
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        assert_eq!(reason(judged(&world, &bytes)), Reason::Signature);
+    }
+
+    #[test]
+    fn a_certificate_of_another_network_is_not_admitted() {
+        let elsewhere = World::named("elders").certificate("ferm", GUEST);
+        assert_eq!(reason(judged(&World::new(), &encoding::to_bytes(&elsewhere))), Reason::OtherNetwork);
+    }
+
+    #[test]
+    fn a_certificate_for_another_key_is_not_admitted() {
+        let outcome = shown(&World::new(), |contents| contents.node = key(3).public());
+        assert!(matches!(outcome, Err(Refusal::OtherKey { named, .. }) if named == key(3).public()));
+    }
+
+    #[test]
+    fn a_certificate_of_an_issuer_that_the_root_does_not_allow_is_not_admitted() {
+        let world = World::new();
+        let mut contents = world.contents("ferm", GUEST);
+        contents.issuer = key(9).public();
+        let signed = Signed::sign(&contents, Domain::CERTIFICATE, &key(9));
+        assert_eq!(reason(judged(&world, &encoding::to_bytes(&signed))), Reason::Issuer);
+    }
+
+    #[test]
+    fn a_certificate_that_somebody_else_signed_in_the_issuers_name_is_not_admitted() {
+        let world = World::new();
+        let signed = Signed::sign(&world.contents("ferm", GUEST), Domain::CERTIFICATE, &key(9));
+        assert_eq!(reason(judged(&world, &encoding::to_bytes(&signed))), Reason::Signature);
+    }
+
+    #[test]
+    fn a_certificate_that_begins_tomorrow_is_not_admitted_and_one_that_begins_in_a_minute_is() {
+        let world = World::new();
+        let tomorrow = world.now().plus(Time::DAY_MS);
+        assert_eq!(reason(shown(&world, |contents| contents.not_before = tomorrow)), Reason::NotYet);
+        let soon = world.now().plus(60 * Time::SECOND_MS);
+        assert!(shown(&world, |contents| contents.not_before = soon).is_ok());
+    }
+
+    #[test]
+    fn an_expired_certificate_is_admitted_amber_for_thirty_days_and_then_no_more() {
+        let world = World::new();
+        world.set_days(59);
+        let expired_at = BEGIN.plus(30 * Time::DAY_MS);
+        assert_eq!(shown(&world, |_| ()).unwrap().standing, Standing::Grace { expired_at });
+        world.set_days(61);
+        assert_eq!(reason(shown(&world, |_| ())), Reason::Expired);
+    }
+
+    #[test]
+    fn a_revoked_node_is_not_admitted_not_even_in_grace_or_with_a_new_certificate() {
+        let world = World::new();
+        let gate = world.gate("z-cert", HOST);
+        gate.revoke(key(GUEST).public());
+        for serial in [2, 3] {
+            let mut contents = world.contents("ferm", GUEST);
+            contents.serial = serial;
+            let bytes = encoding::to_bytes(&world.sign(&contents));
+            assert_eq!(reason(gate.judge(key(GUEST).public(), &bytes, world.now())), Reason::Revoked);
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_is_not_admitted() {
+        let world = World::new();
+        assert_eq!(reason(shown(&world, |contents| contents.suite = 9)), Reason::UnknownSuite);
+        assert_eq!(reason(shown(&world, |contents| contents.not_after = contents.not_before)), Reason::Unsound);
+        assert_eq!(reason(shown(&world, |contents| contents.name = "a\u{7}b".to_owned())), Reason::Unsound);
+        let renewed = SealingKey::from_bytes([7; 32]).recipient();
+        assert!(shown(&world, |contents| contents.recipient = renewed).is_ok());
+    }
+
+    #[test]
+    fn every_reason_is_the_same_after_it_was_told() {
+        for code in 1..=u8::MAX {
+            assert_eq!(Reason::from_code(code).code(), code);
+        }
+    }
+
+    #[test]
+    fn every_refusal_says_what_to_do_or_what_it_means() {
+        for code in 1..=13 {
+            let told = Refusal::ByPeer(Reason::from_code(code)).to_string();
+            assert!(told.contains(';') || told.contains("update"), "{told}");
+        }
+    }
+}
