@@ -8,7 +8,6 @@ pub mod driver;
 pub mod files;
 pub mod inbox;
 pub mod keyring;
-pub mod lend;
 pub mod network;
 pub mod node;
 pub mod runs;

@@ -45,7 +45,9 @@ pub enum Refusal {
     #[error(transparent)]
     Certificate(#[from] certificate::Refusal),
     /// It showed another node's certificate.
-    #[error("it showed the certificate of {partner} for node {named}, and is node {shown_by}; somebody copied a certificate")]
+    #[error(
+        "it showed the certificate of {partner} for node {named}, and is node {shown_by}; somebody copied a certificate"
+    )]
     OtherKey {
         /// Whose certificate it is.
         partner: PartnerId,
@@ -153,7 +155,9 @@ impl fmt::Display for Reason {
             Self::Revoked => "this node is revoked; ask the coordinator why",
             Self::UnknownSuite => "its suite is unknown there; the other node must be updated",
             Self::Unsound => "what it says cannot be; ask the coordinator for another",
-            Self::Other(code) => return write!(f, "for a reason this version does not know ({code}); update this node"),
+            Self::Other(code) => {
+                return write!(f, "for a reason this version does not know ({code}); update this node");
+            }
         })
     }
 }
@@ -214,7 +218,11 @@ impl fmt::Debug for Gate {
 
 impl Gate {
     /// The gate of a node that shows `own` and judges by `root`, with `clock` as the time.
-    pub fn new(root: TrustRoot, own: &SignedCertificate, clock: impl Fn() -> Time + Send + Sync + 'static) -> Arc<Self> {
+    pub fn new(
+        root: TrustRoot,
+        own: &SignedCertificate,
+        clock: impl Fn() -> Time + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             root,
             clock: Box::new(clock),
@@ -339,8 +347,7 @@ async fn dialer<S: AsyncRead + AsyncWrite + Unpin>(
         None => return Err(Refusal::NobodyExpected.into()),
     }
     say(stream, ADMITTED, &gate.own()).await?;
-    let shown = hear(stream).await?;
-    match gate.admit(peer, &shown) {
+    match hear(stream).await?.and_then(|shown| gate.admit(peer, &shown)) {
         Ok(()) => Ok(say(stream, ADMITTED, &[]).await?),
         Err(refusal) => refuse(stream, refusal).await,
     }
@@ -351,12 +358,11 @@ async fn listener<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     peer: PublicKey,
 ) -> Result<(), Failure> {
-    let shown = hear(stream).await?;
-    if let Err(refusal) = gate.admit(peer, &shown) {
+    if let Err(refusal) = hear(stream).await?.and_then(|shown| gate.admit(peer, &shown)) {
         return refuse(stream, refusal).await;
     }
     say(stream, ADMITTED, &gate.own()).await?;
-    hear(stream).await?;
+    hear(stream).await??;
     Ok(())
 }
 
@@ -380,22 +386,26 @@ async fn say<S: AsyncWrite + Unpin>(stream: &mut S, code: u8, shown: &[u8]) -> i
     stream.flush().await
 }
 
-async fn hear<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, Failure> {
+/// What the other side shows, unless it refuses us or shows too much.
+async fn hear<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Result<Vec<u8>, Refusal>, Failure> {
     let mut head = [0; 3];
     stream.read_exact(&mut head).await?;
     let [code, high, low] = head;
     if code != ADMITTED {
         return Err(Refusal::ByPeer(Reason::from_code(code)).into());
     }
-    let length = usize::from(u16::from_be_bytes([high, low]));
+    let announced = u16::from_be_bytes([high, low]);
+    let length = usize::from(announced);
     if length > SHOWN_LIMIT {
+        // It is read and thrown away, 64 KiB at most: closing a socket with something unread in it would lose
+        // the reason on its way.
+        futures::io::copy(stream.take(announced.into()), &mut futures::io::sink()).await?;
         let refusal = encoding::Refusal::TooLong { length, limit: SHOWN_LIMIT };
-        let refusal = Refusal::Certificate(SignedRefusal::Encoding(refusal).into());
-        return Err(refusal.into());
+        return Ok(Err(Refusal::Certificate(SignedRefusal::Encoding(refusal).into())));
     }
     let mut shown = vec![0; length];
     stream.read_exact(&mut shown).await?;
-    Ok(shown)
+    Ok(Ok(shown))
 }
 
 #[cfg(test)]

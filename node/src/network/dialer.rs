@@ -67,8 +67,7 @@ impl Dialer {
     ) {
         let until = now + part(self.spread, random);
         let state = if connected { State::Connected { since: now } } else { State::Waiting { until } };
-        let wanted =
-            self.wanted.entry(peer).or_insert_with(|| Wanted { addresses: Vec::new(), state, failures: 0 });
+        let wanted = self.wanted.entry(peer).or_insert_with(|| Wanted { addresses: Vec::new(), state, failures: 0 });
         wanted.addresses = addresses;
     }
 
@@ -117,9 +116,7 @@ impl Dialer {
             .wanted
             .iter_mut()
             .filter_map(|(peer, wanted)| match wanted.state {
-                State::Waiting { until } if until <= now && !wanted.addresses.is_empty() => {
-                    Some((until, peer, wanted))
-                }
+                State::Waiting { until } if until <= now && !wanted.addresses.is_empty() => Some((until, peer, wanted)),
                 _ => None,
             })
             .collect();

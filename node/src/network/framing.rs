@@ -12,7 +12,9 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 #[derive(Debug, thiserror::Error)]
 pub enum Broken {
     /// A frame is longer than frames may be.
-    #[error("a frame of {length} bytes, where at most {limit} are allowed; the other side must be updated, or means harm")]
+    #[error(
+        "a frame of {length} bytes, where at most {limit} are allowed; the other side must be updated, or means harm"
+    )]
     TooLong {
         /// The length it announced.
         length: usize,

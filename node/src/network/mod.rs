@@ -203,10 +203,21 @@ pub struct Handle {
 
 #[derive(Debug)]
 enum Command {
-    Dial { peer: PublicKey, addresses: Vec<Address> },
-    Want { peer: PublicKey, addresses: Vec<Address> },
-    Unwant { peer: PublicKey },
-    Disconnect { peer: PublicKey, reason: String },
+    Dial {
+        peer: PublicKey,
+        addresses: Vec<Address>,
+    },
+    Want {
+        peer: PublicKey,
+        addresses: Vec<Address>,
+    },
+    Unwant {
+        peer: PublicKey,
+    },
+    Disconnect {
+        peer: PublicKey,
+        reason: String,
+    },
     Recheck,
     ShutDown,
     Report(Event),

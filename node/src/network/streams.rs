@@ -140,9 +140,9 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info: answer, error }) => {
                 let error = match error {
                     StreamUpgradeError::Timeout => io::Error::from(io::ErrorKind::TimedOut),
-                    StreamUpgradeError::NegotiationFailed => io::Error::other(
-                        "the other side does not speak this protocol; one of the two must be updated",
-                    ),
+                    StreamUpgradeError::NegotiationFailed => {
+                        io::Error::other("the other side does not speak this protocol; one of the two must be updated")
+                    }
                     StreamUpgradeError::Io(error) => error,
                     StreamUpgradeError::Apply(never) => match never {},
                 };

@@ -9,10 +9,7 @@ use std::{
     error::Error,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::AtomicU64,
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -455,8 +452,7 @@ impl Node {
             // The node that would close the connection may be gone.
             let _gone = over.send((peer, id));
         });
-        self.connections.insert(peer, Connection {
-            id, dialer, address, stop: Some(stop), session, pings_missed: 0 });
+        self.connections.insert(peer, Connection { id, dialer, address, stop: Some(stop), session, pings_missed: 0 });
         self.refused.remove(&peer);
         self.dialer.connected(self.started.elapsed(), &peer);
     }

@@ -50,7 +50,7 @@ pub(super) fn transport(
     gate: Arc<Gate>,
     audit: mpsc::Sender<Audited>,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, BuildError> {
-    let security = Tls(tls::Config::new(keypair).map_err(|error| BuildError::Tls(error.to_string()))?);
+    let security = Tls::new(keypair)?;
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
     let admit = move |peer: &PeerId, endpoint: &ConnectedPoint| {
         let (end, address) = match endpoint {
@@ -72,7 +72,7 @@ pub(super) fn transport(
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BuildError {
     #[error("this node's TLS certificate cannot be made: {0}")]
-    Tls(String),
+    Tls(#[from] tls::certificate::GenError),
     #[error("the system's resolver configuration cannot be read: {0}; check /etc/resolv.conf")]
     Resolver(#[source] io::Error),
 }
@@ -105,6 +105,12 @@ fn named(address: &Multiaddr) -> Option<PublicKey> {
 /// TLS as libp2p does it (1.3 only, the node key signs the certificate), under our name.
 #[derive(Clone)]
 pub(super) struct Tls(tls::Config);
+
+impl Tls {
+    pub(super) fn new(keypair: &identity::Keypair) -> Result<Self, BuildError> {
+        Ok(Self(tls::Config::new(keypair)?))
+    }
+}
 
 impl UpgradeInfo for Tls {
     type Info = &'static str;
