@@ -45,9 +45,8 @@ const ZSTD_LEVEL: i32 = 1;
 /// How long an opening waits for a process that was killed to let go of the index.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// Keys in a leaf, which sled also moves over the stack: with its usual 1,024 the 2 MiB of an ordinary thread do
-/// not suffice in a debug build.
-const LEAF: usize = 256;
+/// Keys in a leaf, which is read and written at once: sled's own default. A database keeps the one it began with.
+const LEAF: usize = 1024;
 
 const COVERED: &[u8] = b"covered";
 

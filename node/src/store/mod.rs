@@ -1,7 +1,7 @@
 //! What a node keeps: entries, epoch records and facts of its own, durable before they are acknowledged.
 //!
 //! [`Store`] belongs to the one thread that appends; a [`Reader`] serves everyone else meanwhile. The bytes
-//! are in [`segments`], the only truth; where they stand is in [`index`], which can be lost without loss.
+//! are in `segments.rs`, the only truth; where they stand is in `index.rs`, which can be lost without loss.
 //!
 //! ```text
 //! DIR/lock              whose it is
