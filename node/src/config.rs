@@ -254,7 +254,10 @@ impl Config {
         let config: Self = toml::from_str(text).map_err(|error| error.to_string().trim_end().replace('\n', "\n  "))?;
         for bootstrap in &config.network.bootstrap {
             if PublicKey::from_hex(&bootstrap.node).is_none() {
-                return Err(format!("network.bootstrap: {:?} is not a node's key of 64 hexadecimal digits", bootstrap.node));
+                return Err(format!(
+                    "network.bootstrap: {:?} is not a node's key of 64 hexadecimal digits",
+                    bootstrap.node
+                ));
             }
         }
         Ok(config)

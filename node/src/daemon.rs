@@ -18,20 +18,23 @@ use cwn_engine::{
     output::Event,
     wire::{Nonce, Tag},
 };
-use cwn_functions::{directory::NodeAddresses, payload::{AttachmentRef, ChunkHash}};
+use cwn_functions::{
+    directory::NodeAddresses,
+    payload::{AttachmentRef, ChunkHash},
+};
 use tokio::sync::mpsc;
 
 use crate::{
     api::{Api, server},
     attachments::{ChunkRequest, Chunks},
     clock,
-    config::{Accept, Config},
+    config::{Accept, Config, LogFormat},
     connections::{Connected, Connections, Refused},
     driver::{self, Outlets, random},
     inbox::{Inbox, News},
     keyring::Keyring,
+    keystore::{Keys, Typing, Unlock},
     lend::Lend,
-    keystore::{KeyStore, Unlock},
     membership::Membership,
     network::{self, Address, Gate},
     node::{Node, OwnCertificate},
@@ -49,16 +52,21 @@ const FETCH_WAITING: usize = 1 << 20;
 pub async fn run(data: &Path) -> anyhow::Result<()> {
     network::refuse_key_log(std::env::var_os(network::KEY_LOG).as_deref())?;
     let config = Config::load(data)?;
-    let unlock = Unlock::from_config(&config, data)?;
-    let keys = KeyStore::open(data, &unlock)?;
+    start_log(&config)?;
+    let unlock = Unlock::find(config.keys.credential.as_deref(), "the keys of this node", Typing::Known)?;
+    let keys = Keys::open(data, &unlock)?;
     let membership = Membership::load(data, &keys)?;
-    let certificate = membership.certificate();
+    let certificate = membership.certificate().clone();
     let me = keys.signing.public();
     let (store, opened) = Store::open(data, &mut |progress: Progress| {
-        tracing::info!(%progress, "opening the store");
+        let Progress { work, done_bytes, total_bytes } = progress;
+        tracing::info!(?work, done_bytes, total_bytes, "opening the store");
     })?;
     if opened.cut_back_bytes > 0 {
-        tracing::warn!(bytes = opened.cut_back_bytes, "the last write before the end was torn and was cut back; nothing acknowledged was in it");
+        tracing::warn!(
+            bytes = opened.cut_back_bytes,
+            "the last write before the end was torn and was cut back; nothing acknowledged was in it"
+        );
     }
     if opened.damaged > 0 {
         tracing::error!(places = opened.damaged, "the store has damage; run `cwn doctor`");
@@ -70,7 +78,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     let root = membership.root().clone();
     let engine_config = engine::Config { key: keys.signing.clone(), root: root.clone(), accept };
     let engine = Engine::open(engine_config, clock::now(), &store).context("the store cannot be read")?;
-    let gate = Gate::new(root.clone(), membership.signed_certificate(), clock::now);
+    let gate = Gate::new(root.clone(), membership.signed(), clock::now);
     for (node, _) in engine.word().revocations() {
         gate.revoke(*node);
     }
@@ -95,7 +103,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
         me,
         recipient: keys.sealing.recipient(),
         root,
-        certificate: OwnCertificate::new(membership.signed_certificate().clone(), certificate),
+        certificate: OwnCertificate::new(membership.signed().clone(), certificate),
         data: data.to_owned(),
         started: clock::now(),
         driver: driver.clone(),
@@ -111,11 +119,10 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     tokio::spawn(carry_network(Arc::clone(&node), network_events));
     tokio::spawn(heed_engine(Arc::clone(&node), engine_events));
     tokio::spawn(heed_news(Arc::clone(&node), news));
-    driver.input(Input::Import { entries: membership.issuer_log(data)? }).await?;
-    for (peer, addresses) in node.config.bootstrap(&node.me)? {
+    driver.input(Input::Import { entries: Membership::issuer_log(data)? }).await?;
+    for (peer, addresses) in node.config.bootstrap() {
         network.want(peer, addresses);
     }
-    let coordinator = crate::coordinator::start(&node, &unlock, &keys)?;
     let (stop_faces, stopping) = tokio::sync::oneshot::channel::<()>();
     let listener = server::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let faces = tokio::spawn(server::serve(listener, Api::new(Arc::clone(&node)), async {
@@ -126,7 +133,6 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     stop_asked().await?;
     tracing::info!("stopping");
     drop(stop_faces);
-    drop(coordinator);
     // A face that does not come to its end must not keep the store from coming to its own.
     let _ = tokio::time::timeout(STOP_FACES, faces).await;
     driver.stop().await;
@@ -134,6 +140,17 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
         tracing::warn!(%error, "the socket could not be removed");
     }
     Ok(())
+}
+
+fn start_log(config: &Config) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
+        .with_context(|| format!("log.level in the configuration: {:?} is no filter", config.log.level))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match config.log.format {
+        LogFormat::Text => log.with_ansi(false).try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
 }
 
 async fn stop_asked() -> std::io::Result<()> {
@@ -172,14 +189,19 @@ async fn carry_network(node: Arc<Node>, mut events: mpsc::Receiver<network::Even
                 Input::RunRequested { peer, session: SessionId(session), stream: StreamId(stream), bytes }
             }
             network::Event::RunFrame { pull, bytes } => Input::RunFrame { pull: PullId(pull), bytes },
-            network::Event::RunEnded { pull, .. } => Input::RunEnded { pull: PullId(pull) },
+            network::Event::RunEnded { pull, error } => {
+                if let Some(error) = error {
+                    tracing::debug!(pull, error, "a run broke off");
+                }
+                Input::RunEnded { pull: PullId(pull) }
+            }
             network::Event::ChunkRequest { peer, session, stream, bytes } => {
                 tokio::spawn(serve_chunk(Arc::clone(&node), peer, SessionId(session), stream, bytes));
                 continue;
             }
             network::Event::Refused { peer, address, reason } => {
                 tracing::warn!(peer = peer.map(|peer| peer.to_string()), %reason, "refused");
-                let address = address.map(|address| address.to_string()).unwrap_or_default();
+                let address = address.to_string();
                 let reason = reason.to_string();
                 node.connections.refused(Refused { at: clock::now(), peer, address, reason });
                 continue;
@@ -299,7 +321,8 @@ async fn heed_news(node: Arc<Node>, mut news: mpsc::UnboundedReceiver<News>) {
     if node.config.attachments.fetches_all() {
         let inbox = Arc::clone(&node.inbox);
         if let Ok(Ok(attached)) = tokio::task::spawn_blocking(move || inbox.attached()).await {
-            missing.extend(attached.into_iter().flat_map(|(circle, all)| all.into_iter().map(move |one| (circle, one))));
+            missing
+                .extend(attached.into_iter().flat_map(|(circle, all)| all.into_iter().map(move |one| (circle, one))));
         }
     }
     let mut again = tokio::time::interval(FETCH_EVERY);
@@ -331,10 +354,7 @@ async fn want(node: &Arc<Node>, peer: PublicKey) {
 }
 
 /// Fetches what is missing of attachments; gives back those of which something still is.
-async fn fetch(
-    node: &Arc<Node>,
-    waiting: Vec<(CircleId, AttachmentRef)>,
-) -> Vec<(CircleId, AttachmentRef)> {
+async fn fetch(node: &Arc<Node>, waiting: Vec<(CircleId, AttachmentRef)>) -> Vec<(CircleId, AttachmentRef)> {
     let mut left = Vec::new();
     for (circle, attachment) in waiting {
         if attachment.size > node.config.attachments.most_bytes {

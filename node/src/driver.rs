@@ -308,7 +308,7 @@ impl Driver {
                 let writer = self.network.serve(stream.0);
                 self.runtime.spawn(runs::serve(run, self.store.reader(), writer));
             }
-            Output::RefuseRun { stream } => drop(self.network.serve(stream.0)),
+            Output::RefuseRun { stream } => self.network.decline(stream.0),
             Output::Disconnect { peer, reason, .. } => self.network.disconnect(peer, reason),
             Output::Seal { id, circle, target } => match self.plaintexts.get(&id) {
                 Some(plaintext) => self.seal_job(SealJob::Payload { id, circle, target, plaintext: plaintext.clone() }),

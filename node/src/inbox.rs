@@ -145,7 +145,13 @@ fn read_place(bytes: &[u8]) -> Option<(LogKey, u64)> {
 impl Inbox {
     /// The view over what the store holds.
     pub fn new(view: View, reader: Reader, keyring: Arc<Keyring>) -> Self {
-        Self { view: Lend::new(view), reader: Lend::new(reader), keyring, directory: Directory::default(), changes: watch::Sender::new(0) }
+        Self {
+            view: Lend::new(view),
+            reader: Lend::new(reader),
+            keyring,
+            directory: Directory::default(),
+            changes: watch::Sender::new(0),
+        }
     }
 
     /// Follows the accepted heights until the log thread ends.

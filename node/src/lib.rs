@@ -3,12 +3,12 @@
 pub mod api;
 pub mod attachments;
 pub mod clock;
+pub mod config;
 pub mod connections;
+pub mod daemon;
 pub mod driver;
 pub mod files;
 pub mod inbox;
-pub mod config;
-pub mod daemon;
 pub mod keyring;
 pub mod keystore;
 pub mod lend;

@@ -50,6 +50,7 @@ pub async fn serve(run: Run, reader: Reader, mut writer: RunWriter) {
                     }
                 }
                 if after == next {
+                    tracing::error!(log = %key.log, next, "a run breaks off: what is accepted cannot be read back");
                     return;
                 }
                 next = after;
@@ -59,6 +60,9 @@ pub async fn serve(run: Run, reader: Reader, mut writer: RunWriter) {
                 return;
             }
         }
+    }
+    if let Err(broken) = writer.finish().await {
+        tracing::debug!(%broken, "a peer went away before the end of its run");
     }
 }
 

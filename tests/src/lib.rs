@@ -1,1 +1,3 @@
-//! Placeholder until its first part lands.
+//! What the tests share: a network of real daemons, each its own process with its own data directory.
+
+pub mod world;

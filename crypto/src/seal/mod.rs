@@ -9,6 +9,7 @@
 //! age draws its own randomness, so sealing stands behind the trait [`Seal`]; simulations use `StandIn`.
 
 mod age_format;
+mod passphrase;
 #[cfg(any(test, feature = "stand-in"))]
 mod stand_in;
 
@@ -20,6 +21,7 @@ use minicbor::{Decode, Encode};
 use zeroize::{Zeroize, Zeroizing};
 
 pub use self::age_format::Age;
+pub use self::passphrase::{open_with_passphrase, seal_with_passphrase};
 #[cfg(any(test, feature = "stand-in"))]
 pub use self::stand_in::StandIn;
 use crate::encoding::{Domain, Hash};

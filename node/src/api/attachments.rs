@@ -25,7 +25,7 @@ const UPLOADS: usize = 64;
 
 /// Files that were taken in and are not published yet.
 #[derive(Debug, Default)]
-pub struct Uploads(Mutex<BTreeMap<String, (CircleId, AttachmentRef)>>);
+pub(super) struct Uploads(Mutex<BTreeMap<String, (CircleId, AttachmentRef)>>);
 
 impl Uploads {
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<String, (CircleId, AttachmentRef)>> {

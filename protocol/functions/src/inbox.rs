@@ -4,12 +4,7 @@ use cwn_crypto::{PublicKey, Time, issuer_log::LogId};
 use cwn_engine::log::CircleId;
 use minicbor::{Decode, Encode};
 
-use crate::{
-    marking::Tlp,
-    payload::Payload,
-    sharing::Report,
-    text,
-};
+use crate::{marking::Tlp, payload::Payload, sharing::Report, text};
 
 /// Names one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]

@@ -1,0 +1,156 @@
+//! What makes a node a member: the root document, its certificate and the issuer's log as it was handed over.
+//!
+//! They lie in the data directory as armoured text, so that a person can see what they are and mail them.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use cwn_crypto::{
+    armour::{self, Label},
+    certificate::{self, CERTIFICATE_LIMIT, Certificate, SignedCertificate},
+    encoding,
+    root::{SignedRoot, TrustRoot},
+};
+use cwn_engine::log::EntryBytes;
+
+use crate::{files, keystore::Keys};
+
+const ROOT_FILE: &str = "root.cwn";
+const CERTIFICATE_FILE: &str = "certificate.cwn";
+const ISSUER_LOG_FILE: &str = "issuer-log.cwn";
+
+/// A root document: sixteen keys and as many issuers.
+const ROOT_BYTES: usize = 64 << 10;
+/// An issuer's log as a file: a hundred thousand certificates.
+const ISSUER_LOG_BYTES: usize = 64 << 20;
+
+/// Why a node is no member.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The disk.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Not there.
+    #[error("{} is missing; join a network first: cwn --data {} join INVITATION", .path.display(), .data.display())]
+    Absent {
+        /// Which file.
+        path: PathBuf,
+        /// The data directory.
+        data: PathBuf,
+    },
+    /// Not what it should be.
+    #[error("{}: {why}", .path.display())]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A certificate of other keys.
+    #[error("the certificate is of node {named}, but the keys here are of {here}; they belong to two data directories")]
+    OtherKeys {
+        /// The node in the certificate.
+        named: String,
+        /// The node of the keys.
+        here: String,
+    },
+}
+
+/// What makes a node a member.
+#[derive(Debug, Clone)]
+pub struct Membership {
+    root: TrustRoot,
+    signed: SignedCertificate,
+    certificate: Certificate,
+}
+
+impl Membership {
+    /// Takes what a coordinator handed over, if it holds and is for these keys.
+    pub fn new(root: TrustRoot, signed: SignedCertificate, keys: &Keys) -> Result<Self, String> {
+        let certificate = certificate::verify(&signed, &root).map_err(|refusal| refusal.to_string())?;
+        let (here, recipient) = (keys.signing.public(), keys.sealing.recipient());
+        if certificate.node != here || certificate.recipient != recipient {
+            return Err(Error::OtherKeys { named: certificate.node.to_string(), here: here.to_string() }.to_string());
+        }
+        Ok(Self { root, signed, certificate })
+    }
+
+    /// The membership in a data directory.
+    pub fn load(data: &Path, keys: &Keys) -> Result<Self, Error> {
+        let root_path = data.join(ROOT_FILE);
+        let malformed = |path: &Path, why: String| Error::Malformed { path: path.to_owned(), why };
+        let root = dearmour(data, ROOT_FILE, Label::RootDocument, ROOT_BYTES)?;
+        let root = SignedRoot::from_bytes(&root).and_then(|signed| TrustRoot::from_first(&signed));
+        let root = root.map_err(|refusal| malformed(&root_path, refusal.to_string()))?;
+        let path = data.join(CERTIFICATE_FILE);
+        let bytes = dearmour(data, CERTIFICATE_FILE, Label::Certificate, CERTIFICATE_LIMIT + 128)?;
+        let signed = encoding::from_bytes(&bytes, CERTIFICATE_LIMIT + 128);
+        let signed = signed.map_err(|refusal| malformed(&path, refusal.to_string()))?;
+        Self::new(root, signed, keys).map_err(|why| malformed(&path, why))
+    }
+
+    /// Writes it to a data directory, with the issuer's log to take in at the first start.
+    pub fn store(&self, data: &Path, issuer_log: &[EntryBytes]) -> Result<(), Error> {
+        write(data, ROOT_FILE, Label::RootDocument, &encoding::to_bytes(self.root.signed()))?;
+        write(data, ISSUER_LOG_FILE, Label::IssuerLog, &encoding::to_bytes(&issuer_log.to_vec()))?;
+        Self::renew(data, &self.signed)
+    }
+
+    /// Keeps a renewed certificate.
+    pub fn renew(data: &Path, signed: &SignedCertificate) -> Result<(), Error> {
+        write(data, CERTIFICATE_FILE, Label::Certificate, &encoding::to_bytes(signed))
+    }
+
+    /// The issuer's log as it was handed over.
+    pub fn issuer_log(data: &Path) -> Result<Vec<EntryBytes>, Error> {
+        let path = data.join(ISSUER_LOG_FILE);
+        let bytes = dearmour(data, ISSUER_LOG_FILE, Label::IssuerLog, ISSUER_LOG_BYTES)?;
+        encoding::from_bytes(&bytes, ISSUER_LOG_BYTES)
+            .map_err(|refusal| Error::Malformed { path, why: refusal.to_string() })
+    }
+
+    /// The root of trust.
+    pub fn root(&self) -> &TrustRoot {
+        &self.root
+    }
+
+    /// The certificate, as it is shown.
+    pub fn signed(&self) -> &SignedCertificate {
+        &self.signed
+    }
+
+    /// What it says.
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+}
+
+fn dearmour(data: &Path, name: &str, label: Label, limit: usize) -> Result<Vec<u8>, Error> {
+    let path = data.join(name);
+    match fs::metadata(&path) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::Absent { path, data: data.to_owned() });
+        }
+        Err(source) => return Err(Error::File { path, source }),
+        Ok(metadata) if metadata.len() > 2 * limit as u64 + 1_024 => {
+            return Err(Error::Malformed { path, why: "longer than such a file may be".to_owned() });
+        }
+        Ok(_) => {}
+    }
+    let text = fs::read_to_string(&path).map_err(|source| Error::File { path: path.clone(), source })?;
+    armour::dearmour(label, &text, limit).map_err(|refusal| Error::Malformed { path, why: refusal.to_string() })
+}
+
+fn write(data: &Path, name: &str, label: Label, bytes: &[u8]) -> Result<(), Error> {
+    let path = data.join(name);
+    let written =
+        files::make_dir(data).and_then(|()| files::durable_write(&path, armour::armour(label, bytes).as_bytes()));
+    written.map_err(|source| Error::File { path, source })
+}

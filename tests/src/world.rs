@@ -1,0 +1,359 @@
+//! A network of real daemons over loopback, with a coordinator's keys in the test's own hands.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use cwn_crypto::{
+    Domain, PublicKey, Signed, SigningKey, Time,
+    certificate::{self, Certificate, SUITE},
+    issuer_log::{LogId, Statement},
+    root::{IssuerTerm, RootDocument, SignedRoot, TrustRoot},
+};
+use cwn_engine::log::{CircleId, Draft, EntryBytes, Opening, Suite, Under, Writer};
+use cwn_node::{
+    api::{
+        client::Client,
+        types::{EntryDetail, EntrySummary, Id, NewCircle, NewEntry, Published, Status},
+    },
+    clock,
+    config::{Accept, Bootstrap, Config, FILE},
+    driver::random,
+    files,
+    keystore::{Keys, Unlock},
+    membership::Membership,
+};
+use tokio::time::Instant;
+
+/// How long anything is waited for: a machine under load is slow, a test that hangs is red.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The coordinator's root and issuer, kept by the test.
+#[derive(Debug)]
+pub struct Authority {
+    /// The root of trust.
+    pub root: TrustRoot,
+    issuer: SigningKey,
+    writer: Writer,
+    /// The issuer's log so far.
+    pub entries: Vec<EntryBytes>,
+    serial: u64,
+}
+
+impl Authority {
+    /// A network just founded.
+    pub fn found(name: &str) -> anyhow::Result<Self> {
+        let root_key = SigningKey::from_seed(&random());
+        let issuer = SigningKey::from_seed(&random());
+        let now = clock::now();
+        let document = RootDocument {
+            version: 1,
+            name: name.to_owned(),
+            keys: vec![root_key.public()],
+            threshold: 1,
+            issuers: vec![IssuerTerm {
+                issuer: issuer.public(),
+                not_before: Time(now.0 - 60 * Time::DAY_MS),
+                not_after: now.plus(30 * Time::DAY_MS),
+            }],
+            freshness_ms: Time::DAY_MS,
+            previous: None,
+            dropped: Vec::new(),
+        };
+        let root = TrustRoot::from_first(&SignedRoot::sign(&document, &[&root_key]))?;
+        let circle = CircleId(root.network().0);
+        let mut log = [0; 16];
+        log.copy_from_slice(&random()[..16]);
+        let opening = Opening { under: Under::Root(1), cites: Vec::new() };
+        let writer = Writer::open(circle, issuer.clone(), LogId(log), opening);
+        Ok(Self { root, issuer, writer, entries: Vec::new(), serial: 0 })
+    }
+
+    /// Certifies keys for a partner, from `not_before` on for the usual life.
+    pub fn certify(&mut self, keys: &Keys, partner: &str, not_before: Time) -> anyhow::Result<Membership> {
+        self.serial += 1;
+        let certificate = Certificate {
+            suite: SUITE,
+            network: self.root.network(),
+            serial: self.serial,
+            node: keys.signing.public(),
+            recipient: keys.sealing.recipient(),
+            partner: partner.parse()?,
+            name: partner.to_uppercase(),
+            not_before,
+            not_after: not_before.plus(certificate::LIFE_MS),
+            issuer: self.issuer.public(),
+        };
+        let signed = Signed::sign(&certificate, Domain::CERTIFICATE, &self.issuer);
+        self.say(&Statement::Certificate(signed.clone()));
+        Membership::new(self.root.clone(), signed, keys).map_err(anyhow::Error::msg)
+    }
+
+    /// Appends a statement to the issuer's log.
+    pub fn say(&mut self, statement: &Statement) {
+        let draft = Draft { suite: Suite::Network, epoch: None, payload: statement.to_bytes(), expiry: None };
+        self.entries.push(self.writer.append(clock::now(), draft).bytes().clone());
+    }
+}
+
+/// One node: its directory, and its process while it runs.
+#[derive(Debug)]
+pub struct Node {
+    /// Its partner.
+    pub name: String,
+    /// Its data directory.
+    pub data: PathBuf,
+    /// Its key.
+    pub key: PublicKey,
+    process: Option<Child>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // It may have ended by itself.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// A network of real daemons.
+#[derive(Debug)]
+pub struct World {
+    dir: tempfile::TempDir,
+    /// The coordinator.
+    pub authority: Authority,
+    /// The nodes.
+    pub nodes: Vec<Node>,
+    ports: Vec<u16>,
+}
+
+/// A port that was free a moment ago, chosen by the system.
+fn free_port() -> anyhow::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+impl World {
+    /// A network in which these partners are members; nothing runs yet.
+    pub fn new(names: &[&str]) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let mut world = Self { dir, authority: Authority::found("test")?, nodes: Vec::new(), ports: Vec::new() };
+        let keys: Vec<Keys> = names.iter().map(|_| Keys::generate()).collect();
+        let memberships = names.iter().zip(&keys).map(|(name, keys)| world.authority.certify(keys, name, clock::now()));
+        let memberships = memberships.collect::<anyhow::Result<Vec<_>>>()?;
+        for ((name, keys), membership) in names.iter().zip(&keys).zip(&memberships) {
+            world.add(name, keys, membership)?;
+        }
+        Ok(world)
+    }
+
+    /// Lays out the data directory of one more node, which dials all that are there already.
+    pub fn add(&mut self, name: &str, keys: &Keys, membership: &Membership) -> anyhow::Result<()> {
+        let data = self.dir.path().join(name);
+        files::make_dir(&data)?;
+        let credential = data.join("credential");
+        files::durable_write(&credential, &random())?;
+        keys.create(&data, &Unlock::credential(&credential)?)?;
+        membership.store(&data, &self.authority.entries)?;
+        let port = free_port()?;
+        let mut config = Config::default();
+        config.network.listen = vec![format!("/ip4/127.0.0.1/tcp/{port}").parse()?];
+        config.network.reconnect_jitter_seconds = 0;
+        config.keys.credential = Some(credential);
+        config.circles.accept = Accept::Certified;
+        for (node, port) in self.nodes.iter().zip(&self.ports) {
+            let addresses = vec![format!("/ip4/127.0.0.1/tcp/{port}").parse()?];
+            config.network.bootstrap.push(Bootstrap { node: node.key.to_string(), addresses });
+        }
+        files::durable_write(&data.join(FILE), config.to_text()?.as_bytes())?;
+        self.ports.push(port);
+        let key = keys.signing.public();
+        self.nodes.push(Node { name: name.to_owned(), data, key, process: None });
+        Ok(())
+    }
+
+    /// A node by its name.
+    pub fn node(&self, name: &str) -> &Node {
+        self.nodes.iter().find(|node| node.name == name).unwrap_or_else(|| panic!("no node {name}"))
+    }
+
+    fn node_mut(&mut self, name: &str) -> &mut Node {
+        self.nodes.iter_mut().find(|node| node.name == name).unwrap_or_else(|| panic!("no node {name}"))
+    }
+
+    /// Changes a node's configuration, which it reads at its next start.
+    pub fn configure(&self, name: &str, change: impl FnOnce(&mut Config)) -> anyhow::Result<()> {
+        let data = &self.node(name).data;
+        let mut config = Config::load(data)?;
+        change(&mut config);
+        Ok(files::durable_write(&data.join(FILE), config.to_text()?.as_bytes())?)
+    }
+
+    /// Asks a node.
+    pub fn client(&self, name: &str) -> Client {
+        Client::new(self.node(name).data.join("cwn.sock"))
+    }
+
+    /// The command that runs a node's daemon.
+    pub fn daemon(&self, name: &str) -> anyhow::Result<Command> {
+        let data = &self.node(name).data;
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(data.join("daemon.log"))?;
+        let mut command = Command::new(program()?);
+        command.arg("--data").arg(data).arg("daemon").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Ok(command)
+    }
+
+    /// Starts a node, and waits until it answers.
+    pub async fn start(&mut self, name: &str) -> anyhow::Result<()> {
+        let process = self.daemon(name)?.spawn()?;
+        self.node_mut(name).process = Some(process);
+        let client = self.client(name);
+        self.until(name, "it answers", async || Ok(client.get::<Status>("/v1/status").await.is_ok())).await
+    }
+
+    /// Starts all nodes.
+    pub async fn start_all(&mut self) -> anyhow::Result<()> {
+        let names: Vec<String> = self.nodes.iter().map(|node| node.name.clone()).collect();
+        for name in names {
+            self.start(&name).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a node at once, as a power cut does to a process: kill -9.
+    pub fn kill(&mut self, name: &str) -> anyhow::Result<()> {
+        let mut process = self.node_mut(name).process.take().context("it does not run")?;
+        process.kill()?;
+        process.wait()?;
+        Ok(())
+    }
+
+    /// The end of a node's log, for when something does not hold.
+    pub fn log(&self, name: &str) -> String {
+        let log = std::fs::read_to_string(self.node(name).data.join("daemon.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// Waits until something holds of a node.
+    pub async fn until(
+        &self,
+        name: &str,
+        what: &str,
+        holds: impl AsyncFn() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let last = holds().await;
+            match last {
+                Ok(true) => return Ok(()),
+                _ if Instant::now() < deadline => tokio::time::sleep(LOOK_EVERY).await,
+                Ok(false) => bail!("{name}: not so after {PATIENCE:?}: {what}\n{}", self.log(name)),
+                Err(error) => bail!("{name}: {what}: {error}\n{}", self.log(name)),
+            }
+        }
+    }
+
+    /// Waits until a node is connected with so many others.
+    pub async fn connected(&self, name: &str, peers: usize) -> anyhow::Result<()> {
+        let client = self.client(name);
+        let enough = async || Ok(client.get::<Status>("/v1/status").await?.peers >= peers);
+        self.until(name, &format!("connected with {peers}"), enough).await
+    }
+
+    /// Founds a circle that takes everything up to RED, and waits until all are in it.
+    pub async fn found(&self, founder: &str, circle: &str, partners: &[&str]) -> anyhow::Result<()> {
+        for partner in partners {
+            let known = async || {
+                let partners: Vec<cwn_node::api::types::PartnerView> = self.client(founder).get("/v1/partners").await?;
+                Ok(partners.iter().any(|known| known.partner == *partner))
+            };
+            self.until(founder, &format!("it knows {partner}"), known).await?;
+        }
+        let new = NewCircle {
+            name: circle.to_owned(),
+            description: String::new(),
+            ceiling: Some("RED".to_owned()),
+            purposes: Vec::new(),
+            stewards: Vec::new(),
+            partners: partners.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let _: Id = self.client(founder).post("/v1/circles", &new).await?;
+        for name in partners {
+            self.until(name, &format!("it is in {circle}"), async || self.is_in(name, circle).await).await?;
+        }
+        Ok(())
+    }
+
+    async fn is_in(&self, name: &str, circle: &str) -> anyhow::Result<bool> {
+        let status: Status = self.client(name).get("/v1/status").await?;
+        Ok(status.circles.iter().any(|summary| summary.name == circle && summary.member))
+    }
+
+    /// Publishes AMBER to a whole circle.
+    pub async fn publish(&self, name: &str, circle: &str, title: &str) -> anyhow::Result<Published> {
+        self.publish_as(name, circle, title, "AMBER", &[]).await
+    }
+
+    /// Publishes.
+    pub async fn publish_as(
+        &self,
+        name: &str,
+        circle: &str,
+        title: &str,
+        tlp: &str,
+        to: &[&str],
+    ) -> anyhow::Result<Published> {
+        let entry = NewEntry {
+            circle: circle.to_owned(),
+            tlp: tlp.to_owned(),
+            pap: None,
+            title: title.to_owned(),
+            body: format!("The body of {title}."),
+            references: Vec::new(),
+            to: to.iter().map(|name| (*name).to_owned()).collect(),
+            attachments: Vec::new(),
+            wait_seconds: Some(PATIENCE.as_secs()),
+        };
+        let published = self.client(name).post("/v1/entries", &entry).await;
+        published.with_context(|| format!("{name} publishes\n{}", self.log(name)))
+    }
+
+    /// The titles that a node lists in a circle, sorted; what it cannot open as its state.
+    pub async fn titles(&self, name: &str, circle: &str) -> anyhow::Result<Vec<String>> {
+        let path = format!("/v1/entries?limit=1000&circle={circle}");
+        let entries: Vec<EntrySummary> = self.client(name).get(&path).await?;
+        let mut titles: Vec<String> = entries.into_iter().map(|entry| entry.title.unwrap_or(entry.state)).collect();
+        titles.sort();
+        Ok(titles)
+    }
+
+    /// Waits until a node lists exactly these titles in a circle.
+    pub async fn expect_titles(&self, name: &str, circle: &str, titles: &[&str]) -> anyhow::Result<()> {
+        let mut expected: Vec<String> = titles.iter().map(|title| (*title).to_owned()).collect();
+        expected.sort();
+        let listed = async || Ok(self.titles(name, circle).await? == expected);
+        let held = self.until(name, &format!("it lists {expected:?}"), listed).await;
+        match held {
+            Ok(()) => Ok(()),
+            Err(error) => bail!("{error}\nit lists {:?}", self.titles(name, circle).await),
+        }
+    }
+
+    /// One entry as a node reads it.
+    pub async fn read(&self, name: &str, reference: &str) -> anyhow::Result<EntryDetail> {
+        Ok(self.client(name).get(&format!("/v1/entries/{reference}")).await?)
+    }
+}
+
+/// The program under test: built beside the tests.
+pub fn program() -> anyhow::Result<PathBuf> {
+    let tests = std::env::current_exe()?;
+    let target = tests.ancestors().find(|dir| dir.join("cwn").is_file()).map(Path::to_owned);
+    target.map(|dir| dir.join("cwn")).context("the program is not built: cargo build --workspace --bins")
+}

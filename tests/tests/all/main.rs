@@ -1,0 +1,4 @@
+//! Stories over real processes, and the house itself.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so at once")]
+
+mod processes;
