@@ -16,19 +16,17 @@ use cwn_crypto::{
     seal::{Age, EpochKey, Seal},
 };
 use cwn_engine::{log::CircleId, wire::Tag};
+use cwn_functions::payload::{AttachmentRef, ChunkHash};
 use minicbor::{Decode, Encode};
 
 use crate::files;
 
 /// Plaintext in one chunk.
-pub const CHUNK_BYTES: usize = 1 << 20;
+pub const CHUNK_BYTES: usize = AttachmentRef::CHUNK_BYTES as usize;
 /// A sealed chunk: age adds a header of about 300 bytes, and 16 bytes for every 64 KiB.
 pub const SEALED_BYTES: usize = CHUNK_BYTES + (4 << 10);
 /// A request for a chunk.
 pub const REQUEST_BYTES: usize = 128;
-
-/// The BLAKE3 hash of a sealed chunk.
-pub type ChunkHash = [u8; 32];
 
 /// What a node asks another for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -37,7 +35,7 @@ pub struct ChunkRequest {
     #[n(0)]
     pub tag: Tag,
     /// The chunk.
-    #[cbor(n(1), with = "minicbor::bytes")]
+    #[n(1)]
     pub chunk: ChunkHash,
 }
 
@@ -90,7 +88,7 @@ impl Chunks {
     fn path(&self, circle: &CircleId, chunk: &ChunkHash) -> PathBuf {
         let mut name = String::with_capacity(64);
         // Writing to a string cannot fail.
-        let _ = encoding::hex(chunk, &mut name);
+        let _ = encoding::hex(&chunk.0, &mut name);
         self.dir.join(circle.to_string()).join(name)
     }
 
@@ -101,7 +99,7 @@ impl Chunks {
 
     /// Keeps a sealed chunk, if it is the one that was asked for. Durable when this returns.
     pub fn keep(&self, circle: &CircleId, chunk: &ChunkHash, sealed: &[u8]) -> Result<(), Error> {
-        if blake3::hash(sealed).as_bytes() != chunk {
+        if *blake3::hash(sealed).as_bytes() != chunk.0 {
             return Err(Error::Damaged);
         }
         let path = self.path(circle, chunk);
@@ -118,7 +116,7 @@ impl Chunks {
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Err(Error::Absent),
             Err(source) => return Err(Error::File { path, source }),
         };
-        if blake3::hash(&sealed).as_bytes() != chunk {
+        if *blake3::hash(&sealed).as_bytes() != chunk.0 {
             // Out of the way, so that it is fetched again.
             std::fs::remove_file(&path).map_err(|source| Error::File { path, source })?;
             return Err(Error::Damaged);
@@ -135,7 +133,7 @@ impl Chunks {
     /// Seals and keeps one chunk of a new attachment.
     pub fn seal(&self, circle: &CircleId, key: &EpochKey, plaintext: &[u8]) -> Result<ChunkHash, Error> {
         let sealed = Age.seal_to_epoch(key, plaintext);
-        let chunk = *blake3::hash(&sealed).as_bytes();
+        let chunk = ChunkHash(*blake3::hash(&sealed).as_bytes());
         self.keep(circle, &chunk, &sealed)?;
         Ok(chunk)
     }

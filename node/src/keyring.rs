@@ -19,7 +19,7 @@ use cwn_engine::{
     store::Read,
 };
 
-use crate::store::Reader;
+use crate::{lend::Lend, store::Reader};
 
 /// Keys held at a time. At 200 writers and a change a week a circle makes 10,000 a year; those of old
 /// entries come back from their records when somebody reads them.
@@ -43,7 +43,7 @@ pub enum Closed {
 /// The epoch keys of one node.
 pub struct Keyring {
     sealing: SealingKey,
-    reader: Reader,
+    reader: Lend<Reader>,
     keys: Mutex<BTreeMap<Hash, Arc<EpochKey>>>,
 }
 
@@ -56,7 +56,7 @@ impl fmt::Debug for Keyring {
 impl Keyring {
     /// The keyring of the node with this sealing key.
     pub fn new(sealing: SealingKey, reader: Reader) -> Self {
-        Self { sealing, reader, keys: Mutex::new(BTreeMap::new()) }
+        Self { sealing, reader: Lend::new(reader), keys: Mutex::new(BTreeMap::new()) }
     }
 
     /// The key of an epoch.
@@ -65,7 +65,7 @@ impl Keyring {
             return Ok(Arc::clone(key));
         }
         let unreadable = |why: &dyn fmt::Display| Closed::Unreadable(why.to_string());
-        let bytes = self.reader.record(circle, epoch).map_err(|damage| unreadable(&damage))?;
+        let bytes = self.reader.get().record(circle, epoch).map_err(|damage| unreadable(&damage))?;
         let bytes = bytes.ok_or_else(|| Closed::Unreadable("it is not held".to_owned()))?;
         let signed: SignedRecord =
             encoding::from_bytes(&bytes, limits::SIGNED_RECORD_BYTES).map_err(|refusal| unreadable(&refusal))?;

@@ -21,6 +21,7 @@ use crate::{
     driver,
     inbox::Inbox,
     keyring::Keyring,
+    lend::Lend,
     network::{self, Gate},
     store::Reader,
 };
@@ -76,7 +77,7 @@ pub struct Node {
     /// The keys of epochs.
     pub keyring: Arc<Keyring>,
     /// Reads of the store from any thread.
-    pub reader: Reader,
+    pub reader: Lend<Reader>,
     /// Chunks of attachments.
     pub chunks: Chunks,
 }

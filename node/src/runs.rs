@@ -104,7 +104,9 @@ fn record(
     let header: Header =
         encoding::from_bytes(&entry.header, limits::HEADER_BYTES).map_err(|refusal| damage(refusal.to_string()))?;
     let Some(epoch) = header.epoch.filter(|epoch| known.insert(*epoch)) else { return Ok(None) };
-    let bytes = reader.record(&key.circle, &epoch)?.ok_or_else(|| damage(format!("epoch record {epoch} is not held")))?;
-    let record = encoding::from_bytes(&bytes, limits::SIGNED_RECORD_BYTES).map_err(|refusal| damage(refusal.to_string()))?;
+    let bytes =
+        reader.record(&key.circle, &epoch)?.ok_or_else(|| damage(format!("epoch record {epoch} is not held")))?;
+    let record =
+        encoding::from_bytes(&bytes, limits::SIGNED_RECORD_BYTES).map_err(|refusal| damage(refusal.to_string()))?;
     Ok(Some((record, bytes.len())))
 }

@@ -101,6 +101,7 @@ fn refusal(error: &DecryptError) -> Refusal {
         | DecryptError::KeyDecryptionFailed
         | DecryptError::InvalidMac
         | DecryptError::Io(_) => Refusal::Damaged,
+        // An invalid header, an unknown version, a passphrase: nothing that was sealed here.
         _ => Refusal::NotSealed,
     }
 }

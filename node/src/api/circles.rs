@@ -53,7 +53,8 @@ impl Api {
             Some(text) => text.parse().map_err(Problem::bad_request)?,
         };
         let purposes = new.purposes.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>();
-        let policy = Policy { ceiling, purposes: purposes.map_err(Problem::bad_request)?, description: new.description };
+        let policy =
+            Policy { ceiling, purposes: purposes.map_err(Problem::bad_request)?, description: new.description };
         let policy = policy.to_bytes().map_err(Problem::bad_request)?;
         let mut stewards = vec![Steward {
             partner: self.node.certificate.get().partner,
@@ -167,7 +168,9 @@ fn detail(engine: &Engine, named: &str) -> Result<CircleDetail, Problem> {
         this: *node == engine.me(),
     };
     let mut members: Vec<MemberView> = replica.fold().roster().iter().map(view).collect();
-    members.sort_by(|a, b| (a.steward.is_none(), a.steward, &a.partner).cmp(&(b.steward.is_none(), b.steward, &b.partner)));
+    members.sort_by(|a, b| {
+        (a.steward.is_none(), a.steward, &a.partner).cmp(&(b.steward.is_none(), b.steward, &b.partner))
+    });
     Ok(CircleDetail {
         summary: summarise(engine, replica).ok_or_else(gone)?,
         description: policy_of(&control.charter().policy).description,

@@ -92,7 +92,8 @@ fn find(
         [(id, _)] => Ok(*id),
         [] => Err(Problem::not_found(format!("there is no {what} {named:?} here; {remedy}"))),
         several => {
-            let ids: Vec<String> = several.iter().map(|(id, name)| format!("{name} ({})", &id.to_string()[..12])).collect();
+            let ids: Vec<String> =
+                several.iter().map(|(id, name)| format!("{name} ({})", &id.to_string()[..12])).collect();
             Err(Problem::bad_request(format!("{named:?} means more than one {what}: {}; give the id", ids.join(", "))))
         }
     }

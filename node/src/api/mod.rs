@@ -1,4 +1,15 @@
 //! The one door for every face: commands and queries of a running daemon, as JSON over a Unix socket.
 
+mod attachments;
+mod circles;
 pub mod client;
+mod doctor;
+mod door;
+mod entries;
+mod partners;
+pub mod server;
+mod status;
 pub mod types;
+
+pub use circles::Circles;
+pub use door::Api;

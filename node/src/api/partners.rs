@@ -62,7 +62,7 @@ impl Api {
 
     /// When fingerprints were compared by telephone.
     pub(super) fn compared(&self) -> Result<BTreeMap<PublicKey, Time>, Problem> {
-        let facts = cwn_engine::store::Read::facts(&self.node.reader, COMPARED_FACT).map_err(Problem::broken)?;
+        let facts = cwn_engine::store::Read::facts(&self.node.reader.get(), COMPARED_FACT).map_err(Problem::broken)?;
         let read = |(key, value): (Vec<u8>, Vec<u8>)| {
             let node: [u8; 32] = key[COMPARED_FACT.len()..].try_into().ok()?;
             Some((PublicKey(node), encoding::from_bytes(&value, 16).ok()?))
@@ -79,15 +79,13 @@ impl Api {
             let ask = move |engine: &cwn_engine::engine::Engine, _: &_| crate::node::nodes_of(engine, &partner);
             self.node.driver.ask(ask).await?
         };
-        let node = nodes.iter().map(|(node, _)| *node).find(|node| node.to_string().starts_with(&named) && named.len() >= 6);
+        let node =
+            nodes.iter().map(|(node, _)| *node).find(|node| node.to_string().starts_with(&named) && named.len() >= 6);
         let node = node.ok_or_else(|| {
             Problem::not_found(format!("{partner} has no certified node {named:?}; `cwn partners` shows its nodes"))
         })?;
         let value = encoding::to_bytes(&clock::now());
-        self.node
-            .driver
-            .command(cwn_engine::input::Command::Remember { key: compared_fact(&node), value })
-            .await?;
+        self.node.driver.command(cwn_engine::input::Command::Remember { key: compared_fact(&node), value }).await?;
         Ok(Id { id: node.to_string() })
     }
 }

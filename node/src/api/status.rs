@@ -149,7 +149,7 @@ impl Api {
             .node
             .driver
             .ask(move |engine, _| {
-                let name = |circle| engine.circle(circle).and_then(name_of);
+                let name = |circle: &cwn_engine::log::CircleId| engine.circle(circle).and_then(name_of);
                 let sessions: Vec<(PublicKey, Vec<String>, bool)> = engine
                     .peers()
                     .into_iter()

@@ -45,9 +45,16 @@ const ZSTD_LEVEL: i32 = 1;
 /// How long an opening waits for a process that was killed to let go of the index.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
+/// Keys in a leaf, which is read and written at once: sled's own default. A database keeps the one it began with.
+const LEAF: usize = 1024;
+
 const COVERED: &[u8] = b"covered";
 
-type Tree = sled::Tree<1024>;
+/// One keyspace. The handle itself is large, so it is kept in a box: a few of them fill a thread's stack.
+type Tree = sled::Tree<LEAF>;
+
+/// Is shown a key and its value, and says whether to go on.
+type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> io::Result<bool> + 'a;
 
 /// The index cannot be used. Everything in it is in the segments too.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -91,15 +98,16 @@ pub(super) struct Changes {
     pub(super) facts: BTreeMap<Vec<u8>, Option<Fact>>,
 }
 
-/// The index of one store.
+/// The index of one store. sled's handles go from thread to thread by being cloned, and so does this.
+#[derive(Clone)]
 pub(super) struct Index {
-    db: sled::Db<1024>,
-    entries: Tree,
-    logs: Tree,
-    records: Tree,
-    facts: Tree,
-    meta: Tree,
-    suspect: Suspect,
+    db: Box<sled::Db<LEAF>>,
+    entries: Box<Tree>,
+    logs: Box<Tree>,
+    records: Box<Tree>,
+    facts: Box<Tree>,
+    meta: Box<Tree>,
+    suspect: Arc<Suspect>,
     /// Held by whoever may still write to the directory.
     _lock: Arc<File>,
 }
@@ -172,8 +180,8 @@ impl Index {
             .zstd_compression_level(ZSTD_LEVEL);
         let give_up = Instant::now() + LOCK_WAIT;
         caught(|| {
-            let db: sled::Db<1024> = loop {
-                match config.open() {
+            let db = loop {
+                match config.open().map(Box::new) {
                     // A killed process lets go of its files one by one, and of this one perhaps last.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < give_up => {
                         thread::sleep(Duration::from_millis(50));
@@ -181,14 +189,15 @@ impl Index {
                     opened => break opened?,
                 }
             };
+            let tree = |name: &str| db.open_tree(name).map(Box::new);
             Ok(Self {
-                entries: db.open_tree("entries")?,
-                logs: db.open_tree("logs")?,
-                records: db.open_tree("records")?,
-                facts: db.open_tree("facts")?,
-                meta: db.open_tree("meta")?,
+                entries: tree("entries")?,
+                logs: tree("logs")?,
+                records: tree("records")?,
+                facts: tree("facts")?,
+                meta: tree("meta")?,
                 db,
-                suspect: Suspect { mark: mark_of(dir), set: AtomicBool::new(false) },
+                suspect: Arc::new(Suspect { mark: mark_of(dir), set: AtomicBool::new(false) }),
                 _lock: lock,
             })
         })
@@ -212,12 +221,7 @@ impl Index {
     }
 
     /// Calls `visit` with what stands at or behind `start`, in order, until it returns false.
-    fn scan(
-        &self,
-        tree: &Tree,
-        start: Bound<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> io::Result<bool>,
-    ) -> Result<(), Trouble> {
+    fn scan(&self, tree: &Tree, start: Bound<&[u8]>, visit: &mut Visit<'_>) -> Result<(), Trouble> {
         self.guarded(|| {
             for item in tree.range::<&[u8], _>((start, Bound::Unbounded)) {
                 let (key, value) = item?;
@@ -472,8 +476,8 @@ fn read_fact(value: &[u8]) -> io::Result<Fact> {
 #[derive(Clone)]
 pub struct View {
     // Dropped first: the lock on the directory, which the index holds, goes last.
-    tree: Tree,
-    index: Arc<Index>,
+    tree: Box<Tree>,
+    index: Index,
 }
 
 impl fmt::Debug for View {
@@ -497,8 +501,8 @@ pub enum Change {
 }
 
 impl View {
-    pub(super) fn open(index: Arc<Index>, name: &str) -> Result<Self, Trouble> {
-        let tree = index.guarded(|| index.db.open_tree(format!("view {name}")))?;
+    pub(super) fn open(index: Index, name: &str) -> Result<Self, Trouble> {
+        let tree = index.guarded(|| index.db.open_tree(format!("view {name}")).map(Box::new))?;
         Ok(Self { tree, index })
     }
 

@@ -1,7 +1,7 @@
 //! What a node keeps: entries, epoch records and facts of its own, durable before they are acknowledged.
 //!
 //! [`Store`] belongs to the one thread that appends; a [`Reader`] serves everyone else meanwhile. The bytes
-//! are in [`segments`], the only truth; where they stand is in [`index`], which can be lost without loss.
+//! are in `segments.rs`, the only truth; where they stand is in `index.rs`, which can be lost without loss.
 //!
 //! ```text
 //! DIR/lock              whose it is
@@ -251,7 +251,7 @@ pub struct Store {
 /// directory stays in use.
 #[derive(Debug, Clone)]
 pub struct Reader {
-    index: Arc<Index>,
+    index: Index,
     files: Arc<Files>,
 }
 
@@ -320,7 +320,7 @@ impl Store {
         };
         opened.replayed = replayed;
         (opened.damaged, opened.damages) = (damages.count, damages.described);
-        let reader = Reader { index: Arc::new(index), files: segments.files().clone() };
+        let reader = Reader { index, files: segments.files().clone() };
         let mut store = Self { reader, segments, sizes, since_checkpoint_bytes: 0 };
         if replayed > 0 || opened.rebuilt {
             store.checkpoint()?;
@@ -388,14 +388,14 @@ impl Store {
         check_length("the payload of an entry", bytes.payload.len(), limits::PAYLOAD_BYTES)?;
         let conflict = || Error::Conflict { key, seq };
         let mut wanted = true;
-        if seq < row.beyond {
-            if let Some(held) = index.entry(row.id, seq)? {
-                if held.hash != hash {
-                    return Err(conflict());
-                }
-                // What cannot be read back is written once more: so damage heals when a peer still has it.
-                wanted = self.reader.read_entry(held).is_err();
+        if seq < row.beyond
+            && let Some(held) = index.entry(row.id, seq)?
+        {
+            if held.hash != hash {
+                return Err(conflict());
             }
+            // What cannot be read back is written once more: so damage heals when a peer still has it.
+            wanted = self.reader.read_entry(held).is_err();
         }
         if seq > row.height {
             return if wanted { Err(Error::Gap { key, seq, expected: row.height }) } else { Ok(false) };
@@ -411,12 +411,12 @@ impl Store {
             return Err(conflict());
         }
         // Behind a gap that damage tore, the entry that comes next may be held, and must follow this one.
-        if seq + 1 < row.beyond {
-            if let Some(next) = index.entry(row.id, seq + 1)? {
-                let next = self.reader.read_entry(next).ok().and_then(|bytes| header(&bytes));
-                if next.is_some_and(|next| next.previous != Some(hash)) {
-                    return Err(conflict());
-                }
+        if seq + 1 < row.beyond
+            && let Some(next) = index.entry(row.id, seq + 1)?
+        {
+            let next = self.reader.read_entry(next).ok().and_then(|bytes| header(&bytes));
+            if next.is_some_and(|next| next.previous != Some(hash)) {
+                return Err(conflict());
             }
         }
         (row.height, row.head) = (seq + 1, hash);
@@ -556,10 +556,11 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        if self.since_checkpoint_bytes > 0 && !self.segments.is_poisoned() {
-            if let Err(error) = self.checkpoint() {
-                tracing::warn!(%error, "the index was not flushed; the next start replays what it lacks");
-            }
+        if self.since_checkpoint_bytes > 0
+            && !self.segments.is_poisoned()
+            && let Err(error) = self.checkpoint()
+        {
+            tracing::warn!(%error, "the index was not flushed; the next start replays what it lacks");
         }
     }
 }

@@ -45,8 +45,8 @@ const COMMIT_BYTES: u32 = HEAD_BYTES + COMMIT_BODY_BYTES;
 /// wire, with room to spare; small enough that a damaged length cannot ask for much memory.
 pub(super) const BODY_BYTES: usize = 2 << 20;
 
-/// Frames between two commits: the size of group at which fdatasync costs least per byte. A larger append is
-/// committed in parts, and after a crash a prefix of it may be there, which is all that is promised.
+/// Bytes between two commits, at most: what has to be written again when a crash tears an append. A larger one
+/// is committed in parts, of which a crash keeps the first few; more than that was never promised.
 const BATCH_BYTES: u32 = 16 << 20;
 
 /// One write to the file: keeps the buffer small while a large batch passes through.
@@ -61,7 +61,7 @@ const OPEN_SEGMENTS: usize = 64;
 /// The number of the first segment. Its chain is 0.
 const FIRST: u32 = 1;
 
-/// The largest size a segment may be rolled at: offsets are 32 bits wide, and one batch may come on top.
+/// The largest size a segment may be rolled at: offsets are 32 bits wide, and one frame may come on top.
 const SEGMENT_BYTES_MOST: u32 = 1 << 30;
 
 /// What a frame holds.
@@ -365,6 +365,9 @@ impl Segment {
     }
 }
 
+/// Is told of a frame and its body.
+pub(super) type OnFrame<'a> = dyn FnMut(Place, Kind, &[u8]) -> Result<(), Error> + 'a;
+
 /// Why a walk ended early.
 enum Walk {
     Io { at: u32, source: io::Error },
@@ -655,7 +658,7 @@ impl Segments {
         let mut places = Vec::with_capacity(count);
         self.batch.append_start = self.tail.offset;
         for index in 0..count {
-            if self.batch.end() - self.batch.start >= BATCH_BYTES {
+            if self.batch.end() - self.batch.start >= BATCH_BYTES || self.batch.end() >= self.limit_bytes {
                 self.commit()?;
             }
             if self.batch.end() == self.batch.start && self.tail.offset >= self.limit_bytes {
@@ -738,7 +741,7 @@ impl Segments {
     pub(super) fn replay(
         &self,
         from: Position,
-        frame: &mut dyn FnMut(Place, Kind, &[u8]) -> Result<(), Error>,
+        frame: &mut OnFrame<'_>,
         hole: &mut dyn FnMut(Hole),
         passed: &mut dyn FnMut(u64, u64),
     ) -> Result<(), Error> {
@@ -801,4 +804,288 @@ fn create_segment(files: &Files, number: u32, chain: u32) -> Result<Segment, Err
     file.sync_all().map_err(Error::write(&path))?;
     sync_directory(&files.dir)?;
     Ok(Segment { number, file, salt, chain })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory of segments and what it is expected to hold.
+    struct World {
+        dir: tempfile::TempDir,
+        limit_bytes: u32,
+    }
+
+    /// What an opening gives back.
+    struct Read {
+        bodies: Vec<Vec<u8>>,
+        holes: Vec<Hole>,
+        cut_back_bytes: u64,
+        segments: Segments,
+    }
+
+    impl World {
+        fn new(limit_bytes: u32) -> Self {
+            Self { dir: tempfile::tempdir().unwrap(), limit_bytes }
+        }
+
+        fn path(&self, number: u32) -> PathBuf {
+            self.dir.path().join(format!("{number:08}.seg"))
+        }
+
+        fn open(&self) -> Segments {
+            Found::look(self.dir.path()).unwrap().recover(None, self.limit_bytes).unwrap().0
+        }
+
+        fn read(&self, durable: Option<Position>) -> Read {
+            let found = Found::look(self.dir.path()).unwrap();
+            let (segments, cut_back_bytes) = found.recover(durable, self.limit_bytes).unwrap();
+            let (mut bodies, mut holes) = (Vec::new(), Vec::new());
+            let mut frame = |_: Place, _: Kind, body: &[u8]| {
+                bodies.push(body.to_vec());
+                Ok(())
+            };
+            segments.replay(segments.start(), &mut frame, &mut |hole| holes.push(hole), &mut |_, _| {}).unwrap();
+            Read { bodies, holes, cut_back_bytes, segments }
+        }
+
+        fn error(&self) -> String {
+            let opened = Found::look(self.dir.path()).and_then(|found| found.recover(None, self.limit_bytes));
+            opened.unwrap_err().to_string()
+        }
+    }
+
+    fn append(segments: &mut Segments, bodies: &[Vec<u8>]) -> Result<Vec<Place>, Error> {
+        segments.append(bodies.len(), &mut |at, buffer| {
+            buffer.extend_from_slice(&bodies[at]);
+            Kind::Record
+        })
+    }
+
+    /// Three bodies of different lengths, which no other batch holds.
+    fn batch(number: u8) -> Vec<Vec<u8>> {
+        (1..4).map(|length| vec![number; 11 * length]).collect()
+    }
+
+    fn batches(numbers: std::ops::Range<u8>) -> Vec<Vec<u8>> {
+        numbers.flat_map(batch).collect()
+    }
+
+    /// Appends batches and says where each ended.
+    fn append_batches(segments: &mut Segments, numbers: std::ops::Range<u8>) -> Vec<Position> {
+        let mut ends = Vec::new();
+        for number in numbers {
+            append(segments, &batch(number)).unwrap();
+            ends.push(segments.tail());
+        }
+        ends
+    }
+
+    fn flip(bytes: &[u8], at: u32) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        bytes[at as usize] ^= 0x10;
+        bytes
+    }
+
+    #[test]
+    fn a_tail_torn_at_any_byte_leaves_exactly_the_committed_batches() {
+        let world = World::new(1 << 20);
+        let ends = append_batches(&mut world.open(), 0..3);
+        let whole = fs::read(world.path(1)).unwrap();
+        for length in ends[1].offset..ends[2].offset {
+            fs::write(world.path(1), &whole[..length as usize]).unwrap();
+            let read = world.read(None);
+            assert_eq!(read.bodies, batches(0..2), "torn at {length}");
+            assert_eq!(read.cut_back_bytes, u64::from(length - ends[1].offset), "torn at {length}");
+            assert!(read.holes.is_empty(), "a tear is no damage: {:?}", read.holes);
+            assert_eq!(read.segments.tail(), ends[1]);
+        }
+    }
+
+    #[test]
+    fn a_batch_of_which_any_byte_was_not_yet_written_when_the_power_failed_is_cut() {
+        let world = World::new(1 << 20);
+        let ends = append_batches(&mut world.open(), 0..3);
+        let whole = fs::read(world.path(1)).unwrap();
+        for at in ends[1].offset..ends[2].offset {
+            fs::write(world.path(1), flip(&whole, at)).unwrap();
+            let mut read = world.read(None);
+            assert_eq!(read.bodies, batches(0..2), "flipped at {at}");
+            assert!(read.holes.is_empty());
+            append(&mut read.segments, &batch(7)).unwrap();
+            assert_eq!(world.read(None).bodies, [batches(0..2), batch(7)].concat());
+        }
+    }
+
+    #[test]
+    fn damage_before_the_last_append_is_said_and_costs_one_frame() {
+        let world = World::new(1 << 20);
+        let ends = append_batches(&mut world.open(), 0..3);
+        let whole = fs::read(world.path(1)).unwrap();
+        let commit_start = ends[1].offset - COMMIT_BYTES;
+        for at in ends[0].offset..ends[1].offset {
+            fs::write(world.path(1), flip(&whole, at)).unwrap();
+            let read = world.read(None);
+            let lost = if at < commit_start { 1 } else { 0 };
+            assert_eq!(read.bodies.len(), 9 - lost, "flipped at {at}");
+            assert!(read.bodies.iter().all(|body| batches(0..3).contains(body)));
+            assert_eq!((read.holes.len(), read.cut_back_bytes), (1, 0), "flipped at {at}");
+            assert!((read.holes[0].start..read.holes[0].end).contains(&at));
+        }
+    }
+
+    #[test]
+    fn what_a_checkpoint_vouches_for_is_never_cut() {
+        let world = World::new(1 << 20);
+        let ends = append_batches(&mut world.open(), 0..3);
+        let whole = fs::read(world.path(1)).unwrap();
+        fs::write(world.path(1), flip(&whole, ends[1].offset + 20)).unwrap();
+        let read = world.read(Some(ends[2]));
+        assert_eq!((read.bodies.len(), read.holes.len(), read.cut_back_bytes), (8, 1, 0));
+    }
+
+    #[test]
+    fn segments_vouch_for_their_own_history_alone() {
+        let (world, other) = (World::new(200), World::new(200));
+        let ends = append_batches(&mut world.open(), 0..9);
+        append_batches(&mut other.open(), 1..9);
+        let (found, other) = (Found::look(world.dir.path()).unwrap(), Found::look(other.dir.path()).unwrap());
+        assert!(ends.iter().all(|end| found.vouch_for(*end)));
+        assert!(ends.iter().all(|end| !other.vouch_for(*end)));
+        let last = ends[8];
+        assert!(!found.vouch_for(Position { offset: last.offset + 1, ..last }));
+        assert!(!found.vouch_for(Position { segment: last.segment + 1, ..last }));
+    }
+
+    #[test]
+    fn one_damaged_byte_in_a_header_costs_nothing() {
+        let world = World::new(1 << 20);
+        append_batches(&mut world.open(), 0..2);
+        let whole = fs::read(world.path(1)).unwrap();
+        for at in 0..HEADER_BYTES {
+            fs::write(world.path(1), flip(&whole, at)).unwrap();
+            let read = world.read(None);
+            assert_eq!((read.bodies, read.holes.len()), (batches(0..2), 0), "flipped at {at}");
+        }
+    }
+
+    #[test]
+    fn a_segment_whose_headers_are_both_damaged_is_said_and_the_next_one_started() {
+        let world = World::new(1 << 20);
+        append_batches(&mut world.open(), 0..2);
+        let whole = fs::read(world.path(1)).unwrap();
+        fs::write(world.path(1), flip(&flip(&whole, 20), 52)).unwrap();
+        let mut read = world.read(None);
+        assert_eq!((read.bodies.len(), read.holes.len()), (0, 1));
+        append(&mut read.segments, &batch(5)).unwrap();
+        assert_eq!(world.read(None).bodies, batch(5));
+    }
+
+    #[test]
+    fn segments_are_rolled_and_a_missing_one_is_said() {
+        let world = World::new(400);
+        let ends = append_batches(&mut world.open(), 0..12);
+        assert!(ends[11].segment > 3);
+        let read = world.read(None);
+        assert_eq!((read.bodies, read.holes.len()), (batches(0..12), 0));
+        fs::remove_file(world.path(2)).unwrap();
+        let read = world.read(None);
+        assert_eq!(read.holes.len(), 1);
+        assert_eq!(read.holes[0].why, "segment 2 is missing");
+        let expected = (0..12).filter(|number| ends[usize::from(*number)].segment != 2).flat_map(batch);
+        assert_eq!(read.bodies, expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_segment_put_in_anothers_place_is_said() {
+        let (world, other) = (World::new(400), World::new(400));
+        append_batches(&mut world.open(), 0..12);
+        append_batches(&mut other.open(), 20..32);
+        fs::copy(other.path(2), world.path(2)).unwrap();
+        let why: Vec<String> = world.read(None).holes.into_iter().map(|hole| hole.why).collect();
+        assert_eq!(why, ["it does not continue the segment before it"; 2]);
+    }
+
+    #[test]
+    fn a_crash_while_a_segment_is_started_leaves_nothing_behind() {
+        let world = World::new(1 << 20);
+        append_batches(&mut world.open(), 0..2);
+        for header in [&[][..], &MAGIC[..], &[0; HEADER_BYTES as usize]] {
+            fs::write(world.path(2), header).unwrap();
+            let read = world.read(None);
+            assert_eq!((read.bodies, read.cut_back_bytes), (batches(0..2), header.len() as u64));
+            assert!(!world.path(2).exists());
+        }
+    }
+
+    #[test]
+    fn an_append_beyond_the_size_of_a_batch_is_committed_in_parts_and_read_back_whole() {
+        let world = World::new(20 << 20);
+        let bodies: Vec<Vec<u8>> = (0..40).map(|number| vec![number; 1 << 20]).collect();
+        let mut segments = world.open();
+        let places = append(&mut segments, &bodies).unwrap();
+        assert_eq!(segments.tail().segment, 2);
+        assert!(segments.batch.buffer.capacity() < 2 * (WRITE_BYTES + BODY_BYTES));
+        let files = segments.files().clone();
+        assert!(places.iter().zip(&bodies).all(|(place, body)| files.body(*place, Kind::Record).unwrap() == *body));
+        assert_eq!(world.read(None).bodies, bodies);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_apart_and_final_until_the_next_opening() {
+        let world = World::new(1 << 20);
+        let mut segments = world.open();
+        append(&mut segments, &batch(0)).unwrap();
+        segments.current.file = OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
+        assert!(matches!(append(&mut segments, &batch(1)), Err(Error::Full { .. })));
+        assert!(matches!(append(&mut segments, &batch(2)), Err(Error::Poisoned)));
+        assert_eq!(world.read(None).bodies, batch(0));
+    }
+
+    #[test]
+    fn a_failed_write_is_final_and_its_half_written_batch_is_not_served() {
+        let world = World::new(1 << 20);
+        let mut segments = world.open();
+        append(&mut segments, &batch(0)).unwrap();
+        let tail = segments.tail();
+        segments.current.file = File::open(world.path(1)).unwrap();
+        assert!(matches!(append(&mut segments, &batch(1)), Err(Error::Failed { .. })));
+        assert!(matches!(append(&mut segments, &batch(2)), Err(Error::Poisoned)));
+        let half = OpenOptions::new().write(true).open(world.path(1)).unwrap();
+        let head = head_bytes(segments.current.salt, tail.offset, Kind::Record, b"half written");
+        half.write_all_at(&[&head[..], b"half written"].concat(), u64::from(tail.offset)).unwrap();
+        let read = world.read(None);
+        assert_eq!((read.bodies, read.cut_back_bytes), (batch(0), u64::from(HEAD_BYTES) + 12));
+    }
+
+    #[test]
+    fn frames_inside_a_body_are_not_taken_for_frames() {
+        let world = World::new(1 << 20);
+        let mut segments = world.open();
+        append(&mut segments, &batch(1)).unwrap();
+        let copied = fs::read(world.path(1)).unwrap()[HEADER_BYTES as usize..].to_vec();
+        let place = append(&mut segments, &[copied]).unwrap()[0];
+        append(&mut segments, &batch(2)).unwrap();
+        let whole = fs::read(world.path(1)).unwrap();
+        fs::write(world.path(1), flip(&whole, place.offset)).unwrap();
+        let read = world.read(None);
+        assert_eq!(read.bodies, batches(1..3));
+        assert_eq!((read.holes[0].start, read.holes[0].end), (place.offset, place.end()));
+    }
+
+    #[test]
+    fn strange_files_and_later_versions_are_refused_by_name() {
+        let world = World::new(1 << 20);
+        fs::write(world.path(1), [b'x'; 100]).unwrap();
+        assert!(world.error().contains("00000001.seg is not a segment of this program"));
+        fs::rename(world.path(1), world.dir.path().join("holiday.jpg")).unwrap();
+        assert!(world.error().contains("holiday.jpg is not a segment"));
+        fs::remove_file(world.dir.path().join("holiday.jpg")).unwrap();
+
+        let mut copy = header_bytes(1, 7, 0)[..28].to_vec();
+        copy[8] = 9;
+        copy.extend_from_slice(&crc32fast::hash(&copy).to_le_bytes());
+        fs::write(world.path(1), [copy.clone(), copy, vec![0; 40]].concat()).unwrap();
+        assert!(world.error().contains("has version 9, where this program knows 1"));
+    }
 }

@@ -1,1 +1,625 @@
-//! Tests
+//! The store as a whole: what is kept, what survives, what is refused.
+
+use cwn_crypto::{Signature, SigningKey, Time, issuer_log::LogId};
+use cwn_engine::log::{Draft as EntryDraft, Opening, Suite, Under, Writer};
+
+use super::*;
+
+/// Small segments and frequent checkpoints, so that a test sees many of both.
+const SMALL: Sizes = Sizes { segment_bytes: 4_000, checkpoint_bytes: 6_000 };
+
+fn circle(number: u8) -> CircleId {
+    CircleId(Hash([number; 32]))
+}
+
+/// A data directory, and the writers of its logs.
+struct World {
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn try_open(&self) -> Result<(Store, Opened), Error> {
+        Store::open_sized(self.dir.path(), SMALL, &mut |_| {})
+    }
+
+    fn open(&self) -> Store {
+        self.reopen().0
+    }
+
+    fn reopen(&self) -> (Store, Opened) {
+        self.try_open().unwrap()
+    }
+
+    fn index(&self) -> PathBuf {
+        self.dir.path().join("index")
+    }
+
+    fn segment(&self, number: u32) -> PathBuf {
+        self.dir.path().join(format!("segments/{number:08}.seg"))
+    }
+
+    /// What the disk holds at this moment, as a crash would leave it.
+    fn crash(&self) -> Self {
+        let copy = Self::new();
+        copy_directory(self.dir.path(), copy.dir.path());
+        copy
+    }
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for item in fs::read_dir(from).unwrap() {
+        let item = item.unwrap();
+        let target = to.join(item.file_name());
+        match item.file_type().unwrap().is_dir() {
+            true => copy_directory(&item.path(), &target),
+            false => drop(fs::copy(item.path(), target).unwrap()),
+        }
+    }
+}
+
+fn writer(number: u8) -> Writer {
+    let signing = SigningKey::from_seed(&[number; 32]);
+    let opening = Opening { under: Under::Charter, cites: vec![] };
+    Writer::open(circle(1), signing, LogId([number; 16]), opening)
+}
+
+fn entry(writer: &mut Writer, payload: &[u8]) -> Authentic {
+    let draft = EntryDraft { suite: Suite::Control, epoch: None, payload: payload.to_vec(), expiry: None };
+    writer.append(Time(1), draft)
+}
+
+fn entries(writer: &mut Writer, count: usize) -> Vec<Authentic> {
+    (0..count).map(|number| entry(writer, format!("entry {number}").as_bytes())).collect()
+}
+
+fn writes(entries: &[Authentic]) -> Vec<Write> {
+    entries.iter().cloned().map(Write::Entry).collect()
+}
+
+fn record(number: u8) -> Write {
+    Write::Record { circle: circle(1), hash: Hash([number; 32]), bytes: vec![number; 40] }
+}
+
+fn fact(key: &str, value: &str) -> Write {
+    Write::Fact { key: key.as_bytes().to_vec(), value: value.as_bytes().to_vec() }
+}
+
+fn facts(store: &impl Read, prefix: &str) -> Vec<(String, String)> {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    store.facts(prefix.as_bytes()).unwrap().into_iter().map(|(key, value)| (text(key), text(value))).collect()
+}
+
+/// Everything a store holds, in an order that does not depend on how it came there.
+type Contents = (Vec<(LogKey, Tip)>, Vec<EntryBytes>, Vec<((CircleId, Hash), Vec<u8>)>, Vec<(Vec<u8>, Vec<u8>)>);
+
+fn contents(store: &impl Read) -> Contents {
+    let logs = store.logs().unwrap();
+    let every = logs.iter().flat_map(|(key, tip)| (0..tip.height).map(move |seq| (key, seq)));
+    let entries = every.map(|(key, seq)| store.entry(key, seq).unwrap().unwrap()).collect();
+    let named = store.records().unwrap().into_iter();
+    let records = named.map(|(circle, hash)| ((circle, hash), store.record(&circle, &hash).unwrap().unwrap()));
+    (logs, entries, records.collect(), store.facts(&[]).unwrap())
+}
+
+fn flip_where(path: &Path, what: &[u8]) {
+    let mut bytes = fs::read(path).unwrap();
+    let at = bytes.windows(what.len()).position(|window| window == what).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+/// The segment in which some bytes stand.
+fn segment_with(world: &World, what: &[u8]) -> PathBuf {
+    let holds = |path: &PathBuf| fs::read(path).unwrap().windows(what.len()).any(|window| window == what);
+    (1..).map(|number| world.segment(number)).take_while(|path| path.exists()).find(holds).unwrap()
+}
+
+#[test]
+fn what_was_appended_is_read_back_at_once_and_after_closing() {
+    let world = World::new();
+    let mut log = writer(1);
+    let written = entries(&mut log, 40);
+    let mut store = world.open();
+    store.append(&writes(&written)).unwrap();
+    store.append(&[record(3), fact("node/start", "1"), fact("node/long", &"x".repeat(5_000))]).unwrap();
+    let before = contents(&store);
+    assert_eq!(before.0, [(log.key(), Tip { height: 40, head: written[39].hash() })]);
+    assert_eq!(before.1, written.iter().map(|entry| entry.bytes().clone()).collect::<Vec<_>>());
+    assert_eq!(store.hash(&log.key(), 7).unwrap(), Some(written[7].hash()));
+    assert_eq!(store.entry(&log.key(), 40).unwrap(), None);
+    assert_eq!(store.entry(&writer(9).key(), 0).unwrap(), None);
+    assert_eq!(store.record(&circle(2), &Hash([3; 32])).unwrap(), None);
+    store.close().unwrap();
+
+    let (store, opened) = world.reopen();
+    assert_eq!(contents(&store), before);
+    assert!(world.segment(3).exists(), "segments are rolled");
+    assert_eq!((opened.replayed, opened.rebuilt, opened.cut_back_bytes, opened.damaged), (0, false, 0, 0));
+}
+
+#[test]
+fn the_latest_value_of_a_fact_counts_and_an_empty_one_takes_it_back() {
+    let world = World::new();
+    let mut store = world.open();
+    store.append(&[fact("a/1", "old"), fact("a/2", "two"), fact("b", "other"), fact("a/1", "new")]).unwrap();
+    assert_eq!(facts(&store, "a/"), [("a/1".into(), "new".into()), ("a/2".into(), "two".into())]);
+    store.append(&[fact("a/2", ""), fact("a/1", &"n".repeat(2_000))]).unwrap();
+    assert_eq!(facts(&store, "a/"), [("a/1".into(), "n".repeat(2_000))]);
+    drop(store);
+    fs::remove_dir_all(world.index()).unwrap();
+    assert_eq!(facts(&world.open(), "a/"), [("a/1".into(), "n".repeat(2_000))]);
+}
+
+#[test]
+fn two_logs_written_in_turn_are_read_apart_and_in_order() {
+    let world = World::new();
+    let (mut one, mut two) = (writer(1), writer(2));
+    let mut store = world.open();
+    for number in 0..30 {
+        let turn = [entry(&mut one, &[number; 50]), entry(&mut two, &[number; 90]), entry(&mut two, b"again")];
+        store.append(&writes(&turn)).unwrap();
+    }
+    let read = store.entries(&one.key(), 5, 25, usize::MAX).unwrap();
+    assert_eq!(read.iter().map(|entry| entry.payload[0]).collect::<Vec<_>>(), (5..25).collect::<Vec<_>>());
+    let read = store.entries(&two.key(), 0, 1_000, usize::MAX).unwrap();
+    assert_eq!(read.len(), 60);
+    assert!(read.chunks(2).enumerate().all(|(at, pair)| pair[0].payload == [at as u8; 90]));
+}
+
+#[test]
+fn a_bulk_read_keeps_to_its_bounds() {
+    let world = World::new();
+    let mut log = writer(1);
+    let mut store = world.open();
+    store.append(&writes(&entries(&mut log, 50))).unwrap();
+    let key = log.key();
+    let one = store.entries(&key, 3, 50, 1).unwrap();
+    assert_eq!(one, [store.entry(&key, 3).unwrap().unwrap()], "one is given however small the bound");
+    let some = store.entries(&key, 3, 50, 2_000).unwrap();
+    let length: usize = some.iter().map(|entry| entry.header.len() + entry.payload.len() + 68).sum();
+    assert!((2..20).contains(&some.len()) && length <= 2_000);
+    for (from, to) in [(50, 60), (7, 7), (9, 3), (u64::MAX, u64::MAX)] {
+        assert_eq!(store.entries(&key, from, to, 2_000).unwrap(), []);
+    }
+    assert_eq!(store.entries(&writer(8).key(), 0, 9, 2_000).unwrap(), []);
+}
+
+#[test]
+fn a_crash_loses_nothing_that_was_acknowledged() {
+    let world = World::new();
+    let mut log = writer(1);
+    let mut store = world.open();
+    for number in 0..25 {
+        store.append(&[Write::Entry(entry(&mut log, &[number; 100])), fact("count", &number.to_string())]).unwrap();
+        if number % 8 == 3 {
+            let crashed = world.crash();
+            let (after, opened) = crashed.reopen();
+            assert_eq!(contents(&after), contents(&store));
+            assert!(!opened.rebuilt && opened.damaged == 0);
+        }
+    }
+}
+
+#[test]
+fn a_torn_tail_is_cut_reported_and_written_over() {
+    let world = World::new();
+    let mut log = writer(1);
+    let mut store = world.open();
+    store.append(&writes(&entries(&mut log, 3))).unwrap();
+    let before = contents(&store);
+    let length = fs::metadata(world.segment(1)).unwrap().len();
+    let last = entry(&mut log, b"never acknowledged");
+    store.append(&[Write::Entry(last.clone())]).unwrap();
+    let torn = world.crash();
+    drop(store);
+    let segment = OpenOptions::new().write(true).open(torn.segment(1)).unwrap();
+    segment.set_len(length + 100).unwrap();
+
+    let (mut store, opened) = torn.reopen();
+    assert_eq!((opened.cut_back_bytes, opened.damaged), (100, 0));
+    assert_eq!(contents(&store), before);
+    store.append(&[Write::Entry(last)]).unwrap();
+    drop(store);
+    assert_eq!(torn.open().logs().unwrap()[0].1.height, 4);
+}
+
+#[test]
+fn an_index_that_is_gone_broken_or_of_another_history_is_built_anew() {
+    let world = World::new();
+    let other = World::new();
+    let (mut log, mut stranger) = (writer(1), writer(2));
+    let mut store = world.open();
+    store.append(&writes(&entries(&mut log, 30))).unwrap();
+    store.append(&[record(4), fact("who", "me")]).unwrap();
+    let before = contents(&store);
+    store.close().unwrap();
+    let mut store = other.open();
+    store.append(&writes(&entries(&mut stranger, 60))).unwrap();
+    store.close().unwrap();
+
+    let garbage: &dyn Fn(&World) = &|world| {
+        let metadata = fs::read_dir(world.index().join("metadata")).unwrap();
+        for file in metadata.map(|item| item.unwrap().path()).filter(|path| path.is_file()) {
+            fs::write(file, [0x5a; 4_000]).unwrap();
+        }
+    };
+    let gone: &dyn Fn(&World) = &|world| fs::remove_dir_all(world.index()).unwrap();
+    let a_file: &dyn Fn(&World) = &|world| {
+        gone(world);
+        fs::write(world.index(), "not a directory").unwrap();
+    };
+    let strangers: &dyn Fn(&World) = &|world| {
+        gone(world);
+        copy_directory(&other.index(), &world.index());
+    };
+    let suspect: &dyn Fn(&World) = &|world| fs::write(world.dir.path().join("index.suspect"), "").unwrap();
+    let cases =
+        [("garbage", garbage), ("gone", gone), ("a file", a_file), ("stranger's", strangers), ("suspect", suspect)];
+    for (case, damage) in cases {
+        let world = world.crash();
+        damage(&world);
+        let (store, opened) = world.reopen();
+        assert_eq!(contents(&store), before, "{case}");
+        assert!(opened.rebuilt && opened.replayed == 32, "{case}: {opened:?}");
+        drop(store);
+        let (store, opened) = world.reopen();
+        assert_eq!(contents(&store), before, "{case}, once more");
+        assert!(!opened.rebuilt && opened.replayed == 0, "{case}, once more: {opened:?}");
+    }
+}
+
+#[test]
+fn an_index_older_than_the_segments_is_brought_up_to_date() {
+    let world = World::new();
+    let mut log = writer(1);
+    let mut store = world.open();
+    store.append(&writes(&entries(&mut log, 10))).unwrap();
+    store.close().unwrap();
+    let old = world.crash();
+    let mut store = world.open();
+    store.append(&writes(&entries(&mut log, 40))).unwrap();
+    let before = contents(&store);
+    store.close().unwrap();
+    fs::remove_dir_all(world.index()).unwrap();
+    copy_directory(&old.index(), &world.index());
+    let (store, opened) = world.reopen();
+    assert_eq!(contents(&store), before);
+    assert_eq!((opened.rebuilt, opened.replayed, opened.damaged), (false, 40, 0));
+}
+
+#[test]
+fn lost_segments_are_said_even_though_the_index_knew_them() {
+    let world = World::new();
+    let mut store = world.open();
+    store.append(&writes(&entries(&mut writer(1), 30))).unwrap();
+    store.close().unwrap();
+    fs::remove_dir_all(world.dir.path().join("segments")).unwrap();
+    let (store, opened) = world.reopen();
+    assert_eq!(store.logs().unwrap(), []);
+    assert!(opened.rebuilt && opened.damaged == 1);
+    assert!(opened.damages[0].what.contains("was acknowledged"));
+}
+
+#[test]
+fn a_flipped_bit_is_found_and_said_and_not_served() {
+    let world = World::new();
+    let mut log = writer(1);
+    let written: Vec<Authentic> = (0..30).map(|n| entry(&mut log, format!("payload <{n}>").as_bytes())).collect();
+    let mut store = world.open();
+    store.append(&writes(&written)).unwrap();
+    store.close().unwrap();
+    flip_where(&segment_with(&world, b"<5>"), b"<5>");
+
+    let key = log.key();
+    let mut store = world.open();
+    let damage = store.entry(&key, 5).unwrap_err();
+    assert!(damage.to_string().contains("entry 5 of log"), "{damage}");
+    assert!(damage.to_string().contains("the checksum does not match"), "{damage}");
+    assert_eq!(store.entries(&key, 0, 30, usize::MAX).unwrap().len(), 5, "those before it are given");
+    assert!(store.entries(&key, 5, 30, usize::MAX).is_err());
+    assert_eq!(store.entries(&key, 6, 30, usize::MAX).unwrap().len(), 24);
+
+    let scrubbed = store.scrub(&mut |_| {}).unwrap();
+    assert_eq!((scrubbed.damaged, scrubbed.withdrawn_entries), (1, 1));
+    assert_eq!(store.logs().unwrap(), [(key, Tip { height: 5, head: written[4].hash() })]);
+    assert_eq!(store.entry(&key, 5).unwrap(), None, "no longer counted as held, so it is fetched again");
+
+    // The same when the index is built from the damaged segments.
+    drop(store);
+    fs::remove_dir_all(world.index()).unwrap();
+    let (mut store, opened) = world.reopen();
+    assert_eq!(opened.damaged, 1);
+    assert_eq!(store.logs().unwrap()[0].1.height, 5);
+
+    // And it heals when a peer sends it again; nothing else may take its place.
+    let mut fork = writer(1);
+    let fork: Vec<Authentic> = (0..6).map(|n| entry(&mut fork, format!("payload <{}>", n % 5).as_bytes())).collect();
+    assert!(matches!(store.append(&writes(&fork[5..])), Err(Error::Conflict { seq: 5, .. })));
+    store.append(&writes(&written[5..6])).unwrap();
+    assert_eq!(store.logs().unwrap(), [(key, Tip { height: 30, head: written[29].hash() })]);
+    assert_eq!(store.entries(&key, 0, 30, usize::MAX).unwrap().len(), 30);
+    drop(store);
+    assert_eq!(world.open().logs().unwrap()[0].1.height, 30);
+}
+
+#[test]
+fn damage_found_while_reading_heals_when_the_entry_comes_again() {
+    let world = World::new();
+    let mut log = writer(1);
+    let written: Vec<Authentic> = (0..9).map(|n| entry(&mut log, format!("payload <{n}>").as_bytes())).collect();
+    let mut store = world.open();
+    store.append(&writes(&written)).unwrap();
+    flip_where(&segment_with(&world, b"<4>"), b"<4>");
+    assert!(store.entry(&log.key(), 4).is_err());
+    store.append(&writes(&written)).unwrap();
+    assert_eq!(store.entries(&log.key(), 0, 9, usize::MAX).unwrap().len(), 9);
+}
+
+#[test]
+fn a_scrub_withdraws_damaged_records_and_writes_facts_again() {
+    let world = World::new();
+    let mut store = world.open();
+    store.append(&[record(b'R'), record(b'S'), fact("node/word", "latest")]).unwrap();
+    flip_where(&world.segment(1), &[b'R'; 40]);
+    flip_where(&world.segment(1), b"latest");
+    assert!(store.record(&circle(1), &Hash([b'R'; 32])).is_err());
+    let scrubbed = store.scrub(&mut |_| {}).unwrap();
+    assert_eq!((scrubbed.damaged, scrubbed.withdrawn_records, scrubbed.rewritten_facts), (2, 1, 1));
+    assert_eq!(store.records().unwrap(), [(circle(1), Hash([b'S'; 32]))]);
+    store.append(&[record(b'R')]).unwrap();
+    store.close().unwrap();
+    fs::remove_dir_all(world.index()).unwrap();
+    let store = world.open();
+    assert_eq!(facts(&store, ""), [("node/word".into(), "latest".into())]);
+    assert_eq!(store.record(&circle(1), &Hash([b'R'; 32])).unwrap(), Some(vec![b'R'; 40]));
+}
+
+#[test]
+fn what_is_held_is_not_written_twice_and_a_fork_is_refused_before_anything_is_written() {
+    let world = World::new();
+    let mut log = writer(1);
+    let written = entries(&mut log, 6);
+    let mut store = world.open();
+    store.append(&writes(&written)).unwrap();
+    store.append(&[record(1)]).unwrap();
+    let length = || fs::metadata(world.segment(1)).unwrap().len();
+    let before = length();
+    store.append(&writes(&written)).unwrap();
+    store.append(&[record(1)]).unwrap();
+    store.append(&[]).unwrap();
+    assert_eq!(length(), before);
+
+    let mut fork = writer(1);
+    let fork: Vec<Authentic> = (0..8).map(|number| entry(&mut fork, &[number; 9])).collect();
+    for (what, seq) in [(&fork[2..3], 2), (&fork[6..7], 6)] {
+        let refused = store.append(&[writes(what), vec![fact("with", "it")]].concat());
+        assert!(matches!(refused, Err(Error::Conflict { seq: named, .. }) if named == seq));
+    }
+    let refused = store.append(&writes(&[&entries(&mut writer(3), 1)[..], &fork[7..]].concat()));
+    assert!(matches!(refused, Err(Error::Gap { seq: 7, expected: 6, .. })));
+    let twice = [entries(&mut writer(4), 1), vec![entry(&mut writer(4), b"another first")]].concat();
+    assert!(matches!(store.append(&writes(&twice)), Err(Error::Conflict { seq: 0, .. })));
+    assert_eq!(length(), before);
+    let same_twice = entries(&mut writer(4), 2);
+    store.append(&writes(&[&same_twice[..], &same_twice[..]].concat())).unwrap();
+    assert_eq!(contents(&store).1.len(), 8);
+}
+
+#[test]
+fn what_is_too_long_is_refused_before_anything_is_written() {
+    let world = World::new();
+    let mut store = world.open();
+    let long = |length| vec![0; length];
+    let too_long = [
+        Write::Fact { key: long(FACT_KEY_BYTES + 1), value: vec![1] },
+        Write::Fact { key: vec![1], value: long(VALUE_BYTES + 1) },
+        Write::Record { circle: circle(1), hash: Hash([1; 32]), bytes: long(VALUE_BYTES + 1) },
+    ];
+    for write in too_long {
+        assert!(matches!(store.append(&[fact("before", "it"), write]), Err(Error::TooLong { .. })));
+    }
+    assert_eq!(store.facts(&[]).unwrap(), []);
+    store.append(&[Write::Fact { key: long(FACT_KEY_BYTES), value: long(VALUE_BYTES) }]).unwrap();
+    assert_eq!(store.facts(&[]).unwrap()[0].1.len(), VALUE_BYTES);
+}
+
+#[test]
+fn a_directory_in_use_is_refused_by_the_name_of_the_process() {
+    let world = World::new();
+    let store = world.open();
+    let reader = store.reader();
+    let process = std::process::id();
+    let refused = |world: &World| world.try_open().unwrap_err().to_string();
+    let expected = format!("{} is in use by process {process}; stop it first", world.dir.path().display());
+    assert_eq!(refused(&world), expected);
+    drop(store);
+    assert_eq!(refused(&world), expected, "a reader still uses it");
+    drop(reader);
+    world.open();
+}
+
+#[test]
+fn a_reader_on_another_thread_sees_whole_batches_while_the_store_appends() {
+    let world = World::new();
+    let mut log = writer(1);
+    let mut store = world.open();
+    let (reader, key) = (store.reader(), log.key());
+    let watch = thread::spawn(move || {
+        let mut height = 0;
+        while height < 100 {
+            let tips = reader.logs().unwrap();
+            let now = tips.first().map_or(0, |(_, tip)| tip.height);
+            assert!(now >= height && now % 5 == 0, "from {height} to {now}");
+            assert_eq!(reader.entries(&key, 0, now, usize::MAX).unwrap().len() as u64, now);
+            height = now;
+        }
+    });
+    for _ in 0..20 {
+        store.append(&writes(&entries(&mut log, 5))).unwrap();
+    }
+    watch.join().unwrap();
+}
+
+#[test]
+fn a_view_is_kept_scanned_in_order_and_empty_after_the_index_was_lost() {
+    let world = World::new();
+    let store = world.open();
+    let view = store.view("inbox").unwrap();
+    let put = |key: &str| Change::Put(key.as_bytes().to_vec(), key.as_bytes().to_vec());
+    view.apply(&[put("b/2"), put("a/9"), put("b/1"), put("c/0"), put("b/3"), Change::Remove(b"b/2".to_vec())]).unwrap();
+    let keys = |view: &View, prefix: &str, start: &str, most: usize| {
+        let mut keys = Vec::new();
+        let mut visit = |key: &[u8], _: &[u8]| {
+            keys.push(String::from_utf8(key.to_vec()).unwrap());
+            keys.len() < most
+        };
+        view.scan_from(prefix.as_bytes(), start.as_bytes(), &mut visit).unwrap();
+        keys
+    };
+    assert_eq!(keys(&view, "b/", "", 9), ["b/1", "b/3"]);
+    assert_eq!(keys(&view, "b/", "b/2", 9), ["b/3"]);
+    assert_eq!(keys(&view, "", "", 3), ["a/9", "b/1", "b/3"]);
+    assert_eq!(store.view("other").unwrap().get(b"b/1").unwrap(), None);
+    store.close().unwrap();
+    drop(view);
+
+    let store = world.open();
+    let view = store.view("inbox").unwrap();
+    assert_eq!(view.get(b"b/1").unwrap(), Some(b"b/1".to_vec()));
+    view.clear().unwrap();
+    assert_eq!(keys(&view, "", "", 9), [""; 0]);
+    view.put(b"k", b"v").unwrap();
+    drop((store, view));
+    fs::remove_dir_all(world.index()).unwrap();
+    assert_eq!(world.open().view("inbox").unwrap().get(b"k").unwrap(), None);
+}
+
+#[test]
+fn progress_ends_at_its_total() {
+    let world = World::new();
+    let mut store = world.open();
+    store.append(&writes(&entries(&mut writer(1), 60))).unwrap();
+    drop(store);
+    fs::remove_dir_all(world.index()).unwrap();
+    let mut heard = Vec::new();
+    let (store, _) = Store::open_sized(world.dir.path(), SMALL, &mut |progress| heard.push(progress)).unwrap();
+    assert!(heard.len() > 3 && heard.is_sorted_by_key(|progress| progress.done_bytes));
+    assert!(heard.iter().all(|progress| progress.work == Work::Rebuilding));
+    let last = heard.pop().unwrap();
+    assert_eq!(last.done_bytes, last.total_bytes);
+    drop(store);
+    Store::open_sized(world.dir.path(), SMALL, &mut |progress| panic!("nothing to do, but {progress:?}")).unwrap();
+}
+
+/// splitmix64, which suffices for tests and repeats from its seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) % bound
+    }
+}
+
+/// What a store should hold.
+#[derive(Default)]
+struct Model {
+    entries: BTreeMap<LogKey, Vec<Authentic>>,
+    records: BTreeMap<(CircleId, Hash), Vec<u8>>,
+    facts: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Model {
+    fn apply(&mut self, write: &Write) {
+        match write {
+            Write::Entry(entry) => self.entries.entry(entry.key()).or_default().push(entry.clone()),
+            Write::Record { circle, hash, bytes } => drop(self.records.insert((*circle, *hash), bytes.clone())),
+            Write::Fact { key, value } if value.is_empty() => drop(self.facts.remove(key)),
+            Write::Fact { key, value } => drop(self.facts.insert(key.clone(), value.clone())),
+        }
+    }
+
+    fn contents(&self) -> Contents {
+        let tip = |log: &Vec<Authentic>| Tip { height: log.len() as u64, head: log[log.len() - 1].hash() };
+        (
+            self.entries.iter().map(|(key, log)| (*key, tip(log))).collect(),
+            self.entries.values().flatten().map(|entry| entry.bytes().clone()).collect(),
+            self.records.clone().into_iter().collect(),
+            self.facts.clone().into_iter().collect(),
+        )
+    }
+}
+
+#[test]
+fn whatever_happens_a_store_holds_what_a_map_would() {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).unwrap();
+    random_history(u64::from_le_bytes(seed));
+}
+
+fn random_history(seed: u64) {
+    println!("seed {seed}");
+    let mut random = Random(seed);
+    let mut world = World::new();
+    let mut store = world.open();
+    let mut model = Model::default();
+    let mut writers: Vec<Writer> = (0..4).map(writer).collect();
+    for _step in 0..60 {
+        match random.below(12) {
+            0 => {
+                store.close().unwrap();
+                store = world.open();
+            }
+            1 => {
+                let crashed = world.crash();
+                drop(store);
+                world = crashed;
+                store = world.open();
+            }
+            2 => {
+                drop(store);
+                fs::remove_dir_all(world.index()).unwrap();
+                store = world.open();
+            }
+            3 => store.checkpoint().unwrap(),
+            _ => {
+                let batch: Vec<Write> =
+                    (0..=random.below(12)).map(|_| random_write(&mut random, &mut writers)).collect();
+                store.append(&batch).unwrap();
+                batch.iter().for_each(|write| model.apply(write));
+            }
+        }
+        assert_eq!(contents(&store), model.contents(), "seed {seed}");
+    }
+}
+
+fn random_write(random: &mut Random, writers: &mut [Writer]) -> Write {
+    match random.below(8) {
+        0 => record(random.below(20) as u8),
+        1 => fact(&format!("fact/{}", random.below(6)), &"v".repeat(random.below(600) as usize)),
+        2 => fact(&format!("fact/{}", random.below(6)), ""),
+        _ => {
+            let writer = random.below(writers.len() as u64) as usize;
+            let payload = vec![random.below(256) as u8; random.below(900) as usize];
+            Write::Entry(entry(&mut writers[writer], &payload))
+        }
+    }
+}
+
+#[test]
+fn malformed_bodies_are_refused_and_not_indexed() {
+    assert!(decode_entry(&[]).is_none());
+    assert!(decode_entry(&[[0xff; 4].to_vec(), vec![0; 100]].concat()).is_none());
+    assert!(decode_fact(&[5, 0, 0, 0, b'a']).is_none());
+    assert!(decode_record(&[0; 63]).is_none());
+    let bytes = EntryBytes { header: vec![1, 2], signature: Signature([3; 64]), payload: vec![4] };
+    let held = Held { place: Place { segment: 1, offset: 64, length: 71 }, hash: Hash([0; 32]) };
+    assert_eq!(verified(Some(bytes), held), Err("another entry stands in its place"));
+}

@@ -1,0 +1,170 @@
+//! What can be looked at when something does not work, each with what to do about it.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    time::Instant,
+};
+
+use cwn_crypto::{Time, certificate::Standing};
+
+use super::{
+    door::Api,
+    types::{Check, Problem},
+};
+use crate::{clock, files};
+
+/// Less free disk than this is a warning: a day of heavy use.
+const FREE_WARNS: u64 = 1 << 30;
+/// And less than this is broken: a rebuild of the index needs room.
+const FREE_BROKEN: u64 = 64 << 20;
+/// An fsync slower than this makes publishing feel slow.
+const FSYNC_WARNS_MS: u128 = 100;
+/// Two clocks further apart than this confuse people, though no rule depends on them.
+const CLOCK_WARNS_MS: u64 = 60_000;
+
+fn check(what: &str, state: &str, found: impl Into<String>) -> Check {
+    Check { what: what.to_owned(), state: state.to_owned(), found: found.into() }
+}
+
+impl Api {
+    /// Looks at everything this node depends on.
+    pub async fn doctor(&self) -> Result<Vec<Check>, Problem> {
+        let data = self.node.data.clone();
+        let mut checks =
+            tokio::task::spawn_blocking(move || vec![modes(&data), free(&data), fsync(&data), encryption(&data)])
+                .await
+                .map_err(Problem::broken)?;
+        checks.push(match self.node.driver.failure() {
+            None => check("store", "ok", "takes writes"),
+            Some(why) => {
+                check("store", "broken", format!("read-only since the disk failed: {why}; mend it, then restart"))
+            }
+        });
+        let now = clock::now();
+        let status = self.status().await?;
+        let certificate = self.node.certificate.get();
+        let days = certificate.not_after.since(now) / Time::DAY_MS;
+        checks.push(match certificate.standing(now) {
+            Standing::Valid => check("certificate", "ok", format!("valid for {days} days more")),
+            Standing::Grace { expired_at } => check(
+                "certificate",
+                "warning",
+                format!("expired on {expired_at}; accepted for 30 days after that; ask the coordinator to renew it"),
+            ),
+            Standing::Expired { expired_at } => check(
+                "certificate",
+                "broken",
+                format!("expired on {expired_at} and accepted no longer; ask the coordinator to renew it"),
+            ),
+            Standing::NotYet => check("certificate", "broken", "not valid yet: set this machine's clock right"),
+        });
+        checks.push(match status.issuer_word {
+            None => check("issuer's word", "warning", "nothing was heard from the issuer; connect to a partner"),
+            Some(at) if now.0.saturating_sub(at) > Time::DAY_MS => check(
+                "issuer's word",
+                "warning",
+                format!("{} hours old: later revocations are not known here", now.0.saturating_sub(at) / 3_600_000),
+            ),
+            Some(at) => check("issuer's word", "ok", format!("{} minutes old", now.0.saturating_sub(at) / 60_000)),
+        });
+        // An entry that was seen long before its own time shows that one of two clocks is wrong.
+        let ahead = self.entries(None, 100, None).await?;
+        let doubtful = ahead.iter().filter(|entry| entry.time > entry.first_seen + CLOCK_WARNS_MS).count();
+        checks.push(match doubtful {
+            0 => check("clock", "ok", "no recent entry came from the future"),
+            some => check(
+                "clock",
+                "warning",
+                format!("{some} recent entries claim a time ahead of this clock; compare it with a time server"),
+            ),
+        });
+        let peers = self.peers().await?;
+        let connected = peers.iter().filter(|peer| peer.since.is_some()).count();
+        checks.push(match (connected, peers.len()) {
+            (0, 0) => check("peers", "warning", "no other partner is certified yet"),
+            (0, all) => {
+                let why =
+                    peers.iter().find_map(|peer| Some(format!("{}: {}", peer.partner, peer.last_failure.clone()?)));
+                let why = why.unwrap_or_else(|| "no address is known; ask an anchor's operator".to_owned());
+                check("peers", "broken", format!("none of {all} nodes is connected; the first failure: {why}"))
+            }
+            (some, all) => check("peers", "ok", format!("{some} of {all} nodes are connected")),
+        });
+        let behind: Vec<String> = status
+            .circles
+            .iter()
+            .filter(|circle| circle.member && !circle.current)
+            .map(|circle| format!("{} (waits for {})", circle.name, circle.unheard.join(", ")))
+            .collect();
+        checks.push(if behind.is_empty() {
+            check("circles", "ok", "current in all")
+        } else {
+            check("circles", "warning", format!("not current in {}", behind.join("; ")))
+        });
+        Ok(checks)
+    }
+}
+
+fn modes(data: &Path) -> Check {
+    let paths = [data.to_owned(), data.join(crate::keystore::FILE)];
+    for path in &paths {
+        match files::check_private(path) {
+            Ok(Ok(())) => {}
+            Ok(Err(too_wide)) => return check("file modes", "broken", too_wide.to_string()),
+            Err(error) => return check("file modes", "broken", format!("{}: {error}", path.display())),
+        }
+    }
+    check("file modes", "ok", "the data directory and the keys are this user's alone")
+}
+
+fn free(data: &Path) -> Check {
+    match rustix::fs::statvfs(data) {
+        Err(error) => check("free disk", "broken", error.to_string()),
+        Ok(stat) => {
+            let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+            let state = match free {
+                free if free < FREE_BROKEN => "broken",
+                free if free < FREE_WARNS => "warning",
+                _ => "ok",
+            };
+            let remedy = if state == "ok" { "" } else { "; make room" };
+            check("free disk", state, format!("{} MiB{remedy}", free >> 20))
+        }
+    }
+}
+
+fn fsync(data: &Path) -> Check {
+    let path = data.join(".doctor");
+    let timed = (|| {
+        let mut file = File::create(&path)?;
+        let start = Instant::now();
+        file.write_all(&[0; 1024])?;
+        file.sync_data()?;
+        let took = start.elapsed().as_millis();
+        fs::remove_file(&path)?;
+        Ok::<_, std::io::Error>(took)
+    })();
+    match timed {
+        Ok(took) if took > FSYNC_WARNS_MS => {
+            check("fsync", "warning", format!("{took} ms: every publication waits for it; use a faster disk"))
+        }
+        Ok(took) => check("fsync", "ok", format!("{took} ms")),
+        Err(error) => check("fsync", "broken", error.to_string()),
+    }
+}
+
+/// Whether the file system stands on an encrypted device, as far as Linux says: the device mapper's uuid
+/// begins with CRYPT.
+fn encryption(data: &Path) -> Check {
+    let unknown = "whether the disk is encrypted is not visible here; entries in clear rely on it, see SECURITY.md";
+    let Ok(metadata) = fs::metadata(data) else { return check("disk encryption", "warning", unknown) };
+    let device = metadata.dev();
+    let uuid = format!("/sys/dev/block/{}:{}/dm/uuid", rustix::fs::major(device), rustix::fs::minor(device));
+    match fs::read_to_string(uuid) {
+        Ok(uuid) if uuid.starts_with("CRYPT-") => check("disk encryption", "ok", "the disk is encrypted (dm-crypt)"),
+        _ => check("disk encryption", "warning", unknown),
+    }
+}

@@ -1,0 +1,317 @@
+//! Entries: publishing, listing, reading, and who has them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use cwn_crypto::{Hash, PartnerId, PublicKey, Time};
+use cwn_engine::{
+    engine::Engine,
+    input::{Audience, Command},
+    log::{CircleId, LogKey, Stored},
+    output::Reply,
+    store::Read,
+};
+use cwn_functions::{
+    marking::{Pap, Tlp},
+    payload::{AttachmentRef, Payload},
+    sharing::{self, Report},
+};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::{
+    door::{Api, name_of},
+    status::policy_of,
+    types::{AttachmentView, AudienceView, EntryDetail, EntrySummary, NewEntry, Problem, Published, Who, WhoLine},
+};
+use crate::{
+    inbox::{Listed, Unread},
+    node::partner_of,
+};
+
+/// Hexadecimal digits of a reference: 48 bits, so that a person can type it and two never meet.
+const REFERENCE_DIGITS: usize = 12;
+/// And the fewest that a person must give.
+const REFERENCE_LEAST: usize = 6;
+/// How often it is looked whether this node is current by now.
+const CURRENT_EVERY: Duration = Duration::from_millis(200);
+/// Entries of one page of a list.
+const LIST_MOST: usize = 1_000;
+
+fn reference(hash: &Hash) -> String {
+    hash.to_string()[..REFERENCE_DIGITS].to_owned()
+}
+
+/// A request that was looked at whole, before anything is done.
+struct Prepared {
+    circle: CircleId,
+    tlp: Tlp,
+    to: Vec<PartnerId>,
+    audience: Audience,
+    payload: Payload,
+}
+
+impl Api {
+    fn prepare(&self, new: &NewEntry, circle: CircleId) -> Result<Prepared, Problem> {
+        let tlp: Tlp = new.tlp.parse().map_err(Problem::bad_request)?;
+        let pap: Option<Pap> = new.pap.as_deref().map(str::parse).transpose().map_err(Problem::bad_request)?;
+        let to = new.to.iter().map(|text| text.parse()).collect::<Result<Vec<PartnerId>, _>>();
+        let to = to.map_err(Problem::bad_request)?;
+        let report = Report { title: new.title.clone(), body: new.body.clone(), references: new.references.clone() };
+        let attachments =
+            new.attachments.iter().map(|id| self.uploads.get(id, &circle)).collect::<Result<Vec<_>, _>>()?;
+        let payload = sharing::report_payload(self.node.me, circle, tlp, pap, to.clone(), &report, attachments);
+        let payload = payload.map_err(Problem::refused)?;
+        let audience = if to.is_empty() { Audience::Circle } else { Audience::Partners(to.clone()) };
+        Ok(Prepared { circle, tlp, to, audience, payload })
+    }
+
+    /// Who would be able to read an entry, and whether it can be published now. Does nothing.
+    pub async fn audience(&self, new: &NewEntry) -> Result<AudienceView, Problem> {
+        let circle = self.find(&new.circle).await?;
+        let prepared = self.prepare(new, circle)?;
+        self.audience_of(&prepared).await
+    }
+
+    async fn audience_of(&self, prepared: &Prepared) -> Result<AudienceView, Problem> {
+        let (circle, tlp, to) = (prepared.circle, prepared.tlp, prepared.to.clone());
+        self.node.driver.ask(move |engine, _| audience(engine, &circle, tlp, &to)).await?
+    }
+
+    /// Publishes a report; durable here, and on its way, when this returns.
+    pub async fn publish(&self, new: &NewEntry) -> Result<Published, Problem> {
+        let circle = self.find(&new.circle).await?;
+        let prepared = self.prepare(new, circle)?;
+        let view = self.audience_of(&prepared).await?;
+        let only_when_current = prepared.tlp > Tlp::Green;
+        if only_when_current {
+            self.wait_until_current(circle, new.wait_seconds.unwrap_or(0)).await?;
+        }
+        let plaintext = prepared.payload.to_bytes().map_err(Problem::refused)?;
+        let command = Command::Append { circle, audience: prepared.audience, expiry: None, only_when_current };
+        match self.node.driver.append(command, Zeroizing::new(plaintext)).await? {
+            Reply::Appended { hash, .. } => {
+                new.attachments.iter().for_each(|id| self.uploads.published(id));
+                let hash_text = hash.to_string();
+                Ok(Published {
+                    reference: reference(&hash),
+                    hash: hash_text,
+                    circle: circle.to_string(),
+                    audience: view,
+                })
+            }
+            other => Err(Problem::broken(format!("publishing came to {other:?}"))),
+        }
+    }
+
+    async fn wait_until_current(&self, circle: CircleId, seconds: u64) -> Result<(), Problem> {
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        loop {
+            let unheard = self.node.driver.ask(move |engine, _| engine.unheard(&circle)).await?;
+            // Past the deadline the engine says what is missing.
+            if unheard.is_empty() || Instant::now() >= deadline {
+                return Ok(());
+            }
+            tokio::time::sleep(CURRENT_EVERY).await;
+        }
+    }
+
+    /// The newest entries first, of one circle or of all.
+    pub async fn entries(
+        &self,
+        circle: Option<&str>,
+        limit: usize,
+        before: Option<u64>,
+    ) -> Result<Vec<EntrySummary>, Problem> {
+        let circle = match circle {
+            None => None,
+            Some(named) => Some(self.find(named).await?),
+        };
+        let inbox = std::sync::Arc::clone(&self.node.inbox);
+        let limit = limit.min(LIST_MOST);
+        let read = move || inbox.newest(circle, before.map(Time), limit);
+        let listed = tokio::task::spawn_blocking(read).await.map_err(Problem::broken)?.map_err(Problem::broken)?;
+        let summarise = move |engine: &Engine, _: &_| listed.iter().map(|one| summary(engine, one)).collect();
+        Ok(self.node.driver.ask(summarise).await?)
+    }
+
+    pub(super) async fn locate(&self, named: &str) -> Result<(LogKey, u64, Listed), Problem> {
+        let digits = named.to_ascii_lowercase();
+        if digits.len() < REFERENCE_LEAST || digits.len() > 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(Problem::bad_request(format!(
+                "{named:?} is not a reference: give at least {REFERENCE_LEAST} of the hexadecimal digits that `cwn list` shows"
+            )));
+        }
+        let inbox = std::sync::Arc::clone(&self.node.inbox);
+        let found = tokio::task::spawn_blocking(move || inbox.find(&digits)).await.map_err(Problem::broken)?;
+        let mut found = found.map_err(Problem::broken)?;
+        match (found.pop(), found.is_empty()) {
+            (Some(found), true) => Ok(found),
+            (Some(_), false) => {
+                Err(Problem::bad_request(format!("more than one entry starts with {named}; give more digits")))
+            }
+            (None, _) => {
+                Err(Problem::not_found(format!("no entry here starts with {named}; `cwn list` shows those there are")))
+            }
+        }
+    }
+
+    /// Opens an entry that was located.
+    pub(super) async fn opened(&self, key: LogKey, seq: u64) -> Result<(Stored, Result<Payload, Unread>), Problem> {
+        let (reader, inbox) = (self.node.reader.get(), std::sync::Arc::clone(&self.node.inbox));
+        let read = move || {
+            let bytes = reader.entry(&key, seq).map_err(Problem::broken)?;
+            let bytes = bytes.ok_or_else(|| Problem::not_found("the entry is no longer held"))?;
+            let entry = Stored::read(bytes).map_err(Problem::broken)?;
+            let payload = inbox.open(&entry, None);
+            Ok((entry, payload))
+        };
+        tokio::task::spawn_blocking(read).await.map_err(Problem::broken)?
+    }
+
+    /// One entry, opened.
+    pub async fn entry(&self, named: &str) -> Result<EntryDetail, Problem> {
+        let (key, seq, listed) = self.locate(named).await?;
+        let (entry, payload) = self.opened(key, seq).await?;
+        let hash = entry.hash();
+        let summary = self.node.driver.ask(move |engine, _| summary(engine, &listed)).await?;
+        let mut detail = EntryDetail {
+            summary,
+            hash: hash.to_string(),
+            node: key.author.to_string(),
+            unreadable: None,
+            body: None,
+            pap: None,
+            references: Vec::new(),
+            to: Vec::new(),
+            attached: Vec::new(),
+        };
+        match payload {
+            Err(unread) => detail.unreadable = Some(unread.to_string()),
+            Ok(payload) => {
+                detail.pap = payload.pap.map(|pap| pap.to_string());
+                detail.to = payload.addressees.iter().map(ToString::to_string).collect();
+                detail.attached =
+                    payload.attachments.iter().map(|attachment| self.attachment_view(&key, attachment)).collect();
+                match Report::from_payload(&payload) {
+                    Ok(Some(report)) => {
+                        detail.summary.title = Some(report.title);
+                        detail.body = Some(report.body);
+                        detail.references = report.references;
+                    }
+                    Ok(None) => {
+                        detail.unreadable = Some(format!(
+                            "it is of the kind {:?}, which this version does not know; a newer `cwn` shows it",
+                            payload.kind
+                        ));
+                    }
+                    Err(refusal) => detail.unreadable = Some(refusal.to_string()),
+                }
+            }
+        }
+        Ok(detail)
+    }
+
+    fn attachment_view(&self, key: &LogKey, attachment: &AttachmentRef) -> AttachmentView {
+        let here = attachment.chunks.iter().filter(|chunk| self.node.chunks.holds(&key.circle, chunk)).count();
+        AttachmentView {
+            name: attachment.name.clone(),
+            media_type: attachment.media_type.clone(),
+            size: attachment.size,
+            chunks_here: u32::try_from(here).unwrap_or(u32::MAX),
+            chunks: u32::try_from(attachment.chunks.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Who has an entry, since when, and of whom that is unknown.
+    pub async fn who(&self, named: &str) -> Result<Who, Problem> {
+        let (key, seq, listed) = self.locate(named).await?;
+        let (entry, payload) = self.opened(key, seq).await?;
+        let epoch = entry.header().epoch;
+        let addressees: Vec<PartnerId> = payload.map(|payload| payload.addressees).unwrap_or_default();
+        let ask = move |engine: &Engine, _: &_| who(engine, &key, seq, &listed, epoch, &addressees);
+        let mut who = self.node.driver.ask(ask).await?;
+        for line in &mut who.nodes {
+            line.connected =
+                PublicKey::from_hex(&line.node).is_some_and(|node| self.node.connections.connected(&node).is_some());
+        }
+        Ok(who)
+    }
+}
+
+fn audience(engine: &Engine, circle: &CircleId, tlp: Tlp, to: &[PartnerId]) -> Result<AudienceView, Problem> {
+    let gone = || Problem::not_found("the circle is gone");
+    let replica = engine.circle(circle).ok_or_else(gone)?;
+    let control = replica.control().ok_or_else(gone)?;
+    let roster = replica.fold().roster();
+    let own = roster
+        .member(&engine.me())
+        .ok_or_else(|| Problem::refused("this node no longer belongs to the circle; ask a steward to add it again"))?;
+    let policy = policy_of(&control.charter().policy);
+    let members: BTreeMap<PublicKey, PartnerId> =
+        roster.iter().map(|(node, member)| (*node, member.partner.clone())).collect();
+    sharing::may_publish(tlp, to, &policy, &members).map_err(Problem::refused)?;
+    let (set, left_out) = engine.present_set(replica);
+    let reads = |node: &PublicKey, partner: &PartnerId| {
+        set.contains(node) && (to.is_empty() || to.contains(partner) || *partner == own.partner)
+    };
+    let readers: Vec<&PartnerId> =
+        members.iter().filter(|(node, partner)| reads(node, partner)).map(|(_, partner)| partner).collect();
+    let mut partners: Vec<String> = readers.iter().map(ToString::to_string).collect();
+    let nodes = partners.len();
+    partners.sort();
+    partners.dedup();
+    let unheard: Vec<String> = engine.unheard(circle).iter().map(ToString::to_string).collect();
+    Ok(AudienceView {
+        circle: name_of(replica).unwrap_or_default(),
+        tlp: tlp.to_string(),
+        partners,
+        nodes,
+        left_out: left_out.iter().filter_map(|node| members.get(node)).map(ToString::to_string).collect(),
+        current: unheard.is_empty(),
+        unheard,
+    })
+}
+
+fn summary(engine: &Engine, listed: &Listed) -> EntrySummary {
+    let Listed { hash, first_seen, row } = listed;
+    let circle = row.id.circle;
+    EntrySummary {
+        reference: reference(hash),
+        circle: circle.to_string(),
+        circle_name: engine.circle(&circle).and_then(name_of).unwrap_or_default(),
+        author: partner_of(engine.word(), &row.id.author),
+        time: row.time.0,
+        first_seen: first_seen.0,
+        clock_doubtful: row.clock_doubtful,
+        kind: row.kind.clone(),
+        tlp: row.tlp.map(|tlp| tlp.to_string()).unwrap_or_default(),
+        title: row.title.clone(),
+        attachments: row.attachments,
+        state: row.state.word().to_owned(),
+        author_revoked: engine.word().revocation(&row.id.author).is_some(),
+    }
+}
+
+fn who(engine: &Engine, key: &LogKey, seq: u64, listed: &Listed, epoch: Option<Hash>, addressees: &[PartnerId]) -> Who {
+    let replica = engine.circle(&key.circle);
+    let roster = replica.map(|replica| replica.fold().roster());
+    let own = roster.and_then(|roster| roster.member(&engine.me()));
+    let told = key.author == engine.me() || own.is_some_and(|member| member.steward.is_some());
+    let ledger = engine.ledger(&key.circle);
+    let sealed_to = |node: &PublicKey, partner: &PartnerId| match (epoch, replica) {
+        (Some(epoch), Some(replica)) => replica.epoch(&epoch).is_some_and(|epoch| epoch.names(node)),
+        _ => addressees.contains(partner) || *node == key.author,
+    };
+    let line = |(node, member): (&PublicKey, &cwn_engine::circle::Member)| WhoLine {
+        partner: member.partner.to_string(),
+        node: node.to_string(),
+        received: ledger.and_then(|ledger| ledger.received(node, &key.author, &key.log, seq)).map(|at| at.0),
+        cannot_open: epoch.zip(ledger).is_some_and(|(epoch, ledger)| ledger.cannot_open(node, &key.author, &epoch)),
+        heard: ledger.and_then(|ledger| ledger.heard(node, &key.author)).map(|at| at.0),
+        connected: false,
+        addressed: sealed_to(node, &member.partner),
+    };
+    let others = roster.into_iter().flat_map(|roster| roster.iter());
+    let nodes = others.filter(|(node, _)| **node != key.author && **node != engine.me()).map(line).collect();
+    Who { reference: reference(&listed.hash), told, nodes }
+}

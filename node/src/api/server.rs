@@ -1,0 +1,194 @@
+//! The local API over HTTP on a Unix socket: one path for each command and query, nothing decided here.
+//!
+//! The socket is mode 0600: whoever can open it is the node's own user.
+
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{DefaultBodyLimit, Path as InPath, Query, State, rejection::JsonRejection},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
+
+use super::{
+    door::Api,
+    types::{Compared, Membership, NewCircle, NewEntry, Problem},
+};
+
+/// The most that a JSON request may have: a body of 256 KiB, escaped.
+const REQUEST_BYTES: usize = 4 << 20;
+/// Entries of a list when no limit is given.
+const LIST: usize = 50;
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = match self.code.as_str() {
+            "bad_request" => StatusCode::BAD_REQUEST,
+            "not_found" => StatusCode::NOT_FOUND,
+            "refused" | "not_current" | "incomplete" => StatusCode::CONFLICT,
+            "read_only" | "ending" => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(self)).into_response()
+    }
+}
+
+type Answer<T> = Result<Json<T>, Problem>;
+type Request<T> = Result<Json<T>, JsonRejection>;
+
+fn answer<T: Serialize>(result: Result<T, Problem>) -> Answer<T> {
+    result.map(Json)
+}
+
+fn request<T>(body: Request<T>) -> Result<T, Problem> {
+    body.map(|Json(value)| value).map_err(|rejection| Problem::bad_request(rejection.body_text()))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    circle: Option<String>,
+    limit: Option<usize>,
+    before: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UploadQuery {
+    circle: String,
+    name: String,
+    #[serde(default = "octets")]
+    media_type: String,
+}
+
+fn octets() -> String {
+    "application/octet-stream".to_owned()
+}
+
+/// All paths.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/v1/status", get(async |State(api): State<Api>| answer(api.status().await)))
+        .route("/v1/doctor", get(async |State(api): State<Api>| answer(api.doctor().await)))
+        .route("/v1/peers", get(async |State(api): State<Api>| answer(api.peers().await)))
+        .route("/v1/refusals", get(async |State(api): State<Api>| Json(api.refusals())))
+        .route("/v1/partners", get(async |State(api): State<Api>| answer(api.partners().await)))
+        .route("/v1/partners/{partner}/compared", post(compared))
+        .route("/v1/circles", get(async |State(api): State<Api>| answer(api.circles().await)).post(found))
+        .route(
+            "/v1/circles/{circle}",
+            get(async |State(api): State<Api>, InPath(circle): InPath<String>| answer(api.circle(&circle).await)),
+        )
+        .route(
+            "/v1/circles/{circle}/accept",
+            post(async |State(api): State<Api>, InPath(circle): InPath<String>| answer(api.accept(&circle).await)),
+        )
+        .route(
+            "/v1/circles/{circle}/decline",
+            post(async |State(api): State<Api>, InPath(circle): InPath<String>| answer(api.decline(&circle).await)),
+        )
+        .route("/v1/circles/{circle}/add", post(add))
+        .route("/v1/circles/{circle}/remove", post(remove))
+        .route("/v1/entries", get(list).post(publish))
+        .route("/v1/audience", post(audience))
+        .route(
+            "/v1/entries/{reference}",
+            get(async |State(api): State<Api>, InPath(named): InPath<String>| answer(api.entry(&named).await)),
+        )
+        .route(
+            "/v1/entries/{reference}/who",
+            get(async |State(api): State<Api>, InPath(named): InPath<String>| answer(api.who(&named).await)),
+        )
+        .route("/v1/entries/{reference}/attachments/{index}", get(attachment))
+        .route("/v1/attachments", post(upload).layer(DefaultBodyLimit::disable()))
+        .fallback(async || Problem::not_found("there is no such path in this API"))
+        .layer(DefaultBodyLimit::max(REQUEST_BYTES))
+        .with_state(api)
+}
+
+async fn compared(
+    State(api): State<Api>,
+    InPath(partner): InPath<String>,
+    body: Request<Compared>,
+) -> Result<impl IntoResponse, Problem> {
+    answer(api.record_comparison(&partner, &request(body)?).await)
+}
+
+async fn found(State(api): State<Api>, body: Request<NewCircle>) -> Result<impl IntoResponse, Problem> {
+    answer(api.found(request(body)?).await)
+}
+
+async fn add(
+    State(api): State<Api>,
+    InPath(circle): InPath<String>,
+    body: Request<Membership>,
+) -> Result<impl IntoResponse, Problem> {
+    answer(api.add(&circle, &request(body)?).await)
+}
+
+async fn remove(
+    State(api): State<Api>,
+    InPath(circle): InPath<String>,
+    body: Request<Membership>,
+) -> Result<impl IntoResponse, Problem> {
+    answer(api.remove(&circle, &request(body)?).await)
+}
+
+async fn list(State(api): State<Api>, Query(query): Query<ListQuery>) -> Result<impl IntoResponse, Problem> {
+    answer(api.entries(query.circle.as_deref(), query.limit.unwrap_or(LIST), query.before).await)
+}
+
+async fn publish(State(api): State<Api>, body: Request<NewEntry>) -> Result<impl IntoResponse, Problem> {
+    answer(api.publish(&request(body)?).await)
+}
+
+async fn audience(State(api): State<Api>, body: Request<NewEntry>) -> Result<impl IntoResponse, Problem> {
+    answer(api.audience(&request(body)?).await)
+}
+
+async fn upload(
+    State(api): State<Api>,
+    Query(query): Query<UploadQuery>,
+    body: Body,
+) -> Result<impl IntoResponse, Problem> {
+    answer(api.upload(&query.circle, query.name, query.media_type, body.into_data_stream()).await)
+}
+
+async fn attachment(
+    State(api): State<Api>,
+    InPath((named, index)): InPath<(String, usize)>,
+) -> Result<impl IntoResponse, Problem> {
+    let (attachment, stream) = api.attachment(&named, index).await?;
+    // Whatever the author calls it, nothing here may take it for a page.
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, attachment.size.to_string()),
+    ];
+    Ok((headers, Body::from_stream(stream)))
+}
+
+/// Listens on a socket that only this user can open. One left by a daemon that was killed is replaced; the
+/// store's lock has shown that none runs.
+pub fn bind(socket: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket)?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves the API until `stop` resolves.
+pub async fn serve(
+    listener: UnixListener,
+    api: Api,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(listener, router(api)).with_graceful_shutdown(stop).await
+}

@@ -1,0 +1,347 @@
+//! The configuration: `config.toml` in the data directory. `configs/` holds commented examples.
+//!
+//! A key that is not known is an error, not a wish that is passed over: what an operator wrote must be what
+//! the daemon does.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use cwn_crypto::PublicKey;
+use serde::{Deserialize, Serialize};
+
+use crate::network::Address;
+
+/// The file's name in the data directory.
+pub const FILE: &str = "config.toml";
+/// A configuration in bytes; a thousand bootstrap nodes fit.
+const FILE_BYTES: u64 = 1 << 20;
+
+/// Everything an operator can set. Every field has a default.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Connections with other nodes.
+    pub network: Network,
+    /// Joining circles.
+    pub circles: Circles,
+    /// The local API.
+    pub api: LocalApi,
+    /// How the keys are opened.
+    pub keys: Keys,
+    /// Files that come with entries.
+    pub attachments: Attachments,
+    /// What the daemon says of itself.
+    pub log: Log,
+    /// The enrolment desk; the coordinator's node alone has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enrolment: Option<Enrolment>,
+}
+
+/// `[network]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Network {
+    /// Where to listen, as multiaddresses; port 0 takes a free one. Default: nowhere, this node only dials.
+    #[serde(with = "as_text")]
+    pub listen: Vec<Address>,
+    /// Addresses at which others reach this node, when they are not those it listens on. Default: none.
+    #[serde(with = "as_text")]
+    pub external: Vec<Address>,
+    /// Whether others can rely on reaching this node at its addresses. Default: false.
+    pub anchor: bool,
+    /// Whether to announce no address at all. Default: false.
+    pub outbound_only: bool,
+    /// Over how many seconds the first dials after a start are spread. Default: 30.
+    pub reconnect_jitter_seconds: u64,
+    /// Nodes to dial before any address was heard from the network. `cwn join` fills it.
+    pub bootstrap: Vec<Bootstrap>,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            external: Vec::new(),
+            anchor: false,
+            outbound_only: false,
+            reconnect_jitter_seconds: 30,
+            bootstrap: Vec::new(),
+        }
+    }
+}
+
+/// `[[network.bootstrap]]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bootstrap {
+    /// The node's key, 64 hexadecimal digits.
+    pub node: String,
+    /// Where it listens.
+    #[serde(with = "as_text")]
+    pub addresses: Vec<Address>,
+}
+
+/// `[circles]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Circles {
+    /// What to do with circles that members offer. Default: `"ask"`.
+    pub accept: Accept,
+}
+
+/// Which circles a node joins when they are offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Accept {
+    /// The operator decides, with `cwn circle accept`.
+    #[default]
+    Ask,
+    /// Every circle that a certified partner founded.
+    Certified,
+}
+
+/// `[api]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LocalApi {
+    /// The Unix socket. Default: `cwn.sock` in the data directory.
+    pub socket: Option<PathBuf>,
+}
+
+/// `[keys]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keys {
+    /// A file of 32 random bytes that opens the keys. Default: the credential `cwn` that systemd hands over; when
+    /// there is none either, a passphrase is asked for.
+    pub credential: Option<PathBuf>,
+}
+
+/// `[attachments]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Attachments {
+    /// Whether attachments of entries that this node can open are fetched as they come. Default: `"all"`.
+    pub fetch: Fetch,
+    /// The largest attachment that is fetched by itself, in bytes. Default: 1 GiB.
+    pub most_bytes: u64,
+}
+
+impl Default for Attachments {
+    fn default() -> Self {
+        Self { fetch: Fetch::All, most_bytes: 1 << 30 }
+    }
+}
+
+/// Which attachments are fetched as they come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fetch {
+    /// All that are not larger than `most_bytes`.
+    All,
+    /// None; each is fetched when somebody saves it.
+    OnDemand,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// How much: `error`, `warn`, `info`, `debug`, or a filter such as `cwn_node=debug`. Default: `"info"`.
+    pub level: String,
+    /// `"text"` for people, `"json"` for programs. Default: `"text"`.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// `[enrolment]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enrolment {
+    /// Where the desk listens, as `address:port`; port 0 takes a free one.
+    pub listen: String,
+    /// The CA's directory, as `cwn-ca` uses it.
+    pub ca: PathBuf,
+    /// The file that opens the issuer's key. Default: as for this node's own keys.
+    #[serde(default)]
+    pub credential: Option<PathBuf>,
+    /// Requests that are answered in a minute, from one address. Default: 20.
+    #[serde(default = "requests_per_minute")]
+    pub requests_per_minute: u32,
+}
+
+fn requests_per_minute() -> u32 {
+    20
+}
+
+/// Multiaddresses as text.
+mod as_text {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    use crate::network::Address;
+
+    pub(super) fn serialize<S: Serializer>(addresses: &[Address], to: S) -> Result<S::Ok, S::Error> {
+        addresses.iter().map(Address::to_string).collect::<Vec<_>>().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Address>, D::Error> {
+        let parse = |text: String| {
+            let address = text.parse();
+            address.map_err(|error| {
+                D::Error::custom(format!("{text:?} is no multiaddress, such as /ip4/192.0.2.1/tcp/4001: {error}"))
+            })
+        };
+        Vec::<String>::deserialize(from)?.into_iter().map(parse).collect()
+    }
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be read.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is no configuration.
+    #[error("{}: {why}; configs/member.toml shows every key", .path.display())]
+    Malformed {
+        /// Which.
+        path: PathBuf,
+        /// Where and what.
+        why: String,
+    },
+}
+
+impl Config {
+    /// The configuration of a data directory; the defaults where it has none.
+    pub fn load(data: &Path) -> Result<Self, Error> {
+        let path = data.join(FILE);
+        match fs::metadata(&path) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(source) => return Err(Error::File { path, source }),
+            Ok(metadata) if metadata.len() > FILE_BYTES => {
+                return Err(Error::Malformed { path, why: format!("longer than {FILE_BYTES} bytes") });
+            }
+            Ok(_) => {}
+        }
+        let text = fs::read_to_string(&path).map_err(|source| Error::File { path: path.clone(), source })?;
+        Self::parse(&text).map_err(|why| Error::Malformed { path, why })
+    }
+
+    /// Reads a configuration.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = toml::from_str(text).map_err(|error| error.to_string().trim_end().replace('\n', "\n  "))?;
+        for bootstrap in &config.network.bootstrap {
+            if PublicKey::from_hex(&bootstrap.node).is_none() {
+                return Err(format!("network.bootstrap: {:?} is not a node's key of 64 hexadecimal digits", bootstrap.node));
+            }
+        }
+        Ok(config)
+    }
+
+    /// The text of a configuration.
+    pub fn to_text(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
+    /// Where the local API listens.
+    pub fn socket(&self, data: &Path) -> PathBuf {
+        self.api.socket.clone().unwrap_or_else(|| data.join("cwn.sock"))
+    }
+
+    /// The nodes to dial before any address was heard.
+    pub fn bootstrap(&self) -> impl Iterator<Item = (PublicKey, Vec<Address>)> {
+        let known = |bootstrap: &Bootstrap| Some((PublicKey::from_hex(&bootstrap.node)?, bootstrap.addresses.clone()));
+        self.network.bootstrap.iter().filter_map(known)
+    }
+}
+
+impl Attachments {
+    /// Whether attachments are fetched as they come.
+    pub fn fetches_all(&self) -> bool {
+        self.fetch == Fetch::All
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example(name: &str) -> (String, Config) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs").join(name);
+        let text = fs::read_to_string(path).unwrap();
+        let config = Config::parse(&text).unwrap();
+        (text, config)
+    }
+
+    #[test]
+    fn every_example_is_a_configuration() {
+        for name in ["member.toml", "anchor.toml", "coordinator.toml"] {
+            example(name);
+        }
+    }
+
+    #[test]
+    fn the_examples_name_every_key() {
+        let text: String = ["member.toml", "anchor.toml", "coordinator.toml"].map(|name| example(name).0).concat();
+        let full = Config {
+            network: Network {
+                bootstrap: vec![Bootstrap { node: String::new(), addresses: Vec::new() }],
+                ..Network::default()
+            },
+            api: LocalApi { socket: Some(PathBuf::new()) },
+            keys: Keys { credential: Some(PathBuf::new()) },
+            enrolment: Some(Enrolment {
+                listen: String::new(),
+                ca: PathBuf::new(),
+                credential: Some(PathBuf::new()),
+                requests_per_minute: 1,
+            }),
+            ..Config::default()
+        };
+        for line in full.to_text().unwrap().lines().filter(|line| !line.is_empty()) {
+            let key = line.split(" = ").next().unwrap();
+            assert!(text.contains(key), "no example shows {key:?}");
+        }
+    }
+
+    #[test]
+    fn the_examples_that_show_a_default_show_the_real_one() {
+        let member = example("member.toml").1;
+        assert_eq!(member, Config { network: member.network.clone(), ..Config::default() });
+        assert_eq!(member.network.reconnect_jitter_seconds, Network::default().reconnect_jitter_seconds);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let why = Config::parse("[network]\nlisten = []\nlissen = []\n").unwrap_err();
+        assert!(why.contains("line 3") && why.contains("lissen") && why.contains("listen"), "{why}");
+    }
+
+    #[test]
+    fn a_bootstrap_node_that_is_no_key_is_named() {
+        let why = Config::parse("[[network.bootstrap]]\nnode = \"abc\"\naddresses = []\n").unwrap_err();
+        assert!(why.contains("abc"), "{why}");
+    }
+}

@@ -1,0 +1,375 @@
+//! The daemon: starts every part of a node in order, ties them together, and ends them in order.
+//!
+//! Order matters at both ends. Nothing listens before the store is open and the engine stands on it; at the end
+//! faces close first and the store last, so that what was acknowledged is durable.
+
+use std::{
+    path::Path,
+    sync::{Arc, mpsc as std_mpsc},
+    time::Duration,
+};
+
+use anyhow::Context;
+use cwn_crypto::{PublicKey, certificate::Standing};
+use cwn_engine::{
+    engine::{self, AcceptRule, Engine},
+    input::{Command, Input, PullId, SessionId, StreamId},
+    log::CircleId,
+    output::Event,
+    wire::{Nonce, Tag},
+};
+use cwn_functions::{directory::NodeAddresses, payload::{AttachmentRef, ChunkHash}};
+use tokio::sync::mpsc;
+
+use crate::{
+    api::{Api, server},
+    attachments::{ChunkRequest, Chunks},
+    clock,
+    config::{Accept, Config},
+    connections::{Connected, Connections, Refused},
+    driver::{self, Outlets, random},
+    inbox::{Inbox, News},
+    keyring::Keyring,
+    lend::Lend,
+    keystore::{KeyStore, Unlock},
+    membership::Membership,
+    network::{self, Address, Gate},
+    node::{Node, OwnCertificate},
+    store::{Progress, Store},
+};
+
+/// How long the faces get to finish what they are at.
+const STOP_FACES: Duration = Duration::from_secs(5);
+/// How often attachments that are missing are asked for again.
+const FETCH_EVERY: Duration = Duration::from_secs(10);
+/// Parts of attachments that wait to be fetched: beyond, they are found again at the next start.
+const FETCH_WAITING: usize = 1 << 20;
+
+/// Runs a node on a data directory until the system asks it to stop.
+pub async fn run(data: &Path) -> anyhow::Result<()> {
+    network::refuse_key_log(std::env::var_os(network::KEY_LOG).as_deref())?;
+    let config = Config::load(data)?;
+    let unlock = Unlock::from_config(&config, data)?;
+    let keys = KeyStore::open(data, &unlock)?;
+    let membership = Membership::load(data, &keys)?;
+    let certificate = membership.certificate();
+    let me = keys.signing.public();
+    let (store, opened) = Store::open(data, &mut |progress: Progress| {
+        tracing::info!(%progress, "opening the store");
+    })?;
+    if opened.cut_back_bytes > 0 {
+        tracing::warn!(bytes = opened.cut_back_bytes, "the last write before the end was torn and was cut back; nothing acknowledged was in it");
+    }
+    if opened.damaged > 0 {
+        tracing::error!(places = opened.damaged, "the store has damage; run `cwn doctor`");
+    }
+    let accept = match config.circles.accept {
+        Accept::Ask => AcceptRule::Ask,
+        Accept::Certified => AcceptRule::Certified,
+    };
+    let root = membership.root().clone();
+    let engine_config = engine::Config { key: keys.signing.clone(), root: root.clone(), accept };
+    let engine = Engine::open(engine_config, clock::now(), &store).context("the store cannot be read")?;
+    let gate = Gate::new(root.clone(), membership.signed_certificate(), clock::now);
+    for (node, _) in engine.word().revocations() {
+        gate.revoke(*node);
+    }
+    let reader = store.reader();
+    let keyring = Arc::new(Keyring::new(keys.sealing.clone(), reader.clone()));
+    let inbox = Arc::new(Inbox::new(store.view("inbox")?, reader.clone(), Arc::clone(&keyring)));
+    let (network, network_events) = network::start(network::Config {
+        key: keys.signing.clone(),
+        listen: config.network.listen.clone(),
+        gate: Arc::clone(&gate),
+        dial_spread: Duration::from_secs(config.network.reconnect_jitter_seconds),
+        memory_limit: None,
+    })?;
+    let (accepted, heights) = std_mpsc::channel();
+    let (events, engine_events) = mpsc::unbounded_channel();
+    let (news_sender, news) = mpsc::unbounded_channel();
+    let outlets = Outlets { accepted, events };
+    let driver = driver::start(engine, store, Arc::clone(&keyring), network.clone(), outlets)?;
+    inbox.follow(heights, driver.clone(), news_sender)?;
+    let socket = config.socket(data);
+    let node = Arc::new(Node {
+        me,
+        recipient: keys.sealing.recipient(),
+        root,
+        certificate: OwnCertificate::new(membership.signed_certificate().clone(), certificate),
+        data: data.to_owned(),
+        started: clock::now(),
+        driver: driver.clone(),
+        network: network.clone(),
+        gate,
+        connections: Arc::new(Connections::default()),
+        inbox,
+        keyring,
+        reader: Lend::new(reader),
+        chunks: Chunks::new(data),
+        config,
+    });
+    tokio::spawn(carry_network(Arc::clone(&node), network_events));
+    tokio::spawn(heed_engine(Arc::clone(&node), engine_events));
+    tokio::spawn(heed_news(Arc::clone(&node), news));
+    driver.input(Input::Import { entries: membership.issuer_log(data)? }).await?;
+    for (peer, addresses) in node.config.bootstrap(&node.me)? {
+        network.want(peer, addresses);
+    }
+    let coordinator = crate::coordinator::start(&node, &unlock, &keys)?;
+    let (stop_faces, stopping) = tokio::sync::oneshot::channel::<()>();
+    let listener = server::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+    let faces = tokio::spawn(server::serve(listener, Api::new(Arc::clone(&node)), async {
+        // Dropped or said, it means the same.
+        let _ = stopping.await;
+    }));
+    tracing::info!(node = %me, partner = %node.certificate.get().partner, socket = %socket.display(), "this node runs");
+    stop_asked().await?;
+    tracing::info!("stopping");
+    drop(stop_faces);
+    drop(coordinator);
+    // A face that does not come to its end must not keep the store from coming to its own.
+    let _ = tokio::time::timeout(STOP_FACES, faces).await;
+    driver.stop().await;
+    if let Err(error) = std::fs::remove_file(&socket) {
+        tracing::warn!(%error, "the socket could not be removed");
+    }
+    Ok(())
+}
+
+async fn stop_asked() -> std::io::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// Network → engine, and what people are shown of it.
+async fn carry_network(node: Arc<Node>, mut events: mpsc::Receiver<network::Event>) {
+    while let Some(event) = events.recv().await {
+        let input = match event {
+            network::Event::Listening { address } => {
+                tracing::info!(%address, "listening");
+                node.connections.listens(address.to_string());
+                announce(&node);
+                continue;
+            }
+            network::Event::PeerUp { peer, standing, dialer, session, .. } => {
+                let standing = if standing == Standing::Valid { "valid" } else { "grace" };
+                tracing::info!(%peer, standing, "connected");
+                node.connections.up(peer, Connected { since: clock::now(), dialled: dialer, standing });
+                let mut nonce = [0; 16];
+                nonce.copy_from_slice(&random()[..16]);
+                Input::PeerUp { peer, session: SessionId(session), dialled: dialer, nonce: Nonce(nonce) }
+            }
+            network::Event::PeerDown { peer, session, reason } => {
+                tracing::info!(%peer, reason, "disconnected");
+                node.connections.down(&peer, reason);
+                Input::PeerDown { peer, session: SessionId(session) }
+            }
+            network::Event::Frame { peer, session, bytes } => Input::Frame { peer, session: SessionId(session), bytes },
+            network::Event::RunRequest { peer, session, stream, bytes } => {
+                Input::RunRequested { peer, session: SessionId(session), stream: StreamId(stream), bytes }
+            }
+            network::Event::RunFrame { pull, bytes } => Input::RunFrame { pull: PullId(pull), bytes },
+            network::Event::RunEnded { pull, .. } => Input::RunEnded { pull: PullId(pull) },
+            network::Event::ChunkRequest { peer, session, stream, bytes } => {
+                tokio::spawn(serve_chunk(Arc::clone(&node), peer, SessionId(session), stream, bytes));
+                continue;
+            }
+            network::Event::Refused { peer, address, reason } => {
+                tracing::warn!(peer = peer.map(|peer| peer.to_string()), %reason, "refused");
+                let address = address.map(|address| address.to_string()).unwrap_or_default();
+                let reason = reason.to_string();
+                node.connections.refused(Refused { at: clock::now(), peer, address, reason });
+                continue;
+            }
+            network::Event::DialFailed { peer, reason } => {
+                tracing::debug!(%peer, reason, "not reached");
+                node.connections.failed(peer, reason);
+                continue;
+            }
+            network::Event::LiveQueueDropped { peer, session } => {
+                Input::LiveDropped { peer, session: SessionId(session) }
+            }
+        };
+        if node.driver.input(input).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Answers for a chunk of a circle that the asker proved to share; for any other it is not there.
+async fn serve_chunk(node: Arc<Node>, peer: PublicKey, session: SessionId, stream: u64, bytes: Vec<u8>) {
+    let answer = async {
+        let request = ChunkRequest::from_bytes(&bytes).ok()?;
+        let circle =
+            node.driver.ask(move |engine, _| engine.circle_by_tag(&peer, session, &request.tag)).await.ok()??;
+        let chunks = node.chunks.clone();
+        tokio::task::spawn_blocking(move || chunks.sealed(&circle, &request.chunk).ok()).await.ok()?
+    };
+    match answer.await {
+        Some(sealed) => node.network.reply(stream, sealed),
+        None => node.network.decline(stream),
+    }
+}
+
+/// What the engine tells the node.
+async fn heed_engine(node: Arc<Node>, mut events: mpsc::UnboundedReceiver<Event>) {
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::MembershipChanged { circle } => {
+                tracing::info!(%circle, "who belongs changed");
+                if circle.0 == node.root.network().0 {
+                    network_changed(&node).await;
+                }
+            }
+            Event::Offered { circle } => tracing::info!(%circle, "a circle is offered; see `cwn circle list`"),
+            Event::Joined { circle } => tracing::info!(%circle, "joined a circle"),
+            Event::OwnKeyElsewhere { circle } => tracing::error!(
+                %circle,
+                "this node's key signed something it did not write: the key is in use elsewhere, or the data was restored from a backup"
+            ),
+            Event::Fork { key, seq } => {
+                tracing::error!(circle = %key.circle, author = %key.author, seq, "an author signed two entries for one place");
+            }
+            Event::Refused { peer, circle, reason } => {
+                tracing::warn!(%peer, %circle, reason, "refused what a peer sent");
+            }
+            Event::Damaged { what } => tracing::error!(what, "stored data cannot be read back; run `cwn doctor`"),
+        }
+    }
+}
+
+/// The issuers said something: revocations go to the gate, and a renewed certificate is taken into use.
+async fn network_changed(node: &Arc<Node>) {
+    let me = node.me;
+    let looked = node.driver.ask(move |engine, _| {
+        let word = engine.word();
+        let revoked: Vec<PublicKey> = word.revocations().map(|(node, _)| *node).collect();
+        (revoked, word.certificate(&me).cloned())
+    });
+    let Ok((revoked, own)) = looked.await else { return };
+    for peer in revoked {
+        node.gate.revoke(peer);
+        node.network.unwant(peer);
+    }
+    node.network.recheck();
+    if let Some(own) = own.filter(|own| own.certificate.not_after > node.certificate.get().not_after) {
+        match Membership::renew(&node.data, &own.signed) {
+            Ok(()) => {
+                tracing::info!(not_after = %own.certificate.not_after, "the certificate was renewed");
+                node.gate.renew(&own.signed);
+                node.certificate.replace(own.signed, own.certificate);
+            }
+            Err(error) => tracing::error!(%error, "a renewed certificate could not be kept"),
+        }
+    }
+    announce(node);
+}
+
+/// Says in the network circle where this node can be reached, unless that stands there already.
+fn announce(node: &Arc<Node>) {
+    let node = Arc::clone(node);
+    tokio::spawn(async move {
+        let mut addresses = node.config.network.external.iter().map(Address::to_string).collect::<Vec<_>>();
+        if addresses.is_empty() && !node.config.network.outbound_only {
+            addresses = node.connections.listening();
+        }
+        let announced = NodeAddresses { addresses, anchor: node.config.network.anchor };
+        let me = node.me;
+        let certified = node.driver.ask(move |engine, _| engine.is_certified(&me)).await.unwrap_or(false);
+        if !certified || node.inbox.directory().announced(&node.me).as_ref() == Some(&announced) {
+            return;
+        }
+        match announced.to_bytes() {
+            Err(refusal) => tracing::error!(%refusal, "this node's addresses cannot be announced"),
+            Ok(payload) => {
+                if let Err(failure) = node.driver.command(Command::Announce { payload }).await {
+                    tracing::warn!(%failure, "this node's addresses could not be announced");
+                }
+            }
+        }
+    });
+}
+
+/// What the inbox tells the node: where others are, and attachments to fetch.
+async fn heed_news(node: Arc<Node>, mut news: mpsc::UnboundedReceiver<News>) {
+    let mut missing: Vec<(CircleId, AttachmentRef)> = Vec::new();
+    if node.config.attachments.fetches_all() {
+        let inbox = Arc::clone(&node.inbox);
+        if let Ok(Ok(attached)) = tokio::task::spawn_blocking(move || inbox.attached()).await {
+            missing.extend(attached.into_iter().flat_map(|(circle, all)| all.into_iter().map(move |one| (circle, one))));
+        }
+    }
+    let mut again = tokio::time::interval(FETCH_EVERY);
+    loop {
+        tokio::select! {
+            heard = news.recv() => match heard {
+                None => return,
+                Some(News::Addresses(peer)) => want(&node, peer).await,
+                Some(News::Attached(circle, attachments)) => {
+                    if node.config.attachments.fetches_all() && missing.len() < FETCH_WAITING {
+                        missing.extend(attachments.into_iter().map(|attachment| (circle, attachment)));
+                        again.reset_immediately();
+                    }
+                }
+            },
+            _ = again.tick(), if !missing.is_empty() => missing = fetch(&node, missing).await,
+        }
+    }
+}
+
+/// A node announced where it is: stay connected with it.
+async fn want(node: &Arc<Node>, peer: PublicKey) {
+    let certified = node.driver.ask(move |engine, _| engine.is_certified(&peer)).await.unwrap_or(false);
+    let Some(announced) = node.inbox.directory().announced(&peer) else { return };
+    let addresses: Vec<Address> = announced.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+    if certified && peer != node.me && !addresses.is_empty() {
+        node.network.want(peer, addresses);
+    }
+}
+
+/// Fetches what is missing of attachments; gives back those of which something still is.
+async fn fetch(
+    node: &Arc<Node>,
+    waiting: Vec<(CircleId, AttachmentRef)>,
+) -> Vec<(CircleId, AttachmentRef)> {
+    let mut left = Vec::new();
+    for (circle, attachment) in waiting {
+        if attachment.size > node.config.attachments.most_bytes {
+            continue;
+        }
+        let sharing = node.driver.ask(move |engine, _| engine.sharing(&circle)).await.unwrap_or_default();
+        let mut complete = true;
+        for chunk in &attachment.chunks {
+            if !node.chunks.holds(&circle, chunk) && !fetch_chunk(node, &circle, chunk, &sharing).await {
+                complete = false;
+                break;
+            }
+        }
+        if !complete {
+            left.push((circle, attachment));
+        }
+    }
+    left
+}
+
+async fn fetch_chunk(
+    node: &Arc<Node>,
+    circle: &CircleId,
+    chunk: &ChunkHash,
+    sharing: &[(PublicKey, SessionId, Tag)],
+) -> bool {
+    for (peer, session, tag) in sharing {
+        let request = ChunkRequest { tag: *tag, chunk: *chunk }.to_bytes();
+        let Ok(sealed) = node.network.fetch_chunk(*peer, session.0, request).await else { continue };
+        let (chunks, circle, chunk) = (node.chunks.clone(), *circle, *chunk);
+        match tokio::task::spawn_blocking(move || chunks.keep(&circle, &chunk, &sealed)).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => tracing::warn!(%peer, %error, "a part of an attachment was not kept"),
+            Err(error) => tracing::warn!(%error, "a part of an attachment was not kept"),
+        }
+    }
+    false
+}

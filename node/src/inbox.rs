@@ -1,0 +1,383 @@
+//! What was opened: a view of the accepted entries, made on a thread of its own beside the log thread.
+//!
+//! It follows the accepted heights that the engine tells, opens what is new, and takes back what is accepted no
+//! longer. It holds no more plaintext than a list needs, of RED none, and can be made anew from the store at
+//! any time; whoever reads an entry opens it again.
+//!
+//! Of the network circle it keeps, in memory, the addresses that nodes announced.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
+    thread,
+};
+
+use cwn_crypto::{Hash, PublicKey, Time, encoding, issuer_log::LogId, seal::Refusal as SealRefusal};
+use cwn_engine::{
+    input::Input,
+    limits,
+    log::{CircleId, LogKey, Stored, Suite},
+    store::Read,
+};
+use cwn_functions::{
+    directory::NodeAddresses,
+    inbox::{EntryId, Row, RowState},
+    payload::{AttachmentRef, Payload},
+};
+use minicbor::{Decode, Encode};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    clock, driver,
+    keyring::{Closed, Keyring},
+    lend::Lend,
+    store::{Change, Reader, View, ViewTrouble},
+};
+
+/// Bytes of entries read at a time.
+const READ_BYTES: usize = 4 << 20;
+/// An announcement further ahead than this is not remembered: a clock that far off is wrong.
+const CLOCK_DOUBT_MS: u64 = 5 * 60_000;
+
+const CURSOR: u8 = b'c';
+const ROW: u8 = b'r';
+const BY_TIME: u8 = b't';
+const BY_HASH: u8 = b'h';
+
+/// A row as the view holds it.
+#[derive(Debug, Clone, Encode, Decode)]
+pub struct Listed {
+    /// The entry's hash.
+    #[n(0)]
+    pub hash: Hash,
+    /// When it was first seen here.
+    #[n(1)]
+    pub first_seen: Time,
+    /// What a list shows.
+    #[n(2)]
+    pub row: Row,
+}
+
+/// Why an entry was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unread {
+    /// It is not sealed to this node.
+    #[error("it is sealed to others")]
+    NotForUs,
+    /// It is sealed to this node and does not open.
+    #[error("it does not open: {0}")]
+    DoesNotOpen(String),
+    /// What was inside is not what its author may have put there.
+    #[error("what is inside cannot be shown: {0}")]
+    Payload(String),
+}
+
+/// Addresses that nodes announced in the network circle.
+#[derive(Debug, Default)]
+pub struct Directory(Mutex<BTreeMap<PublicKey, (Time, u64, NodeAddresses)>>);
+
+impl Directory {
+    /// What a node announced last.
+    pub fn announced(&self, node: &PublicKey) -> Option<NodeAddresses> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(node).map(|(.., addresses)| addresses.clone())
+    }
+
+    fn hear(&self, node: PublicKey, time: Time, seq: u64, addresses: NodeAddresses) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(&node).is_some_and(|(at, place, _)| (*at, *place) >= (time, seq)) {
+            return false;
+        }
+        known.insert(node, (time, seq, addresses));
+        true
+    }
+}
+
+/// What the view tells the rest of the node.
+#[derive(Debug)]
+pub enum News {
+    /// A node announced other addresses than before.
+    Addresses(PublicKey),
+    /// An entry that was opened carries attachments.
+    Attached(CircleId, Vec<AttachmentRef>),
+}
+
+/// The view of what was opened.
+#[derive(Debug)]
+pub struct Inbox {
+    view: Lend<View>,
+    reader: Lend<Reader>,
+    keyring: Arc<Keyring>,
+    directory: Directory,
+    changes: watch::Sender<u64>,
+}
+
+fn place(key: &LogKey) -> Vec<u8> {
+    [key.circle.0.0.as_slice(), &key.author.0, &key.log.0].concat()
+}
+
+fn cursor_key(key: &LogKey) -> Vec<u8> {
+    [[CURSOR].as_slice(), &place(key)].concat()
+}
+
+fn row_key(key: &LogKey, seq: u64) -> Vec<u8> {
+    [[ROW].as_slice(), &place(key), &seq.to_be_bytes()].concat()
+}
+
+fn time_key(key: &LogKey, seq: u64, time: Time) -> Vec<u8> {
+    // Later times first, so that the newest is read first.
+    let turned = (u64::MAX - time.0).to_be_bytes();
+    [[BY_TIME].as_slice(), &turned, &place(key), &seq.to_be_bytes()].concat()
+}
+
+fn hash_key(hash: &Hash) -> Vec<u8> {
+    [[BY_HASH].as_slice(), &hash.0].concat()
+}
+
+fn read_place(bytes: &[u8]) -> Option<(LogKey, u64)> {
+    let part = |from: usize, to: usize| bytes.get(from..to);
+    let circle = CircleId(Hash(part(0, 32)?.try_into().ok()?));
+    let author = PublicKey(part(32, 64)?.try_into().ok()?);
+    let log = LogId(part(64, 80)?.try_into().ok()?);
+    let seq = u64::from_be_bytes(part(80, 88)?.try_into().ok()?);
+    Some((LogKey { circle, author, log }, seq))
+}
+
+impl Inbox {
+    /// The view over what the store holds.
+    pub fn new(view: View, reader: Reader, keyring: Arc<Keyring>) -> Self {
+        Self { view: Lend::new(view), reader: Lend::new(reader), keyring, directory: Directory::default(), changes: watch::Sender::new(0) }
+    }
+
+    /// Follows the accepted heights until the log thread ends.
+    pub fn follow(
+        self: &Arc<Self>,
+        accepted: std_mpsc::Receiver<(LogKey, u64)>,
+        driver: driver::Handle,
+        news: mpsc::UnboundedSender<News>,
+    ) -> std::io::Result<()> {
+        let inbox = Arc::clone(self);
+        thread::Builder::new().name("open".to_owned()).spawn(move || {
+            while let Ok(first) = accepted.recv() {
+                // Only the latest height of a log matters.
+                let heights: BTreeMap<LogKey, u64> = [first].into_iter().chain(accepted.try_iter()).collect();
+                for (key, height) in heights {
+                    if let Err(error) = inbox.take(&key, height, &driver, &news) {
+                        tracing::error!(%error, log = %key.log, "the inbox could not follow a log");
+                    }
+                }
+                inbox.changes.send_modify(|count| *count += 1);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Counts up whenever something was taken in.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Addresses that nodes announced.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    fn cursor(&self, key: &LogKey) -> Result<u64, ViewTrouble> {
+        let bytes = self.view.get().get(&cursor_key(key))?;
+        Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes))
+    }
+
+    fn take(
+        &self,
+        key: &LogKey,
+        height: u64,
+        driver: &driver::Handle,
+        news: &mpsc::UnboundedSender<News>,
+    ) -> anyhow::Result<()> {
+        let cursor = self.cursor(key)?;
+        if height < cursor {
+            return Ok(self.withdraw(key, height, cursor)?);
+        }
+        // The directory is in memory: of its logs everything is read again after a start.
+        let Some(first) = self.reader.get().entry(key, 0)? else { return Ok(()) };
+        let suite = Stored::read(first)?.header().suite;
+        let mut next = match suite {
+            Suite::Control => return Ok(()),
+            Suite::Network => 0,
+            Suite::Epoch | Suite::Named => cursor,
+        };
+        while next < height {
+            let entries = self.reader.get().entries(key, next, height, READ_BYTES)?;
+            if entries.is_empty() {
+                anyhow::bail!("entry {next} is accepted, but cannot be read back");
+            }
+            let mut changes = Vec::new();
+            for bytes in entries {
+                let entry = Stored::read(bytes)?;
+                match entry.header().suite {
+                    Suite::Network => self.hear(&entry, news),
+                    _ => self.list(key, &entry, driver, news, &mut changes)?,
+                }
+                next += 1;
+            }
+            if suite != Suite::Network {
+                changes.push(Change::Put(cursor_key(key), next.to_be_bytes().to_vec()));
+                self.view.get().apply(&changes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is accepted no longer disappears from every list.
+    fn withdraw(&self, key: &LogKey, height: u64, cursor: u64) -> Result<(), ViewTrouble> {
+        let mut changes = Vec::new();
+        for seq in height..cursor {
+            if let Some(listed) = self.row(key, seq)? {
+                changes.push(Change::Remove(time_key(key, seq, listed.row.time)));
+                changes.push(Change::Remove(hash_key(&listed.hash)));
+                changes.push(Change::Remove(row_key(key, seq)));
+            }
+        }
+        changes.push(Change::Put(cursor_key(key), height.to_be_bytes().to_vec()));
+        self.view.get().apply(&changes)
+    }
+
+    fn hear(&self, entry: &Stored, news: &mpsc::UnboundedSender<News>) {
+        let header = entry.header();
+        // Issuers' statements, and kinds of later versions, are not addresses.
+        if let Ok(addresses) = NodeAddresses::from_bytes(entry.payload())
+            && header.time <= clock::now().plus(CLOCK_DOUBT_MS)
+            && self.directory.hear(header.author, header.time, header.seq, addresses)
+        {
+            // The receiver ends with the daemon.
+            let _ = news.send(News::Addresses(header.author));
+        }
+    }
+
+    fn list(
+        &self,
+        key: &LogKey,
+        entry: &Stored,
+        driver: &driver::Handle,
+        news: &mpsc::UnboundedSender<News>,
+        changes: &mut Vec<Change>,
+    ) -> Result<(), ViewTrouble> {
+        let header = entry.header();
+        let opened = self.open(entry, Some(driver));
+        let now = clock::now();
+        let id = EntryId { circle: key.circle, author: key.author, log: key.log, seq: header.seq };
+        let row = match &opened {
+            Ok(payload) => Row::opened(id, header.time, payload),
+            Err(Unread::NotForUs) => Row::closed(id, header.time, RowState::NotForUs),
+            Err(unread) => Row::closed(id, header.time, RowState::Unreadable(unread.to_string())),
+        };
+        let row = row.seen(now.plus(CLOCK_DOUBT_MS));
+        let listed = Listed { hash: entry.hash(), first_seen: now, row };
+        changes.push(Change::Put(row_key(key, header.seq), encoding::to_bytes(&listed)));
+        changes.push(Change::Put(time_key(key, header.seq, header.time), Vec::new()));
+        let place = [place(key), header.seq.to_be_bytes().to_vec()].concat();
+        changes.push(Change::Put(hash_key(&entry.hash()), place));
+        if let Ok(payload) = opened
+            && !payload.attachments.is_empty()
+        {
+            // The receiver ends with the daemon.
+            let _ = news.send(News::Attached(key.circle, payload.attachments));
+        }
+        Ok(())
+    }
+
+    /// Opens an entry. `driver` is told when one that should open does not.
+    pub fn open(&self, entry: &Stored, driver: Option<&driver::Handle>) -> Result<Payload, Unread> {
+        let header = entry.header();
+        let circle = header.circle;
+        let plaintext = match (header.suite, header.epoch) {
+            (Suite::Epoch, Some(epoch)) => {
+                let key = self.keyring.epoch(&circle, &epoch);
+                if let (Err(Closed::Broken), Some(driver)) = (&key, driver) {
+                    // When the daemon is ending there is nobody to tell.
+                    let _ = driver.input_blocking(Input::Openable { circle, epoch, opens: false });
+                }
+                let key = key.map_err(|closed| match closed {
+                    Closed::NotForUs => Unread::NotForUs,
+                    closed => Unread::DoesNotOpen(closed.to_string()),
+                })?;
+                let age = cwn_crypto::seal::Age;
+                cwn_crypto::seal::Seal::open_with_epoch(&age, &key, entry.payload(), limits::PAYLOAD_BYTES)
+            }
+            _ => self.keyring.open_named(entry.payload(), limits::PAYLOAD_BYTES),
+        };
+        let plaintext = plaintext.map_err(|refusal| match refusal {
+            SealRefusal::NotForThisKey if header.suite == Suite::Named => Unread::NotForUs,
+            refusal => Unread::DoesNotOpen(refusal.to_string()),
+        })?;
+        Payload::open(&plaintext, &header.author, &circle).map_err(|refusal| Unread::Payload(refusal.to_string()))
+    }
+
+    fn row(&self, key: &LogKey, seq: u64) -> Result<Option<Listed>, ViewTrouble> {
+        let bytes = self.view.get().get(&row_key(key, seq))?;
+        // A row of an earlier version of the program is as good as none; it is shown again after a rebuild.
+        Ok(bytes.and_then(|bytes| encoding::from_bytes(&bytes, limits::FRAME_BYTES).ok()))
+    }
+
+    /// The newest entries first: of one circle or of all, from `before` backwards, at most `limit`.
+    pub fn newest(
+        &self,
+        circle: Option<CircleId>,
+        before: Option<Time>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, ViewTrouble> {
+        let start = match before {
+            None => vec![BY_TIME],
+            Some(before) => [[BY_TIME].as_slice(), &(u64::MAX - before.0).saturating_add(1).to_be_bytes()].concat(),
+        };
+        let mut places = Vec::new();
+        self.view.get().scan_from(&[BY_TIME], &start, &mut |key, _| {
+            if let Some((log, seq)) = key.get(9..).and_then(read_place)
+                && circle.is_none_or(|circle| circle == log.circle)
+            {
+                places.push((log, seq));
+            }
+            places.len() < limit
+        })?;
+        let rows = places.iter().map(|(log, seq)| self.row(log, *seq));
+        rows.filter_map(Result::transpose).collect()
+    }
+
+    /// The entries whose hash starts with the digits of a reference; two are enough to see that it is ambiguous.
+    pub fn find(&self, digits: &str) -> Result<Vec<(LogKey, u64, Listed)>, ViewTrouble> {
+        let whole = &digits[..digits.len() & !1];
+        let prefix: Vec<u8> =
+            (0..whole.len()).step_by(2).filter_map(|at| u8::from_str_radix(whole.get(at..at + 2)?, 16).ok()).collect();
+        let mut places = Vec::new();
+        self.view.get().scan(&[[BY_HASH].as_slice(), &prefix].concat(), &mut |key, place| {
+            let mut text = String::new();
+            // Writing to a string cannot fail.
+            let _ = encoding::hex(&key[1..], &mut text);
+            if text.starts_with(digits) {
+                places.extend(read_place(place));
+            }
+            places.len() < 2
+        })?;
+        let mut found = Vec::new();
+        for (key, seq) in places {
+            found.extend(self.row(&key, seq)?.map(|listed| (key, seq, listed)));
+        }
+        Ok(found)
+    }
+
+    /// Attachments of everything that was opened, to fetch what is missing after a start.
+    pub fn attached(&self) -> Result<Vec<(CircleId, Vec<AttachmentRef>)>, ViewTrouble> {
+        let mut places = Vec::new();
+        self.view.get().scan(&[ROW], &mut |key, value| {
+            let listed: Option<Listed> = encoding::from_bytes(value, limits::FRAME_BYTES).ok();
+            if listed.is_some_and(|listed| listed.row.attachments > 0) {
+                places.extend(key.get(1..).and_then(read_place));
+            }
+            true
+        })?;
+        let attachments = |(key, seq): (LogKey, u64)| {
+            let entry = Stored::read(self.reader.get().entry(&key, seq).ok()??).ok()?;
+            Some((key.circle, self.open(&entry, None).ok()?.attachments))
+        };
+        Ok(places.into_iter().filter_map(attachments).collect())
+    }
+}

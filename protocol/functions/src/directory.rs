@@ -1,0 +1,98 @@
+//! What nodes say of themselves in the network circle: so far, where they can be reached.
+
+use cwn_crypto::encoding;
+use minicbor::{Decode, Encode};
+
+use crate::text;
+
+/// Addresses that one node announces.
+pub const ADDRESSES: usize = 16;
+/// Bytes of an address.
+pub const ADDRESS_BYTES: usize = 200;
+/// An announcement in bytes.
+pub const ANNOUNCEMENT_BYTES: usize = 4 << 10;
+
+const KIND: &str = "directory/addresses";
+
+/// Where a node can be reached. Of one node the newest counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeAddresses {
+    /// Multiaddresses; none for a node that only dials.
+    pub addresses: Vec<String>,
+    /// Whether it can be reached from outside at a fixed address, so that others may rely on it.
+    pub anchor: bool,
+}
+
+#[derive(Encode, Decode)]
+struct Announcement {
+    #[n(0)]
+    kind: String,
+    #[n(1)]
+    addresses: Vec<String>,
+    #[n(2)]
+    anchor: bool,
+}
+
+/// Why something is not an announcement of addresses.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not canonical, or too long.
+    #[error("the announcement is {0}")]
+    Encoding(#[from] encoding::Refusal),
+    /// Another kind of entry.
+    #[error("another kind of entry")]
+    OtherKind,
+    /// Too many, too long, or not to be shown.
+    #[error("a node announces at most {ADDRESSES} addresses of at most {ADDRESS_BYTES} bytes each")]
+    Addresses,
+}
+
+impl NodeAddresses {
+    /// Reads an announcement.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Refusal> {
+        let Announcement { kind, addresses, anchor } = encoding::from_bytes(bytes, ANNOUNCEMENT_BYTES)?;
+        if kind != KIND {
+            return Err(Refusal::OtherKind);
+        }
+        Self { addresses, anchor }.check()
+    }
+
+    /// The canonical bytes.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Refusal> {
+        let Self { addresses, anchor } = self.clone().check()?;
+        Ok(encoding::to_bytes(&Announcement { kind: KIND.to_owned(), addresses, anchor }))
+    }
+
+    fn check(self) -> Result<Self, Refusal> {
+        let fits = |address: &String| address.len() <= ADDRESS_BYTES && text::is_one_line(address);
+        if self.addresses.len() > ADDRESSES || !self.addresses.iter().all(fits) {
+            return Err(Refusal::Addresses);
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_back_as_they_were_announced() {
+        let announced = NodeAddresses { addresses: vec!["/ip4/127.0.0.1/tcp/4001".to_owned()], anchor: true };
+        assert_eq!(NodeAddresses::from_bytes(&announced.to_bytes().unwrap()), Ok(announced));
+    }
+
+    #[test]
+    fn a_flood_of_addresses_is_refused() {
+        let announced = NodeAddresses { addresses: vec![String::new(); ADDRESSES + 1], anchor: false };
+        assert_eq!(announced.to_bytes(), Err(Refusal::Addresses));
+        let long = NodeAddresses { addresses: vec!["x".repeat(ADDRESS_BYTES + 1)], anchor: false };
+        assert_eq!(long.to_bytes(), Err(Refusal::Addresses));
+    }
+
+    #[test]
+    fn another_kind_is_not_taken_for_addresses() {
+        let other = Announcement { kind: "phase".to_owned(), addresses: Vec::new(), anchor: false };
+        assert_eq!(NodeAddresses::from_bytes(&encoding::to_bytes(&other)), Err(Refusal::OtherKind));
+    }
+}
