@@ -1,6 +1,6 @@
 //! Admission: only nodes with a certificate of this network have a connection (invariant I2).
 //!
-//! [`Gate`] judges, without sockets. [`exchange`] is the conversation that both ends of a connection hold right
+//! [`Gate`] judges, without sockets. `exchange` is the conversation that both ends of a connection hold right
 //! after the TLS handshake and before any muxer or handler exists:
 //!
 //! ```text
@@ -330,7 +330,7 @@ pub(super) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
             End::Listener => listener(gate, stream, peer).await,
         }
     };
-    tokio::time::timeout(PATIENCE, talk).await.unwrap_or_else(|_elapsed| Err(Failure::TooSlow))
+    tokio::time::timeout(PATIENCE, talk).await.unwrap_or(Err(Failure::TooSlow))
 }
 
 async fn dialer<S: AsyncRead + AsyncWrite + Unpin>(

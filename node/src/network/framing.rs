@@ -66,7 +66,7 @@ pub(super) async fn read_within<R: AsyncRead + Unpin>(
     patience: Duration,
 ) -> Result<Option<Vec<u8>>, Broken> {
     let read = tokio::time::timeout(patience, read(stream, limit)).await;
-    read.unwrap_or_else(|_elapsed| Err(Broken::Stalled(patience)))
+    read.unwrap_or(Err(Broken::Stalled(patience)))
 }
 
 /// Writes a frame; it may leave only with the next flush.

@@ -220,7 +220,7 @@ enum Command {
     },
     Recheck,
     ShutDown,
-    Report(Event),
+    Report(Box<Event>),
     #[cfg(test)]
     Panic,
 }
@@ -241,6 +241,10 @@ pub fn start(config: Config) -> Result<(Handle, mpsc::Receiver<Event>), StartErr
 }
 
 impl Handle {
+    fn report(&self, event: Event) {
+        self.command(Command::Report(Box::new(event)));
+    }
+
     fn command(&self, command: Command) {
         if self.commands.send(command).is_err() {
             tracing::debug!("the network has stopped");
@@ -277,7 +281,7 @@ impl Handle {
     /// [`Event::LiveQueueDropped`]. For a session that is over nothing happens.
     pub fn send(&self, peer: PublicKey, session: u64, bytes: Vec<u8>) {
         if self.shared.push(&peer, session, bytes) == Push::FirstDropped {
-            self.command(Command::Report(Event::LiveQueueDropped { peer, session }));
+            self.report(Event::LiveQueueDropped { peer, session });
         }
     }
 
@@ -286,7 +290,7 @@ impl Handle {
     pub fn pull(&self, peer: PublicKey, session: u64, pull: u64, request: Vec<u8>) {
         if self.shared.order(&peer, session, Order::Pull { pull, request }).is_err() {
             let error = Some(Broken::Gone.to_string());
-            self.command(Command::Report(Event::RunEnded { pull, error }));
+            self.report(Event::RunEnded { pull, error });
         }
     }
 

@@ -196,7 +196,7 @@ impl Outbox {
 
 /// The outcome of work that must not stand still.
 async fn patiently<T>(work: impl Future<Output = Result<T, Broken>>) -> Result<T, Broken> {
-    tokio::time::timeout(STALL, work).await.unwrap_or_else(|_elapsed| Err(Broken::Stalled(STALL)))
+    tokio::time::timeout(STALL, work).await.unwrap_or(Err(Broken::Stalled(STALL)))
 }
 
 impl Writer {

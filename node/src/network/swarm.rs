@@ -141,7 +141,9 @@ pub(super) struct Node {
     /// Sessions that were told to end. The next with the same peer waits for it.
     ending: BTreeMap<PublicKey, JoinHandle<()>>,
     /// Sessions that ended by themselves.
-    over: (mpsc::UnboundedSender<(PublicKey, ConnectionId)>, mpsc::UnboundedReceiver<(PublicKey, ConnectionId)>),
+    over: mpsc::UnboundedReceiver<(PublicKey, ConnectionId)>,
+    /// Where sessions say so.
+    tell_over: mpsc::UnboundedSender<(PublicKey, ConnectionId)>,
     /// Refusals by peers that are being dialled, until the swarm says that the dial failed.
     refused: BTreeMap<PublicKey, Refusal>,
 }
@@ -154,6 +156,7 @@ impl Node {
         events: mpsc::Sender<Event>,
         commands: mpsc::UnboundedReceiver<Command>,
     ) -> Result<Self, StartError> {
+        let (tell_over, over) = mpsc::unbounded_channel();
         let mut node = Self {
             own: config.key.public(),
             shared,
@@ -166,7 +169,8 @@ impl Node {
             started: Instant::now(),
             connections: BTreeMap::new(),
             ending: BTreeMap::new(),
-            over: mpsc::unbounded_channel(),
+            over,
+            tell_over,
             refused: BTreeMap::new(),
             config,
         };
@@ -262,12 +266,12 @@ impl Node {
                     }
                     Some(command) => self.obey(swarm, command),
                 },
-                Some((peer, connection)) = self.over.1.recv() => {
+                Some((peer, connection)) = self.over.recv() => {
                     if self.connections.get(&peer).is_some_and(|current| current.id == connection) {
                         swarm.close_connection(connection);
                     }
                 }
-                Some(audited) = audit.recv() => self.audit(audited),
+                Some(audited) = audit.recv(), if self.backlog.len() < BACKLOG => self.audit(audited),
                 event = swarm.select_next_some(), if self.backlog.len() < BACKLOG => {
                     // A refusal is told before the failure it leads to.
                     while let Ok(audited) = audit.try_recv() {
@@ -293,7 +297,7 @@ impl Node {
             Command::Disconnect { peer, reason } => self.disconnect(swarm, &peer, reason),
             Command::Recheck => self.recheck(swarm),
             Command::ShutDown => {}
-            Command::Report(event) => self.backlog.push_back(event),
+            Command::Report(event) => self.backlog.push_back(*event),
             #[cfg(test)]
             Command::Panic => panic!("told to by a test"),
         }
@@ -318,11 +322,7 @@ impl Node {
 
     fn dial_failed(&mut self, peer: PublicKey, reason: String) {
         let refusal = self.refused.remove(&peer);
-        let setback = match refusal {
-            Some(Refusal::ByPeer(Reason::Expired | Reason::Revoked)) => Setback::Lasting,
-            _ => Setback::Passing,
-        };
-        self.dialer.failed(self.started.elapsed(), &peer, setback, random());
+        self.dialer.failed(self.started.elapsed(), &peer, setback(refusal.as_ref()), random());
         let reason = refusal.map_or(reason, |refusal| refusal.to_string());
         self.backlog.push_back(Event::DialFailed { peer, reason });
     }
@@ -442,7 +442,7 @@ impl Node {
         let (stop, stopped) = oneshot::channel();
         let (shared, events) = (self.shared.clone(), self.events.clone());
         let session = Session { peer, admitted, dialer, link, shared, events, stop: stopped };
-        let over = self.over.0.clone();
+        let over = self.tell_over.clone();
         let session = tokio::spawn(async move {
             if let Some(predecessor) = predecessor {
                 // How it ended is not this session's matter.
@@ -494,6 +494,14 @@ fn stays(new_is_ours: bool, current_is_ours: bool, own: PublicKey, peer: PublicK
     new_is_ours == current_is_ours || new_is_ours == (own < peer)
 }
 
+/// How soon a failed dial may be tried again, by what was refused on the way.
+fn setback(refusal: Option<&Refusal>) -> Setback {
+    match refusal {
+        Some(Refusal::ByPeer(Reason::Expired | Reason::Revoked)) => Setback::Lasting,
+        _ => Setback::Passing,
+    }
+}
+
 fn tcp_port(address: &Multiaddr) -> Option<u16> {
     address.iter().find_map(|part| match part {
         Protocol::Tcp(port) => Some(port),
@@ -522,7 +530,7 @@ fn random() -> u64 {
 }
 
 #[cfg(test)]
-mod unit {
+mod tests {
     use super::*;
 
     #[test]
@@ -531,6 +539,16 @@ mod unit {
         // At the lower node its own dial stays, whichever came first; at the higher node the other's.
         assert!(stays(true, false, low, high) && !stays(false, true, low, high));
         assert!(stays(false, true, high, low) && !stays(true, false, high, low));
+    }
+
+    #[test]
+    fn only_a_peer_that_says_we_expired_or_are_revoked_is_left_alone_for_long() {
+        let told = |reason| setback(Some(&Refusal::ByPeer(reason)));
+        assert_eq!([Reason::Expired, Reason::Revoked].map(told), [Setback::Lasting; 2]);
+        assert_eq!([Reason::NotYet, Reason::Missing].map(told), [Setback::Passing; 2]);
+        // That it is revoked itself says nothing about how it judges us.
+        assert_eq!(setback(Some(&Refusal::Revoked { node: PublicKey([1; 32]) })), Setback::Passing);
+        assert_eq!(setback(None), Setback::Passing);
     }
 
     #[test]

@@ -419,6 +419,34 @@ async fn of_two_dials_at_the_same_time_one_session_is_left() {
 }
 
 #[tokio::test]
+async fn a_node_that_dials_again_replaces_its_session_and_the_old_one_is_down_before_the_new_one_is_up() {
+    let world = World::new();
+    let mut host = Node::start(&world, "ferm", 2).await;
+    let mut before = Hostile::dial(&world, 1, &host).await;
+    let first = host.up(key(1).public()).await;
+    // More than the driver's channel holds: the first session waits for the driver when the second begins.
+    before.write(&[0, 0, 0, 1, 7].repeat(3 * EVENTS)).await;
+    let _after = Hostile::dial(&world, 1, &host).await;
+    let mut ended = None;
+    loop {
+        match host.events.recv().await.unwrap() {
+            Event::Frame { session, .. } => assert_eq!((session, &ended), (first, &None)),
+            Event::PeerDown { session, reason, .. } => {
+                assert_eq!(session, first);
+                ended = Some(reason);
+            }
+            Event::PeerUp { session, .. } => {
+                assert_ne!(session, first);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let reason = ended.expect("the first is down");
+    assert!(reason.contains("took its place"), "{reason}");
+}
+
+#[tokio::test]
 async fn a_slow_driver_holds_back_its_peers_and_their_memory_stays_bounded() {
     let world = World::new();
     let ((mut one, at_one), (mut two, _)) = pair(&world).await;
