@@ -84,7 +84,8 @@ impl Api {
             loop {
                 let room = (CHUNK_BYTES - gathered.len()).min(rest.len());
                 gathered.extend_from_slice(&rest.split_to(room));
-                if gathered.len() < CHUNK_BYTES && !(last && !gathered.is_empty()) {
+                let due = gathered.len() == CHUNK_BYTES || (last && !gathered.is_empty());
+                if !due {
                     break;
                 }
                 let plaintext = std::mem::replace(&mut gathered, Vec::with_capacity(CHUNK_BYTES));

@@ -8,6 +8,7 @@ use crate::log::{Authentic, CircleId, EntryBytes, LogKey};
 /// One thing to make durable. A store keeps them in the order given: when a later one survived a crash, so
 /// did every earlier one.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "nearly all writes are entries; a box would be one allocation for each")]
 pub enum Write {
     /// An entry at its place in its log.
     Entry(Authentic),
@@ -48,6 +49,9 @@ pub struct Damage {
     pub why: String,
 }
 
+/// A fact: its name and its value.
+pub type Fact = (Vec<u8>, Vec<u8>);
+
 /// Reads what was stored.
 pub trait Read {
     /// The entry at a place; `None` when it is not held.
@@ -61,5 +65,5 @@ pub trait Read {
     /// The names of all epoch records held.
     fn records(&self) -> Result<Vec<(CircleId, Hash)>, Damage>;
     /// The facts whose names start with `prefix`, in the order of their names.
-    fn facts(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Damage>;
+    fn facts(&self, prefix: &[u8]) -> Result<Vec<Fact>, Damage>;
 }
