@@ -177,6 +177,9 @@ pub enum LogFormat {
 pub struct Enrolment {
     /// Where the desk listens, as `address:port`; port 0 takes a free one.
     pub listen: String,
+    /// Where newcomers reach the desk, as `name:port`, when it is not where it listens. Default: where it listens.
+    #[serde(default)]
+    pub external: Vec<String>,
     /// The CA's directory, as `cwn-ca` uses it.
     pub ca: PathBuf,
     /// The file that opens the issuer's key. Default: as for this node's own keys.
@@ -317,6 +320,7 @@ mod tests {
             keys: Keys { credential: Some(PathBuf::new()) },
             enrolment: Some(Enrolment {
                 listen: String::new(),
+                external: Vec::new(),
                 ca: PathBuf::new(),
                 credential: Some(PathBuf::new()),
                 requests_per_minute: 1,

@@ -123,6 +123,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     for (peer, addresses) in node.config.bootstrap() {
         network.want(peer, addresses);
     }
+    let coordinator = crate::coordinator::start(&node, &keys).await?;
     let (stop_faces, stopping) = tokio::sync::oneshot::channel::<()>();
     let listener = server::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let faces = tokio::spawn(server::serve(listener, Api::new(Arc::clone(&node)), async {
@@ -133,6 +134,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     stop_asked().await?;
     tracing::info!("stopping");
     drop(stop_faces);
+    drop(coordinator);
     // A face that does not come to its end must not keep the store from coming to its own.
     let _ = tokio::time::timeout(STOP_FACES, faces).await;
     driver.stop().await;

@@ -2,11 +2,14 @@
 
 pub mod api;
 pub mod attachments;
+pub mod ca;
 pub mod clock;
 pub mod config;
 pub mod connections;
+pub mod coordinator;
 pub mod daemon;
 pub mod driver;
+pub mod enrolment;
 pub mod files;
 pub mod inbox;
 pub mod keyring;

@@ -1,0 +1,642 @@
+//! The CA's directory, and what a coordinator does with it.
+//!
+//! ```text
+//! root.cwn        the root document             root.key     the root key, encrypted; may be kept elsewhere
+//! issuer.log      what the issuer said          issuer.key   the issuer's key, encrypted
+//! invitations/    one record for each, without the secret
+//! requests/       requests that wait for a person
+//! mesh.cwn        where newcomers find the network: the desk, and nodes to dial
+//! lock            held by whoever works in it
+//! ```
+//!
+//! Every process that writes opens a log of its own in the issuer's log: a *sitting*. So neither a restored
+//! backup nor two machines ever make the issuer sign two entries for one place.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use cwn_crypto::{
+    NetworkId, PartnerId, PublicKey, SigningKey, Time,
+    armour::{self, Label},
+    authority::{
+        self, Decision, InvitationRecord, IssueRefusal, Issuer, Reason, Request, RequestRefusal, SignedRequest,
+    },
+    certificate::{self, SignedCertificate},
+    encoding,
+    invitation::{self, Approve, Invitation, Secret},
+    issuer_log::{CutLine, LogId, Statement, Word},
+    root::{IssuerTerm, RootDocument, SignedRoot, TrustRoot},
+};
+use cwn_engine::log::{CircleId, Decoded, Draft, EntryBytes, LogKey, Opening, Suite, Under, Writer};
+use minicbor::{Decode, Encode};
+use zeroize::Zeroizing;
+
+use super::log_file::LogFile;
+use crate::{
+    driver::random,
+    files,
+    keystore::{self, Unlock, open_secret, seal_secret},
+};
+
+const ROOT: &str = "root.cwn";
+const ROOT_KEY: &str = "root.key";
+const ISSUER_KEY: &str = "issuer.key";
+const LOG: &str = "issuer.log";
+const MESH: &str = "mesh.cwn";
+const INVITATIONS: &str = "invitations";
+const REQUESTS: &str = "requests";
+
+const ROOT_BYTES: u64 = 64 << 10;
+const RECORD_BYTES: usize = 4 << 10;
+const MESH_BYTES: usize = 64 << 10;
+
+/// An issuer's key signs for ninety days; then the root keys allow another.
+pub const ISSUER_LIFE_MS: u64 = 90 * Time::DAY_MS;
+/// An invitation ends after three days at the latest.
+pub const INVITATION_MOST_MS: u64 = 3 * Time::DAY_MS;
+/// The issuer says "nothing else" once a day, so that its silence is news.
+pub const NOTHING_ELSE_EVERY_MS: u64 = Time::DAY_MS;
+/// How long a command waits for another that works in the directory.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+const LOCK_LOOK: Duration = Duration::from_millis(50);
+
+/// Why the CA did not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The disk.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// No CA there.
+    #[error("{} is no CA; make one: cwn-ca --dir {} init --name NAME", .0.display(), .0.display())]
+    NotACa(PathBuf),
+    /// A CA there already.
+    #[error("{} is a CA already; choose another directory", .0.display())]
+    Exists(PathBuf),
+    /// Somebody works in it.
+    #[error("{} is in use by another cwn-ca; try again when it is done", .0.display())]
+    InUse(PathBuf),
+    /// A file in it is not what it should be.
+    #[error("{}: {why}; restore it from a backup", .path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] keystore::Error),
+    /// A request that does not hold.
+    #[error(transparent)]
+    Request(#[from] RequestRefusal),
+    /// A request that is refused.
+    #[error(transparent)]
+    Refused(#[from] Reason),
+    /// No certificate.
+    #[error(transparent)]
+    Issue(#[from] IssueRefusal),
+    /// An invitation that cannot be one.
+    #[error(transparent)]
+    Invitation(#[from] invitation::Refusal),
+    /// Nothing waits under that name.
+    #[error("no request of {0:?} waits here; `cwn-ca requests` lists those that do")]
+    NoRequest(String),
+    /// Nobody was certified under that name.
+    #[error("{0:?} has no certificate that could be revoked; `cwn-ca list` shows those there are")]
+    NotCertified(String),
+    /// The network's addresses are not known.
+    #[error(
+        "it is not known yet where newcomers find the network; start the coordinator's node first, or give --desk-key and --address"
+    )]
+    NoDesk,
+    /// An invitation that would be valid too long.
+    #[error("an invitation is valid for at most 72 hours")]
+    TooLong,
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::File { path: path.clone(), source }
+}
+
+/// Where newcomers find the network.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Mesh {
+    /// The node that runs the enrolment desk.
+    #[n(0)]
+    pub desk: Option<PublicKey>,
+    /// Where the desk listens, as `address:port`.
+    #[n(1)]
+    pub desk_addresses: Vec<String>,
+    /// Nodes to dial, with their multiaddresses.
+    #[n(2)]
+    pub nodes: Vec<(PublicKey, Vec<String>)>,
+}
+
+/// What a newcomer is given.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Admission {
+    /// The root document.
+    #[n(0)]
+    pub root: SignedRoot,
+    /// What the issuer said so far.
+    #[n(1)]
+    pub issuer_log: Vec<EntryBytes>,
+    /// The newcomer's certificate.
+    #[n(2)]
+    pub certificate: SignedCertificate,
+    /// Nodes to dial, with their multiaddresses.
+    #[n(3)]
+    pub nodes: Vec<(PublicKey, Vec<String>)>,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It gets a certificate.
+    Certified(Box<SignedCertificate>),
+    /// A person must look at it first.
+    Waiting,
+}
+
+/// A CA, open and locked.
+#[derive(Debug)]
+pub struct Ca {
+    dir: PathBuf,
+    root: TrustRoot,
+    issuer: Issuer,
+    key: SigningKey,
+    log: LogFile,
+    entries: Vec<EntryBytes>,
+    word: Word,
+    sitting: Option<Writer>,
+    /// What a torn end cost at this opening, in bytes.
+    pub cut_back_bytes: u64,
+    _lock: File,
+}
+
+fn lock(dir: &Path) -> Result<File, Error> {
+    let path = dir.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(at(&path))?;
+    let start = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) if start.elapsed() < LOCK_WAIT => thread::sleep(LOCK_LOOK),
+            Err(fs::TryLockError::WouldBlock) => return Err(Error::InUse(dir.to_owned())),
+            Err(fs::TryLockError::Error(source)) => return Err(at(&path)(source)),
+        }
+    }
+}
+
+fn read_root(dir: &Path) -> Result<TrustRoot, Error> {
+    let path = dir.join(ROOT);
+    let damaged = |why: String| Error::Damaged { path: path.clone(), why };
+    match fs::metadata(&path) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Err(Error::NotACa(dir.to_owned())),
+        Err(source) => return Err(at(&path)(source)),
+        Ok(metadata) if metadata.len() > 2 * ROOT_BYTES => return Err(damaged("too long".to_owned())),
+        Ok(_) => {}
+    }
+    let text = fs::read_to_string(&path).map_err(at(&path))?;
+    let bytes =
+        armour::dearmour(Label::RootDocument, &text, ROOT_BYTES as usize).map_err(|e| damaged(e.to_string()))?;
+    let signed = SignedRoot::from_bytes(&bytes).map_err(|refusal| damaged(refusal.to_string()))?;
+    TrustRoot::from_first(&signed).map_err(|refusal| damaged(refusal.to_string()))
+}
+
+impl Ca {
+    /// Founds a network: a root key, an issuer's key, and the root document that allows it.
+    pub fn init(dir: &Path, unlock: &Unlock, name: &str, now: Time) -> Result<Self, Error> {
+        if dir.join(ROOT).exists() {
+            return Err(Error::Exists(dir.to_owned()));
+        }
+        for sub in [dir.to_owned(), dir.join(INVITATIONS), dir.join(REQUESTS)] {
+            files::make_dir(&sub).map_err(at(&sub))?;
+        }
+        let guard = lock(dir)?;
+        let (root_seed, issuer_seed) = (Zeroizing::new(random()), Zeroizing::new(random()));
+        let (root_key, issuer_key) = (SigningKey::from_seed(&root_seed), SigningKey::from_seed(&issuer_seed));
+        let document = RootDocument {
+            version: 1,
+            name: name.to_owned(),
+            keys: vec![root_key.public()],
+            threshold: 1,
+            issuers: vec![IssuerTerm {
+                issuer: issuer_key.public(),
+                not_before: now,
+                not_after: now.plus(ISSUER_LIFE_MS),
+            }],
+            freshness_ms: NOTHING_ELSE_EVERY_MS,
+            previous: None,
+            dropped: Vec::new(),
+        };
+        let signed = SignedRoot::sign(&document, &[&root_key]);
+        let path = dir.join(ROOT);
+        // What cannot be read back must not become a network.
+        TrustRoot::from_first(&signed).map_err(|why| Error::Damaged { path: path.clone(), why: why.to_string() })?;
+        seal_secret(&dir.join(ROOT_KEY), unlock, root_seed.as_slice())?;
+        seal_secret(&dir.join(ISSUER_KEY), unlock, issuer_seed.as_slice())?;
+        // Last: with it the directory is a CA.
+        let text = armour::armour(Label::RootDocument, &encoding::to_bytes(&signed));
+        files::durable_write(&path, text.as_bytes()).map_err(at(&path))?;
+        drop(guard);
+        Self::open(dir, unlock)
+    }
+
+    /// Opens a CA for work.
+    pub fn open(dir: &Path, unlock: &Unlock) -> Result<Self, Error> {
+        let root = read_root(dir)?;
+        let guard = lock(dir)?;
+        let path = dir.join(ISSUER_KEY);
+        let seed = open_secret(&path, unlock)?;
+        let seed: Zeroizing<[u8; 32]> = seed
+            .as_slice()
+            .try_into()
+            .map(Zeroizing::new)
+            .map_err(|_length| Error::Damaged { path, why: "it holds no key".to_owned() })?;
+        let key = SigningKey::from_seed(&seed);
+        let issuer = Issuer::new(key.clone(), &root)?;
+        let path = dir.join(LOG);
+        let (log, found) = LogFile::open(&path).map_err(at(&path))?;
+        let mut ca = Self {
+            dir: dir.to_owned(),
+            root,
+            issuer,
+            key,
+            log,
+            entries: Vec::new(),
+            word: Word::default(),
+            sitting: None,
+            cut_back_bytes: found.cut_back_bytes,
+            _lock: guard,
+        };
+        for entry in found.entries {
+            ca.take(entry)?;
+        }
+        Ok(ca)
+    }
+
+    /// The root of trust of a CA, without opening it.
+    pub fn root_of(dir: &Path) -> Result<TrustRoot, Error> {
+        read_root(dir)
+    }
+
+    fn take(&mut self, bytes: EntryBytes) -> Result<(), Error> {
+        let damaged = |why: String| Error::Damaged { path: self.dir.join(LOG), why };
+        let entry = Decoded::decode(bytes.clone()).map_err(|refusal| damaged(refusal.to_string()))?;
+        let statement = Statement::from_bytes(&bytes.payload).map_err(|refusal| damaged(refusal.to_string()))?;
+        self.word.apply(entry.header().author, entry.header().time, entry.hash(), &statement, &self.root);
+        self.entries.push(bytes);
+        Ok(())
+    }
+
+    /// The root of trust.
+    pub fn root(&self) -> &TrustRoot {
+        &self.root
+    }
+
+    /// What the issuer said so far.
+    pub fn word(&self) -> &Word {
+        &self.word
+    }
+
+    /// The issuer's log.
+    pub fn entries(&self) -> &[EntryBytes] {
+        &self.entries
+    }
+
+    /// The heads of the issuer's logs that its other logs do not cite: what a new sitting cites.
+    fn uncited(&self) -> Vec<CutLine> {
+        let mut heads: BTreeMap<LogKey, CutLine> = BTreeMap::new();
+        let mut cited = Vec::new();
+        for entry in self.entries.iter().filter_map(|bytes| Decoded::decode(bytes.clone()).ok()) {
+            let (log, height, head) = (entry.header().log, entry.header().seq + 1, entry.hash());
+            heads.insert(entry.key(), CutLine { log, height, head });
+            cited.extend(entry.header().opening.iter().flat_map(|opening| opening.cites.clone()));
+        }
+        heads.into_values().filter(|line| !cited.contains(line)).collect()
+    }
+
+    /// Says something, durably.
+    fn say(&mut self, statement: &Statement, now: Time) -> Result<(), Error> {
+        let cites = self.uncited();
+        let (root, key) = (&self.root, &self.key);
+        let writer = self.sitting.get_or_insert_with(|| {
+            let mut log = [0; 16];
+            log.copy_from_slice(&random()[..16]);
+            let under = Under::Root(root.document().version);
+            Writer::open(CircleId(root.network().0), key.clone(), LogId(log), Opening { under, cites })
+        });
+        let draft = Draft { suite: Suite::Network, epoch: None, payload: statement.to_bytes(), expiry: None };
+        let entry = writer.append(now, draft).bytes().clone();
+        let path = self.dir.join(LOG);
+        self.log.append(std::slice::from_ref(&entry)).map_err(at(&path))?;
+        self.take(entry)
+    }
+
+    fn next_serial(&self) -> u64 {
+        self.word.nodes().map(|own| own.certificate.serial).max().unwrap_or(0) + 1
+    }
+
+    // ---- Where the network is.
+
+    /// Where newcomers find the network.
+    pub fn mesh(&self) -> Result<Mesh, Error> {
+        read_mesh(&self.dir)
+    }
+
+    /// Says where newcomers find the network.
+    pub fn set_mesh(&self, mesh: &Mesh) -> Result<(), Error> {
+        write_mesh(&self.dir, mesh)
+    }
+
+    // ---- Invitations and requests.
+
+    /// Invites a partner. The secret is in the invitation alone; here stands its hash.
+    pub fn invite(
+        &self,
+        partner: PartnerId,
+        name: &str,
+        valid_ms: u64,
+        approve: Approve,
+        now: Time,
+    ) -> Result<Invitation, Error> {
+        if valid_ms > INVITATION_MOST_MS {
+            return Err(Error::TooLong);
+        }
+        let mesh = self.mesh()?;
+        let desk = mesh.desk.ok_or(Error::NoDesk)?;
+        let mut secret = [0; 16];
+        secret.copy_from_slice(&random()[..16]);
+        let root_key = self.root.document().keys.first().copied();
+        let invitation = Invitation {
+            secret: Secret::from_bytes(secret),
+            network: self.root.network(),
+            root_key: root_key
+                .ok_or_else(|| Error::Damaged { path: self.dir.join(ROOT), why: "it names no key".to_owned() })?,
+            desk,
+            addresses: mesh.desk_addresses,
+            partner,
+            name: name.to_owned(),
+            expires: now.plus(valid_ms),
+            approve,
+        };
+        // What cannot be written as text is refused before its record stands here.
+        invitation.to_text()?;
+        self.write_invitation(&InvitationRecord::of(&invitation))?;
+        Ok(invitation)
+    }
+
+    fn invitation_path(&self, hash: &cwn_crypto::Hash) -> PathBuf {
+        self.dir.join(INVITATIONS).join(hash.to_string())
+    }
+
+    fn write_invitation(&self, record: &InvitationRecord) -> Result<(), Error> {
+        let path = self.invitation_path(&record.secret_hash);
+        files::durable_write(&path, &encoding::to_bytes(record)).map_err(at(&path))
+    }
+
+    fn invitation_of(&self, request: &Request) -> Result<InvitationRecord, Error> {
+        let path = self.invitation_path(&request.secret_hash());
+        match fs::read(&path) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Err(Reason::Unknown.into()),
+            Err(source) => Err(at(&path)(source)),
+            Ok(bytes) => encoding::from_bytes(&bytes, RECORD_BYTES)
+                .map_err(|refusal| Error::Damaged { path, why: refusal.to_string() }),
+        }
+    }
+
+    /// Takes a request: issues, hands over again, or keeps it for a person.
+    pub fn take_request(&mut self, signed: &SignedRequest, now: Time) -> Result<Outcome, Error> {
+        let request = Request::verify(signed, self.root.network())?;
+        let record = self.invitation_of(&request)?;
+        match authority::decide(&record, &request, now) {
+            Decision::Issue => self.issue(&request, record, now),
+            Decision::Again => self.again(&request, record, now),
+            Decision::Ask => {
+                let path = self.request_path(&request.node);
+                files::durable_write(&path, &encoding::to_bytes(signed)).map_err(at(&path))?;
+                Ok(Outcome::Waiting)
+            }
+            Decision::Refuse(reason) => Err(reason.into()),
+        }
+    }
+
+    fn issue(&mut self, request: &Request, mut record: InvitationRecord, now: Time) -> Result<Outcome, Error> {
+        // The record first: a machine that stops between the two hands out the certificate at the next asking,
+        // and to nobody else.
+        record.used_by = Some(request.node);
+        self.write_invitation(&record)?;
+        let certificate = self.issuer.issue(request, self.next_serial(), now)?;
+        self.say(&Statement::Certificate(certificate.clone()), now)?;
+        Ok(Outcome::Certified(Box::new(certificate)))
+    }
+
+    fn again(&mut self, request: &Request, record: InvitationRecord, now: Time) -> Result<Outcome, Error> {
+        if self.word.revocation(&request.node).is_some() {
+            return Err(Reason::Refused.into());
+        }
+        match self.word.certificate(&request.node) {
+            Some(own) => Ok(Outcome::Certified(Box::new(own.signed.clone()))),
+            None => self.issue(request, record, now),
+        }
+    }
+
+    fn request_path(&self, node: &PublicKey) -> PathBuf {
+        self.dir.join(REQUESTS).join(node.to_string())
+    }
+
+    /// The requests that wait for a person.
+    pub fn requests(&self) -> Result<Vec<Request>, Error> {
+        let dir = self.dir.join(REQUESTS);
+        let mut waiting = Vec::new();
+        for file in fs::read_dir(&dir).map_err(at(&dir))? {
+            let path = file.map_err(at(&dir))?.path();
+            let bytes = fs::read(&path).map_err(at(&path))?;
+            let damaged = |why: String| Error::Damaged { path: path.clone(), why };
+            let signed: SignedRequest =
+                encoding::from_bytes(&bytes, RECORD_BYTES).map_err(|refusal| damaged(refusal.to_string()))?;
+            waiting.push(Request::verify(&signed, self.root.network()).map_err(|e| damaged(e.to_string()))?);
+        }
+        waiting.sort_by_key(|request| (request.made_at, request.node));
+        Ok(waiting)
+    }
+
+    /// The request that a person named, by its partner or the start of its node's key.
+    fn waiting(&self, named: &str) -> Result<Request, Error> {
+        let matches = |request: &Request| {
+            request.partner.as_str() == named || named.len() >= 6 && request.node.to_string().starts_with(named)
+        };
+        let mut found: Vec<Request> = self.requests()?.into_iter().filter(matches).collect();
+        match (found.pop(), found.is_empty()) {
+            (Some(one), true) => Ok(one),
+            _ => Err(Error::NoRequest(named.to_owned())),
+        }
+    }
+
+    /// A person approves a request. The node gets its certificate when it asks again.
+    pub fn approve(&mut self, named: &str, now: Time) -> Result<SignedCertificate, Error> {
+        let request = self.waiting(named)?;
+        let record = self.invitation_of(&request)?;
+        let outcome = match authority::decide(&record, &request, now) {
+            Decision::Issue | Decision::Ask => self.issue(&request, record, now)?,
+            Decision::Again => self.again(&request, record, now)?,
+            Decision::Refuse(reason) => return Err(reason.into()),
+        };
+        self.forget(&request)?;
+        match outcome {
+            Outcome::Certified(certificate) => Ok(*certificate),
+            Outcome::Waiting => Err(Error::NoRequest(named.to_owned())),
+        }
+    }
+
+    /// A person refuses a request; its invitation is of no use any more.
+    pub fn refuse(&self, named: &str) -> Result<Request, Error> {
+        let request = self.waiting(named)?;
+        let mut record = self.invitation_of(&request)?;
+        record.refused = true;
+        self.write_invitation(&record)?;
+        self.forget(&request)?;
+        Ok(request)
+    }
+
+    fn forget(&self, request: &Request) -> Result<(), Error> {
+        let path = self.request_path(&request.node);
+        fs::remove_file(&path).map_err(at(&path))
+    }
+
+    /// Certifies a node whose keys the coordinator itself holds: its own.
+    pub fn certify_own(&mut self, request: &SignedRequest, now: Time) -> Result<SignedCertificate, Error> {
+        match self.take_request(request, now)? {
+            Outcome::Certified(certificate) => Ok(*certificate),
+            Outcome::Waiting => Err(Reason::Refused.into()),
+        }
+    }
+
+    // ---- Later.
+
+    /// Revokes a node, or all nodes of a partner. Returns the nodes.
+    pub fn revoke(&mut self, named: &str, reason: &str, now: Time) -> Result<Vec<PublicKey>, Error> {
+        let matches = |own: &&cwn_crypto::issuer_log::Certified| {
+            let node = own.certificate.node.to_string();
+            own.certificate.partner.as_str() == named || named.len() >= 6 && node.starts_with(named)
+        };
+        let certified: Vec<(PublicKey, u64)> =
+            self.word.unrevoked().filter(matches).map(|own| (own.certificate.node, own.certificate.serial)).collect();
+        if certified.is_empty() {
+            return Err(Error::NotCertified(named.to_owned()));
+        }
+        for (node, serial) in &certified {
+            // The CA sees no logs of members: what a revoked node said in the network circle falls away whole.
+            let statement =
+                Statement::Revocation { node: *node, serial: *serial, reason: reason.to_owned(), cut: Vec::new() };
+            self.say(&statement, now)?;
+        }
+        Ok(certified.into_iter().map(|(node, _)| node).collect())
+    }
+
+    /// Renews every certificate that is due; returns how many.
+    pub fn renew_due(&mut self, now: Time) -> Result<usize, Error> {
+        let due: Vec<certificate::Certificate> = self
+            .word
+            .unrevoked()
+            .map(|own| own.certificate.clone())
+            .filter(|own| {
+                // The node's key spreads renewals of those who joined together.
+                let jitter = u64::from_be_bytes(own.node.0[..8].try_into().unwrap_or_default());
+                authority::due_at(own, jitter) <= now
+            })
+            .collect();
+        let mut renewed = 0;
+        for own in due {
+            match self.issuer.renew(&own, self.next_serial(), now) {
+                Ok(certificate) => {
+                    self.say(&Statement::Certificate(certificate), now)?;
+                    renewed += 1;
+                }
+                // Too late for this one: it needs a new invitation, and the others must not wait for that.
+                Err(IssueRefusal::ExpiredTooLongAgo { .. }) => {}
+                Err(refusal) => return Err(refusal.into()),
+            }
+        }
+        Ok(renewed)
+    }
+
+    /// Says that there is nothing else, when the last word is a day old.
+    pub fn nothing_else(&mut self, now: Time) -> Result<bool, Error> {
+        let due = self.word.newest().is_none_or(|newest| now.since(newest) >= NOTHING_ELSE_EVERY_MS);
+        if due {
+            self.say(&Statement::NothingElse, now)?;
+        }
+        Ok(due)
+    }
+
+    /// What a newcomer is given.
+    pub fn admission(&self, certificate: SignedCertificate) -> Result<Admission, Error> {
+        Ok(Admission {
+            root: self.root.signed().clone(),
+            issuer_log: self.entries.clone(),
+            certificate,
+            nodes: self.mesh()?.nodes,
+        })
+    }
+
+    /// The network.
+    pub fn network(&self) -> NetworkId {
+        self.root.network()
+    }
+}
+
+fn read_mesh(dir: &Path) -> Result<Mesh, Error> {
+    let path = dir.join(MESH);
+    match fs::read(&path) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(Mesh::default()),
+        Err(source) => Err(at(&path)(source)),
+        Ok(bytes) => encoding::from_bytes(&bytes, MESH_BYTES)
+            .map_err(|refusal| Error::Damaged { path, why: refusal.to_string() }),
+    }
+}
+
+fn write_mesh(dir: &Path, mesh: &Mesh) -> Result<(), Error> {
+    let path = dir.join(MESH);
+    files::durable_write(&path, &encoding::to_bytes(mesh)).map_err(at(&path))
+}
+
+/// Follows an issuer's log that `cwn-ca` commands and the desk write, without holding the CA.
+#[derive(Debug)]
+pub struct Follower {
+    path: PathBuf,
+    log: LogFile,
+    first: Option<Vec<EntryBytes>>,
+}
+
+impl Follower {
+    /// Follows the log of a CA from its start on.
+    pub fn new(dir: &Path) -> Result<Self, Error> {
+        // An opening may cut back a torn end, which only who holds the lock may do.
+        let _guard = lock(dir)?;
+        let path = dir.join(LOG);
+        let (log, found) = LogFile::open(&path).map_err(at(&path))?;
+        Ok(Self { path, log, first: Some(found.entries) })
+    }
+
+    /// What was written since the last asking.
+    pub fn news(&mut self) -> Result<Vec<EntryBytes>, Error> {
+        match self.first.take() {
+            Some(entries) => Ok(entries),
+            None => self.log.news().map_err(at(&self.path)),
+        }
+    }
+}

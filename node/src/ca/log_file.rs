@@ -1,0 +1,138 @@
+//! The issuer's log on disk: an append-only file of framed entries, durable before anything is said of it.
+//!
+//! A frame is the length (u32, big-endian), a CRC-32 of the entry, and the entry. A torn end, from a machine that
+//! stopped while it wrote, is cut back and said; nothing acknowledged can be in it.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use cwn_crypto::encoding;
+use cwn_engine::{limits, log::EntryBytes};
+
+use crate::files;
+
+const FRAME_HEAD: usize = 8;
+const ENTRY_BYTES: usize = limits::HEADER_BYTES + limits::PAYLOAD_BYTES + 256;
+
+/// The file.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    path: PathBuf,
+    file: File,
+    length: u64,
+}
+
+/// What an opening found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) entries: Vec<EntryBytes>,
+    pub(super) cut_back_bytes: u64,
+}
+
+impl LogFile {
+    /// Opens the log, or begins it.
+    pub(super) fn open(path: &Path) -> io::Result<(Self, Found)> {
+        let fresh = !path.exists();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(path)?;
+        if fresh {
+            file.sync_all()?;
+            files::sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let (entries, good) = read(&bytes);
+        let cut_back_bytes = (bytes.len() - good) as u64;
+        let length = good as u64;
+        if cut_back_bytes > 0 {
+            file.set_len(length)?;
+            file.sync_all()?;
+        }
+        file.seek(SeekFrom::End(0))?;
+        Ok((Self { path: path.to_owned(), file, length }, Found { entries, cut_back_bytes }))
+    }
+
+    /// Appends entries; durable when this returns.
+    pub(super) fn append(&mut self, entries: &[EntryBytes]) -> io::Result<()> {
+        let mut frames = Vec::new();
+        for entry in entries {
+            let bytes = encoding::to_bytes(entry);
+            frames.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
+            frames.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
+            frames.extend_from_slice(&bytes);
+        }
+        self.file.write_all(&frames)?;
+        self.file.sync_data()?;
+        self.length += frames.len() as u64;
+        Ok(())
+    }
+
+    /// What others appended since this opened the file.
+    pub(super) fn news(&mut self) -> io::Result<Vec<EntryBytes>> {
+        let bytes = fs::read(&self.path)?;
+        let start = usize::try_from(self.length).unwrap_or(usize::MAX).min(bytes.len());
+        let (entries, good) = read(&bytes[start..]);
+        self.length += good as u64;
+        self.file.seek(SeekFrom::Start(self.length))?;
+        Ok(entries)
+    }
+}
+
+/// The entries in whole frames from the start, and how many bytes those take.
+fn read(bytes: &[u8]) -> (Vec<EntryBytes>, usize) {
+    let mut entries = Vec::new();
+    let mut at = 0;
+    while let Some(head) = bytes.get(at..at + FRAME_HEAD) {
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let crc = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+        let body = bytes.get(at + FRAME_HEAD..at + FRAME_HEAD + length).filter(|_| length <= ENTRY_BYTES);
+        let Some(body) = body.filter(|body| crc32fast::hash(body) == crc) else { break };
+        let Ok(entry) = encoding::from_bytes(body, ENTRY_BYTES) else { break };
+        entries.push(entry);
+        at += FRAME_HEAD + length;
+    }
+    (entries, at)
+}
+
+#[cfg(test)]
+mod tests {
+    use cwn_crypto::Signature;
+
+    use super::*;
+
+    fn entry(number: u8) -> EntryBytes {
+        EntryBytes { header: vec![number; 40], signature: Signature([number; 64]), payload: vec![number; 10] }
+    }
+
+    #[test]
+    fn a_torn_end_is_cut_back_to_the_last_whole_entry_wherever_it_tears() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("issuer.log");
+        LogFile::open(&path).unwrap().0.append(&[entry(1), entry(2)]).unwrap();
+        let whole = fs::read(&path).unwrap();
+        let first = whole.len() / 2;
+        for length in first..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            let (_, found) = LogFile::open(&path).unwrap();
+            assert_eq!(found.entries, [entry(1)], "torn at {length}");
+            assert_eq!(found.cut_back_bytes, (length - first) as u64);
+        }
+    }
+
+    #[test]
+    fn what_another_process_appends_is_news_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("issuer.log");
+        let (mut here, _) = LogFile::open(&path).unwrap();
+        LogFile::open(&path).unwrap().0.append(&[entry(1)]).unwrap();
+        assert_eq!(here.news().unwrap(), [entry(1)]);
+        assert_eq!(here.news().unwrap(), []);
+        here.append(&[entry(2)]).unwrap();
+        assert_eq!(LogFile::open(&path).unwrap().1.entries, [entry(1), entry(2)]);
+    }
+}

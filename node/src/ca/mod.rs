@@ -1,0 +1,11 @@
+//! The coordinator's CA: a directory of files, usable on a machine without a network.
+//!
+//! * [`directory`] — the directory, and what a coordinator does with it.
+//! * [`log_file`] — the issuer's log on disk.
+
+//!
+//! Which request gets a certificate, and when one is renewed, are the rules of `cwn_crypto::authority`; nothing
+//! here decides it again.
+
+pub mod directory;
+mod log_file;
