@@ -53,7 +53,7 @@ pub struct Network {
     pub anchor: bool,
     /// Whether to announce no address at all. Default: false.
     pub outbound_only: bool,
-    /// Over how many seconds the first dials after a start are spread. Default: 30.
+    /// Over how many seconds at most the first dials after a start are spread. Default: 30.
     pub reconnect_jitter_seconds: u64,
     /// Nodes to dial before any address was heard from the network. `cwn join` fills it.
     pub bootstrap: Vec<Bootstrap>,
@@ -190,7 +190,8 @@ pub struct Enrolment {
     pub requests_per_minute: u32,
 }
 
-fn requests_per_minute() -> u32 {
+/// How often one address may ask at the desk in a minute, when nothing else is set.
+pub fn requests_per_minute() -> u32 {
     20
 }
 

@@ -43,6 +43,8 @@ use crate::{
 
 /// How long the faces get to finish what they are at.
 const STOP_FACES: Duration = Duration::from_secs(5);
+/// First dials are spread over so long for every certified node: a hundred dials at once time out.
+const SPREAD_PER_NODE: Duration = Duration::from_millis(150);
 /// How often attachments that are missing are asked for again.
 const FETCH_EVERY: Duration = Duration::from_secs(10);
 /// Parts of attachments that wait to be fetched: beyond, they are found again at the next start.
@@ -85,11 +87,15 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     let reader = store.reader();
     let keyring = Arc::new(Keyring::new(keys.sealing.clone(), reader.clone()));
     let inbox = Arc::new(Inbox::new(store.view("inbox")?, reader.clone(), Arc::clone(&keyring)));
+    // In a small network there is no storm to prevent, and people wait.
+    let certified = u32::try_from(engine.word().nodes().count()).unwrap_or(u32::MAX);
+    let dial_spread = Duration::from_secs(config.network.reconnect_jitter_seconds)
+        .min(SPREAD_PER_NODE.saturating_mul(certified));
     let (network, network_events) = network::start(network::Config {
         key: keys.signing.clone(),
         listen: config.network.listen.clone(),
         gate: Arc::clone(&gate),
-        dial_spread: Duration::from_secs(config.network.reconnect_jitter_seconds),
+        dial_spread,
         memory_limit: None,
     })?;
     let (accepted, heights) = std_mpsc::channel();

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod attachments;
 pub mod ca;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod connections;

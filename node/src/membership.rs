@@ -82,6 +82,11 @@ impl Membership {
         Ok(Self { root, signed, certificate })
     }
 
+    /// Whether a data directory is a member's.
+    pub fn exists(data: &Path) -> bool {
+        data.join(CERTIFICATE_FILE).exists()
+    }
+
     /// The membership in a data directory.
     pub fn load(data: &Path, keys: &Keys) -> Result<Self, Error> {
         let root_path = data.join(ROOT_FILE);

@@ -5,6 +5,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use futures::{StreamExt, stream};
@@ -27,6 +28,8 @@ use super::types::Problem;
 /// The most that a JSON answer may have.
 const ANSWER_BYTES: usize = 64 << 20;
 const COPY_BYTES: usize = 256 << 10;
+/// How long a daemon may take to begin.
+const STARTING: Duration = Duration::from_secs(2);
 
 /// Why a question got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -91,9 +94,7 @@ impl Client {
     }
 
     async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Error> {
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|source| Error::NoDaemon { socket: self.socket.clone(), source })?;
+        let stream = self.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         tokio::spawn(connection);
         let response = sender.send_request(request).await.map_err(broken)?;
@@ -107,6 +108,18 @@ impl Client {
             code: if status == StatusCode::NOT_FOUND { "not_found" } else { "broken" }.to_owned(),
         });
         Err(Error::Refused(problem))
+    }
+
+    /// Connects, and gives a daemon that was just started a moment to begin.
+    async fn connect(&self) -> Result<UnixStream, Error> {
+        let start = tokio::time::Instant::now();
+        loop {
+            match UnixStream::connect(&self.socket).await {
+                Ok(stream) => return Ok(stream),
+                Err(_) if start.elapsed() < STARTING => tokio::time::sleep(STARTING / 20).await,
+                Err(source) => return Err(Error::NoDaemon { socket: self.socket.clone(), source }),
+            }
+        }
     }
 
     fn request(method: Method, path: &str, body: Body) -> Result<Request<Body>, Error> {

@@ -1,11 +1,12 @@
 //! The coordinator's CA: a directory of files, usable on a machine without a network.
 //!
 //! * [`directory`] — the directory, and what a coordinator does with it.
-//! * [`log_file`] — the issuer's log on disk.
-
+//! * `log_file` — the issuer's log on disk.
+//! * [`cli`] — `cwn-ca`, also `cwn ca`.
 //!
 //! Which request gets a certificate, and when one is renewed, are the rules of `cwn_crypto::authority`; nothing
 //! here decides it again.
 
+pub mod cli;
 pub mod directory;
 mod log_file;

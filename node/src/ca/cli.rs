@@ -1,0 +1,300 @@
+//! `cwn-ca`, also `cwn ca`: the coordinator's commands. None of them needs a network.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use cwn_crypto::{
+    PartnerId, PublicKey, Time,
+    armour::{self, Label},
+    authority::Request,
+    certificate::Standing,
+    encoding,
+    invitation::Approve,
+    words,
+};
+
+use super::directory::{Ca, Mesh, Outcome};
+use crate::{
+    clock, enrolment, files,
+    keystore::{Typing, Unlock},
+};
+
+const HOUR_MS: u64 = 3_600_000;
+
+/// Arguments of the coordinator's program.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The CA's directory.
+    #[arg(long, env = "CWN_CA", default_value = "ca")]
+    dir: PathBuf,
+    /// A file of 32 random bytes that opens the CA's keys; without it a passphrase is asked for. Make one with:
+    /// (umask 077; head -c 32 /dev/urandom > FILE)
+    #[arg(long, env = "CWN_CA_CREDENTIAL")]
+    credential: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Found a network: make the root key, the issuer's key and the root document.
+    Init {
+        /// The network's name, as members see it.
+        #[arg(long)]
+        name: String,
+    },
+    /// Invite a partner. Prints one line, once: hand it over where nobody else reads it.
+    Invite(Invite),
+    /// List the requests that wait for a person.
+    Requests {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Approve a request that waits, or one that came as a file.
+    Approve {
+        /// The partner, or the start of its node's key.
+        #[arg(required_unless_present = "request")]
+        request_of: Option<String>,
+        /// A request file that a partner handed over, instead of one that waits.
+        #[arg(long, requires = "out", conflicts_with = "request_of")]
+        request: Option<PathBuf>,
+        /// Where to write the reply file for that partner.
+        #[arg(long, requires = "request")]
+        out: Option<PathBuf>,
+    },
+    /// Refuse a request that waits. Its invitation is of no use any more.
+    Refuse {
+        /// The partner, or the start of its node's key.
+        request_of: String,
+    },
+    /// Revoke a node, or all nodes of a partner. Only a new root document undoes it.
+    Revoke {
+        /// The partner, or the start of a node's key.
+        whom: String,
+        /// Why; members see it.
+        #[arg(long)]
+        reason: String,
+    },
+    /// List who was certified.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The issuer's log.
+    #[command(subcommand)]
+    Log(Log),
+    /// Say where newcomers find the network. The coordinator's daemon does this by itself.
+    Mesh {
+        /// The key of the node that runs the desk.
+        #[arg(long)]
+        desk_key: String,
+        /// Where the desk listens, as address:port; may be given again.
+        #[arg(long, required = true)]
+        address: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Invite {
+    /// The partner's short name, such as z-cert.
+    partner: PartnerId,
+    /// The partner's name, as members see it.
+    #[arg(long)]
+    name: String,
+    /// For how many hours it holds, 72 at most.
+    #[arg(long, default_value_t = 72)]
+    hours: u64,
+    /// Approve the request by hand, after comparing the fingerprint by telephone.
+    #[arg(long)]
+    manual: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Log {
+    /// Write the issuer's log to a file, to carry to the coordinator's node when the CA is kept offline.
+    Export {
+        /// The file; - for standard output.
+        file: PathBuf,
+    },
+}
+
+fn typing(command: &Command) -> Typing {
+    if matches!(command, Command::Init { .. }) { Typing::New } else { Typing::Known }
+}
+
+/// Does what the arguments say.
+pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let Arguments { dir, credential, command } = arguments;
+    let now = clock::now();
+    let unlock = || Unlock::find(credential.as_deref(), "the CA", typing(&command));
+    let mut out = io::stdout().lock();
+    if let Command::Init { name } = &command {
+        let ca = Ca::init(&dir, &unlock()?, name, now)?;
+        let root = ca.root().document();
+        writeln!(out, "The network {name:?} is founded in {}.", dir.display())?;
+        writeln!(out, "  network id   {}", ca.network())?;
+        for term in &root.issuers {
+            writeln!(out, "  issuer       {} until {}", term.issuer, term.not_after.date())?;
+        }
+        writeln!(
+            out,
+            "Keep {} offline: it is needed only to change the root document.",
+            dir.join("root.key").display()
+        )?;
+        writeln!(out, "Next: make the coordinator's node with `cwn join --ca {}`.", dir.display())?;
+        return Ok(());
+    }
+    let mut ca = Ca::open(&dir, &unlock()?)?;
+    if ca.cut_back_bytes > 0 {
+        eprintln!(
+            "note: the issuer's log ended in {} bytes of an entry that was never finished; they were cut off",
+            ca.cut_back_bytes
+        );
+    }
+    match command {
+        Command::Init { .. } => {}
+        Command::Invite(Invite { partner, name, hours, manual }) => {
+            let approve = if manual { Approve::Manual } else { Approve::Auto };
+            let invitation = ca.invite(partner, &name, hours.saturating_mul(HOUR_MS), approve, now)?;
+            writeln!(out, "{}", invitation.to_text()?.as_str())?;
+            eprintln!(
+                "For {name}, until {}. It is shown this once: whoever has it can join as {}.",
+                invitation.expires, invitation.partner
+            );
+        }
+        Command::Requests { json } => print_requests(&mut out, &ca.requests()?, json)?,
+        Command::Approve { request: Some(file), out: Some(reply), .. } => {
+            let text = read_text(&file)?;
+            let signed = enrolment::read_request_file(&text)?;
+            let request = Request::verify(&signed, ca.network())?;
+            let certificate = match ca.take_request(&signed, now)? {
+                Outcome::Certified(certificate) => *certificate,
+                Outcome::Waiting => ca.approve(&request.node.to_string(), now)?,
+            };
+            let text = enrolment::reply_file(&ca.admission(certificate)?, request.recipient)?;
+            files::durable_write(&reply, text.as_bytes()).with_context(|| reply.display().to_string())?;
+            print_fingerprint(&mut out, &request)?;
+            writeln!(out, "The reply for {} is in {}.", request.partner, reply.display())?;
+        }
+        Command::Approve { request_of, .. } => {
+            let named = request_of.unwrap_or_default();
+            ca.approve(&named, now)?;
+            writeln!(out, "{named} is approved; its node gets the certificate when it asks again.")?;
+        }
+        Command::Refuse { request_of } => {
+            let request = ca.refuse(&request_of)?;
+            writeln!(out, "The request of {} is refused, and its invitation is void.", request.partner)?;
+        }
+        Command::Revoke { whom, reason } => {
+            for node in ca.revoke(&whom, &reason, now)? {
+                writeln!(out, "revoked {node}")?;
+            }
+            writeln!(out, "Members disconnect it as soon as they hear; stewards remove it from their circles.")?;
+        }
+        Command::List { json } => print_list(&mut out, &ca, now, json)?,
+        Command::Log(Log::Export { file }) => {
+            let text = armour::armour(Label::IssuerLog, &encoding::to_bytes(&ca.entries().to_vec()));
+            if file == Path::new("-") {
+                out.write_all(text.as_bytes())?;
+            } else {
+                files::durable_write(&file, text.as_bytes()).with_context(|| file.display().to_string())?;
+                writeln!(out, "{} entries are in {}.", ca.entries().len(), file.display())?;
+            }
+        }
+        Command::Mesh { desk_key, address } => {
+            let desk = PublicKey::from_hex(&desk_key).context("--desk-key: a node's key has 64 hexadecimal digits")?;
+            let mesh = ca.mesh()?;
+            ca.set_mesh(&Mesh { desk: Some(desk), desk_addresses: address, ..mesh })?;
+        }
+    }
+    Ok(())
+}
+
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    const MOST: u64 = 64 << 10;
+    let length = fs::metadata(path).with_context(|| path.display().to_string())?.len();
+    anyhow::ensure!(length <= MOST, "{} is too long to be a request", path.display());
+    fs::read_to_string(path).with_context(|| path.display().to_string())
+}
+
+fn print_fingerprint(out: &mut impl Write, request: &Request) -> io::Result<()> {
+    let words = words::fingerprint(&request.node, &request.recipient).join(" ");
+    writeln!(out, "Compare by telephone: {words}")
+}
+
+fn print_requests(out: &mut impl Write, requests: &[Request], json: bool) -> anyhow::Result<()> {
+    if json {
+        let values: Vec<serde_json::Value> = requests
+            .iter()
+            .map(|request| {
+                serde_json::json!({
+                    "partner": request.partner.as_str(),
+                    "name": request.name,
+                    "node": request.node.to_string(),
+                    "made_at": request.made_at.0,
+                    "fingerprint": words::fingerprint(&request.node, &request.recipient).join(" "),
+                })
+            })
+            .collect();
+        writeln!(out, "{}", serde_json::to_string_pretty(&values)?)?;
+        return Ok(());
+    }
+    if requests.is_empty() {
+        writeln!(out, "No request waits.")?;
+    }
+    for request in requests {
+        writeln!(out, "{}  {}  asked {}", request.partner, &request.node.to_string()[..12], request.made_at)?;
+        print_fingerprint(out, request)?;
+    }
+    Ok(())
+}
+
+fn print_list(out: &mut impl Write, ca: &Ca, now: Time, json: bool) -> anyhow::Result<()> {
+    let word = ca.word();
+    let state = |own: &cwn_crypto::issuer_log::Certified| match word.revocation(&own.certificate.node) {
+        Some(revoked) => format!("revoked {}: {}", revoked.at.date(), revoked.reason),
+        None => match own.certificate.standing(now) {
+            Standing::Valid => format!("until {}", own.certificate.not_after.date()),
+            Standing::Grace { expired_at } => format!("in grace since {}", expired_at.date()),
+            Standing::Expired { expired_at } => format!("expired {}", expired_at.date()),
+            Standing::NotYet => "not valid yet".to_owned(),
+        },
+    };
+    if json {
+        let values: Vec<serde_json::Value> = word
+            .nodes()
+            .map(|own| {
+                serde_json::json!({
+                    "partner": own.certificate.partner.as_str(),
+                    "name": own.certificate.name,
+                    "node": own.certificate.node.to_string(),
+                    "serial": own.certificate.serial,
+                    "not_before": own.certificate.not_before.0,
+                    "not_after": own.certificate.not_after.0,
+                    "revoked": word.revocation(&own.certificate.node).map(|revoked| revoked.reason.clone()),
+                })
+            })
+            .collect();
+        writeln!(out, "{}", serde_json::to_string_pretty(&values)?)?;
+        return Ok(());
+    }
+    for own in word.nodes() {
+        let certificate = &own.certificate;
+        writeln!(
+            out,
+            "{:<20} {}  serial {:<5} {}",
+            certificate.partner.as_str(),
+            &certificate.node.to_string()[..12],
+            certificate.serial,
+            state(own)
+        )?;
+    }
+    Ok(())
+}

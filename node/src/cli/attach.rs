@@ -1,0 +1,32 @@
+//! `cwn attach`
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::{
+    Face,
+    publish::{Outgoing, publish},
+};
+
+/// Arguments of `cwn attach`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cwn attach haven --tlp GREEN dreigingsbeeld.pdf")]
+pub struct Arguments {
+    #[command(flatten)]
+    outgoing: Outgoing,
+    /// The file.
+    file: PathBuf,
+    /// The entry that the file belongs to, by its reference.
+    #[arg(long)]
+    refers_to: Option<String>,
+}
+
+pub(super) async fn run(face: &Face, arguments: Arguments) -> anyhow::Result<()> {
+    let Arguments { file, mut outgoing, refers_to } = arguments;
+    let name = file.file_name().and_then(|name| name.to_str()).context("the file's name is no UTF-8 text")?;
+    let title = outgoing.title.take().unwrap_or_else(|| name.to_owned());
+    outgoing.reference.extend(refers_to);
+    publish(face, outgoing, title, String::new(), &[file]).await
+}

@@ -1,0 +1,230 @@
+//! `cwn join`: keys made here, a certificate from the coordinator, a data directory to run a daemon on.
+//!
+//! By invitation over the network, by invitation with files, or, for the coordinator's own node, from the CA's
+//! directory. Joining again with the same directory and invitation asks again with the same keys: a crash in
+//! between strands nobody.
+
+use std::{
+    fs,
+    io::Read,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::Args;
+use cwn_crypto::{
+    PartnerId,
+    authority::Request,
+    invitation::{Approve, Invitation},
+    words,
+};
+use indicatif::ProgressBar;
+
+use crate::{
+    ca::directory::{Ca, Mesh},
+    clock,
+    config::{self, Accept, Bootstrap, Config, Enrolment},
+    enrolment::{self, Asked, Joined},
+    files,
+    keystore::{Keys, Typing, Unlock},
+    membership::Membership,
+    network::Address,
+};
+
+const ASK_AGAIN: Duration = Duration::from_secs(3);
+const TEXT_BYTES: u64 = 64 << 20;
+
+/// Arguments of `cwn join`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cwn join --file invitation --listen 0.0.0.0:4001\n  cwn join --file invitation --request request.txt   (hand request.txt over, get reply.txt back)\n  cwn join --file invitation --reply reply.txt"
+)]
+pub struct Arguments {
+    /// The invitation, as the coordinator gave it; - for standard input.
+    #[arg(conflicts_with = "file", required_unless_present_any = ["file", "ca"])]
+    invitation: Option<String>,
+    /// A file with the invitation, so that it does not stand in the shell's history.
+    #[arg(long)]
+    file: Option<PathBuf>,
+    /// Where this node shall listen, as address:port; may be given again. Without it this node only dials.
+    #[arg(long)]
+    listen: Vec<SocketAddr>,
+    /// A file of 32 random bytes that opens the keys; without it a passphrase is asked for.
+    #[arg(long)]
+    credential: Option<PathBuf>,
+    /// Join every circle that a certified partner offers, without asking.
+    #[arg(long)]
+    accept_circles: bool,
+    /// Do not connect: write a request file to hand to the coordinator.
+    #[arg(long, conflicts_with = "reply")]
+    request: Option<PathBuf>,
+    /// Do not connect: take the reply file that the coordinator handed back.
+    #[arg(long)]
+    reply: Option<PathBuf>,
+    /// How many seconds to wait for a person at the coordinator to approve.
+    #[arg(long, default_value_t = 3_600)]
+    wait: u64,
+    /// The coordinator's own node: take the certificate from this CA.
+    #[arg(long, requires_all = ["partner", "name"], conflicts_with_all = ["invitation", "file", "request", "reply"])]
+    ca: Option<PathBuf>,
+    /// The file that opens the CA.
+    #[arg(long, requires = "ca")]
+    ca_credential: Option<PathBuf>,
+    /// The coordinator's short name.
+    #[arg(long, requires = "ca")]
+    partner: Option<PartnerId>,
+    /// The coordinator's name.
+    #[arg(long, requires = "ca")]
+    name: Option<String>,
+    /// Where the enrolment desk shall listen, as address:port.
+    #[arg(long, requires = "ca")]
+    desk: Option<SocketAddr>,
+}
+
+pub(super) async fn run(data: &Path, arguments: Arguments) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !Membership::exists(data),
+        "{} is a member already; start it with `cwn --data {} daemon`",
+        data.display(),
+        data.display()
+    );
+    if let Some(ca) = arguments.ca.clone() {
+        return join_own(data, &ca, arguments);
+    }
+    let invitation = Invitation::from_text(&invitation_text(&arguments)?)?;
+    let keys = keys(data, arguments.credential.as_deref())?;
+    println!("Your fingerprint, to compare by telephone with the coordinator:");
+    println!("  {}", words::fingerprint(&keys.signing.public(), &keys.sealing.recipient()).join(" "));
+    if let Some(path) = &arguments.request {
+        let text = enrolment::request_file(&invitation, &keys, clock::now())?;
+        files::durable_write(path, text.as_bytes()).with_context(|| path.display().to_string())?;
+        println!("Hand {} to the coordinator; with the reply, run this again with --reply FILE.", path.display());
+        return Ok(());
+    }
+    let joined = match &arguments.reply {
+        Some(path) => enrolment::read_reply_file(&read_text(path)?, &invitation, &keys)?,
+        None => ask(&invitation, &keys, Duration::from_secs(arguments.wait)).await?,
+    };
+    settle(data, joined, &arguments, None)
+}
+
+fn invitation_text(arguments: &Arguments) -> anyhow::Result<String> {
+    match (&arguments.file, arguments.invitation.as_deref()) {
+        (Some(path), _) => read_text(path),
+        (None, Some("-")) => {
+            let mut text = String::new();
+            std::io::stdin().take(TEXT_BYTES).read_to_string(&mut text)?;
+            Ok(text)
+        }
+        (None, Some(text)) => Ok(text.to_owned()),
+        (None, None) => anyhow::bail!("give the invitation, or a file with it (--file)"),
+    }
+}
+
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    let length = fs::metadata(path).with_context(|| path.display().to_string())?.len();
+    anyhow::ensure!(length <= TEXT_BYTES, "{} is too long", path.display());
+    fs::read_to_string(path).with_context(|| path.display().to_string())
+}
+
+/// The keys of this directory: made now, or by a joining that did not come to its end.
+fn keys(data: &Path, credential: Option<&Path>) -> anyhow::Result<Keys> {
+    let known = Keys::exist(data);
+    let typing = if known { Typing::Known } else { Typing::New };
+    let unlock = Unlock::find(credential, "the keys of this node", typing)?;
+    if known {
+        return Ok(Keys::open(data, &unlock)?);
+    }
+    let keys = Keys::generate();
+    keys.create(data, &unlock)?;
+    Ok(keys)
+}
+
+async fn ask(invitation: &Invitation, keys: &Keys, patience: Duration) -> anyhow::Result<Joined> {
+    let start = tokio::time::Instant::now();
+    let spinner = ProgressBar::new_spinner();
+    loop {
+        match enrolment::ask(invitation, keys, clock::now()).await? {
+            Asked::Joined(joined) => {
+                spinner.finish_and_clear();
+                return Ok(*joined);
+            }
+            Asked::Waiting if start.elapsed() < patience => {
+                spinner.set_message(
+                    "waiting for a person at the coordinator to approve; Ctrl-C and join again later loses nothing",
+                );
+                spinner.tick();
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            Asked::Waiting => {
+                spinner.finish_and_clear();
+                anyhow::bail!(
+                    "nobody at the coordinator has approved it yet; join again later with the same data directory"
+                );
+            }
+        }
+    }
+}
+
+/// The coordinator's own node, from the CA's directory on this machine.
+fn join_own(data: &Path, dir: &Path, arguments: Arguments) -> anyhow::Result<()> {
+    let credential = arguments.ca_credential.as_deref();
+    let mut ca = Ca::open(dir, &Unlock::find(credential, "the CA", Typing::Known)?)?;
+    let keys = keys(data, arguments.credential.as_deref())?;
+    let desk = arguments.desk.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+    let me = keys.signing.public();
+    ca.set_mesh(&Mesh { desk: Some(me), desk_addresses: vec![desk.to_string()], nodes: Vec::new() })?;
+    let (Some(partner), Some(name)) = (arguments.partner.clone(), arguments.name.clone()) else {
+        anyhow::bail!("give the coordinator's --partner and --name");
+    };
+    let now = clock::now();
+    let invitation = ca.invite(partner, &name, 60_000, Approve::Auto, now)?;
+    let request = Request::sign(&invitation, &keys.signing, keys.sealing.recipient(), now);
+    let certificate = ca.certify_own(&request, now)?;
+    let admission = ca.admission(certificate)?;
+    let membership = Membership::new(ca.root().clone(), admission.certificate, &keys).map_err(anyhow::Error::msg)?;
+    let joined = Joined { membership, issuer_log: admission.issuer_log, nodes: Vec::new() };
+    let enrolment = Enrolment {
+        listen: desk.to_string(),
+        external: Vec::new(),
+        ca: absolute(dir)?,
+        credential: arguments.ca_credential.as_deref().map(absolute).transpose()?,
+        requests_per_minute: config::requests_per_minute(),
+    };
+    settle(data, joined, &arguments, Some(enrolment))
+}
+
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| path.display().to_string())
+}
+
+/// Writes the data directory out. The membership comes last: with it the node can run.
+fn settle(data: &Path, joined: Joined, arguments: &Arguments, enrolment: Option<Enrolment>) -> anyhow::Result<()> {
+    let mut config = Config::default();
+    for address in &arguments.listen {
+        let ip = if address.is_ipv4() { "ip4" } else { "ip6" };
+        config.network.listen.push(format!("/{ip}/{}/tcp/{}", address.ip(), address.port()).parse()?);
+    }
+    for (node, addresses) in joined.nodes {
+        let addresses: Vec<Address> = addresses.iter().filter_map(|text| text.parse().ok()).collect();
+        config.network.bootstrap.push(Bootstrap { node: node.to_string(), addresses });
+    }
+    config.network.anchor = enrolment.is_some();
+    config.circles.accept = if arguments.accept_circles { Accept::Certified } else { Accept::Ask };
+    config.keys.credential = arguments.credential.as_deref().map(absolute).transpose()?;
+    config.enrolment = enrolment;
+    files::durable_write(&data.join(config::FILE), config.to_text()?.as_bytes())?;
+    joined.membership.store(data, &joined.issuer_log)?;
+    let certificate = joined.membership.certificate();
+    println!(
+        "Joined {} as {} ({}); the certificate is valid until {}.",
+        super::show::line(&joined.membership.root().document().name),
+        super::show::line(&certificate.name),
+        certificate.partner,
+        certificate.not_after.date()
+    );
+    println!("Start the node with: cwn --data {} daemon", data.display());
+    Ok(())
+}

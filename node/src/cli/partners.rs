@@ -1,0 +1,87 @@
+//! `cwn partners`
+
+use clap::Args;
+
+use super::{Face, print_json, show};
+use crate::{
+    api::types::{Compared, Id, NodeView, PartnerView},
+    clock,
+};
+
+/// Arguments of `cwn partners`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Record that you compared the fingerprint of this partner's node by telephone.
+    #[arg(long, value_names = ["PARTNER", "NODE"], num_args = 2)]
+    compared: Option<Vec<String>>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()> {
+    if let Some([partner, node]) = arguments.compared.as_deref() {
+        let compared = Compared { node: node.clone() };
+        let id: Id = face.client.post(&format!("/v1/partners/{}/compared", encode(partner)), &compared).await?;
+        println!("Recorded: the fingerprint of {partner}'s node {} was compared.", show::short(&id.id));
+        return Ok(());
+    }
+    let partners: Vec<PartnerView> = face.client.get("/v1/partners").await?;
+    if arguments.json {
+        return print_json(&partners);
+    }
+    let now = clock::now().0;
+    for partner in &partners {
+        println!("{} ({})", show::line(&partner.name), partner.partner);
+        for node in &partner.nodes {
+            println!("  {}  {}", show::short(&node.node), state(node, now));
+            println!("    {}", node.fingerprint);
+        }
+    }
+    Ok(())
+}
+
+fn state(node: &NodeView, now: u64) -> String {
+    let mut parts = Vec::new();
+    if let Some(revoked) = &node.revoked {
+        parts.push(format!("REVOKED: {}", show::line(revoked)));
+    }
+    if node.this {
+        parts.push("this node".to_owned());
+    } else {
+        parts.push(how_known(node, now));
+        parts.push(if node.connected { "connected" } else { "not connected" }.to_owned());
+    }
+    if node.anchor {
+        parts.push("anchor".to_owned());
+    }
+    parts.join(", ")
+}
+
+/// How a key is known: what a steward must look at before it adds one.
+pub(super) fn how_known(node: &NodeView, now: u64) -> String {
+    match node.compared {
+        Some(at) => format!("compared by telephone on {}", show::time(at)),
+        None if now.saturating_sub(node.certified_since) < 24 * 3_600_000 => {
+            format!("NEW: certified {}", show::ago(now, node.certified_since))
+        }
+        None => format!("known since {}", show::time(node.certified_since)),
+    }
+}
+
+/// A name as a part of a path.
+pub(super) fn encode(part: &str) -> String {
+    let keep = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    part.bytes().map(|b| if keep(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_spaces_and_slashes_stays_one_part_of_a_path() {
+        assert_eq!(encode("zorg en/of haven"), "zorg%20en%2Fof%20haven");
+        assert_eq!(encode("é"), "%C3%A9");
+    }
+}
