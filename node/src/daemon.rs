@@ -89,8 +89,8 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     let inbox = Arc::new(Inbox::new(store.view("inbox")?, reader.clone(), Arc::clone(&keyring)));
     // In a small network there is no storm to prevent, and people wait.
     let certified = u32::try_from(engine.word().nodes().count()).unwrap_or(u32::MAX);
-    let dial_spread = Duration::from_secs(config.network.reconnect_jitter_seconds)
-        .min(SPREAD_PER_NODE.saturating_mul(certified));
+    let dial_spread =
+        Duration::from_secs(config.network.reconnect_jitter_seconds).min(SPREAD_PER_NODE.saturating_mul(certified));
     let (network, network_events) = network::start(network::Config {
         key: keys.signing.clone(),
         listen: config.network.listen.clone(),

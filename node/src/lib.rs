@@ -9,6 +9,7 @@ pub mod config;
 pub mod connections;
 pub mod coordinator;
 pub mod daemon;
+pub mod demo;
 pub mod driver;
 pub mod enrolment;
 pub mod files;

@@ -134,6 +134,7 @@ impl Api {
             issuer_word: word.map(|at: Time| at.0),
             listening: self.node.connections.listening(),
             peers: self.node.connections.count(),
+            handlers_built: self.node.network.handlers_built(),
             circles,
             offers,
             data: self.node.data.display().to_string(),

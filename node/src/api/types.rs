@@ -43,6 +43,8 @@ pub struct Status {
     pub listening: Vec<String>,
     /// Connected peers.
     pub peers: usize,
+    /// For how many connections a protocol handler was built since the start: for no stranger, ever.
+    pub handlers_built: u64,
     /// The circles.
     pub circles: Vec<CircleSummary>,
     /// Circles offered and not decided.

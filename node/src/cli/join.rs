@@ -34,6 +34,8 @@ use crate::{
 };
 
 const ASK_AGAIN: Duration = Duration::from_secs(3);
+/// How long a desk that was just opened may take to answer.
+const DESK_PATIENCE: Duration = Duration::from_secs(10);
 const TEXT_BYTES: u64 = 64 << 20;
 
 /// Arguments of `cwn join`.
@@ -146,7 +148,16 @@ async fn ask(invitation: &Invitation, keys: &Keys, patience: Duration) -> anyhow
     let start = tokio::time::Instant::now();
     let spinner = ProgressBar::new_spinner();
     loop {
-        match enrolment::ask(invitation, keys, clock::now()).await? {
+        let asked = match enrolment::ask(invitation, keys, clock::now()).await {
+            Err(enrolment::Error::Unreachable { .. }) if start.elapsed() < DESK_PATIENCE => {
+                spinner.set_message("looking for the coordinator's desk");
+                spinner.tick();
+                tokio::time::sleep(DESK_PATIENCE / 20).await;
+                continue;
+            }
+            asked => asked?,
+        };
+        match asked {
             Asked::Joined(joined) => {
                 spinner.finish_and_clear();
                 return Ok(*joined);

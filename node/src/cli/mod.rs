@@ -71,6 +71,8 @@ pub enum Command {
     Peers(peers::Arguments),
     /// Look at everything this node depends on.
     Doctor(doctor::Arguments),
+    /// Nine partners on this machine play it all through, and measure it.
+    Demo(crate::demo::Arguments),
     /// The coordinator's commands; the same as `cwn-ca`.
     Ca(Box<crate::ca::cli::Arguments>),
 }
@@ -107,6 +109,7 @@ pub async fn run(program: Program) -> anyhow::Result<()> {
         Command::Save(arguments) => save::run(&face()?, &arguments).await,
         Command::Peers(arguments) => peers::run(&face()?, &arguments).await,
         Command::Doctor(arguments) => doctor::run(&face()?, &arguments).await,
+        Command::Demo(arguments) => crate::demo::run(arguments).await,
         Command::Ca(arguments) => crate::ca::cli::run(*arguments),
     }
 }
@@ -120,7 +123,14 @@ pub fn report(result: anyhow::Result<()>) -> ExitCode {
             if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
                 return ExitCode::SUCCESS;
             }
-            eprintln!("cwn: {}", show::text(&format!("{error:#}")));
+            let mut said = error.to_string();
+            for cause in error.chain().skip(1).map(ToString::to_string) {
+                // Most of our errors say their cause themselves.
+                if !said.contains(&cause) {
+                    said = format!("{said}: {cause}");
+                }
+            }
+            eprintln!("cwn: {}", show::text(&said));
             ExitCode::FAILURE
         }
     }
