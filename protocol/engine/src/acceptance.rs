@@ -7,7 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use cwn_crypto::{PublicKey, issuer_log::LogId};
+use cwn_crypto::{
+    PublicKey,
+    issuer_log::{CutLine, LogId},
+};
 
 use crate::{
     circle::cut_reach,
@@ -67,6 +70,23 @@ pub fn reach(replica: &Replica, author: &PublicKey, log: &LogId) -> Reach {
     }
     let under = held.map(|held| held.opening.under);
     reach_under(replica, author, log, under.as_ref())
+}
+
+/// How many of `height` entries of a log would be accepted if they came, as far as can be told while the log is
+/// not held: all of an author that counts, else what any cut of its removals reaches.
+pub fn hope(replica: &Replica, author: &PublicKey, log: &LogId, height: u64) -> u64 {
+    if replica.log(author, log).is_some() {
+        return reach(replica, author, log).of(height);
+    }
+    if replica.counts(author) {
+        return height;
+    }
+    let cites = |log: &LogId| replica.log(author, log).map(|held| held.opening.cites.as_slice());
+    let reached = |cut: &[CutLine]| cut_reach(cut, cites).get(log).copied().unwrap_or(0).min(height);
+    match &replica.rule {
+        Rule::Network { word, .. } => word.revocation(author).map_or(0, |revoked| reached(&revoked.cut)),
+        Rule::Closed(control) => control.cuts_of(replica.fold(), author).into_iter().map(reached).max().unwrap_or(0),
+    }
 }
 
 /// As [`reach`], for a log whose opening is known, though it may not be held yet.

@@ -470,6 +470,23 @@ impl Control {
             .map(|(.., cut)| *cut)
     }
 
+    /// The cuts of all valid removals of an author, whichever of its logs they govern.
+    pub fn cuts_of<'a>(&'a self, fold: &Fold, author: &PublicKey) -> Vec<&'a [CutLine]> {
+        let steward = self.charter.place_of(author).map(|place| &self.charter.stewards[usize::from(place)].partner);
+        let adds = self.operations.iter().filter_map(|known| match &known.operation.act {
+            Act::Add { partner, nodes } => nodes.iter().any(|entry| entry.node == *author).then_some(partner),
+            Act::Remove { .. } => None,
+        });
+        let partners: BTreeSet<&PartnerId> = adds.chain(steward).collect();
+        let cut = |known: &'a Known| match &known.operation.act {
+            Act::Remove { partner, node, cut } => {
+                (partners.contains(partner) && node.is_none_or(|node| node == *author)).then_some(cut.as_slice())
+            }
+            Act::Add { .. } => None,
+        };
+        self.valid(fold).filter_map(cut).collect()
+    }
+
     /// Whether a steward of the charter still is one: no valid removal of better rank names it.
     fn stands(&self, fold: &Fold, node: &PublicKey) -> bool {
         let Some(place) = self.charter.place_of(node) else { return false };

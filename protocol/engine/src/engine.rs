@@ -63,7 +63,7 @@ pub(crate) enum After {
     Durable { key: LogKey, height: u64, head: Hash },
     Push(Box<Authentic>),
     Membership(CircleId),
-    EpochReady(CircleId),
+    RecordDurable { circle: CircleId, hash: Hash },
     Joined(CircleId),
     Reply(CommandId, Reply),
 }
@@ -82,6 +82,8 @@ struct MakingEpoch {
     heads: Vec<Hash>,
     set: BTreeSet<PublicKey>,
     left_out: Vec<PublicKey>,
+    /// The record's hash, once it was made and while it is not durable.
+    made: Option<Hash>,
 }
 
 /// The sans-IO engine of one node.
@@ -105,6 +107,10 @@ pub struct Engine {
     next_ticket: u64,
     outputs: VecDeque<Output>,
     pub(crate) sync: Sync,
+    /// What the clock said last: goes into what is signed, and may jump.
+    pub(crate) wall: Time,
+    /// Runs timers: follows the clock and never goes back, so that a clock which was far ahead and was set right
+    /// does not stop everything until it is there again.
     pub(crate) now: Time,
 }
 
@@ -169,6 +175,7 @@ impl Engine {
             next_ticket: 0,
             outputs: VecDeque::new(),
             sync: Sync::default(),
+            wall: now,
             now,
         };
         engine.load_held(store)?;
@@ -180,7 +187,8 @@ impl Engine {
 
     /// Takes one input. Outputs follow from [`Self::poll_output`].
     pub fn handle(&mut self, now: Time, input: Input, store: &dyn Read) {
-        self.now = self.now.max(now);
+        self.now = self.now.plus(now.since(self.wall));
+        self.wall = now;
         if let Err(damage) = self.step(input, store) {
             self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
         }
@@ -310,14 +318,28 @@ impl Engine {
             match after {
                 After::Durable { key, height, head } => {
                     if let Some(replica) = self.circles.get_mut(&key.circle) {
+                        let opened = replica.log(&key.author, &key.log).is_some_and(|log| log.durable == 0);
                         replica.stored(&key.author, &key.log, height, head);
-                        self.tell_accepted_log(key);
+                        if opened {
+                            // What an opening cites, a cut that reaches it reaches too.
+                            self.tell_accepted_by(&key.circle, &key.author);
+                        } else {
+                            self.tell_accepted_log(key);
+                        }
                         self.announce(key);
                     }
                 }
                 After::Push(entry) => self.push(&entry, store)?,
                 After::Membership(circle) => self.membership_changed(&circle, store)?,
-                After::EpochReady(circle) => self.advance_appends(&circle),
+                After::RecordDurable { circle, hash } => {
+                    if let Some(replica) = self.circles.get_mut(&circle) {
+                        replica.record_stored(hash);
+                    }
+                    if self.making.get(&circle).is_some_and(|making| making.made == Some(hash)) {
+                        self.making.remove(&circle);
+                        self.advance_appends(&circle);
+                    }
+                }
                 After::Joined(circle) => {
                     self.output(Output::Emit(Event::Joined { circle }));
                     self.membership_changed(&circle, store)?;
@@ -335,6 +357,12 @@ impl Engine {
             self.told.insert(key, height);
             self.output(Output::Accepted { key, height });
         }
+    }
+
+    fn tell_accepted_by(&mut self, circle: &CircleId, author: &PublicKey) {
+        let Some(replica) = self.circles.get(circle) else { return };
+        let keys: Vec<LogKey> = replica.logs_of(author).map(|(key, _)| key).collect();
+        keys.into_iter().for_each(|key| self.tell_accepted_log(key));
     }
 
     fn tell_accepted(&mut self, circle: &CircleId) {
@@ -363,14 +391,18 @@ impl Engine {
             return;
         }
         let mut tips: BTreeMap<LogKey, (u64, Hash)> = BTreeMap::new();
+        let mut after = Vec::new();
         for write in &writes {
-            if let Write::Entry(entry) = write {
-                tips.insert(entry.key(), (entry.header().seq + 1, entry.hash()));
+            match write {
+                Write::Entry(entry) => {
+                    tips.insert(entry.key(), (entry.header().seq + 1, entry.hash()));
+                }
+                Write::Record { circle, hash, .. } => after.push(After::RecordDurable { circle: *circle, hash: *hash }),
+                Write::Fact { .. } => {}
             }
         }
         let own = tips.keys().any(|key| key.author == self.me && self.own_log(key).is_none());
-        let durable = tips.into_iter().map(|(key, (height, head))| After::Durable { key, height, head });
-        let mut after: Vec<After> = durable.collect();
+        after.extend(tips.into_iter().map(|(key, (height, head))| After::Durable { key, height, head }));
         if membership {
             after.push(After::Membership(circle));
         }
@@ -559,7 +591,7 @@ impl Engine {
             let cites = replica.uncited(&self.me, Some(kind));
             Writer::open(circle, self.key.clone(), LogId(log), Opening { under, cites })
         });
-        let entry = writer.append(self.now, draft);
+        let entry = writer.append(self.wall, draft);
         if let Err(stop) = replica.append(&entry) {
             // The rules were asked before; an own entry that its own node does not take is a fault of ours, and
             // the log it was for must not be written further.
@@ -642,7 +674,7 @@ impl Engine {
         let own = roster.member(&self.me).ok_or(CommandRefusal::NotAMember)?;
         let (set, _) = self.present_set(replica);
         match audience {
-            Audience::Circle => Ok(replica.usable_epoch(&self.me, &set, self.now).map(SealTarget::Epoch)),
+            Audience::Circle => Ok(replica.usable_epoch(&self.me, &set, self.wall).map(SealTarget::Epoch)),
             Audience::Partners(partners) => {
                 let belongs = |partner: &&PartnerId| roster.iter().any(|(_, member)| member.partner == **partner);
                 if let Some(stranger) = partners.iter().find(|partner| !belongs(partner)) {
@@ -681,11 +713,14 @@ impl Engine {
         let recipients =
             roster.iter().filter(|(node, _)| set.contains(node)).map(|(_, member)| member.recipient).collect();
         let heads = control.heads();
-        self.making.insert(circle, MakingEpoch { heads, set, left_out });
+        self.making.insert(circle, MakingEpoch { heads, set, left_out, made: None });
         self.output(Output::MakeEpoch { circle, recipients });
     }
 
     fn epoch_sealed(&mut self, circle: CircleId, commitment: Hash, wrapped: Vec<u8>) {
+        if self.making.get(&circle).is_none_or(|making| making.made.is_some()) {
+            return;
+        }
         let Some(making) = self.making.remove(&circle) else { return };
         let Some(replica) = self.circles.get(&circle) else { return };
         let Some(control) = replica.control() else { return };
@@ -693,8 +728,8 @@ impl Engine {
             self.make_epoch(circle);
             return;
         }
-        let MakingEpoch { heads, left_out, .. } = making;
-        let record = Record { circle, maker: self.me, heads, left_out, commitment, wrapped, made: self.now };
+        let (heads, left_out) = (making.heads.clone(), making.left_out.clone());
+        let record = Record { circle, maker: self.me, heads, left_out, commitment, wrapped, made: self.wall };
         let signed = epoch::sign(&record, &self.key);
         let hash = signed.hash(Domain::EPOCH);
         let epoch = match Epoch::verify(&signed, circle, control) {
@@ -705,7 +740,8 @@ impl Engine {
             replica.insert_epoch(hash, epoch);
         }
         let bytes = cwn_crypto::encoding::to_bytes(&signed);
-        self.store(vec![Write::Record { circle, hash, bytes }], vec![After::EpochReady(circle)]);
+        self.making.insert(circle, MakingEpoch { made: Some(hash), ..making });
+        self.store(vec![Write::Record { circle, hash, bytes }], vec![After::RecordDurable { circle, hash }]);
     }
 
     fn sealed(&mut self, id: CommandId, payload: Vec<u8>, random: [u8; 32]) -> Result<(), CommandRefusal> {

@@ -66,8 +66,9 @@ pub const TIPS_AT_ONCE: usize = 64;
 /// Tips in one frame, at most 100 bytes each.
 pub const TIPS_PER_FRAME: usize = 8_192;
 
-/// Tips remembered of one peer in one circle; what a peer holds beyond shows at the next comparison.
-pub const TIPS_PER_PEER: usize = 65_536;
+/// Tips remembered of one peer in one circle, one for each of its nodes; what a peer holds beyond shows at the next
+/// comparison.
+pub const TIPS_PER_PEER: usize = 16_384;
 
 /// Runs asked of one peer at a time; yamux gives a connection 32 streams.
 pub const PULLS_PER_PEER: usize = 4;
@@ -97,6 +98,10 @@ pub const DIGEST_EVERY_MS: u64 = 60_000;
 
 /// Comparisons with one peer about one circle are not started more often.
 pub const COMPARE_EVERY_MS: u64 = 1_000;
+
+/// Runs in a row that bring nothing, after which a peer is disconnected. A cut that arrives between a tip and its
+/// run makes an honest run empty, not sixty-four of them.
+pub const EMPTY_RUNS: u32 = 64;
 
 /// Faults after which a peer is disconnected. One can be an accident of version skew.
 pub const FAULTS: u32 = 3;

@@ -133,6 +133,8 @@ pub struct Replica {
     fold: Fold,
     logs: BTreeMap<(PublicKey, LogId), Log>,
     epochs: BTreeMap<Hash, Epoch>,
+    /// Epochs whose records the store has made durable: before that nothing is sealed to one.
+    durable_epochs: BTreeSet<Hash>,
 }
 
 impl Replica {
@@ -151,8 +153,15 @@ impl Replica {
     }
 
     fn with(id: CircleId, rule: Rule, secret: [u8; 32]) -> Self {
-        let mut replica =
-            Self { id, rule, secret, fold: Fold::default(), logs: BTreeMap::new(), epochs: BTreeMap::new() };
+        let mut replica = Self {
+            id,
+            rule,
+            secret,
+            fold: Fold::default(),
+            logs: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+            durable_epochs: BTreeSet::new(),
+        };
         replica.refold();
         replica
     }
@@ -214,6 +223,7 @@ impl Replica {
     pub fn load_record(&mut self, hash: Hash, record: &SignedRecord) -> Result<(), RecordRefusal> {
         let Rule::Closed(control) = &self.rule else { return Err(RecordRefusal::OtherCircle) };
         self.epochs.insert(hash, Epoch::verify(record, self.id, control)?);
+        self.durable_epochs.insert(hash);
         Ok(())
     }
 
@@ -266,6 +276,14 @@ impl Replica {
         self.logs.iter().map(|((author, log), held)| (LogKey { circle: self.id, author: *author, log: *log }, held))
     }
 
+    /// All logs of one author that are held.
+    pub fn logs_of(&self, author: &PublicKey) -> impl Iterator<Item = (LogKey, &Log)> {
+        let range = (*author, LogId([0; 16]))..=(*author, LogId([255; 16]));
+        self.logs
+            .range(range)
+            .map(|((author, log), held)| (LogKey { circle: self.id, author: *author, log: *log }, held))
+    }
+
     /// An epoch whose record is held.
     pub fn epoch(&self, hash: &Hash) -> Option<&Epoch> {
         self.epochs.get(hash)
@@ -295,10 +313,10 @@ impl Replica {
     /// next opening cites, and what a cut at this moment lists.
     pub fn uncited(&self, author: &PublicKey, kind: Option<LogKind>) -> Vec<CutLine> {
         let cited = self.cited(Some(author));
-        let own = self.logs.range((*author, LogId([0; 16]))..=(*author, LogId([255; 16])));
-        own.filter(|(_, log)| kind.is_none_or(|kind| log.kind == kind))
-            .filter_map(|((_, id), log)| {
-                let line = CutLine { log: *id, height: log.durable, head: log.durable_head? };
+        self.logs_of(author)
+            .filter(|(_, log)| kind.is_none_or(|kind| log.kind == kind))
+            .filter_map(|(key, log)| {
+                let line = CutLine { log: key.log, height: log.durable, head: log.durable_head? };
                 (!cited.contains(&(*author, line))).then_some(line)
             })
             .collect()
@@ -502,6 +520,11 @@ impl Replica {
         }
     }
 
+    /// The store made an epoch's record durable.
+    pub fn record_stored(&mut self, hash: Hash) {
+        self.durable_epochs.insert(hash);
+    }
+
     /// How many entries of a log are durable and accepted.
     pub fn accepted(&self, author: &PublicKey, log: &LogId) -> u64 {
         let durable = self.log(author, log).map_or(0, |held| held.durable);
@@ -511,7 +534,9 @@ impl Replica {
     /// Every log that this node speaks of, with how far it holds it durably and decided.
     ///
     /// A log is left out only while it is held exactly to where a held log of its author cites it; one that is
-    /// cited further than it is held stands there with what is held of it, so that the difference shows.
+    /// cited further than it is held stands there with what is held of it, so that the difference shows. Control
+    /// logs always stand there: the log that cites one builds on its operations, so that who lacks it cannot take
+    /// the citation either. They are few.
     pub fn tips(&self, store: &dyn Read) -> Result<Vec<WireTip>, Damage> {
         let cited = self.cited(None);
         let mut tips = BTreeMap::new();
@@ -526,7 +551,8 @@ impl Replica {
             tips.insert((key.author, key.log), WireTip { author: key.author, log: key.log, first, height, head });
         }
         for (author, line) in &cited {
-            let full = |tip: &WireTip| tip.height == line.height && tip.head == Some(line.head);
+            let control = self.log(author, &line.log).is_some_and(|log| log.kind == LogKind::Control);
+            let full = |tip: &WireTip| !control && tip.height == line.height && tip.head == Some(line.head);
             match tips.get(&(*author, line.log)) {
                 Some(tip) if full(tip) => drop(tips.remove(&(*author, line.log))),
                 None if self.wanted_to(author, line) => {
@@ -541,7 +567,7 @@ impl Replica {
 
     /// Whether a log that is cited, and not held, would be accepted if it came.
     fn wanted_to(&self, author: &PublicKey, line: &CutLine) -> bool {
-        acceptance::reach(self, author, &line.log).of(line.height) > 0 || self.counts(author)
+        acceptance::hope(self, author, &line.log, line.height) > 0
     }
 
     /// The logs that openings cite further than they are held.
@@ -575,8 +601,11 @@ impl Replica {
     /// The epoch a node may seal to now: one of its own partner, whose set is exactly `set`, not older than an
     /// epoch may be.
     pub fn usable_epoch(&self, author: &PublicKey, set: &BTreeSet<PublicKey>, now: Time) -> Option<Hash> {
-        let fits = |(_, epoch): &(&Hash, &Epoch)| {
-            epoch.admits(author) && epoch.set() == set && now.since(epoch.made) < limits::EPOCH_LIFE_MS
+        let fits = |(hash, epoch): &(&Hash, &Epoch)| {
+            self.durable_epochs.contains(hash)
+                && epoch.admits(author)
+                && epoch.set() == set
+                && now.since(epoch.made) < limits::EPOCH_LIFE_MS
         };
         let newest = self.epochs.iter().filter(fits).max_by_key(|(hash, epoch)| (epoch.made, **hash));
         newest.map(|(hash, _)| *hash)

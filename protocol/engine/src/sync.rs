@@ -66,16 +66,35 @@ struct Peer {
     welcomed: BTreeSet<CircleId>,
     welcome: Option<Welcome>,
     faults: u32,
+    /// Runs in a row that brought nothing of what it said it held.
+    empty_runs: u32,
 }
 
-/// Something that is to be pulled.
+/// Something that is to be pulled, and from whom it can be had.
 #[derive(Debug)]
 struct Want {
-    sources: BTreeMap<PublicKey, u64>,
+    sources: BTreeMap<PublicKey, Source>,
     first: bool,
     due: Time,
-    /// It builds on something missing; asked for again when that may have changed.
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Source {
+    /// How many entries it holds.
+    height: u64,
+    /// What it sent builds on something missing. It is asked again when that may have changed; others are asked
+    /// meanwhile, for it may be this source that holds something back.
     blocked: bool,
+}
+
+impl Want {
+    fn is_open(&self) -> bool {
+        self.sources.values().any(|source| !source.blocked)
+    }
+
+    fn unblock(&mut self) {
+        self.sources.values_mut().for_each(|source| source.blocked = false);
+    }
 }
 
 #[derive(Debug)]
@@ -149,7 +168,7 @@ impl Engine {
             dialled,
             nonce,
             their_nonce: None,
-            since: self.now,
+            since: self.wall,
             offered: false,
             my_tags: BTreeMap::new(),
             shared: BTreeMap::new(),
@@ -157,6 +176,7 @@ impl Engine {
             welcomed: BTreeSet::new(),
             welcome: None,
             faults: 0,
+            empty_runs: 0,
         };
         self.sync.peers.insert(peer, state);
         self.send(&peer, &Frame::Hello { version: VERSION, nonce });
@@ -243,7 +263,7 @@ impl Engine {
         range
             .map(|((_, (author, log)), want)| {
                 let held = self.circles.get(circle).and_then(|replica| replica.log(author, log));
-                let most = want.sources.values().copied().max().unwrap_or(0);
+                let most = want.sources.values().map(|source| source.height).max().unwrap_or(0);
                 most.saturating_sub(held.map_or(0, |held| held.durable))
             })
             .sum()
@@ -443,7 +463,7 @@ impl Engine {
         }
         self.sync.wants.retain(|_, want| !want.sources.is_empty());
         for (_, want) in self.sync.wants.iter_mut().filter(|((of, _), _)| of == circle || *of == self.network) {
-            want.blocked = false;
+            want.unblock();
         }
         Ok(())
     }
@@ -554,8 +574,10 @@ impl Engine {
         let now = self.now;
         let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
         if digest == theirs {
+            // It sees the same from this node's digest: nothing needs to be said.
             shared.compared = true;
-            self.settle(peer, circle, store)?;
+            shared.caught_up = true;
+            self.sync.synced.insert((circle, *peer));
             return Ok(());
         }
         if shared.compare_after > now {
@@ -629,9 +651,10 @@ impl Engine {
     fn tip_heard(&mut self, peer: &PublicKey, circle: CircleId, tip: WireTip, due: Time) {
         let name = (tip.author, tip.log);
         let Some(shared) = self.shared(peer, &circle) else { return };
-        if shared.tips.contains_key(&name) || shared.tips.len() < limits::TIPS_PER_PEER {
-            shared.tips.insert(name, tip);
+        if !shared.tips.contains_key(&name) && shared.tips.len() >= limits::TIPS_PER_PEER {
+            return;
         }
+        shared.tips.insert(name, tip);
         let Some(replica) = self.circles.get(&circle) else { return };
         let held = replica.log(&tip.author, &tip.log);
         let held_height = held.map_or(0, |held| held.height);
@@ -640,28 +663,21 @@ impl Engine {
             Some(control) => tip.first && control.place_of(&tip.author).is_some(),
             None => replica.decides(&tip.author, LogKind::Network),
         };
-        let reach = acceptance::reach(replica, &tip.author, &tip.log);
-        let acceptable = match held {
-            _ if decides => tip.height,
-            Some(_) => reach.of(tip.height),
-            None if replica.counts(&tip.author) => tip.height,
-            None => reach.of(tip.height),
-        };
+        let acceptable =
+            if decides { tip.height } else { acceptance::hope(replica, &tip.author, &tip.log, tip.height) };
         if acceptable > held_height {
             self.want(peer, circle, name, acceptable, decides, due);
         }
     }
 
     fn want(&mut self, peer: &PublicKey, circle: CircleId, name: LogName, height: u64, first: bool, due: Time) {
-        let fresh = || Want { sources: BTreeMap::new(), first, due, blocked: false };
+        let fresh = || Want { sources: BTreeMap::new(), first, due };
         let want = self.sync.wants.entry((circle, name)).or_insert_with(fresh);
         want.due = want.due.min(due);
-        let known = want.sources.entry(*peer).or_insert(0);
-        if *known < height {
-            *known = height;
-            // A later head can vouch for what could not be decided before.
-            want.blocked = false;
-        }
+        // What it said anew it is asked for anew: a later head can vouch for what could not be decided before, and
+        // what was missing may have come.
+        let height = want.sources.get(peer).map_or(height, |known| known.height.max(height));
+        want.sources.insert(*peer, Source { height, blocked: false });
     }
 
     /// When nothing is left to get from a peer, this node has caught up with it.
@@ -670,7 +686,7 @@ impl Engine {
             .sync
             .wants
             .iter()
-            .any(|((of, _), want)| *of == circle && !want.blocked && want.sources.contains_key(peer));
+            .any(|((of, _), want)| *of == circle && want.sources.get(peer).is_some_and(|source| !source.blocked));
         let pulling = self.sync.pulls.values().any(|pull| pull.peer == *peer && pull.circle == circle);
         let now = self.now;
         let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
@@ -696,15 +712,24 @@ impl Engine {
             .sync
             .wants
             .iter()
-            .filter(|(_, want)| want.first && !want.blocked)
+            .filter(|(_, want)| want.first && want.is_open())
             .map(|((circle, _), _)| *circle)
             .collect();
         let mut load: BTreeMap<PublicKey, usize> = BTreeMap::new();
         self.sync.pulls.values().for_each(|pull| *load.entry(pull.peer).or_default() += 1);
         let mut chosen = Vec::new();
+        let mut places = self
+            .sync
+            .peers
+            .keys()
+            .filter(|peer| load.get(*peer).copied().unwrap_or(0) < limits::PULLS_PER_PEER)
+            .count();
         for (key, want) in &self.sync.wants {
+            if places == 0 {
+                break;
+            }
             let (circle, _) = key;
-            let waits = want.blocked || want.due > self.now || (!want.first && firsts.contains(circle));
+            let waits = want.due > self.now || (!want.first && firsts.contains(circle));
             if waits || pulled.contains(key) || self.sync.pulls.len() + chosen.len() >= limits::PULLS {
                 continue;
             }
@@ -712,10 +737,12 @@ impl Engine {
             let best = want
                 .sources
                 .iter()
-                .filter(|(peer, _)| free(peer) < limits::PULLS_PER_PEER)
-                .max_by_key(|(peer, height)| (**height, std::cmp::Reverse(free(peer))));
+                .filter(|(peer, source)| !source.blocked && free(peer) < limits::PULLS_PER_PEER)
+                .max_by_key(|(peer, source)| (source.height, std::cmp::Reverse(free(peer))));
             if let Some((peer, _)) = best {
-                *load.entry(*peer).or_default() += 1;
+                let load = load.entry(*peer).or_default();
+                *load += 1;
+                places -= usize::from(*load == limits::PULLS_PER_PEER);
                 chosen.push((*peer, *key));
             }
         }
@@ -779,8 +806,9 @@ impl Engine {
         match ingested.stop {
             None => Ok(()),
             Some(Stop::Missing) => {
-                if let Some(want) = self.sync.wants.get_mut(&(circle, name)) {
-                    want.blocked = true;
+                let want = self.sync.wants.get_mut(&(circle, name));
+                if let Some(source) = want.and_then(|want| want.sources.get_mut(&peer)) {
+                    source.blocked = true;
                 }
                 self.give_up(id, None, store)
             }
@@ -825,16 +853,25 @@ impl Engine {
         let Some(pull) = self.sync.pulls.remove(&id) else { return Ok(()) };
         let Pull { peer, circle, name, start, .. } = pull;
         let replica = self.circles.get(&circle);
-        let height = replica.and_then(|replica| replica.log(&name.0, &name.1)).map_or(0, |held| held.height);
+        let height: u64 = replica.and_then(|replica| replica.log(&name.0, &name.1)).map_or(0, |held| held.height);
         // A cut that came meanwhile may leave less to want than there was.
         let reach = replica.map(|replica| acceptance::reach(replica, &name.0, &name.1));
         if let Some(want) = self.sync.wants.get_mut(&(circle, name)) {
-            want.sources.retain(|_, wanted| reach.map_or(*wanted, |reach| reach_or_all(reach, *wanted)) > height);
-            if height <= start && !want.blocked {
+            let wanted = |source: &Source| reach.map_or(source.height, |reach| reach_or_all(reach, source.height));
+            want.sources.retain(|_, source| wanted(source) > height);
+            // It said it had more, and sent nothing that could be used.
+            if height <= start && want.sources.get(&peer).is_some_and(|source| !source.blocked) {
                 want.sources.remove(&peer);
             }
             if want.sources.is_empty() {
                 self.sync.wants.remove(&(circle, name));
+            }
+        }
+        if let Some(state) = self.sync.peers.get_mut(&peer) {
+            state.empty_runs = if height > start { 0 } else { state.empty_runs + 1 };
+            if state.empty_runs >= limits::EMPTY_RUNS {
+                self.disconnect(&peer, "it says that it holds what it does not send".to_owned());
+                return Ok(());
             }
         }
         self.settle(&peer, circle, store)
@@ -962,7 +999,7 @@ impl Engine {
                 author,
                 heads: replica.uncited(&author, None),
                 unopenable: unopenable.filter(of_author).copied().collect(),
-                time: self.now,
+                time: self.wall,
             };
             if statement.heads.is_empty() && statement.unopenable.is_empty() {
                 continue;
@@ -1026,10 +1063,11 @@ impl Engine {
     /// When the engine next wants a `Tick`, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Time> {
         let due = self.sync.peers.values().flat_map(|state| state.shared.values().map(|shared| shared.digest_due));
-        let idle = |want: &&Want| !want.blocked && want.due > self.now;
+        let idle = |want: &&Want| want.is_open() && want.due > self.now;
         let wants = self.sync.wants.values().filter(idle).map(|want| want.due);
         let stalls = self.sync.pulls.values().map(|pull| pull.last_frame.plus(limits::PULL_STALL_MS));
-        due.chain(wants).chain(stalls).chain(self.sync.announce_due).chain(self.sync.held_due).min()
+        let next = due.chain(wants).chain(stalls).chain(self.sync.announce_due).chain(self.sync.held_due).min()?;
+        Some(self.wall.plus(next.since(self.now)))
     }
 
     pub(crate) fn run_timers(&mut self, store: &dyn Read) -> Result<(), Damage> {

@@ -2,5 +2,8 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so at once")]
 
+mod bad_input;
+mod convergence;
+mod fold;
 mod stories;
 mod world;

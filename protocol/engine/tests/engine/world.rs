@@ -20,7 +20,7 @@ use cwn_engine::{
     log::{CircleId, Draft, EntryBytes, Header, LogKey, Opening, Suite, Under, Writer},
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
     store::{Damage, Read, Tip, Write},
-    wire::{Nonce, RunFrame, RunRequest},
+    wire::{Nonce, RunFrame, Tag},
 };
 use rand_chacha::{
     ChaCha8Rng,
@@ -98,6 +98,7 @@ pub struct Node {
     pub accepted: BTreeMap<LogKey, u64>,
     pub frame_bytes: u64,
     pub frames: u64,
+    mute: bool,
 }
 
 /// The coordinator's issuer, outside of any node.
@@ -140,6 +141,13 @@ pub fn key_of(name: &str, salt: u8) -> SigningKey {
 
 pub fn partner(name: &str) -> PartnerId {
     name.parse().unwrap()
+}
+
+/// The seeds of a property test: `default` of them, or as many as CWN_SEEDS says, from CWN_FIRST_SEED on.
+pub fn seeds(default: u64) -> impl Iterator<Item = u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let first = number("CWN_FIRST_SEED").unwrap_or(0);
+    first..first + number("CWN_SEEDS").unwrap_or(default)
 }
 
 impl World {
@@ -228,6 +236,7 @@ impl World {
             accepted: BTreeMap::new(),
             frame_bytes: 0,
             frames: 0,
+            mute: false,
         };
         self.nodes.push(node);
         let index = self.nodes.len() - 1;
@@ -282,6 +291,28 @@ impl World {
 
     pub fn key(&self, name: &str) -> PublicKey {
         self.nodes[self.index(name)].key.public()
+    }
+
+    /// Sets every clock; what was scheduled by the old one keeps its order, not its time.
+    pub fn set_clock(&mut self, now: Time) {
+        self.now = now;
+        self.last_delivery.clear();
+    }
+
+    pub fn session(&self, from: &str, to: &str) -> SessionId {
+        self.sessions[&(self.index(from), self.index(to))]
+    }
+
+    /// The tag by which one node names a circle to another.
+    pub fn tag(&self, from: &str, to: &str, circle: CircleId) -> Tag {
+        let sharing = self.engine(from).sharing(&circle);
+        sharing.iter().find(|(peer, ..)| *peer == self.key(to)).unwrap().2
+    }
+
+    /// A node that is mute says what it holds and never sends it.
+    pub fn mute_runs(&mut self, name: &str, mute: bool) {
+        let index = self.index(name);
+        self.nodes[index].mute = mute;
     }
 
     pub fn node(&self, name: &str) -> &Node {
@@ -480,6 +511,9 @@ impl World {
 
     fn send_run(&mut self, index: usize, stream: StreamId, key: LogKey, from: u64, to: u64, epoch: Option<Hash>) {
         let Some((asker, pull)) = self.streams.remove(&(index, stream)) else { return };
+        if self.nodes[index].mute {
+            return;
+        }
         let mut known: BTreeSet<Hash> = epoch.into_iter().collect();
         let entries: Vec<EntryBytes> =
             (from..to).filter_map(|seq| self.nodes[index].store.entry(&key, seq).unwrap()).collect();
@@ -675,6 +709,31 @@ impl World {
             accepted.map(|(key, height)| (*key, *height)).collect(),
             roster.map(|(n, m)| (*n, m.partner.clone())).collect(),
         )
+    }
+
+    /// What a node holds of a circle, for when two differ.
+    pub fn describe(&self, name: &str, circle: CircleId) -> String {
+        let engine = self.engine(name);
+        let Some(replica) = engine.circle(&circle) else { return format!("{name} is not in it") };
+        let mut lines = vec![format!("{name}, {} behind", engine.behind(&circle))];
+        for (key, log) in replica.logs() {
+            let told = self.node(name).accepted.get(&key).copied().unwrap_or(0);
+            let accepted = format!("{} told {told}", replica.accepted(&key.author, &key.log));
+            let author = self.nodes.iter().find(|node| node.key.public() == key.author).map(|node| &node.partner);
+            lines.push(format!(
+                "  {:?} {} {:?} {} {} accepted {accepted}, {:?}",
+                author,
+                &key.log.to_string()[..6],
+                log.kind,
+                log.height,
+                log.durable,
+                log.opening
+            ));
+        }
+        for peer in engine.peers().iter().filter(|peer| peer.circles.iter().any(|(of, _)| *of == circle)) {
+            lines.push(format!("  shares with {:?}", peer.peer));
+        }
+        lines.join("\n")
     }
 
     pub fn expect_reads(&self, name: &str, circle: CircleId, texts: &[&str]) -> &Self {
