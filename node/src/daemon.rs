@@ -16,6 +16,7 @@ use cwn_engine::{
     input::{Command, Input, PullId, SessionId, StreamId},
     log::CircleId,
     output::Event,
+    store::Read,
     wire::{Nonce, Tag},
 };
 use cwn_functions::{
@@ -40,6 +41,9 @@ use crate::{
     node::{Node, OwnCertificate},
     store::{Progress, Store},
 };
+
+/// What this node last said of its addresses.
+const ANNOUNCED_FACT: &[u8] = b"announced";
 
 /// How long the faces get to finish what they are at.
 const STOP_FACES: Duration = Duration::from_secs(5);
@@ -307,17 +311,25 @@ fn announce(node: &Arc<Node>) {
             addresses = node.connections.listening();
         }
         let announced = NodeAddresses { addresses, anchor: node.config.network.anchor };
+        let payload = match announced.to_bytes() {
+            Ok(payload) => payload,
+            Err(refusal) => return tracing::error!(%refusal, "this node's addresses cannot be announced"),
+        };
         let me = node.me;
-        let certified = node.driver.ask(move |engine, _| engine.is_certified(&me)).await.unwrap_or(false);
-        if !certified || node.inbox.directory().announced(&node.me).as_ref() == Some(&announced) {
+        let known = node.driver.ask(move |engine, store| {
+            let said = store.facts(ANNOUNCED_FACT).unwrap_or_default();
+            engine.is_certified(&me).then(|| said.into_iter().next().map(|(_, said)| said))
+        });
+        // Until it is certified nobody would take it; once said it stands.
+        let Ok(Some(said)) = known.await else { return };
+        if said.as_ref() == Some(&payload) {
             return;
         }
-        match announced.to_bytes() {
-            Err(refusal) => tracing::error!(%refusal, "this node's addresses cannot be announced"),
-            Ok(payload) => {
-                if let Err(failure) = node.driver.command(Command::Announce { payload }).await {
-                    tracing::warn!(%failure, "this node's addresses could not be announced");
-                }
+        let announce = Command::Announce { payload: payload.clone() };
+        let remember = Command::Remember { key: ANNOUNCED_FACT.to_vec(), value: payload };
+        for command in [announce, remember] {
+            if let Err(failure) = node.driver.command(command).await {
+                return tracing::warn!(%failure, "this node's addresses could not be announced");
             }
         }
     });

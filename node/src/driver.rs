@@ -9,7 +9,11 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, mpsc as std_mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc as std_mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -72,11 +76,19 @@ pub enum Failure {
     Ending,
 }
 
+/// What went out on live streams since the start.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    frames: AtomicU64,
+    bytes: AtomicU64,
+}
+
 /// How other parts of the node reach the log thread.
 #[derive(Clone)]
 pub struct Handle {
     inbox: mpsc::Sender<Message>,
     failed: watch::Receiver<Option<String>>,
+    traffic: Arc<Traffic>,
 }
 
 impl fmt::Debug for Handle {
@@ -127,6 +139,11 @@ impl Handle {
         answer.await.map_err(|_closed| Failure::Ending)
     }
 
+    /// How many frames, of how many bytes together, went out on live streams since the start.
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.traffic.frames.load(Ordering::Relaxed), self.traffic.bytes.load(Ordering::Relaxed))
+    }
+
     /// Why the store takes no more writes, if so.
     pub fn failure(&self) -> Option<String> {
         self.failed.borrow().clone()
@@ -166,6 +183,7 @@ struct Driver {
     replies: BTreeMap<CommandId, ReplyTo>,
     next_command: u64,
     failed: watch::Sender<Option<String>>,
+    traffic: Arc<Traffic>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -181,7 +199,8 @@ pub fn start(
     let (failed, failed_watch) = watch::channel(None);
     let (deadline, deadlines) = watch::channel(engine.next_deadline());
     let (seal, jobs) = std_mpsc::channel();
-    let handle = Handle { inbox: inbox.clone(), failed: failed_watch };
+    let traffic = Arc::new(Traffic::default());
+    let handle = Handle { inbox: inbox.clone(), failed: failed_watch, traffic: Arc::clone(&traffic) };
     let runtime = tokio::runtime::Handle::current();
     runtime.spawn(tick(deadlines, inbox.clone()));
     thread::Builder::new().name("seal".to_owned()).spawn(move || seal_all(&jobs, &keyring, &inbox))?;
@@ -195,6 +214,7 @@ pub fn start(
         replies: BTreeMap::new(),
         next_command: 0,
         failed,
+        traffic,
         runtime,
     };
     thread::Builder::new().name("log".to_owned()).spawn(move || driver.run(messages, &deadline))?;
@@ -300,7 +320,11 @@ impl Driver {
 
     fn carry_out(&mut self, output: Output) {
         match output {
-            Output::Send { peer, session, bytes } => self.network.send(peer, session.0, bytes),
+            Output::Send { peer, session, bytes } => {
+                self.traffic.frames.fetch_add(1, Ordering::Relaxed);
+                self.traffic.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                self.network.send(peer, session.0, bytes);
+            }
             Output::Pull { peer, session, pull, bytes } => self.network.pull(peer, session.0, pull.0, bytes),
             Output::CancelPull { pull } => self.network.cancel_pull(pull.0),
             Output::SendRun { stream, key, from, to, epoch } => {

@@ -43,6 +43,10 @@ pub struct Status {
     pub listening: Vec<String>,
     /// Connected peers.
     pub peers: usize,
+    /// Frames that went out on live streams since the start.
+    pub live_frames: u64,
+    /// And their bytes.
+    pub live_bytes: u64,
     /// For how many connections a protocol handler was built since the start: for no stranger, ever.
     pub handlers_built: u64,
     /// The circles.

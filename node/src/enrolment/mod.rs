@@ -367,7 +367,7 @@ fn peer_id(key: &PublicKey) -> Result<libp2p::PeerId, Error> {
 }
 
 fn protocol(config: &tls::Config) -> Result<<tls::Config as UpgradeInfo>::Info, Error> {
-    config.protocol_info().into_iter().next().ok_or_else(|| broken("TLS names no protocol"))
+    config.protocol_info().next().ok_or_else(|| broken("TLS names no protocol"))
 }
 
 async fn write(stream: &mut (impl futures::AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {

@@ -76,6 +76,9 @@ impl Read for MemStore {
     }
 }
 
+/// What a node concludes of a circle: how far each log is accepted, and who belongs.
+pub type Conclusions = (Vec<(LogKey, u64)>, Vec<(PublicKey, PartnerId)>);
+
 #[derive(Debug)]
 enum Coming {
     Input(Input),
@@ -694,7 +697,7 @@ impl World {
     }
 
     /// Everything a node concluded about a circle, to compare with what another did.
-    pub fn conclusions(&self, name: &str, circle: CircleId) -> (Vec<(LogKey, u64)>, Vec<(PublicKey, PartnerId)>) {
+    pub fn conclusions(&self, name: &str, circle: CircleId) -> Conclusions {
         let node = self.node(name);
         let accepted = node.accepted.iter().filter(|(key, height)| key.circle == circle && **height > 0);
         let replica = self.engine(name).circle(&circle);
