@@ -19,7 +19,7 @@ use cwn_engine::{log::CircleId, wire::Tag};
 use cwn_functions::payload::{AttachmentRef, ChunkHash};
 use minicbor::{Decode, Encode};
 
-use crate::files;
+use crate::files::{self, at};
 
 /// Plaintext in one chunk.
 pub const CHUNK_BYTES: usize = AttachmentRef::CHUNK_BYTES as usize;
@@ -55,13 +55,8 @@ impl ChunkRequest {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The disk.
-    #[error("{}: {source}", .path.display())]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] files::Failed),
     /// It is not here (yet).
     #[error("a part of the attachment has not arrived yet; try again when a partner that has it is connected")]
     Absent,
@@ -103,9 +98,8 @@ impl Chunks {
             return Err(Error::Damaged);
         }
         let path = self.path(circle, chunk);
-        let at = |source| Error::File { path: path.clone(), source };
-        files::make_dir(path.parent().unwrap_or(&self.dir)).map_err(at)?;
-        files::durable_write(&path, sealed).map_err(at)
+        files::make_dir(path.parent().unwrap_or(&self.dir)).map_err(at(&path))?;
+        Ok(files::durable_write(&path, sealed).map_err(at(&path))?)
     }
 
     /// A sealed chunk, as it is served: verified, so that damage on this disk goes no further.
@@ -114,11 +108,11 @@ impl Chunks {
         let sealed = match std::fs::read(&path) {
             Ok(sealed) => sealed,
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Err(Error::Absent),
-            Err(source) => return Err(Error::File { path, source }),
+            Err(source) => return Err(at(&path)(source).into()),
         };
         if *blake3::hash(&sealed).as_bytes() != chunk.0 {
             // Out of the way, so that it is fetched again.
-            std::fs::remove_file(&path).map_err(|source| Error::File { path, source })?;
+            std::fs::remove_file(&path).map_err(at(&path))?;
             return Err(Error::Damaged);
         }
         Ok(sealed)

@@ -11,7 +11,10 @@ use std::{
 use cwn_crypto::PublicKey;
 use serde::{Deserialize, Serialize};
 
-use crate::network::Address;
+use crate::{
+    files::{self, at},
+    network::Address,
+};
 
 /// The file's name in the data directory.
 pub const FILE: &str = "config.toml";
@@ -219,14 +222,9 @@ mod as_text {
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It cannot be read.
-    #[error("{}: {source}", .path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    /// The disk.
+    #[error(transparent)]
+    File(#[from] files::Failed),
     /// It is no configuration.
     #[error("{}: {why}; configs/member.toml shows every key", .path.display())]
     Malformed {
@@ -243,13 +241,13 @@ impl Config {
         let path = data.join(FILE);
         match fs::metadata(&path) {
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(source) => return Err(Error::File { path, source }),
+            Err(source) => return Err(at(&path)(source).into()),
             Ok(metadata) if metadata.len() > FILE_BYTES => {
                 return Err(Error::Malformed { path, why: format!("longer than {FILE_BYTES} bytes") });
             }
             Ok(_) => {}
         }
-        let text = fs::read_to_string(&path).map_err(|source| Error::File { path: path.clone(), source })?;
+        let text = fs::read_to_string(&path).map_err(at(&path))?;
         Self::parse(&text).map_err(|why| Error::Malformed { path, why })
     }
 

@@ -4,7 +4,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// Nobody but the node's own user.
@@ -38,6 +38,22 @@ pub fn make_dir(dir: &Path) -> io::Result<()> {
 /// Makes the names in a directory durable.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+/// A file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", .path.display())]
+pub struct Failed {
+    /// Which file.
+    pub path: PathBuf,
+    /// What the system says.
+    pub source: io::Error,
+}
+
+/// Names the file that an error is about.
+pub fn at(path: &Path) -> impl Fn(io::Error) -> Failed {
+    let path = path.to_owned();
+    move |source| Failed { path: path.clone(), source }
 }
 
 /// Others can get at a file or directory that is to be this user's alone.

@@ -16,7 +16,7 @@ use cwn_crypto::{
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
-use crate::files::{self, TooWide};
+use crate::files::{self, TooWide, at};
 
 /// The file's name in the data directory.
 pub const FILE: &str = "keys.cwn";
@@ -37,13 +37,8 @@ const PASSPHRASE_BYTES: usize = 1 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The disk.
-    #[error("{}: {source}", .path.display())]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] files::Failed),
     /// No keys there.
     #[error("{} has no keys; join a network first: cwn --data {} join INVITATION", .data.display(), .data.display())]
     Absent {
@@ -81,11 +76,6 @@ pub enum Error {
     /// It opens, and is not what it should be.
     #[error("{} opens, but is damaged; restore it from a backup", .0.display())]
     Damaged(PathBuf),
-}
-
-fn at(path: &Path) -> impl Fn(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::File { path: path.clone(), source }
 }
 
 fn check_private(path: &Path) -> Result<(), Error> {
@@ -140,7 +130,7 @@ impl Unlock {
             return Self::passphrase(Zeroizing::new(text));
         }
         let ask = |prompt: String| {
-            rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(at(Path::new("the terminal")))
+            rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(files::at(Path::new("the terminal")))
         };
         let typed = ask(format!("Passphrase for {what}: "))?;
         if typing == Typing::New && *ask("The same again: ".to_owned())? != *typed {
@@ -187,7 +177,7 @@ pub fn seal_secret(path: &Path, unlock: &Unlock, secret: &[u8]) -> Result<(), Er
             seal_with_passphrase(text, secret).map_err(|why| Error::Closed { path: path.to_owned(), why })?
         }
     };
-    files::durable_write(path, &sealed).map_err(at(path))
+    Ok(files::durable_write(path, &sealed).map_err(at(path))?)
 }
 
 /// Opens a secret that [`seal_secret`] wrote.

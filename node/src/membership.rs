@@ -15,7 +15,10 @@ use cwn_crypto::{
 };
 use cwn_engine::log::EntryBytes;
 
-use crate::{files, keystore::Keys};
+use crate::{
+    files::{self, at},
+    keystore::Keys,
+};
 
 const ROOT_FILE: &str = "root.cwn";
 const CERTIFICATE_FILE: &str = "certificate.cwn";
@@ -30,13 +33,8 @@ const ISSUER_LOG_BYTES: usize = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The disk.
-    #[error("{}: {source}", .path.display())]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] files::Failed),
     /// Not there.
     #[error("{} is missing; join a network first: cwn --data {} join INVITATION", .path.display(), .data.display())]
     Absent {
@@ -149,13 +147,13 @@ fn dearmour(data: &Path, name: &str, label: Label, limit: usize) -> Result<Vec<u
         Err(source) if source.kind() == io::ErrorKind::NotFound => {
             return Err(Error::Absent { path, data: data.to_owned() });
         }
-        Err(source) => return Err(Error::File { path, source }),
+        Err(source) => return Err(at(&path)(source).into()),
         Ok(metadata) if metadata.len() > 2 * limit as u64 + 1_024 => {
             return Err(Error::Malformed { path, why: "longer than such a file may be".to_owned() });
         }
         Ok(_) => {}
     }
-    let text = fs::read_to_string(&path).map_err(|source| Error::File { path: path.clone(), source })?;
+    let text = fs::read_to_string(&path).map_err(at(&path))?;
     armour::dearmour(label, &text, limit).map_err(|refusal| Error::Malformed { path, why: refusal.to_string() })
 }
 
@@ -163,5 +161,5 @@ fn write(data: &Path, name: &str, label: Label, bytes: &[u8]) -> Result<(), Erro
     let path = data.join(name);
     let written =
         files::make_dir(data).and_then(|()| files::durable_write(&path, armour::armour(label, bytes).as_bytes()));
-    written.map_err(|source| Error::File { path, source })
+    Ok(written.map_err(at(&path))?)
 }

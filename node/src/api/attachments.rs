@@ -48,7 +48,7 @@ impl Uploads {
 fn problem(error: Error) -> Problem {
     match error {
         Error::Absent | Error::Damaged => Problem::new("incomplete", error),
-        Error::File { .. } | Error::Closed => Problem::broken(error),
+        Error::File(_) | Error::Closed => Problem::broken(error),
     }
 }
 

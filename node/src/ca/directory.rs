@@ -40,7 +40,7 @@ use zeroize::Zeroizing;
 use super::log_file::LogFile;
 use crate::{
     driver::random,
-    files,
+    files::{self, at},
     keystore::{self, Unlock, open_secret, seal_secret},
 };
 
@@ -70,13 +70,8 @@ const LOCK_LOOK: Duration = Duration::from_millis(50);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The disk.
-    #[error("{}: {source}", .path.display())]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] files::Failed),
     /// No CA there.
     #[error("{} is no CA; make one: cwn-ca --dir {} init --name NAME", .0.display(), .0.display())]
     NotACa(PathBuf),
@@ -123,11 +118,6 @@ pub enum Error {
     /// An invitation that would be valid too long.
     #[error("an invitation is valid for at most 72 hours")]
     TooLong,
-}
-
-fn at(path: &Path) -> impl Fn(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::File { path: path.clone(), source }
 }
 
 /// Where newcomers find the network.
@@ -195,7 +185,7 @@ fn lock(dir: &Path) -> Result<File, Error> {
             Ok(()) => return Ok(file),
             Err(fs::TryLockError::WouldBlock) if start.elapsed() < LOCK_WAIT => thread::sleep(LOCK_LOOK),
             Err(fs::TryLockError::WouldBlock) => return Err(Error::InUse(dir.to_owned())),
-            Err(fs::TryLockError::Error(source)) => return Err(at(&path)(source)),
+            Err(fs::TryLockError::Error(source)) => return Err(at(&path)(source).into()),
         }
     }
 }
@@ -205,7 +195,7 @@ fn read_root(dir: &Path) -> Result<TrustRoot, Error> {
     let damaged = |why: String| Error::Damaged { path: path.clone(), why };
     match fs::metadata(&path) {
         Err(source) if source.kind() == io::ErrorKind::NotFound => return Err(Error::NotACa(dir.to_owned())),
-        Err(source) => return Err(at(&path)(source)),
+        Err(source) => return Err(at(&path)(source).into()),
         Ok(metadata) if metadata.len() > 2 * ROOT_BYTES => return Err(damaged("too long".to_owned())),
         Ok(_) => {}
     }
@@ -405,14 +395,14 @@ impl Ca {
 
     fn write_invitation(&self, record: &InvitationRecord) -> Result<(), Error> {
         let path = self.invitation_path(&record.secret_hash);
-        files::durable_write(&path, &encoding::to_bytes(record)).map_err(at(&path))
+        Ok(files::durable_write(&path, &encoding::to_bytes(record)).map_err(at(&path))?)
     }
 
     fn invitation_of(&self, request: &Request) -> Result<InvitationRecord, Error> {
         let path = self.invitation_path(&request.secret_hash());
         match fs::read(&path) {
             Err(source) if source.kind() == io::ErrorKind::NotFound => Err(Reason::Unknown.into()),
-            Err(source) => Err(at(&path)(source)),
+            Err(source) => Err(at(&path)(source).into()),
             Ok(bytes) => encoding::from_bytes(&bytes, RECORD_BYTES)
                 .map_err(|refusal| Error::Damaged { path, why: refusal.to_string() }),
         }
@@ -514,7 +504,7 @@ impl Ca {
 
     fn forget(&self, request: &Request) -> Result<(), Error> {
         let path = self.request_path(&request.node);
-        fs::remove_file(&path).map_err(at(&path))
+        Ok(fs::remove_file(&path).map_err(at(&path))?)
     }
 
     /// Certifies a node whose keys the coordinator itself holds: its own.
@@ -603,7 +593,7 @@ fn read_mesh(dir: &Path) -> Result<Mesh, Error> {
     let path = dir.join(MESH);
     match fs::read(&path) {
         Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(Mesh::default()),
-        Err(source) => Err(at(&path)(source)),
+        Err(source) => Err(at(&path)(source).into()),
         Ok(bytes) => encoding::from_bytes(&bytes, MESH_BYTES)
             .map_err(|refusal| Error::Damaged { path, why: refusal.to_string() }),
     }
@@ -611,7 +601,7 @@ fn read_mesh(dir: &Path) -> Result<Mesh, Error> {
 
 fn write_mesh(dir: &Path, mesh: &Mesh) -> Result<(), Error> {
     let path = dir.join(MESH);
-    files::durable_write(&path, &encoding::to_bytes(mesh)).map_err(at(&path))
+    Ok(files::durable_write(&path, &encoding::to_bytes(mesh)).map_err(at(&path))?)
 }
 
 /// Follows an issuer's log that `cwn-ca` commands and the desk write, without holding the CA.
@@ -636,7 +626,7 @@ impl Follower {
     pub fn news(&mut self) -> Result<Vec<EntryBytes>, Error> {
         match self.first.take() {
             Some(entries) => Ok(entries),
-            None => self.log.news().map_err(at(&self.path)),
+            None => Ok(self.log.news().map_err(at(&self.path))?),
         }
     }
 }
