@@ -26,6 +26,9 @@ pub mod root;
 pub mod seal;
 pub mod words;
 
+#[cfg(test)]
+mod vectors;
+
 pub use certificate::{Certificate, SignedCertificate};
 pub use encoding::{Domain, Hash};
 pub use identity::{NetworkId, PartnerId, PublicKey, Signature, Signed, SigningKey, Time};

@@ -46,7 +46,7 @@ const STOP_FACES: Duration = Duration::from_secs(5);
 /// First dials are spread over so long for every certified node: a hundred dials at once time out.
 const SPREAD_PER_NODE: Duration = Duration::from_millis(150);
 /// How often attachments that are missing are asked for again.
-const FETCH_EVERY: Duration = Duration::from_secs(10);
+const FETCH_EVERY: Duration = Duration::from_secs(2);
 /// Parts of attachments that wait to be fetched: beyond, they are found again at the next start.
 const FETCH_WAITING: usize = 1 << 20;
 

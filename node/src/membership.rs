@@ -121,6 +121,12 @@ impl Membership {
             .map_err(|refusal| Error::Malformed { path, why: refusal.to_string() })
     }
 
+    /// Reads an issuer's log from text.
+    pub fn parse_issuer_log(text: &str) -> Result<Vec<EntryBytes>, String> {
+        let bytes = armour::dearmour(Label::IssuerLog, text, ISSUER_LOG_BYTES).map_err(|error| error.to_string())?;
+        encoding::from_bytes(&bytes, ISSUER_LOG_BYTES).map_err(|refusal| refusal.to_string())
+    }
+
     /// The root of trust.
     pub fn root(&self) -> &TrustRoot {
         &self.root

@@ -9,7 +9,9 @@ use std::{
 use anyhow::{Context, bail};
 use cwn_crypto::{
     Domain, PublicKey, Signed, SigningKey, Time,
+    armour::{self, Label},
     certificate::{self, Certificate, SUITE},
+    encoding,
     issuer_log::{LogId, Statement},
     root::{IssuerTerm, RootDocument, SignedRoot, TrustRoot},
 };
@@ -17,7 +19,7 @@ use cwn_engine::log::{CircleId, Draft, EntryBytes, Opening, Suite, Under, Writer
 use cwn_node::{
     api::{
         client::Client,
-        types::{EntryDetail, EntrySummary, Id, NewCircle, NewEntry, Published, Status},
+        types::{EntryDetail, EntrySummary, Id, IssuerLog, NewCircle, NewEntry, Published, Status, Taken},
     },
     clock,
     config::{Accept, Bootstrap, Config, FILE},
@@ -57,8 +59,8 @@ impl Authority {
             threshold: 1,
             issuers: vec![IssuerTerm {
                 issuer: issuer.public(),
-                not_before: Time(now.0 - 60 * Time::DAY_MS),
-                not_after: now.plus(30 * Time::DAY_MS),
+                not_before: Time(now.0 - 70 * Time::DAY_MS),
+                not_after: now.plus(20 * Time::DAY_MS),
             }],
             freshness_ms: Time::DAY_MS,
             previous: None,
@@ -208,10 +210,16 @@ impl World {
         Ok(command)
     }
 
-    /// Starts a node, and waits until it answers.
-    pub async fn start(&mut self, name: &str) -> anyhow::Result<()> {
+    /// Starts a node, and waits for nothing.
+    pub fn spawn(&mut self, name: &str) -> anyhow::Result<()> {
         let process = self.daemon(name)?.spawn()?;
         self.node_mut(name).process = Some(process);
+        Ok(())
+    }
+
+    /// Starts a node, and waits until it answers.
+    pub async fn start(&mut self, name: &str) -> anyhow::Result<()> {
+        self.spawn(name)?;
         let client = self.client(name);
         self.until(name, "it answers", async || Ok(client.get::<Status>("/v1/status").await.is_ok())).await
     }
@@ -230,6 +238,14 @@ impl World {
         let mut process = self.node_mut(name).process.take().context("it does not run")?;
         process.kill()?;
         process.wait()?;
+        Ok(())
+    }
+
+    /// Hands the issuer's log to a running node as a file.
+    pub async fn hand_over_issuer_log(&self, name: &str) -> anyhow::Result<()> {
+        let text = armour::armour(Label::IssuerLog, &encoding::to_bytes(&self.authority.entries));
+        let taken: Taken = self.client(name).post("/v1/issuer-log", &IssuerLog { text }).await?;
+        anyhow::ensure!(taken.entries == self.authority.entries.len(), "it took {} entries", taken.entries);
         Ok(())
     }
 

@@ -34,6 +34,8 @@ const REFERENCE_DIGITS: usize = 12;
 const REFERENCE_LEAST: usize = 6;
 /// How often it is looked whether this node is current by now.
 const CURRENT_EVERY: Duration = Duration::from_millis(200);
+/// How long a publication waits for the list to follow.
+const LISTED_WAIT: Duration = Duration::from_secs(1);
 /// Entries of one page of a list.
 const LIST_MOST: usize = 1_000;
 
@@ -91,6 +93,7 @@ impl Api {
         match self.node.driver.append(command, Zeroizing::new(plaintext)).await? {
             Reply::Appended { hash, .. } => {
                 new.attachments.iter().for_each(|id| self.uploads.published(id));
+                self.wait_until_listed(&hash).await;
                 let hash_text = hash.to_string();
                 Ok(Published {
                     reference: reference(&hash),
@@ -101,6 +104,21 @@ impl Api {
             }
             other => Err(Problem::broken(format!("publishing came to {other:?}"))),
         }
+    }
+
+    /// What was published is durable by now; who looks for it at once should find it in the list too.
+    async fn wait_until_listed(&self, hash: &Hash) {
+        let digits = hash.to_string();
+        let mut changes = self.node.inbox.changes();
+        let listed = async {
+            while !self.node.inbox.find(&digits).is_ok_and(|found| !found.is_empty()) {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // The list follows by itself; it is not worth failing for.
+        let _ = tokio::time::timeout(LISTED_WAIT, listed).await;
     }
 
     async fn wait_until_current(&self, circle: CircleId, seconds: u64) -> Result<(), Problem> {

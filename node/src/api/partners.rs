@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use cwn_crypto::{PartnerId, PublicKey, Time, encoding, issuer_log::Certified};
+use cwn_engine::input::Input;
 
 use super::{
     door::Api,
     status::words_of,
-    types::{Compared, Id, NodeView, PartnerView, Problem},
+    types::{Compared, Id, IssuerLog, NodeView, PartnerView, Problem, Taken},
 };
-use crate::clock;
+use crate::{clock, membership::Membership};
 
 const COMPARED_FACT: &[u8] = b"compared/";
 
@@ -68,6 +69,14 @@ impl Api {
             Some((PublicKey(node), encoding::from_bytes(&value, 16).ok()?))
         };
         Ok(facts.into_iter().filter_map(read).collect())
+    }
+
+    /// Takes in the issuer's log that was carried here as a file. Whoever carried it: its entries prove themselves.
+    pub async fn take_issuer_log(&self, log: &IssuerLog) -> Result<Taken, Problem> {
+        let entries = Membership::parse_issuer_log(&log.text).map_err(Problem::bad_request)?;
+        let taken = Taken { entries: entries.len() };
+        self.node.driver.input(Input::Import { entries }).await?;
+        Ok(taken)
     }
 
     /// Somebody compared a node's fingerprint by telephone.

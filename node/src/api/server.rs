@@ -17,11 +17,13 @@ use tokio::net::UnixListener;
 
 use super::{
     door::Api,
-    types::{Compared, Membership, NewCircle, NewEntry, Problem},
+    types::{Compared, IssuerLog, Membership, NewCircle, NewEntry, Problem},
 };
 
 /// The most that a JSON request may have: a body of 256 KiB, escaped.
 const REQUEST_BYTES: usize = 4 << 20;
+/// An issuer's log as a file: a hundred thousand certificates.
+const ISSUER_LOG_BYTES: usize = 128 << 20;
 /// Entries of a list when no limit is given.
 const LIST: usize = 50;
 
@@ -79,6 +81,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/refusals", get(async |State(api): State<Api>| Json(api.refusals())))
         .route("/v1/partners", get(async |State(api): State<Api>| answer(api.partners().await)))
         .route("/v1/partners/{partner}/compared", post(compared))
+        .route("/v1/issuer-log", post(issuer_log).layer(DefaultBodyLimit::max(ISSUER_LOG_BYTES)))
         .route("/v1/circles", get(async |State(api): State<Api>| answer(api.circles().await)).post(found))
         .route(
             "/v1/circles/{circle}",
@@ -117,6 +120,10 @@ async fn compared(
     body: Request<Compared>,
 ) -> Result<impl IntoResponse, Problem> {
     answer(api.record_comparison(&partner, &request(body)?).await)
+}
+
+async fn issuer_log(State(api): State<Api>, body: Request<IssuerLog>) -> Result<impl IntoResponse, Problem> {
+    answer(api.take_issuer_log(&request(body)?).await)
 }
 
 async fn found(State(api): State<Api>, body: Request<NewCircle>) -> Result<impl IntoResponse, Problem> {

@@ -438,6 +438,21 @@ pub struct WhoLine {
     pub addressed: bool,
 }
 
+/// `POST /v1/issuer-log`: the issuer's log from a file, as `cwn-ca log export` writes it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssuerLog {
+    /// The armoured text.
+    pub text: String,
+}
+
+/// What was taken in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Taken {
+    /// How many entries the file had. What was held already changes nothing.
+    pub entries: usize,
+}
+
 /// `GET /v1/doctor`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Check {

@@ -1,10 +1,13 @@
 //! `cwn partners`
 
+use std::path::PathBuf;
+
+use anyhow::Context;
 use clap::Args;
 
 use super::{Face, print_json, show};
 use crate::{
-    api::types::{Compared, Id, NodeView, PartnerView},
+    api::types::{Compared, Id, IssuerLog, NodeView, PartnerView, Taken},
     clock,
 };
 
@@ -17,6 +20,9 @@ pub struct Arguments {
     /// Record that you compared the fingerprint of this partner's node by telephone.
     #[arg(long, value_names = ["PARTNER", "NODE"], num_args = 2)]
     compared: Option<Vec<String>>,
+    /// Take in the issuer's log from a file, as `cwn-ca log export` writes it where the CA is kept offline.
+    #[arg(long, value_name = "FILE", conflicts_with = "compared")]
+    issuer_log: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -28,6 +34,12 @@ pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()
         let id: Id = face.client.post(&format!("/v1/partners/{}/compared", encode(partner)), &compared).await?;
         let node = show::short(&id.id);
         return Ok(show::page(&format!("Recorded: the fingerprint of {partner}'s node {node} was compared.\n"))?);
+    }
+    if let Some(file) = &arguments.issuer_log {
+        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let taken: Taken = face.client.post("/v1/issuer-log", &IssuerLog { text }).await?;
+        println!("Taken in: {} entries of the issuer's log.", taken.entries);
+        return Ok(());
     }
     let partners: Vec<PartnerView> = face.client.get("/v1/partners").await?;
     if arguments.json {

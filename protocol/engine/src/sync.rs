@@ -346,12 +346,13 @@ impl Engine {
         self.offer(peer, true, store)
     }
 
-    /// Whether this node speaks with a peer about a circle: both count in it. The network circle belongs to
-    /// everybody who was admitted; a peer's certificate may be news to this node.
+    /// Whether this node speaks with a peer about a circle: the peer counts in it, as far as this node knows. Whether
+    /// this node counts is for the peer to judge: who was removed may have been added again without having heard.
+    /// The network circle belongs to everybody who was admitted; a peer's certificate may be news to this node.
     fn shares(&self, peer: &PublicKey, replica: &Replica) -> bool {
         match replica.word() {
             Some(word) => word.revocation(peer).is_none(),
-            None => replica.counts(peer) && replica.counts(&self.me),
+            None => replica.counts(peer),
         }
     }
 
@@ -444,7 +445,10 @@ impl Engine {
             }
             if !self.shares(&peer, replica) {
                 if let Some(state) = self.sync.peers.get_mut(&peer) {
-                    state.shared.remove(circle);
+                    if let Some(shared) = state.shared.remove(circle) {
+                        // The peer does not show its tag twice; it counts again when it is added again.
+                        state.unknown.insert(shared.theirs, Hash([0; 32]));
+                    }
                     state.my_tags.remove(circle);
                     state.welcomed.remove(circle);
                 }

@@ -1,4 +1,8 @@
 //! Stories over real processes, and the house itself.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so at once")]
 
+mod arrows;
+mod circles;
+mod kills;
 mod processes;
+mod refusals;

@@ -339,12 +339,6 @@ impl World {
         self
     }
 
-    pub fn ask_before_joining(&mut self, name: &str) -> &mut Self {
-        let index = self.index(name);
-        self.nodes[index].accept = AcceptRule::Ask;
-        self.crash(name).start(name)
-    }
-
     /// Ends a node at once: what was not durable is gone.
     pub fn crash(&mut self, name: &str) -> &mut Self {
         let index = self.index(name);

@@ -39,6 +39,9 @@ use tokio_util::compat::TokioAsyncReadCompatExt;
 
 use crate::{ca::directory::Admission, keystore::Keys, membership::Membership};
 
+#[cfg(test)]
+mod tests;
+
 /// A request on the wire: what it may have, and its signature.
 const REQUEST_BYTES: usize = 2 << 10;
 /// An answer: the issuer's log of ten thousand certificates.

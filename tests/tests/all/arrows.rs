@@ -1,0 +1,106 @@
+//! The house itself: which crate may know which, and which file may name which library.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The normal dependencies of a crate, whatever is behind them included, as `cargo tree` has them.
+fn tree(package: &str) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+        .args(["--package", package])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let names = String::from_utf8(output.stdout).unwrap();
+    names.lines().filter_map(|line| Some(line.split_whitespace().next()?.to_owned())).collect()
+}
+
+#[test]
+fn the_arrows_between_the_crates_go_one_way() {
+    let ours = ["cwn-crypto", "cwn-engine", "cwn-functions", "cwn-node", "cwn-tests"];
+    for (place, package) in ours.iter().enumerate() {
+        let tree = tree(package);
+        for (other, name) in ours.iter().enumerate() {
+            assert_eq!(tree.contains(*name), other <= place, "{package} and {name}");
+        }
+    }
+}
+
+#[test]
+fn the_engine_and_the_functions_know_no_io() {
+    for package in ["cwn-crypto", "cwn-engine", "cwn-functions"] {
+        let tree = tree(package);
+        for library in ["tokio", "libp2p", "libp2p-core", "sled", "axum", "hyper", "mio", "rustix"] {
+            assert!(!tree.contains(library), "{package} knows {library}");
+        }
+    }
+}
+
+/// All source files of the project, by their path from its root.
+fn sources() -> BTreeMap<String, String> {
+    fn walk(dir: &Path, root: &Path, found: &mut BTreeMap<String, String>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                walk(&path, root, found);
+            } else if name.ends_with(".rs") {
+                let place = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+                found.insert(place, fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk(&root(), &root(), &mut found);
+    found
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let sources = sources();
+    assert!(sources.len() > 50, "{} files", sources.len());
+    for (path, text) in sources {
+        assert!(text.starts_with("//! "), "{path}");
+    }
+}
+
+#[test]
+fn libraries_that_are_kept_behind_one_door_are_named_there_alone() {
+    let doors = [
+        ("sled::", ["node/src/store/index.rs"].as_slice()),
+        ("libp2p::", &["node/src/network/", "node/src/enrolment.rs"]),
+        ("age::", &["crypto/src/seal/"]),
+        ("axum::", &["node/src/api/"]),
+    ];
+    for (path, text) in sources() {
+        for (library, rooms) in doors {
+            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            let names = |line: &str| {
+                line.match_indices(library).any(|(at, _)| {
+                    let before = line[..at].chars().next_back();
+                    before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':')
+                })
+            };
+            let inside = rooms.iter().any(|room| path.starts_with(room)) || path == "tests/tests/all/arrows.rs";
+            let named: Vec<&str> = code.filter(|line| names(line)).collect();
+            assert!(inside || named.is_empty(), "{path} names {library} {named:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_open() {
+    let left = ["todo!(", "unimplemented!(", "#[ignore", "FIXME", "TODO"];
+    for (path, text) in sources().into_iter().filter(|(path, _)| path != "tests/tests/all/arrows.rs") {
+        assert!(!left.iter().any(|word| text.contains(word)), "{path}");
+    }
+}

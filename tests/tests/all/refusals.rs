@@ -1,0 +1,219 @@
+//! What a daemon refuses, at its start and at its door: each with what is wrong and what to do.
+
+use std::{fs, os::unix::fs::PermissionsExt, process::Output};
+
+use cwn_crypto::{Time, certificate::LIFE_MS, issuer_log::Statement};
+use cwn_node::{
+    api::{
+        client::Error,
+        types::{PeerView, RefusalView, Status},
+    },
+    clock,
+    keystore::Keys,
+};
+use cwn_tests::world::{Authority, World};
+
+/// Runs a daemon that is expected to end by itself, and gives what it said.
+fn refused(world: &World, name: &str, environment: &[(&str, &str)]) -> anyhow::Result<String> {
+    let mut command = world.daemon(name)?;
+    command.envs(environment.iter().copied()).stderr(std::process::Stdio::piped());
+    let Output { status, stderr, .. } = command.output()?;
+    assert!(!status.success());
+    Ok(String::from_utf8(stderr)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_would_leak_or_cannot_run_says_what_to_do() -> anyhow::Result<()> {
+    let world = World::new(&["ncsc"])?;
+    let data = world.node("ncsc").data.clone();
+    let said = refused(&world, "ncsc", &[("SSLKEYLOGFILE", "/dev/null")])?;
+    assert!(said.contains("SSLKEYLOGFILE") && said.contains("unset"), "{said}");
+    let config = fs::read_to_string(data.join("config.toml"))?;
+    fs::write(data.join("config.toml"), format!("{config}\nlissen = 1\n"))?;
+    let said = refused(&world, "ncsc", &[])?;
+    assert!(said.contains("lissen") && said.contains("line"), "{said}");
+    fs::write(data.join("config.toml"), config)?;
+    fs::set_permissions(data.join("keys.cwn"), fs::Permissions::from_mode(0o640))?;
+    let said = refused(&world, "ncsc", &[])?;
+    assert!(said.contains("chmod 0600"), "{said}");
+    fs::set_permissions(data.join("keys.cwn"), fs::Permissions::from_mode(0o600))?;
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o755))?;
+    let said = refused(&world, "ncsc", &[])?;
+    assert!(said.contains("chmod 0700"), "{said}");
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o700))?;
+    fs::write(data.join("credential"), [0; 31])?;
+    let said = refused(&world, "ncsc", &[])?;
+    assert!(said.contains("31 bytes"), "{said}");
+    fs::write(data.join("credential"), [0; 32])?;
+    let said = refused(&world, "ncsc", &[])?;
+    assert!(said.contains("does not open"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_in_use_is_refused_and_the_first_daemon_goes_on() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc"])?;
+    world.start("ncsc").await?;
+    let said = refused(&world, "ncsc", &[])?;
+    assert!(said.contains("in use"), "{said}");
+    let status: Status = world.client("ncsc").get("/v1/status").await?;
+    assert_eq!(status.partner, "ncsc");
+    let mode = fs::metadata(world.node("ncsc").data.join("cwn.sock"))?.permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "the socket is this user's alone");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_other_keys_is_refused_at_the_start() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc"])?;
+    let (keys, others) = (Keys::generate(), Keys::generate());
+    let membership = world.authority.certify(&others, "ferm", clock::now())?;
+    world.add("ferm", &keys, &membership)?;
+    let said = refused(&world, "ferm", &[])?;
+    assert!(said.contains("two data directories"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_a_certificate_in_grace_works_and_shows_and_one_beyond_it_is_refused() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc"])?;
+    let days = |days: u64| Time(clock::now().0 - days * Time::DAY_MS);
+    assert_eq!(LIFE_MS, 30 * Time::DAY_MS);
+    for (name, age) in [("grace", 40), ("expired", 59), ("beyond", 61)] {
+        let keys = Keys::generate();
+        let membership = world.authority.certify(&keys, name, days(age))?;
+        world.add(name, &keys, &membership)?;
+    }
+    world.start("ncsc").await?;
+    world.start("grace").await?;
+    world.connected("grace", 1).await?;
+    let status: Status = world.client("grace").get("/v1/status").await?;
+    assert_eq!(status.certificate.standing, "grace");
+    assert!(status.warnings.iter().any(|warning| warning.contains("coordinator")));
+    let peers: Vec<PeerView> = world.client("ncsc").get("/v1/peers").await?;
+    assert!(peers.iter().any(|peer| peer.partner == "grace" && peer.standing == "grace"));
+    world.start("beyond").await?;
+    let node = world.node("beyond").key.to_string();
+    let refused = async || {
+        let refusals: Vec<RefusalView> = world.client("ncsc").get("/v1/refusals").await?;
+        Ok(refusals.iter().any(|one| one.node.as_deref() == Some(&node) && one.reason.contains("expired")))
+    };
+    world.until("ncsc", "it refused the expired certificate", refused).await?;
+    let status: Status = world.client("beyond").get("/v1/status").await?;
+    assert_eq!((status.peers, status.certificate.standing.as_str()), (0, "expired"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_a_node_of_another_network_is_refused_and_nothing_runs_for_it() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc", "z-cert"])?;
+    world.start_all().await?;
+    world.connected("ncsc", 1).await?;
+    world.found("ncsc", "zorg", &["z-cert"]).await?;
+    let before: Status = world.client("ncsc").get("/v1/status").await?;
+    let mut other = Authority::found("another")?;
+    let keys = Keys::generate();
+    let membership = other.certify(&keys, "stranger", clock::now())?;
+    world.add("stranger", &keys, &membership)?;
+    world.start("stranger").await?;
+    let node = world.node("stranger").key.to_string();
+    let refused = async || {
+        let refusals: Vec<RefusalView> = world.client("ncsc").get("/v1/refusals").await?;
+        Ok(refusals.iter().any(|one| one.node.as_deref() == Some(&node) && one.reason.contains("network")))
+    };
+    world.until("ncsc", "it refused the stranger", refused).await?;
+    let after: Status = world.client("ncsc").get("/v1/status").await?;
+    assert_eq!((after.peers, after.handlers_built), (before.peers, before.handlers_built));
+    let stranger: Status = world.client("stranger").get("/v1/status").await?;
+    assert_eq!((stranger.peers, stranger.circles.len(), stranger.offers.len()), (0, 0, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_a_certified_node_that_no_steward_added_gets_nothing() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc", "z-cert", "thief"])?;
+    world.start_all().await?;
+    for name in ["ncsc", "z-cert", "thief"] {
+        world.connected(name, 2).await?;
+    }
+    world.found("ncsc", "zorg", &["z-cert"]).await?;
+    let published = world.publish("ncsc", "zorg", "hello").await?;
+    world.expect_titles("z-cert", "zorg", &["hello"]).await?;
+    let thief: Status = world.client("thief").get("/v1/status").await?;
+    assert_eq!((thief.circles.len(), thief.offers.len()), (0, 0));
+    assert!(world.read("thief", &published.reference).await.is_err());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i2_a_revoked_node_is_disconnected_and_its_entries_say_so() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"])?;
+    world.start_all().await?;
+    for name in ["ncsc", "z-cert", "ferm"] {
+        world.connected(name, 2).await?;
+    }
+    world.found("ncsc", "zorg", &["z-cert", "ferm"]).await?;
+    let published = world.publish("ferm", "zorg", "before").await?;
+    world.expect_titles("ncsc", "zorg", &["before"]).await?;
+    let node = world.node("ferm").key;
+    world.authority.say(&Statement::Revocation { node, serial: 3, reason: "stolen".to_owned(), cut: Vec::new() });
+    // The issuer's log reaches ncsc as a file, as from a CA that is kept offline.
+    world.hand_over_issuer_log("ncsc").await?;
+    let alone = async || Ok(world.client("ferm").get::<Status>("/v1/status").await?.peers == 0);
+    world.until("ferm", "it is connected with nobody", alone).await?;
+    assert!(world.read("z-cert", &published.reference).await?.summary.author_revoked);
+    world.publish("ncsc", "zorg", "after").await?;
+    world.expect_titles("z-cert", "zorg", &["after", "before"]).await?;
+    world.expect_titles("ferm", "zorg", &["before"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_a_torn_end_is_cut_back_and_a_lost_index_is_built_anew() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc"])?;
+    world.start("ncsc").await?;
+    world.found("ncsc", "zorg", &[]).await?;
+    world.publish("ncsc", "zorg", "one").await?;
+    world.kill("ncsc")?;
+    let data = world.node("ncsc").data.clone();
+    let mut segments: Vec<_> = fs::read_dir(data.join("segments"))?.map(|file| file.unwrap().path()).collect();
+    segments.sort();
+    let last = segments.last().unwrap();
+    let mut bytes = fs::read(last)?;
+    bytes.extend_from_slice(&[0x55; 100]);
+    fs::write(last, bytes)?;
+    world.start("ncsc").await?;
+    world.expect_titles("ncsc", "zorg", &["one"]).await?;
+    assert!(world.log("ncsc").contains("cut back"), "{}", world.log("ncsc"));
+    world.kill("ncsc")?;
+    fs::remove_dir_all(data.join("index"))?;
+    world.start("ncsc").await?;
+    world.expect_titles("ncsc", "zorg", &["one"]).await?;
+    world.publish("ncsc", "zorg", "two").await?;
+    world.expect_titles("ncsc", "zorg", &["one", "two"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_refuses_what_makes_no_sense_with_the_remedy() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc"])?;
+    world.start("ncsc").await?;
+    let client = world.client("ncsc");
+    let code = |error: Error| error.code().to_owned();
+    let get = async |path: &str| client.get::<serde_json::Value>(path).await.map_err(code);
+    let post = async |path: &str, body: serde_json::Value| {
+        client.post::<_, serde_json::Value>(path, &body).await.map_err(code)
+    };
+    assert_eq!(get("/v1/nothing").await, Err("not_found".to_owned()));
+    assert_eq!(get("/v1/circles/none").await, Err("not_found".to_owned()));
+    assert_eq!(get("/v1/entries/xyz").await, Err("bad_request".to_owned()));
+    assert_eq!(get("/v1/entries/abcdef0123").await, Err("not_found".to_owned()));
+    assert_eq!(post("/v1/circles", serde_json::json!({"name": "a", "nmae": "b"})).await, Err("bad_request".to_owned()));
+    assert_eq!(post("/v1/circles", serde_json::json!({"name": ""})).await, Err("refused".to_owned()));
+    assert_eq!(post("/v1/circles", serde_json::json!([1])).await, Err("bad_request".to_owned()));
+    assert_eq!(
+        post("/v1/circles", serde_json::json!({"name": "a", "partners": ["nobody"]})).await,
+        Err("not_found".to_owned())
+    );
+    let long = "x".repeat(5 << 20);
+    assert_eq!(post("/v1/circles", serde_json::json!({"name": long})).await, Err("bad_request".to_owned()));
+    Ok(())
+}
