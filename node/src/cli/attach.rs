@@ -12,14 +12,16 @@ use super::{
 
 /// Arguments of `cwn attach`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cwn attach haven --tlp GREEN dreigingsbeeld.pdf")]
+#[command(
+    after_help = "Examples:\n  cwn attach haven --tlp GREEN dreigingsbeeld.pdf\n  cwn attach haven --tlp RED --to z-cert --refers-to fabcd54a2284 memory.dump"
+)]
 pub struct Arguments {
     #[command(flatten)]
     outgoing: Outgoing,
     /// The file.
     file: PathBuf,
     /// The entry that the file belongs to, by its reference.
-    #[arg(long)]
+    #[arg(long, value_name = "REFERENCE")]
     refers_to: Option<String>,
 }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::{
         Circles,
-        types::{CircleDetail, CircleSummary, Id, Membership, NewCircle, PartnerView},
+        types::{CircleDetail, CircleSummary, Id, MemberView, Membership, NewCircle, NodeView, PartnerView},
     },
     clock,
 };
@@ -25,12 +25,14 @@ pub enum Command {
     /// Found a circle, with this node as its first steward.
     Create(Create),
     /// List the circles of this node, and those it is offered.
+    #[command(after_help = "Example:\n  cwn circle list")]
     List {
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
     /// Show a circle and who belongs to it.
+    #[command(after_help = "Example:\n  cwn circle show haven")]
     Show {
         /// The circle, by name or id.
         circle: String,
@@ -39,6 +41,7 @@ pub enum Command {
         json: bool,
     },
     /// Join a circle that was offered to this node.
+    #[command(after_help = "Example:\n  cwn circle accept haven")]
     Accept {
         /// The circle, by name or id.
         circle: String,
@@ -47,28 +50,38 @@ pub enum Command {
         wait: u64,
     },
     /// Do not join a circle that was offered, and do not ask again.
+    #[command(after_help = "Example:\n  cwn circle decline haven")]
     Decline {
         /// The circle, by name or id.
         circle: String,
     },
     /// Add a partner to a circle. Only its stewards can.
+    #[command(
+        after_help = "Example:\n  cwn circle add haven ibd\n\nHow each key of the partner is known is shown first: compared by telephone, known since a date, or NEW.\nThe partner can read what is published from then on."
+    )]
     Add(Change),
     /// Remove a partner from a circle: it keeps what it has, and can open nothing that comes after.
+    #[command(
+        after_help = "Example:\n  cwn circle remove haven ibd\n\nWhat the partner wrote and this node holds stays. What it writes later is not accepted."
+    )]
     Remove(Change),
 }
 
 /// Arguments of `cwn circle create`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cwn circle create haven z-cert ncsc\n  cwn circle create zorg --description \"The hospitals and their CERT\" --ceiling AMBER --steward ncsc ibd surfcert"
+)]
 pub struct Create {
     /// Its name.
     name: String,
     /// The partners to add.
     partners: Vec<String>,
     /// What it is for.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     description: String,
     /// The narrowest marking that may be published in it.
-    #[arg(long, default_value = "AMBER+STRICT")]
+    #[arg(long, default_value = "AMBER+STRICT", value_name = super::publish::MARKINGS)]
     ceiling: String,
     /// A function it is for: sharing, notification, incident, knowledge or exercise; may be given again.
     #[arg(long)]
@@ -109,27 +122,34 @@ pub(super) async fn run(face: &Face, command: Command) -> anyhow::Result<()> {
 }
 
 /// Shows how the keys of partners are known, for a person to judge before they are added.
-async fn show_keys(face: &Face, partners: &[String]) -> anyhow::Result<()> {
+async fn show_keys(face: &Face, partners: &[String], only: Option<&str>) -> anyhow::Result<()> {
     let known: Vec<PartnerView> = face.client.get("/v1/partners").await?;
-    let now = clock::now().0;
+    show::note(keys_page(&known, partners, only, clock::now().0)?.trim_end());
+    Ok(())
+}
+
+fn keys_page(known: &[PartnerView], partners: &[String], only: Option<&str>, now: u64) -> anyhow::Result<String> {
+    let mut page = String::new();
     for name in partners {
         let Some(partner) = known.iter().find(|partner| partner.partner == *name) else {
             anyhow::bail!("no certified partner {name:?} is known here; `cwn partners` shows those there are");
         };
-        eprintln!("{} ({})", show::line(&partner.name), partner.partner);
-        for node in partner.nodes.iter().filter(|node| node.revoked.is_none()) {
-            eprintln!("  {}  {}", show::short(&node.node), how_known(node, now));
-            eprintln!("    {}", node.fingerprint);
+        page += &format!("{} ({})\n", show::line(&partner.name), partner.partner);
+        let counts = |node: &&NodeView| node.revoked.is_none() && only.is_none_or(|only| only == node.node);
+        for node in partner.nodes.iter().filter(counts) {
+            page += &format!("  {}  {}\n    {}\n", show::short(&node.node), how_known(node, now), node.fingerprint);
         }
     }
-    Ok(())
+    Ok(page)
 }
 
 async fn found(face: &Face, create: Create) -> anyhow::Result<()> {
     let Create { name, partners, description, ceiling, purpose, steward, yes } = create;
+    let all: Vec<String> = steward.iter().chain(&partners).cloned().collect();
+    if !all.is_empty() {
+        show_keys(face, &all, None).await?;
+    }
     if !yes {
-        let all: Vec<String> = steward.iter().chain(&partners).cloned().collect();
-        show_keys(face, &all).await?;
         confirm(&format!("Found the circle {name:?} with these partners?"))?;
     }
     let new = NewCircle {
@@ -141,8 +161,7 @@ async fn found(face: &Face, create: Create) -> anyhow::Result<()> {
         partners,
     };
     let id: Id = face.client.post("/v1/circles", &new).await?;
-    println!("The circle {} is founded: {}", show::line(&name), show::short(&id.id));
-    Ok(())
+    Ok(show::page(&format!("The circle {} is founded: {}\n", show::line(&name), show::short(&id.id)))?)
 }
 
 async fn list(face: &Face, json: bool) -> anyhow::Result<()> {
@@ -150,8 +169,12 @@ async fn list(face: &Face, json: bool) -> anyhow::Result<()> {
     if json {
         return print_json(&circles);
     }
+    Ok(show::page(&list_page(&circles))?)
+}
+
+fn list_page(circles: &Circles) -> String {
     if circles.circles.is_empty() && circles.offers.is_empty() {
-        println!("No circles yet. Found one with `cwn circle create NAME PARTNER…`.");
+        return "No circles yet. Found one with `cwn circle create NAME PARTNER…`.\n".to_owned();
     }
     let row = |circle: &CircleSummary| {
         let role = if circle.steward { "steward" } else { "" };
@@ -165,21 +188,20 @@ async fn list(face: &Face, json: bool) -> anyhow::Result<()> {
             circle_state(circle),
         ]
     };
-    print!("{}", show::table(&circles.circles.iter().map(row).collect::<Vec<_>>()));
+    let mut page = show::table(&circles.circles.iter().map(row).collect::<Vec<_>>());
     for offer in &circles.offers {
-        println!(
-            "\nOffered: {} ({}), {}, founded by {}\n  {}\n  with {}\n  `cwn circle accept {}` joins it, `cwn circle decline {}` does not",
-            show::line(&offer.name),
-            show::short(&offer.id),
-            offer.ceiling,
-            offer.founder,
-            show::line(&offer.description),
-            offer.partners.join(", "),
-            show::short(&offer.id),
-            show::short(&offer.id),
-        );
+        if !page.is_empty() {
+            page.push('\n');
+        }
+        let (name, id) = (show::line(&offer.name), show::short(&offer.id));
+        page += &format!("Offered: {name} ({id}), {}, founded by {}\n", offer.ceiling, offer.founder);
+        if !offer.description.is_empty() {
+            page += &format!("  {}\n", show::line(&offer.description));
+        }
+        page += &format!("  with {}\n", offer.partners.join(", "));
+        page += &format!("  `cwn circle accept {id}` joins it, `cwn circle decline {id}` does not\n");
     }
-    Ok(())
+    page
 }
 
 async fn show_one(face: &Face, circle: &str, json: bool) -> anyhow::Result<()> {
@@ -187,20 +209,21 @@ async fn show_one(face: &Face, circle: &str, json: bool) -> anyhow::Result<()> {
     if json {
         return print_json(&detail);
     }
-    println!("{} ({})", show::line(&detail.summary.name), show::short(&detail.summary.id));
+    Ok(show::page(&detail_page(&detail))?)
+}
+
+fn detail_page(detail: &CircleDetail) -> String {
+    let summary = &detail.summary;
+    let mut page = format!("{} ({})\n", show::line(&summary.name), show::short(&summary.id));
     if !detail.description.is_empty() {
-        println!("{}", show::text(&detail.description));
+        page += &format!("{}\n", show::text(&detail.description));
     }
-    println!(
-        "up to {}, founded {}, {}",
-        detail.summary.ceiling,
-        show::time(detail.founded),
-        circle_state(&detail.summary)
-    );
+    let (founded, state) = (show::time(detail.founded), circle_state(summary));
+    page += &format!("up to {}, founded {founded}, {state}\n", summary.ceiling);
     if detail.voided > 0 {
-        println!("{} operations were set aside by the rules of rank; issue them again or not", detail.voided);
+        page += &format!("{} operations were set aside by the rules of rank; issue them again or not\n", detail.voided);
     }
-    let row = |member: &crate::api::types::MemberView| {
+    let row = |member: &MemberView| {
         let role = match member.steward {
             Some(0) => "founder".to_owned(),
             Some(rank) => format!("steward {rank}"),
@@ -210,12 +233,12 @@ async fn show_one(face: &Face, circle: &str, json: bool) -> anyhow::Result<()> {
             (true, ..) => "this node",
             (_, false, _) => "NO CERTIFICATE: gets no keys",
             (.., true) => "connected",
-            _ => "not connected",
+            // The daemon counts as connected who shares the circle by now.
+            _ => "away, or has not joined yet",
         };
         vec![format!("  {}", member.partner), show::short(&member.node).to_owned(), role, state.to_owned()]
     };
-    print!("{}", show::table(&detail.members.iter().map(row).collect::<Vec<_>>()));
-    Ok(())
+    page + &show::table(&detail.members.iter().map(row).collect::<Vec<_>>())
 }
 
 async fn decide(face: &Face, circle: &str, verb: &str, done: &str, wait: u64) -> anyhow::Result<()> {
@@ -225,8 +248,7 @@ async fn decide(face: &Face, circle: &str, verb: &str, done: &str, wait: u64) ->
         let decided: Result<Id, _> = face.client.post(&path, &serde_json::json!({})).await;
         match decided {
             Ok(id) => {
-                println!("{done}: {} ({})", show::line(circle), show::short(&id.id));
-                return Ok(());
+                return Ok(show::page(&format!("{done}: {} ({})\n", show::line(circle), show::short(&id.id)))?);
             }
             Err(error) if error.code() == "not_found" && start.elapsed().as_secs() < wait => {
                 tokio::time::sleep(OFFER_LOOK).await;
@@ -238,25 +260,129 @@ async fn decide(face: &Face, circle: &str, verb: &str, done: &str, wait: u64) ->
 
 async fn add(face: &Face, change: Change) -> anyhow::Result<()> {
     let Change { circle, partner, node, yes } = change;
+    show_keys(face, std::slice::from_ref(&partner), node.as_deref()).await?;
     if !yes {
-        show_keys(face, std::slice::from_ref(&partner)).await?;
         confirm(&format!("Add {partner} to {circle}? It will be able to read what is published from now on."))?;
     }
     let membership = Membership { partner: partner.clone(), node };
     let _: Id = face.client.post(&format!("/v1/circles/{}/add", encode(&circle)), &membership).await?;
-    println!("{partner} belongs to {}.", show::line(&circle));
-    Ok(())
+    Ok(show::page(&format!("{partner} belongs to {}.\n", show::line(&circle)))?)
 }
 
 async fn remove(face: &Face, change: Change) -> anyhow::Result<()> {
     let Change { circle, partner, node, yes } = change;
     if !yes {
+        let whom = match &node {
+            None => format!("all nodes of {partner}"),
+            Some(node) => format!("node {} of {partner}", show::short(node)),
+        };
         confirm(&format!(
-            "Remove {partner} from {circle}? What it wrote and you hold stays; it keeps what it has, and can open nothing that comes after."
+            "Remove {whom} from {circle}? What it wrote and you hold stays; it keeps what it has, and can open nothing that comes after."
         ))?;
     }
     let membership = Membership { partner: partner.clone(), node };
     let _: Id = face.client.post(&format!("/v1/circles/{}/remove", encode(&circle)), &membership).await?;
-    println!("{partner} no longer belongs to {}.", show::line(&circle));
-    Ok(())
+    Ok(show::page(&format!("{partner} no longer belongs to {}.\n", show::line(&circle)))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            partners::tests::{DAY_MS, node, partner},
+            status::tests::circle,
+        },
+        *,
+    };
+    use crate::api::types::OfferSummary;
+
+    fn offer() -> OfferSummary {
+        OfferSummary {
+            id: "0123456789abcdef".to_owned(),
+            name: "zorg".to_owned(),
+            founder: "z-cert".to_owned(),
+            partners: vec!["ferm".to_owned(), "z-cert".to_owned()],
+            from: vec!["z-cert".to_owned()],
+            description: "Ziekenhuizen\x1b[2J".to_owned(),
+            ceiling: "TLP:AMBER".to_owned(),
+        }
+    }
+
+    #[test]
+    fn circles_are_lines_and_an_offer_says_who_is_in_it_and_how_to_decide() {
+        let own = CircleSummary { steward: true, ..circle("haven") };
+        let expected = "\
+haven  aed0b4352552  TLP:AMBER  3 partners  12 entries  steward  in sync
+
+Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
+  Ziekenhuizen\u{FFFD}[2J
+  with ferm, z-cert
+  `cwn circle accept 0123456789ab` joins it, `cwn circle decline 0123456789ab` does not
+";
+        assert_eq!(list_page(&Circles { circles: vec![own], offers: vec![offer()] }), expected);
+    }
+
+    #[test]
+    fn who_is_in_no_circle_hears_how_to_found_one() {
+        let page = list_page(&Circles { circles: Vec::new(), offers: Vec::new() });
+        assert!(page.contains("`cwn circle create NAME PARTNER…`"), "{page}");
+    }
+
+    #[test]
+    fn a_circle_shows_ranks_and_who_gets_no_keys() {
+        let member = |partner: &str, steward, certified, connected, this| MemberView {
+            partner: partner.to_owned(),
+            node: "86ed6ed0c5b79f61".to_owned(),
+            steward,
+            connected,
+            certified,
+            this,
+        };
+        let detail = CircleDetail {
+            summary: circle("haven"),
+            description: "De haven".to_owned(),
+            founded: 0,
+            members: vec![
+                member("ferm", Some(0), true, false, true),
+                member("ncsc", Some(1), true, false, false),
+                member("ibd", None, false, true, false),
+                member("z-cert", None, true, true, false),
+            ],
+            voided: 2,
+        };
+        let expected = "\
+haven (aed0b4352552)
+De haven
+up to TLP:AMBER, founded 1970-01-01T00:00:00Z, in sync
+2 operations were set aside by the rules of rank; issue them again or not
+  ferm    86ed6ed0c5b7  founder    this node
+  ncsc    86ed6ed0c5b7  steward 1  away, or has not joined yet
+  ibd     86ed6ed0c5b7             NO CERTIFICATE: gets no keys
+  z-cert  86ed6ed0c5b7             connected
+";
+        assert_eq!(detail_page(&detail), expected);
+    }
+
+    #[test]
+    fn before_a_partner_is_added_it_shows_how_each_key_that_would_count_is_known() {
+        let nodes = vec![
+            NodeView { compared: Some(DAY_MS), ..node("aaaaaaaaaaaaaaaa") },
+            NodeView { certified_since: 5 * DAY_MS, ..node("bbbbbbbbbbbbbbbb") },
+            NodeView { revoked: Some("stolen".to_owned()), ..node("cccccccccccccccc") },
+        ];
+        let known = [partner("z-cert", nodes)];
+        let named = ["z-cert".to_owned()];
+        let all = keys_page(&known, &named, None, 5 * DAY_MS).unwrap();
+        assert!(all.contains("aaaaaaaaaaaa  compared by telephone on 1970-01-02"), "{all}");
+        assert!(all.contains("bbbbbbbbbbbb  NEW: certified 0 seconds ago"), "{all}");
+        assert!(!all.contains("cccc"), "{all}");
+        let one = keys_page(&known, &named, Some("bbbbbbbbbbbbbbbb"), 5 * DAY_MS).unwrap();
+        assert!(!one.contains("aaaa") && one.contains("bbbbbbbbbbbb"), "{one}");
+    }
+
+    #[test]
+    fn a_partner_that_nobody_certified_is_named_with_the_remedy() {
+        let said = keys_page(&[], &["z-crt".to_owned()], None, 0).unwrap_err().to_string();
+        assert!(said.contains("\"z-crt\"") && said.contains("`cwn partners`"), "{said}");
+    }
 }

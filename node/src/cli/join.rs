@@ -6,14 +6,14 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{IsTerminal, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::Context;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use cwn_crypto::{
     PartnerId,
     authority::Request,
@@ -22,6 +22,7 @@ use cwn_crypto::{
 };
 use indicatif::ProgressBar;
 
+use super::{publish::TICK, show};
 use crate::{
     ca::directory::{Ca, Mesh},
     clock,
@@ -36,52 +37,53 @@ use crate::{
 const ASK_AGAIN: Duration = Duration::from_secs(3);
 /// How long a desk that was just opened may take to answer.
 const DESK_PATIENCE: Duration = Duration::from_secs(10);
+const WAITING: &str = "waiting for a person at the coordinator to approve; Ctrl-C and join again later loses nothing";
 const TEXT_BYTES: u64 = 64 << 20;
 
 /// Arguments of `cwn join`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  cwn join --file invitation --listen 0.0.0.0:4001\n  cwn join --file invitation --request request.txt   (hand request.txt over, get reply.txt back)\n  cwn join --file invitation --reply reply.txt"
+    group = ArgGroup::new("given").required(true).args(["invitation", "file", "ca"]),
+    after_help = "Examples:\n  cwn join --file invitation --listen 0.0.0.0:4001\n  cwn --data z-cert join --file invitation --credential credential\n\nBy files, when this machine may not connect out:\n  cwn join --file invitation --request request.txt  # hand request.txt over, get reply.txt back\n  cwn join --file invitation --reply reply.txt\n\nThe coordinator's own node:\n  cwn --data ncsc join --ca ca --partner ncsc --name NCSC --listen 0.0.0.0:4001 --desk 0.0.0.0:4002"
 )]
 pub struct Arguments {
     /// The invitation, as the coordinator gave it; - for standard input.
-    #[arg(conflicts_with = "file", required_unless_present_any = ["file", "ca"])]
     invitation: Option<String>,
     /// A file with the invitation, so that it does not stand in the shell's history.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Where this node shall listen, as address:port; may be given again. Without it this node only dials.
-    #[arg(long)]
+    #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Vec<SocketAddr>,
     /// A file of 32 random bytes that opens the keys; without it a passphrase is asked for.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     credential: Option<PathBuf>,
     /// Join every circle that a certified partner offers, without asking.
     #[arg(long)]
     accept_circles: bool,
     /// Do not connect: write a request file to hand to the coordinator.
-    #[arg(long, conflicts_with = "reply")]
+    #[arg(long, conflicts_with = "reply", value_name = "FILE")]
     request: Option<PathBuf>,
     /// Do not connect: take the reply file that the coordinator handed back.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     reply: Option<PathBuf>,
     /// How many seconds to wait for a person at the coordinator to approve.
-    #[arg(long, default_value_t = 3_600)]
+    #[arg(long, default_value_t = 3_600, value_name = "SECONDS")]
     wait: u64,
     /// The coordinator's own node: take the certificate from this CA.
-    #[arg(long, requires_all = ["partner", "name"], conflicts_with_all = ["invitation", "file", "request", "reply"])]
+    #[arg(long, requires_all = ["partner", "name"], conflicts_with_all = ["request", "reply"], value_name = "DIR")]
     ca: Option<PathBuf>,
     /// The file that opens the CA.
-    #[arg(long, requires = "ca")]
+    #[arg(long, requires = "ca", value_name = "FILE")]
     ca_credential: Option<PathBuf>,
     /// The coordinator's short name.
-    #[arg(long, requires = "ca")]
+    #[arg(long, requires = "ca", value_name = "PARTNER")]
     partner: Option<PartnerId>,
     /// The coordinator's name.
     #[arg(long, requires = "ca")]
     name: Option<String>,
     /// Where the enrolment desk shall listen, as address:port.
-    #[arg(long, requires = "ca")]
+    #[arg(long, requires = "ca", value_name = "ADDRESS:PORT")]
     desk: Option<SocketAddr>,
 }
 
@@ -97,13 +99,15 @@ pub(super) async fn run(data: &Path, arguments: Arguments) -> anyhow::Result<()>
     }
     let invitation = Invitation::from_text(&invitation_text(&arguments)?)?;
     let keys = keys(data, arguments.credential.as_deref())?;
-    println!("Your fingerprint, to compare by telephone with the coordinator:");
-    println!("  {}", words::fingerprint(&keys.signing.public(), &keys.sealing.recipient()).join(" "));
+    let fingerprint = words::fingerprint(&keys.signing.public(), &keys.sealing.recipient()).join(" ");
+    show::page(&format!("Your fingerprint, to compare by telephone with the coordinator:\n  {fingerprint}\n"))?;
     if let Some(path) = &arguments.request {
         let text = enrolment::request_file(&invitation, &keys, clock::now())?;
         files::durable_write(path, text.as_bytes()).with_context(|| path.display().to_string())?;
-        println!("Hand {} to the coordinator; with the reply, run this again with --reply FILE.", path.display());
-        return Ok(());
+        let path = path.display();
+        return Ok(show::page(&format!(
+            "Hand {path} to the coordinator; with the reply, run this again with --reply FILE.\n"
+        ))?);
     }
     let joined = match &arguments.reply {
         Some(path) => enrolment::read_reply_file(&read_text(path)?, &invitation, &keys)?,
@@ -147,11 +151,12 @@ fn keys(data: &Path, credential: Option<&Path>) -> anyhow::Result<Keys> {
 async fn ask(invitation: &Invitation, keys: &Keys, patience: Duration) -> anyhow::Result<Joined> {
     let start = tokio::time::Instant::now();
     let spinner = ProgressBar::new_spinner();
+    spinner.enable_steady_tick(TICK);
+    let mut told = false;
     loop {
         let asked = match enrolment::ask(invitation, keys, clock::now()).await {
             Err(enrolment::Error::Unreachable { .. }) if start.elapsed() < DESK_PATIENCE => {
                 spinner.set_message("looking for the coordinator's desk");
-                spinner.tick();
                 tokio::time::sleep(DESK_PATIENCE / 20).await;
                 continue;
             }
@@ -163,10 +168,12 @@ async fn ask(invitation: &Invitation, keys: &Keys, patience: Duration) -> anyhow
                 return Ok(*joined);
             }
             Asked::Waiting if start.elapsed() < patience => {
-                spinner.set_message(
-                    "waiting for a person at the coordinator to approve; Ctrl-C and join again later loses nothing",
-                );
-                spinner.tick();
+                // Where there is no terminal the spinner says nothing.
+                if !told && !std::io::stderr().is_terminal() {
+                    show::note(WAITING);
+                }
+                told = true;
+                spinner.set_message(WAITING);
                 tokio::time::sleep(ASK_AGAIN).await;
             }
             Asked::Waiting => {
@@ -229,13 +236,12 @@ fn settle(data: &Path, joined: Joined, arguments: &Arguments, enrolment: Option<
     files::durable_write(&data.join(config::FILE), config.to_text()?.as_bytes())?;
     joined.membership.store(data, &joined.issuer_log)?;
     let certificate = joined.membership.certificate();
-    println!(
-        "Joined {} as {} ({}); the certificate is valid until {}.",
-        super::show::line(&joined.membership.root().document().name),
-        super::show::line(&certificate.name),
+    Ok(show::page(&format!(
+        "Joined {} as {} ({}); the certificate is valid until {}.\nStart the node with: cwn --data {} daemon\n",
+        show::line(&joined.membership.root().document().name),
+        show::line(&certificate.name),
         certificate.partner,
-        certificate.not_after.date()
-    );
-    println!("Start the node with: cwn --data {} daemon", data.display());
-    Ok(())
+        certificate.not_after.date(),
+        data.display()
+    ))?)
 }

@@ -3,36 +3,70 @@
 use clap::Args;
 
 use super::{Face, partners::encode, print_json, show};
-use crate::{api::types::EntrySummary, clock};
+use crate::{
+    api::types::{EntryDetail, EntrySummary},
+    clock,
+};
+
+/// The most that the daemon lists at once.
+const MOST: u16 = 1_000;
 
 /// Arguments of `cwn list`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  cwn list\n  cwn list haven --limit 200\n  cwn list --before fabcd54a2284")]
 pub struct Arguments {
     /// One circle, by name or id; all of them when none is given.
     circle: Option<String>,
     /// At most so many.
-    #[arg(long, default_value_t = 50)]
-    limit: usize,
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST)))]
+    limit: u16,
+    /// Only what is older than this entry, named by the start of its reference.
+    #[arg(long, value_name = "REFERENCE")]
+    before: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()> {
-    let mut path = format!("/v1/entries?limit={}", arguments.limit);
-    if let Some(circle) = &arguments.circle {
-        path += &format!("&circle={}", encode(circle));
-    }
-    let entries: Vec<EntrySummary> = face.client.get(&path).await?;
+    let circle = arguments.circle.as_deref().map(|named| format!("&circle={}", encode(named))).unwrap_or_default();
+    let limit = usize::from(arguments.limit);
+    let entries: Vec<EntrySummary> = match &arguments.before {
+        None => face.client.get(&format!("/v1/entries?limit={limit}{circle}")).await?,
+        Some(named) => {
+            let last: EntryDetail = face.client.get(&format!("/v1/entries/{}", encode(named))).await?;
+            // From its own millisecond on: others may have written in the same one.
+            let before = last.summary.time.saturating_add(1);
+            let from = face.client.get(&format!("/v1/entries?limit={MOST}&before={before}{circle}")).await?;
+            let mut entries = after(from, &last.summary.reference);
+            entries.truncate(limit);
+            entries
+        }
+    };
     if arguments.json {
         return print_json(&entries);
     }
-    if entries.is_empty() {
-        println!("Nothing yet.");
+    show::page(&page(&entries, clock::now().0))?;
+    if let Some(last) = entries.get(limit - 1) {
+        let circle = arguments.circle.as_deref().map(|named| format!(" {}", show::line(named))).unwrap_or_default();
+        show::note(&format!("There may be older ones: `cwn list{circle} --before {}`.", last.reference));
     }
-    let now = clock::now().0;
-    print!("{}", show::table(&entries.iter().map(|entry| row(entry, now)).collect::<Vec<_>>()));
     Ok(())
+}
+
+/// What comes after an entry in a list; all of it when the entry is not in it, as when it is of another circle.
+fn after(mut entries: Vec<EntrySummary>, reference: &str) -> Vec<EntrySummary> {
+    match entries.iter().position(|entry| entry.reference == reference) {
+        Some(at) => entries.split_off(at + 1),
+        None => entries,
+    }
+}
+
+fn page(entries: &[EntrySummary], now: u64) -> String {
+    if entries.is_empty() {
+        return "Nothing yet.\n".to_owned();
+    }
+    show::table(&entries.iter().map(|entry| row(entry, now)).collect::<Vec<_>>())
 }
 
 fn row(entry: &EntrySummary, now: u64) -> Vec<String> {
@@ -56,4 +90,75 @@ fn row(entry: &EntrySummary, now: u64) -> Vec<String> {
     let tlp = entry.tlp.strip_prefix("TLP:").unwrap_or(&entry.tlp).to_owned();
     let age = if entry.clock_doubtful { show::ago(now, entry.first_seen) } else { show::ago(now, entry.time) };
     vec![entry.reference.clone(), tlp, show::line(&entry.circle_name), entry.author.clone(), age, title + &notes]
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::cli) fn entry(reference: &str) -> EntrySummary {
+        EntrySummary {
+            reference: reference.to_owned(),
+            circle: "aed0b4352552".to_owned(),
+            circle_name: "haven".to_owned(),
+            author: "ferm".to_owned(),
+            time: 0,
+            first_seen: 0,
+            clock_doubtful: false,
+            kind: "report".to_owned(),
+            tlp: "TLP:AMBER".to_owned(),
+            title: Some("Storing op de kade".to_owned()),
+            attachments: 0,
+            state: "opened".to_owned(),
+            author_revoked: false,
+        }
+    }
+
+    #[test]
+    fn a_list_shows_what_can_be_read_and_says_of_the_rest_why_not() {
+        let closed = |reference: &str, state: &str, tlp: &str| EntrySummary {
+            title: None,
+            state: state.to_owned(),
+            tlp: tlp.to_owned(),
+            ..entry(reference)
+        };
+        let entries = [
+            EntrySummary { attachments: 2, ..entry("aaaaaaaaaaaa") },
+            closed("bbbbbbbbbbbb", "opened", "TLP:RED"),
+            closed("cccccccccccc", "not_for_us", ""),
+            closed("dddddddddddd", "unreadable", ""),
+            EntrySummary { kind: "sitrep".to_owned(), ..closed("eeeeeeeeeeee", "unknown_kind", "TLP:GREEN") },
+        ];
+        let expected = "\
+aaaaaaaaaaaa  AMBER  haven  ferm  3 minutes ago  Storing op de kade +2 files
+bbbbbbbbbbbb  RED    haven  ferm  3 minutes ago  (read it with `cwn read`)
+cccccccccccc         haven  ferm  3 minutes ago  (sealed to others)
+dddddddddddd         haven  ferm  3 minutes ago  (cannot be read)
+eeeeeeeeeeee  GREEN  haven  ferm  3 minutes ago  (a sitrep of a newer version)
+";
+        assert_eq!(page(&entries, 180_000), expected);
+    }
+
+    #[test]
+    fn a_doubtful_clock_and_a_revoked_author_are_said_and_a_title_moves_no_cursor() {
+        let entry = EntrySummary {
+            time: 9_000_000,
+            clock_doubtful: true,
+            author_revoked: true,
+            title: Some("x\x1b[1Ay\u{202e}".to_owned()),
+            ..entry("aaaaaaaaaaaa")
+        };
+        let line = page(&[entry], 180_000);
+        assert!(line.contains("3 minutes ago"), "{line}");
+        assert!(line.ends_with("x\u{FFFD}[1Ay\u{FFFD} (clock doubtful) (AUTHOR REVOKED)\n"), "{line}");
+    }
+
+    #[test]
+    fn the_next_page_begins_after_the_last_entry_though_others_share_its_millisecond() {
+        let names = |entries: Vec<EntrySummary>| entries.into_iter().map(|entry| entry.reference).collect::<Vec<_>>();
+        let same = || ["a", "b", "c"].map(entry).to_vec();
+        assert_eq!(names(after(same(), "b")), ["c"]);
+        assert_eq!(names(after(same(), "of another circle")), ["a", "b", "c"]);
+        assert!(after(same(), "c").is_empty());
+    }
 }

@@ -4,7 +4,11 @@
 //! itself, before there is one. Everything shown goes through [`show`], which lets nothing that came from others
 //! move the terminal's cursor.
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use serde::Serialize;
@@ -33,8 +37,8 @@ mod who;
     after_help = "Start with `cwn join`, then `cwn daemon`; `cwn demo` shows it all on this machine."
 )]
 pub struct Program {
-    /// The node's data directory.
-    #[arg(long, env = "CWN_DATA", default_value_os_t = default_data(), global = true, hide_default_value = true)]
+    /// The node's data directory; when none is given, `cwn` in $XDG_DATA_HOME or in ~/.local/share.
+    #[arg(long, value_name = "DIR", env = "CWN_DATA", default_value_os_t = default_data(), global = true, hide_default_value = true)]
     pub data: PathBuf,
     /// What to do.
     #[command(subcommand)]
@@ -47,6 +51,7 @@ pub enum Command {
     /// Join a network: make keys on this machine and get a certificate.
     Join(Box<join::Arguments>),
     /// Run the node until it is asked to stop.
+    #[command(after_help = "Example:\n  cwn --data z-cert daemon")]
     Daemon,
     /// Show how this node is: identity, certificate, connections, circles.
     Status(status::Arguments),
@@ -88,13 +93,20 @@ pub(crate) struct Face {
     pub(crate) client: Client,
 }
 
+fn face(data: &Path) -> anyhow::Result<Face> {
+    // A daemon that was just started is waited for; a directory that is not there never gets one.
+    anyhow::ensure!(
+        data.is_dir(),
+        "there is no data directory {}; make one with `cwn join`, or name yours with --data",
+        data.display()
+    );
+    Ok(Face { client: Client::new(Config::load(data)?.socket(data)) })
+}
+
 /// Does what the arguments say.
 pub async fn run(program: Program) -> anyhow::Result<()> {
     let Program { data, command } = program;
-    let face = || -> anyhow::Result<Face> {
-        let socket = Config::load(&data)?.socket(&data);
-        Ok(Face { client: Client::new(socket) })
-    };
+    let face = || face(&data);
     match command {
         Command::Join(arguments) => join::run(&data, *arguments).await,
         Command::Daemon => crate::daemon::run(&data).await,
@@ -114,44 +126,58 @@ pub async fn run(program: Program) -> anyhow::Result<()> {
     }
 }
 
-/// Says what went wrong on standard error, in one paragraph, and gives the exit code.
+/// Says what went wrong on standard error, and gives the exit code: 0 done, 1 refused or failed. (2, for what
+/// cannot be understood, comes from the parser.)
 pub fn report(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // A reader that went away, as `head` does, is no failure.
+        Err(error) if error.chain().any(is_closed_pipe) => ExitCode::SUCCESS,
         Err(error) => {
-            // A reader that went away, as `head` does, is no failure.
-            if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
-                return ExitCode::SUCCESS;
-            }
-            let mut said = error.to_string();
-            for cause in error.chain().skip(1).map(ToString::to_string) {
-                // Most of our errors say their cause themselves.
-                if !said.contains(&cause) {
-                    said = format!("{said}: {cause}");
-                }
-            }
-            eprintln!("cwn: {}", show::text(&said));
+            show::note(&complaint(&error));
             ExitCode::FAILURE
         }
     }
 }
 
+fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// One line for what happened, one for what to do: our errors say both, with a semicolon between.
+fn complaint(error: &anyhow::Error) -> String {
+    let mut said = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Most of our errors say their cause themselves.
+        if !said.contains(&cause) {
+            said = format!("{said}: {cause}");
+        }
+    }
+    let said = show::text(&said);
+    match said.rsplit_once("; ") {
+        Some((happened, remedy)) => format!("cwn: {happened}\n     {remedy}"),
+        None => format!("cwn: {said}"),
+    }
+}
+
 /// Prints what a program asked for.
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    Ok(writeln!(out)?)
+    Ok(show::page(&show::json(value)?)?)
 }
 
 /// Asks a person, who must say yes.
 pub(crate) fn confirm(question: &str) -> anyhow::Result<()> {
-    use std::io::IsTerminal;
-    anyhow::ensure!(std::io::stdin().is_terminal(), "{question} Nobody is there to answer; say it with --yes");
-    eprint!("{question} [y/N] ");
+    anyhow::ensure!(
+        io::stdin().is_terminal(),
+        "nobody is at a terminal to answer this: {question}; run it at one, or say yes with --yes"
+    );
+    let mut err = io::stderr().lock();
+    write!(err, "{question} [y/N] ")?;
+    err.flush()?;
     let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
+    io::stdin().read_line(&mut answer)?;
     let yes = matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes" | "j" | "ja");
-    anyhow::ensure!(yes, "not done");
+    anyhow::ensure!(yes, "not done, as the answer was not yes");
     Ok(())
 }
 
@@ -160,6 +186,43 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    /// The words of a command line, as a shell takes them apart. What comes before a pipe, and what stands after
+    /// a comment or a redirection, is not for the program.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        let mut quoted = false;
+        for c in line.chars() {
+            match c {
+                '"' | '\'' => quoted = !quoted,
+                '#' | '>' | '&' | ')' | ';' if !quoted => break,
+                '|' if !quoted => words = vec![String::new()],
+                c if c.is_whitespace() && !quoted => words.push(String::new()),
+                c => words.last_mut().unwrap().push(c),
+            }
+        }
+        words.retain(|word| !word.is_empty());
+        words
+    }
+
+    fn parses(line: &str) {
+        let parsed = Program::try_parse_from(words(line));
+        assert!(parsed.is_ok(), "{line}\n{}", parsed.unwrap_err());
+    }
+
+    /// What a command line that cannot be understood gets to hear.
+    fn refused(line: &str) -> String {
+        let error = Program::try_parse_from(words(line)).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}");
+        error.to_string()
+    }
+
+    fn leaves<'a>(command: &'a clap::Command, found: &mut Vec<&'a clap::Command>) {
+        if command.get_subcommands().next().is_none() {
+            found.push(command);
+        }
+        command.get_subcommands().for_each(|sub| leaves(sub, found));
+    }
 
     #[test]
     fn the_arguments_do_not_contradict_each_other() {
@@ -182,27 +245,80 @@ mod tests {
     }
 
     #[test]
+    fn every_command_of_a_member_shows_an_example_of_itself_that_is_understood() {
+        let program = Program::command();
+        let mut commands = Vec::new();
+        program.get_subcommands().filter(|sub| !matches!(sub.get_name(), "ca" | "demo")).for_each(|sub| {
+            leaves(sub, &mut commands);
+        });
+        assert!(commands.len() >= 18, "{} commands", commands.len());
+        for command in commands {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples: Vec<&str> = help.lines().filter(|line| line.starts_with("  ")).collect();
+            assert!(!examples.is_empty(), "`{}` shows no example", command.get_name());
+            for example in examples {
+                assert!(words(example).contains(&command.get_name().to_owned()), "{example}");
+                parses(example);
+            }
+        }
+    }
+
+    #[test]
     fn the_commands_of_the_readme_are_understood() {
         let readme = include_str!("../../../README.md");
-        let commands = readme.lines().filter_map(|line| {
-            let start = line.find("cwn ca ").or_else(|| line.find("cwn --data "))?;
-            let command = line[start..].split(['>', '&', ')']).next()?;
-            Some(command.replace('"', "'"))
-        });
-        let mut count = 0;
-        for command in commands {
-            let mut words = Vec::new();
-            for (index, part) in command.split('\'').enumerate() {
-                if index % 2 == 1 {
-                    words.push(part.to_owned());
-                } else {
-                    words.extend(part.split_whitespace().map(str::to_owned));
-                }
-            }
-            let parsed = Program::try_parse_from(&words);
-            assert!(parsed.is_ok(), "{command}\n{}", parsed.unwrap_err());
-            count += 1;
+        let commands: Vec<&str> = readme
+            .lines()
+            .filter_map(|line| Some(&line[line.find("cwn ca ").or_else(|| line.find("cwn --data "))?..]))
+            .collect();
+        commands.iter().for_each(|command| parses(command));
+        assert!(commands.len() >= 12, "the README shows {} commands", commands.len());
+    }
+
+    #[test]
+    fn an_entry_without_a_marking_is_refused_with_the_markings_there_are() {
+        let said = refused("cwn publish haven --title x");
+        assert!(said.contains("--tlp <CLEAR|GREEN|AMBER|AMBER+STRICT|RED>"), "{said}");
+    }
+
+    #[test]
+    fn a_mistyped_command_or_flag_is_answered_with_the_one_that_was_meant() {
+        assert!(refused("cwn pubish haven").contains("'publish'"));
+        assert!(refused("cwn publish haven --titel x").contains("'--title'"));
+    }
+
+    #[test]
+    fn a_list_of_nothing_and_one_of_everything_are_refused_with_the_range() {
+        for limit in ["0", "1001", "all"] {
+            let said = refused(&format!("cwn list --limit {limit}"));
+            assert!(said.contains("--limit") && (limit == "all" || said.contains("1..=1000")), "{said}");
         }
-        assert!(count >= 12, "the README shows {count} commands");
+    }
+
+    #[test]
+    fn joining_without_an_invitation_names_the_ways_to_give_one() {
+        let said = refused("cwn join");
+        assert!(said.contains("INVITATION") && said.contains("--file") && said.contains("--ca"), "{said}");
+    }
+
+    #[test]
+    fn a_complaint_says_what_happened_and_below_it_what_to_do() {
+        let error = anyhow::anyhow!("the door is closed; knock").context("could not come in");
+        assert_eq!(complaint(&error), "cwn: could not come in: the door is closed\n     knock");
+        assert_eq!(complaint(&anyhow::anyhow!("gone\u{1b}[2J")), "cwn: gone\u{FFFD}[2J");
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_named_with_the_remedy() {
+        let nowhere = tempfile::tempdir().unwrap().path().join("nowhere");
+        let said = face(&nowhere).err().unwrap().to_string();
+        assert!(said.contains(&nowhere.display().to_string()) && said.contains("`cwn join`"), "{said}");
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_failure_and_another_error_is() {
+        let closed = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe)).context("while printing");
+        assert!(closed.chain().any(is_closed_pipe));
+        let full = anyhow::Error::from(io::Error::from(io::ErrorKind::StorageFull));
+        assert!(!full.chain().any(is_closed_pipe));
     }
 }

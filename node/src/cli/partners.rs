@@ -13,6 +13,9 @@ use crate::{
 
 /// Arguments of `cwn partners`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cwn partners\n  cwn partners --compared z-cert 6ecf8be51ec8\n\nThe words below a node are its fingerprint: have them read to you by telephone before you trust the key."
+)]
 pub struct Arguments {
     /// Record that you compared the fingerprint of this partner's node by telephone.
     #[arg(long, value_names = ["PARTNER", "NODE"], num_args = 2)]
@@ -29,8 +32,8 @@ pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()
     if let Some([partner, node]) = arguments.compared.as_deref() {
         let compared = Compared { node: node.clone() };
         let id: Id = face.client.post(&format!("/v1/partners/{}/compared", encode(partner)), &compared).await?;
-        println!("Recorded: the fingerprint of {partner}'s node {} was compared.", show::short(&id.id));
-        return Ok(());
+        let node = show::short(&id.id);
+        return Ok(show::page(&format!("Recorded: the fingerprint of {partner}'s node {node} was compared.\n"))?);
     }
     if let Some(file) = &arguments.issuer_log {
         let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
@@ -42,15 +45,18 @@ pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()
     if arguments.json {
         return print_json(&partners);
     }
-    let now = clock::now().0;
-    for partner in &partners {
-        println!("{} ({})", show::line(&partner.name), partner.partner);
+    Ok(show::page(&page(&partners, clock::now().0))?)
+}
+
+fn page(partners: &[PartnerView], now: u64) -> String {
+    let mut page = String::new();
+    for partner in partners {
+        page += &format!("{} ({})\n", show::line(&partner.name), partner.partner);
         for node in &partner.nodes {
-            println!("  {}  {}", show::short(&node.node), state(node, now));
-            println!("    {}", node.fingerprint);
+            page += &format!("  {}  {}\n    {}\n", show::short(&node.node), state(node, now), node.fingerprint);
         }
     }
-    Ok(())
+    page
 }
 
 fn state(node: &NodeView, now: u64) -> String {
@@ -88,8 +94,51 @@ pub(super) fn encode(part: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    pub(in crate::cli) const DAY_MS: u64 = 24 * 3_600_000;
+
+    pub(in crate::cli) fn node(key: &str) -> NodeView {
+        NodeView {
+            node: key.to_owned(),
+            fingerprint: "boek garage avond kompas".to_owned(),
+            certified_since: 0,
+            not_after: 30 * DAY_MS,
+            revoked: None,
+            compared: None,
+            addresses: Vec::new(),
+            anchor: false,
+            connected: true,
+            this: false,
+        }
+    }
+
+    pub(in crate::cli) fn partner(partner: &str, nodes: Vec<NodeView>) -> PartnerView {
+        PartnerView { partner: partner.to_owned(), name: partner.to_uppercase(), nodes }
+    }
+
+    #[test]
+    fn a_partner_shows_how_each_of_its_keys_is_known() {
+        let nodes = vec![
+            NodeView { compared: Some(DAY_MS), anchor: true, ..node("aaaaaaaaaaaaaaaa") },
+            NodeView { certified_since: 4 * DAY_MS + 1, connected: false, ..node("bbbbbbbbbbbbbbbb") },
+            NodeView { revoked: Some("stolen\n on 1970-01-05".to_owned()), ..node("cccccccccccccccc") },
+            NodeView { this: true, ..node("dddddddddddddddd") },
+        ];
+        let expected = "\
+Z-CERT (z-cert)
+  aaaaaaaaaaaa  compared by telephone on 1970-01-02T00:00:00Z, connected, anchor
+    boek garage avond kompas
+  bbbbbbbbbbbb  NEW: certified 23 hours ago, not connected
+    boek garage avond kompas
+  cccccccccccc  REVOKED: stolen\u{FFFD} on 1970-01-05, known since 1970-01-01T00:00:00Z, connected
+    boek garage avond kompas
+  dddddddddddd  this node
+    boek garage avond kompas
+";
+        assert_eq!(page(&[partner("z-cert", nodes)], 5 * DAY_MS), expected);
+    }
 
     #[test]
     fn a_name_with_spaces_and_slashes_stays_one_part_of_a_path() {

@@ -1,8 +1,9 @@
 //! `cwn publish`
 
 use std::{
-    io::Read,
+    io::{IsTerminal, Read},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -15,10 +16,15 @@ use crate::api::types::{AudienceView, NewEntry, Published, Uploaded};
 /// A body may have so many bytes; the daemon says so too, but a mistaken file of a gigabyte is not read first.
 const BODY_BYTES: u64 = 1 << 20;
 
+/// The markings, as the help and a usage error name them.
+pub(super) const MARKINGS: &str = "CLEAR|GREEN|AMBER|AMBER+STRICT|RED";
+/// How often a spinner moves.
+pub(super) const TICK: Duration = Duration::from_millis(120);
+
 /// Arguments of `cwn publish`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  cwn publish haven --tlp AMBER --title \"EdgeGate VPN is being exploited\" advisory.md"
+    after_help = "Examples:\n  cwn publish haven --tlp AMBER --title \"EdgeGate VPN is being exploited\" advisory.md\n  cwn publish haven --tlp RED --to ncsc --to z-cert note.md\n  cwn publish haven --tlp GREEN --ref CVE-2026-0001 --attach rules.yar advisory.md\n  echo \"All clear.\" | cwn publish haven --tlp GREEN --title \"Crane works again\" --yes\n\nWho will be able to read it is shown first. Standard output is the reference, for `cwn read`, `who` and `save`."
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -27,7 +33,7 @@ pub struct Arguments {
     #[arg(default_value = "-", value_name = "FILE")]
     file: PathBuf,
     /// A file to attach; may be given again.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     attach: Vec<PathBuf>,
 }
 
@@ -36,17 +42,17 @@ pub struct Arguments {
 pub(super) struct Outgoing {
     /// The circle, by name or id.
     pub(super) circle: String,
-    /// The marking: CLEAR, GREEN, AMBER, AMBER+STRICT or RED. There is no default.
-    #[arg(long)]
+    /// The marking. There is no default.
+    #[arg(long, value_name = MARKINGS)]
     pub(super) tlp: String,
-    /// The title, one line.
+    /// The title, one line; when none is given, the body's first line, or the name of the attached file.
     #[arg(long)]
     pub(super) title: Option<String>,
-    /// What may be done with it: PAP CLEAR, GREEN, AMBER or RED.
-    #[arg(long)]
+    /// What may be done with it, by the Permissible Actions Protocol.
+    #[arg(long, value_name = "CLEAR|GREEN|AMBER|RED")]
     pub(super) pap: Option<String>,
     /// A partner it is for, instead of the whole circle; may be given again. RED needs it.
-    #[arg(long)]
+    #[arg(long, value_name = "PARTNER")]
     pub(super) to: Vec<String>,
     /// A reference, such as a URL or a CVE number; may be given again.
     #[arg(long = "ref")]
@@ -55,7 +61,7 @@ pub(super) struct Outgoing {
     #[arg(long)]
     pub(super) yes: bool,
     /// How many seconds to wait until this node is current in the circle.
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(super) wait: u64,
     /// Print JSON.
     #[arg(long)]
@@ -74,6 +80,9 @@ pub(super) async fn run(face: &Face, arguments: Arguments) -> anyhow::Result<()>
 fn read_body(file: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     if file == Path::new("-") {
+        if std::io::stdin().is_terminal() {
+            show::note("Type the text, in Markdown; Ctrl-D on a line of its own ends it.");
+        }
         std::io::stdin().take(BODY_BYTES + 1).read_to_string(&mut text).context("standard input is no UTF-8 text")?;
     } else {
         let open = std::fs::File::open(file).with_context(|| file.display().to_string())?;
@@ -84,6 +93,47 @@ fn read_body(file: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
+/// A file that was looked at before anybody was asked anything.
+struct Upload<'a> {
+    path: &'a Path,
+    name: &'a str,
+    length: u64,
+}
+
+impl<'a> Upload<'a> {
+    fn look_at(path: &'a Path) -> anyhow::Result<Self> {
+        let metadata = std::fs::metadata(path).with_context(|| path.display().to_string())?;
+        anyhow::ensure!(metadata.is_file(), "{} is no file; pack a directory into one first", path.display());
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.with_context(|| format!("the name of {} is no UTF-8 text; rename it", path.display()))?;
+        Ok(Self { path, name, length: metadata.len() })
+    }
+
+    async fn send(&self, face: &Face, circle: &str) -> anyhow::Result<Uploaded> {
+        let bar = bar(self.length, self.name);
+        let path = format!("/v1/attachments?circle={}&name={}", encode(circle), encode(self.name));
+        let moving = bar.clone();
+        let uploaded = face.client.upload(&path, self.path, move |sent| moving.set_position(sent)).await;
+        bar.finish_and_clear();
+        Ok(uploaded?)
+    }
+}
+
+fn audience_page(audience: &AudienceView) -> String {
+    let mut page = format!("{} in {} will be readable by:\n", audience.tlp, show::line(&audience.circle));
+    page += &format!("  {} ({} nodes)\n", audience.partners.join(", "), audience.nodes);
+    if !audience.left_out.is_empty() {
+        page += &format!("  not by {}: no certificate, or revoked\n", audience.left_out.join(", "));
+    }
+    if !audience.current {
+        page += &format!(
+            "  This node has not heard from {} since its start; what is above GREEN waits for that.\n",
+            audience.unheard.join(", ")
+        );
+    }
+    page
+}
+
 /// Shows who will be able to read it, asks, and publishes.
 pub(super) async fn publish(
     face: &Face,
@@ -92,6 +142,7 @@ pub(super) async fn publish(
     body: String,
     files: &[PathBuf],
 ) -> anyhow::Result<()> {
+    let uploads = files.iter().map(|file| Upload::look_at(file)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut entry = NewEntry {
         circle: outgoing.circle,
         tlp: outgoing.tlp,
@@ -104,40 +155,24 @@ pub(super) async fn publish(
         wait_seconds: Some(outgoing.wait),
     };
     let audience: AudienceView = face.client.post("/v1/audience", &entry).await?;
-    if !outgoing.json {
-        eprintln!("{} in {} will be readable by:", audience.tlp, show::line(&audience.circle));
-        eprintln!("  {} ({} nodes)", audience.partners.join(", "), audience.nodes);
-        if !audience.left_out.is_empty() {
-            eprintln!("  not by {}: no certificate, or revoked", audience.left_out.join(", "));
-        }
-        if !audience.current {
-            eprintln!("  This node waits to hear from {} before it publishes.", audience.unheard.join(", "));
-        }
-    }
+    show::note(audience_page(&audience).trim_end());
     if !outgoing.yes {
         confirm("Publish?")?;
     }
-    for file in files {
-        entry.attachments.push(upload(face, &entry.circle, file).await?.id);
+    for upload in &uploads {
+        entry.attachments.push(upload.send(face, &entry.circle).await?.id);
     }
-    let published: Published = face.client.post("/v1/entries", &entry).await?;
+    let spinner = ProgressBar::new_spinner().with_message("publishing");
+    spinner.enable_steady_tick(TICK);
+    let published = face.client.post("/v1/entries", &entry).await;
+    spinner.finish_and_clear();
+    let published: Published = published?;
     if outgoing.json {
         return print_json(&published);
     }
-    println!("{}", published.reference);
-    eprintln!("Published. `cwn who {}` shows who has received it.", published.reference);
+    show::page(&format!("{}\n", published.reference))?;
+    show::note(&format!("Published. `cwn who {}` shows who has received it.", published.reference));
     Ok(())
-}
-
-async fn upload(face: &Face, circle: &str, file: &Path) -> anyhow::Result<Uploaded> {
-    let name = file.file_name().and_then(|name| name.to_str()).context("the file's name is no UTF-8 text")?;
-    let length = std::fs::metadata(file).with_context(|| file.display().to_string())?.len();
-    let bar = bar(length, name);
-    let path = format!("/v1/attachments?circle={}&name={}", encode(circle), encode(name));
-    let moving = bar.clone();
-    let uploaded = face.client.upload(&path, file, move |sent| moving.set_position(sent)).await;
-    bar.finish_and_clear();
-    Ok(uploaded?)
 }
 
 /// A bar for a file that is under way; nothing where there is no terminal.
@@ -146,5 +181,67 @@ pub(super) fn bar(length: u64, name: &str) -> ProgressBar {
     match ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}") {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn audience() -> AudienceView {
+        AudienceView {
+            circle: "haven".to_owned(),
+            tlp: "TLP:AMBER".to_owned(),
+            partners: vec!["ferm".to_owned(), "z-cert".to_owned()],
+            nodes: 3,
+            left_out: Vec::new(),
+            current: true,
+            unheard: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn before_publishing_it_shows_who_will_be_able_to_read_it() {
+        let expected = "TLP:AMBER in haven will be readable by:\n  ferm, z-cert (3 nodes)\n";
+        assert_eq!(audience_page(&audience()), expected);
+    }
+
+    #[test]
+    fn who_is_left_out_and_who_was_not_heard_is_said() {
+        let page = audience_page(&AudienceView {
+            left_out: vec!["ibd".to_owned()],
+            current: false,
+            unheard: vec!["ncsc".to_owned()],
+            ..audience()
+        });
+        assert!(page.contains("\n  not by ibd: no certificate, or revoked\n"), "{page}");
+        assert!(page.contains("has not heard from ncsc"), "{page}");
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_before_anybody_is_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = Upload::look_at(dir.path()).err().unwrap().to_string();
+        assert!(said.contains("is no file"), "{said}");
+        let missing = dir.path().join("missing.pdf");
+        assert!(Upload::look_at(&missing).err().unwrap().to_string().contains("missing.pdf"));
+    }
+
+    #[test]
+    fn a_body_that_is_no_text_names_the_command_for_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("picture");
+        std::fs::write(&path, [0xff, 0xd8]).unwrap();
+        let said = read_body(&path).unwrap_err().to_string();
+        assert!(said.contains("`cwn attach`"), "{said}");
+    }
+
+    #[test]
+    fn a_body_beyond_the_limit_is_not_read_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("long");
+        std::fs::write(&path, vec![b'a'; 2 << 20]).unwrap();
+        let said = read_body(&path).unwrap_err().to_string();
+        assert!(said.contains("`cwn attach`"), "{said}");
     }
 }

@@ -7,6 +7,7 @@ use crate::api::types::EntryDetail;
 
 /// Arguments of `cwn read`.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cwn read fabcd54a2284")]
 pub struct Arguments {
     /// The entry, by the start of its reference.
     reference: String,
@@ -20,47 +21,129 @@ pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()
     if arguments.json {
         return print_json(&entry);
     }
+    Ok(show::page(&page(&entry))?)
+}
+
+fn page(entry: &EntryDetail) -> String {
     let summary = &entry.summary;
+    let tlp = if summary.tlp.is_empty() { "(closed)" } else { &summary.tlp };
     let revoked = if summary.author_revoked { "  AUTHOR REVOKED" } else { "" };
-    println!(
-        "{}  {}  {}  {}{revoked}",
-        if summary.tlp.is_empty() { "(closed)" } else { &summary.tlp },
-        show::line(&summary.circle_name),
-        summary.author,
-        show::time(summary.time)
-    );
+    let (circle, at) = (show::line(&summary.circle_name), show::time(summary.time));
+    let mut page = format!("{tlp}  {circle}  {}  {at}{revoked}\n", summary.author);
+    let mut say = |text: &str| page.extend([text, "\n"]);
     if summary.clock_doubtful {
-        println!("The author's clock is doubtful: it was first seen here at {}.", show::time(summary.first_seen));
+        let first_seen = show::time(summary.first_seen);
+        say(&format!("The author's clock is doubtful: it was first seen here at {first_seen}."));
     }
     if !entry.to.is_empty() {
-        println!("To: {}", entry.to.join(", "));
+        say(&format!("To: {}", entry.to.join(", ")));
     }
     if let Some(pap) = &entry.pap {
-        println!("{pap}");
+        say(pap);
     }
     if let Some(title) = &summary.title {
-        println!("\n{}", show::line(title));
+        say(&format!("\n{}", show::line(title)));
     }
     if let Some(why) = &entry.unreadable {
-        println!("\nIt cannot be read here: {}", show::line(why));
+        say(&format!("\nIt cannot be read here: {}", show::line(why)));
     }
     if let Some(body) = entry.body.as_deref().filter(|body| !body.is_empty()) {
-        println!("\n{}", show::text(body).trim_end());
+        say(&format!("\n{}", show::text(body).trim_end()));
     }
     for reference in &entry.references {
-        println!("\nSee: {}", show::line(reference));
+        say(&format!("\nSee: {}", show::line(reference)));
     }
     for (index, attachment) in entry.attached.iter().enumerate() {
         let here = match attachment.chunks_here {
             all if all == attachment.chunks => String::new(),
             some => format!(", {some} of {} parts here", attachment.chunks),
         };
-        println!(
-            "\nFile {index}: {} ({}{here}); `cwn save {} {index}`",
-            show::line(&attachment.name),
-            show::size(attachment.size),
-            summary.reference
+        let (name, size) = (show::line(&attachment.name), show::size(attachment.size));
+        say(&format!("\nFile {index}: {name} ({size}{here}); `cwn save {} {index}`", summary.reference));
+    }
+    page
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::{super::list::tests::entry, *};
+    use crate::api::types::{AttachmentView, EntrySummary};
+
+    pub(in crate::cli) fn attachment(name: &str) -> AttachmentView {
+        AttachmentView {
+            name: name.to_owned(),
+            media_type: "application/octet-stream".to_owned(),
+            size: 3 << 20,
+            chunks_here: 3,
+            chunks: 3,
+        }
+    }
+
+    pub(in crate::cli) fn detail(attached: Vec<AttachmentView>) -> EntryDetail {
+        EntryDetail {
+            summary: entry("fabcd54a2284"),
+            hash: "fabcd54a2284ff".to_owned(),
+            node: "86ed6ed0c5b7".to_owned(),
+            unreadable: None,
+            body: Some("De kraan\nstaat stil.\n\n".to_owned()),
+            pap: None,
+            references: Vec::new(),
+            to: Vec::new(),
+            attached,
+        }
+    }
+
+    #[test]
+    fn an_entry_shows_marking_author_body_references_and_files() {
+        let partly = AttachmentView { chunks_here: 1, ..attachment("b.bin") };
+        let entry = EntryDetail {
+            pap: Some("PAP:GREEN".to_owned()),
+            references: vec!["CVE-2026-0001".to_owned()],
+            to: vec!["ncsc".to_owned(), "z-cert".to_owned()],
+            ..detail(vec![attachment("a.pdf"), partly])
+        };
+        let expected = "\
+TLP:AMBER  haven  ferm  1970-01-01T00:00:00Z
+To: ncsc, z-cert
+PAP:GREEN
+
+Storing op de kade
+
+De kraan
+staat stil.
+
+See: CVE-2026-0001
+
+File 0: a.pdf (3145 kB); `cwn save fabcd54a2284 0`
+
+File 1: b.bin (3145 kB, 1 of 3 parts here); `cwn save fabcd54a2284 1`
+";
+        assert_eq!(page(&entry), expected);
+    }
+
+    #[test]
+    fn what_is_sealed_to_others_is_called_closed_and_says_why() {
+        let summary = EntrySummary { tlp: String::new(), title: None, ..entry("fabcd54a2284") };
+        let why = Some("it is sealed to others".to_owned());
+        let page = page(&EntryDetail { summary, unreadable: why, body: None, ..detail(Vec::new()) });
+        assert_eq!(
+            page,
+            "(closed)  haven  ferm  1970-01-01T00:00:00Z\n\nIt cannot be read here: it is sealed to others\n"
         );
     }
-    Ok(())
+
+    #[test]
+    fn nothing_that_others_wrote_moves_the_cursor_or_turns_text_around() {
+        let nasty = "x\x1b[2J\r\u{9b}\u{202e}".to_owned();
+        let summary = EntrySummary { title: Some(nasty.clone()), circle_name: nasty.clone(), ..entry("fabcd54a2284") };
+        let page = page(&EntryDetail {
+            summary,
+            unreadable: Some(nasty.clone()),
+            body: Some(nasty.clone()),
+            references: vec![nasty.clone()],
+            ..detail(vec![attachment(&nasty)])
+        });
+        assert_eq!(page.matches("x\u{FFFD}[2J\u{FFFD}\u{FFFD}\u{FFFD}").count(), 6, "{page:?}");
+        assert!(!page.contains(['\x1b', '\r', '\u{9b}', '\u{202e}']), "{page:?}");
+    }
 }

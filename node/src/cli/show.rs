@@ -1,7 +1,68 @@
-//! How things look on a terminal: safe text, times, ages, tables.
+//! How things look on a terminal: safe text, times, ages, tables, colour; and how they get there.
+//!
+//! Times are shown in UTC, with their Z: partners in other places read the same page aloud by telephone.
+//!
+//! Nothing here panics when nobody reads: `println!` would.
+
+use std::io::{self, IsTerminal, Write};
 
 use cwn_crypto::Time;
-use cwn_functions::text::{one_line, plain_text};
+use cwn_functions::text::{is_one_line, one_line, plain_text};
+use serde::Serialize;
+
+/// Writes a page to standard output.
+pub fn page(page: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(page.as_bytes())?;
+    out.flush()
+}
+
+/// Says something beside the page, on standard error.
+pub fn note(note: &str) {
+    // When standard error is closed there is nobody left to tell.
+    let _ = writeln!(io::stderr().lock(), "{note}");
+}
+
+/// What a program asked for, as JSON that a terminal can be shown too: what could move its cursor or turn its
+/// text around is escaped, which JSON takes for the same text.
+pub fn json(value: &impl Serialize) -> serde_json::Result<String> {
+    let mut shown = String::new();
+    for c in serde_json::to_string_pretty(value)?.chars() {
+        // The line ends are the pretty printer's own: those in a text are escaped by now.
+        if c == '\n' || is_one_line(c.encode_utf8(&mut [0; 4])) {
+            shown.push(c);
+        } else {
+            shown.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    shown.push('\n');
+    Ok(shown)
+}
+
+/// Whether a page may have colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ink {
+    /// Letters alone.
+    Plain,
+    /// A terminal, and nobody said `NO_COLOR`.
+    Colour,
+}
+
+impl Ink {
+    /// What standard output takes.
+    pub fn of_stdout() -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        if wanted && io::stdout().is_terminal() { Self::Colour } else { Self::Plain }
+    }
+
+    /// Something to look at, though it works.
+    pub fn amber(self, text: &str) -> String {
+        match self {
+            Self::Plain => text.to_owned(),
+            Self::Colour => format!("\x1b[33m{text}\x1b[0m"),
+        }
+    }
+}
 
 /// One line that came from somewhere.
 pub fn line(text: &str) -> String {
@@ -73,6 +134,19 @@ pub fn table(rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_of_others_text_moves_no_cursor_and_says_the_same() {
+        let theirs = "a\u{9b}31m \u{7f}\u{202e}b\nc";
+        let shown = json(&theirs).unwrap();
+        assert_eq!(shown, "\"a\\u009b31m \\u007f\\u202eb\\nc\"\n");
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), theirs);
+    }
+
+    #[test]
+    fn amber_is_a_colour_on_a_terminal_only() {
+        assert_eq!([Ink::Plain.amber("x"), Ink::Colour.amber("x")], ["x", "\x1b[33mx\x1b[0m"]);
+    }
 
     #[test]
     fn columns_line_up_whatever_the_letters() {

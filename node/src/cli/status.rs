@@ -8,8 +8,12 @@ use crate::{
     clock,
 };
 
+/// The issuer speaks once a day; when it was silent for longer, revocations may be missing here.
+const WORD_WARNS_AFTER_MS: u64 = 24 * 3_600_000;
+
 /// Arguments of `cwn status`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  cwn status\n  cwn --data z-cert status --json")]
 pub struct Arguments {
     /// Print JSON.
     #[arg(long)]
@@ -21,8 +25,7 @@ pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()
     if arguments.json {
         return print_json(&status);
     }
-    print!("{}", render(&status, clock::now().0));
-    Ok(())
+    Ok(show::page(&page(&status, clock::now().0, show::Ink::of_stdout()))?)
 }
 
 /// What can be said of a circle in a few words.
@@ -40,40 +43,39 @@ pub(super) fn circle_state(circle: &CircleSummary) -> String {
     }
 }
 
-fn render(status: &Status, now: u64) -> String {
+fn page(status: &Status, now: u64, ink: show::Ink) -> String {
     let certificate = &status.certificate;
     let left = certificate.not_after.saturating_sub(now);
     let standing = match certificate.standing.as_str() {
         "valid" => format!("valid for {} more", show::span(left)),
-        "grace" => format!("EXPIRED {}, accepted for 30 days after that", show::ago(now, certificate.not_after)),
-        other => other.to_uppercase(),
+        "grace" => {
+            let expired = show::ago(now, certificate.not_after);
+            ink.amber(&format!("EXPIRED {expired}, accepted for 30 days after that"))
+        }
+        other => ink.amber(&show::line(other).to_uppercase()),
     };
-    let word = status.issuer_word.map_or("nothing heard yet".to_owned(), |at| show::ago(now, at));
+    let word = match status.issuer_word {
+        None => ink.amber("nothing heard yet"),
+        Some(at) if now.saturating_sub(at) > WORD_WARNS_AFTER_MS => ink.amber(&show::ago(now, at)),
+        Some(at) => show::ago(now, at),
+    };
+    let running = show::span(now.saturating_sub(status.since));
+    let listening = if status.listening.is_empty() { "nowhere".to_owned() } else { status.listening.join(", ") };
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
     let mut rows = vec![
-        vec!["partner".to_owned(), format!("{} ({})", show::line(&status.partner_name), status.partner)],
-        vec!["node".to_owned(), status.node.clone()],
-        vec!["fingerprint".to_owned(), status.fingerprint.clone()],
-        vec!["network".to_owned(), format!("{} ({})", show::line(&status.network_name), show::short(&status.network))],
-        vec!["certificate".to_owned(), format!("{standing}, serial {}", certificate.serial)],
-        vec!["issuer's word".to_owned(), word],
-        vec![
-            "running".to_owned(),
-            format!(
-                "{}, process {}, version {}",
-                show::span(now.saturating_sub(status.since)),
-                status.pid,
-                status.version
-            ),
-        ],
-        vec![
-            "listening".to_owned(),
-            if status.listening.is_empty() { "nowhere".to_owned() } else { status.listening.join(", ") },
-        ],
-        vec!["peers".to_owned(), format!("{} connected", status.peers)],
-        vec!["data".to_owned(), status.data.clone()],
+        row("partner", format!("{} ({})", show::line(&status.partner_name), status.partner)),
+        row("node", status.node.clone()),
+        row("fingerprint", status.fingerprint.clone()),
+        row("network", format!("{} ({})", show::line(&status.network_name), show::short(&status.network))),
+        row("certificate", format!("{standing}, serial {}", certificate.serial)),
+        row("issuer's word", word),
+        row("running", format!("{running}, process {}, version {}", status.pid, status.version)),
+        row("listening", listening),
+        row("peers", format!("{} connected", status.peers)),
+        row("data", show::line(&status.data)),
     ];
     if status.read_only {
-        rows.push(vec!["store".to_owned(), "READ-ONLY".to_owned()]);
+        rows.push(row("store", ink.amber("READ-ONLY")));
     }
     let mut shown = show::table(&rows);
     if !status.circles.is_empty() {
@@ -97,7 +99,122 @@ fn render(status: &Status, now: u64) -> String {
         ));
     }
     for warning in &status.warnings {
-        shown.push_str(&format!("\nWARNING: {}\n", show::line(warning)));
+        shown.push_str(&format!("\n{} {}\n", ink.amber("WARNING:"), show::line(warning)));
     }
     shown
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::api::types::{CertificateStatus, OfferSummary};
+
+    const DAY_MS: u64 = 24 * 3_600_000;
+    const NOW: u64 = 100 * DAY_MS;
+
+    pub(in crate::cli) fn circle(name: &str) -> CircleSummary {
+        CircleSummary {
+            id: "aed0b435255200ff".to_owned(),
+            name: name.to_owned(),
+            ceiling: "TLP:AMBER".to_owned(),
+            partners: 3,
+            entries: 12,
+            member: true,
+            steward: false,
+            current: true,
+            unheard: Vec::new(),
+            behind: 0,
+            peers: 2,
+        }
+    }
+
+    fn status() -> Status {
+        Status {
+            version: "0.1.0".to_owned(),
+            pid: 42,
+            since: NOW - 180_000,
+            node: "86ed6ed0c5b79f61".to_owned(),
+            fingerprint: "kalkoen fazant tafel klei".to_owned(),
+            partner: "ferm".to_owned(),
+            partner_name: "FERM".to_owned(),
+            network: "25e8eb9ba8b8f2248be2".to_owned(),
+            network_name: "My network".to_owned(),
+            certificate: CertificateStatus {
+                serial: 3,
+                not_before: NOW - DAY_MS,
+                not_after: NOW + 29 * DAY_MS,
+                standing: "valid".to_owned(),
+            },
+            issuer_word: Some(NOW - 63_000),
+            listening: vec!["/ip4/127.0.0.1/tcp/4021".to_owned()],
+            peers: 2,
+            handlers_built: 2,
+            circles: vec![circle("haven"), CircleSummary { behind: 4, ..circle("zorg") }],
+            offers: Vec::new(),
+            data: "ferm".to_owned(),
+            warnings: Vec::new(),
+            read_only: false,
+        }
+    }
+
+    #[test]
+    fn a_node_in_order_is_one_calm_page() {
+        let expected = "\
+partner        FERM (ferm)
+node           86ed6ed0c5b79f61
+fingerprint    kalkoen fazant tafel klei
+network        My network (25e8eb9ba8b8)
+certificate    valid for 29 days more, serial 3
+issuer's word  63 seconds ago
+running        3 minutes, process 42, version 0.1.0
+listening      /ip4/127.0.0.1/tcp/4021
+peers          2 connected
+data           ferm
+
+Circles
+  haven  3 partners  12 entries  in sync
+  zorg   3 partners  12 entries  4 behind
+";
+        assert_eq!(page(&status(), NOW, show::Ink::Plain), expected);
+    }
+
+    #[test]
+    fn what_needs_a_look_is_amber_on_a_terminal_and_said_in_words_without_one() {
+        let mut status = status();
+        status.certificate.not_after = NOW - 3 * DAY_MS;
+        status.certificate.standing = "grace".to_owned();
+        status.issuer_word = Some(NOW - 2 * DAY_MS);
+        status.read_only = true;
+        status.warnings = vec!["the certificate expired".to_owned()];
+        let plain = page(&status, NOW, show::Ink::Plain);
+        assert!(plain.contains("EXPIRED 3 days ago, accepted for 30 days after that, serial 3"), "{plain}");
+        assert!(plain.contains("READ-ONLY") && plain.contains("\nWARNING: the certificate expired\n"), "{plain}");
+        assert!(!plain.contains('\x1b'), "{plain}");
+        let coloured = page(&status, NOW, show::Ink::Colour);
+        assert_eq!(coloured.matches("\x1b[33m").count(), 4, "{coloured}");
+    }
+
+    #[test]
+    fn a_circle_says_whom_it_waits_for_and_never_in_sync_when_nobody_is_there() {
+        let waiting = CircleSummary { current: false, unheard: vec!["ncsc".to_owned()], ..circle("haven") };
+        assert_eq!(circle_state(&waiting), "not current yet: waits for ncsc");
+        assert_eq!(circle_state(&CircleSummary { peers: 0, ..circle("haven") }), "nobody of it is connected");
+        assert_eq!(circle_state(&CircleSummary { member: false, ..circle("haven") }), "no longer a member");
+    }
+
+    #[test]
+    fn an_offer_says_how_to_join_and_its_name_moves_no_cursor() {
+        let mut status = status();
+        status.offers = vec![OfferSummary {
+            id: "0123456789abcdef".to_owned(),
+            name: "zorg\x1b[2J".to_owned(),
+            founder: "z-cert".to_owned(),
+            partners: Vec::new(),
+            from: Vec::new(),
+            description: String::new(),
+            ceiling: "TLP:AMBER".to_owned(),
+        }];
+        let page = page(&status, NOW, show::Ink::Plain);
+        assert!(page.ends_with("\nOffered: zorg\u{FFFD}[2J by z-cert; join with `cwn circle accept 0123456789ab`\n"));
+    }
 }
