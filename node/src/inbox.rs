@@ -338,6 +338,7 @@ impl Inbox {
         let mut places = Vec::new();
         self.view.get().scan_from(&[BY_TIME], &start, &mut |key, _| {
             if let Some((log, seq)) = key.get(9..).and_then(read_place)
+                && places.len() < limit
                 && circle.is_none_or(|circle| circle == log.circle)
             {
                 places.push((log, seq));

@@ -148,6 +148,8 @@ pub(super) mod tests {
             issuer_word: Some(NOW - 63_000),
             listening: vec!["/ip4/127.0.0.1/tcp/4021".to_owned()],
             peers: 2,
+            live_frames: 0,
+            live_bytes: 0,
             handlers_built: 2,
             circles: vec![circle("haven"), CircleSummary { behind: 4, ..circle("zorg") }],
             offers: Vec::new(),

@@ -17,7 +17,7 @@ mod share;
 mod stage;
 mod stranger;
 
-use stage::Stage;
+use stage::{Stage, print};
 
 /// Arguments of `cwn demo`.
 #[derive(Debug, Args)]
@@ -46,9 +46,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     stage.show_places();
     let example = stage.data("z-cert").display().to_string();
     if arguments.once {
-        println!("\nTo look into one, start it again: cwn --data {example} daemon");
+        print(&format!("\nTo look into one, start it again: cwn --data {example} daemon"));
     } else {
-        println!("\nThe network stays up until Ctrl-C. Look into it, for example: cwn --data {example} status");
+        print(&format!("\nThe network stays up until Ctrl-C. Look into it, for example: cwn --data {example} status"));
         tokio::signal::ctrl_c().await?;
     }
     anyhow::ensure!(failed == 0, "{failed} lines of the table do not hold");

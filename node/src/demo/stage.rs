@@ -81,17 +81,12 @@ impl Stage {
     pub(super) fn chapter(&mut self, title: &str) {
         self.chapter += 1;
         let head = format!("{}. {title}", self.chapter);
-        if std::io::stdout().is_terminal() {
-            println!("\n\x1b[1m{head}\x1b[0m");
-        } else {
-            println!("\n{head}");
-        }
+        let bold = std::io::stdout().is_terminal();
+        print(&if bold { format!("\n\x1b[1m{head}\x1b[0m") } else { format!("\n{head}") });
     }
 
     pub(super) fn say(&self, what: &str) {
-        println!("   {what}");
-        // Somebody may be watching through a pipe; when nobody is, there is nothing to lose.
-        let _ = std::io::stdout().flush();
+        print(&format!("   {what}"));
     }
 
     /// A line of the table: what is claimed, what was measured, and whether it holds.
@@ -102,28 +97,32 @@ impl Stage {
     }
 
     pub(super) fn show_table(&self) -> usize {
-        println!("\nWhat was checked, in {} s", self.started.elapsed().as_secs());
+        print(&format!("\nWhat was checked, in {} s", self.started.elapsed().as_secs()));
         let width = self.lines.iter().map(|line| line.claim.chars().count()).max().unwrap_or(0);
         for line in &self.lines {
             let pad = width - line.claim.chars().count();
-            println!(
+            print(&format!(
                 "   {}  {}{:pad$}  {}",
                 if line.holds { "ok    " } else { "FAILED" },
                 line.claim,
                 "",
                 line.measured
-            );
+            ));
         }
         let failed = self.lines.iter().filter(|line| !line.holds).count();
-        println!("   {} of {} lines hold", self.lines.len() - failed, self.lines.len());
+        print(&format!("   {} of {} lines hold", self.lines.len() - failed, self.lines.len()));
         failed
     }
 
     pub(super) fn show_places(&self) {
-        println!("\nWhere it is");
+        print(&format!("\nWhere it is"));
         for (partner, name) in PARTNERS {
             let data = self.data(partner);
-            println!("   {name:<9} cwn --data {}   (socket: {})", data.display(), data.join("cwn.sock").display());
+            print(&format!(
+                "   {name:<9} cwn --data {}   (socket: {})",
+                data.display(),
+                data.join("cwn.sock").display()
+            ));
         }
     }
 
@@ -273,6 +272,12 @@ impl Stage {
         let published = self.client(partner).post("/v1/entries", entry).await;
         published.with_context(|| format!("{partner} publishes {:?}\n{}", entry.title, self.log_of(partner)))
     }
+}
+
+/// Prints a line. Somebody may be watching through a pipe; the story goes on when nobody is any more.
+pub(super) fn print(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 /// An entry for a whole circle.
