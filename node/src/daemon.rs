@@ -29,7 +29,7 @@ use crate::{
     api::{Api, server},
     attachments::{ChunkRequest, Chunks},
     clock,
-    config::{Accept, Config, LogFormat},
+    config::{self, Accept, Config, LogFormat},
     connections::{Connected, Connections, Refused},
     driver::{self, Outlets, random},
     inbox::{Inbox, News},
@@ -135,7 +135,9 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     }
     let coordinator = crate::coordinator::start(&node, &keys).await?;
     let (stop_faces, stopping) = tokio::sync::oneshot::channel::<()>();
-    let listener = server::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+    let listener = server::bind(&socket).with_context(|| {
+        format!("cannot listen on {}; a shorter path can be set as [api] socket in {}", socket.display(), config::FILE)
+    })?;
     let faces = tokio::spawn(server::serve(listener, Api::new(Arc::clone(&node)), async {
         // Dropped or said, it means the same.
         let _ = stopping.await;

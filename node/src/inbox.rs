@@ -9,7 +9,6 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
-    thread,
 };
 
 use cwn_crypto::{Hash, PublicKey, Time, encoding, issuer_log::LogId, seal::Refusal as SealRefusal};
@@ -162,7 +161,7 @@ impl Inbox {
         news: mpsc::UnboundedSender<News>,
     ) -> std::io::Result<()> {
         let inbox = Arc::clone(self);
-        thread::Builder::new().name("open".to_owned()).spawn(move || {
+        driver::vital("open", move || {
             while let Ok(first) = accepted.recv() {
                 // Only the latest height of a log matters.
                 let heights: BTreeMap<LogKey, u64> = [first].into_iter().chain(accepted.try_iter()).collect();
@@ -173,8 +172,7 @@ impl Inbox {
                 }
                 inbox.changes.send_modify(|count| *count += 1);
             }
-        })?;
-        Ok(())
+        })
     }
 
     /// Counts up whenever something was taken in.
