@@ -115,7 +115,7 @@ impl Stage {
     }
 
     pub(super) fn show_places(&self) {
-        print(&format!("\nWhere it is"));
+        print("\nWhere it is");
         for (partner, name) in PARTNERS {
             let data = self.data(partner);
             print(&format!(
