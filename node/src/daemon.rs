@@ -14,24 +14,21 @@ use cwn_crypto::{PublicKey, certificate::Standing};
 use cwn_engine::{
     engine::{self, AcceptRule, Engine},
     input::{Command, Input, PullId, SessionId, StreamId},
-    log::CircleId,
     output::Event,
     store::Read,
-    wire::{Nonce, Tag},
+    wire::Nonce,
 };
-use cwn_functions::{
-    directory::NodeAddresses,
-    payload::{AttachmentRef, ChunkHash},
-};
+use cwn_functions::directory::NodeAddresses;
 use tokio::sync::mpsc;
 
 use crate::{
     api::{Api, server},
     attachments::{ChunkRequest, Chunks},
     clock,
-    config::{Accept, Config, LogFormat},
+    config::{self, Accept, Config, LogFormat},
     connections::{Connected, Connections, Refused},
     driver::{self, Outlets, random},
+    fetch,
     inbox::{Inbox, News},
     keyring::Keyring,
     keystore::{Keys, Typing, Unlock},
@@ -49,10 +46,6 @@ const ANNOUNCED_FACT: &[u8] = b"announced";
 const STOP_FACES: Duration = Duration::from_secs(5);
 /// First dials are spread over so long for every certified node: a hundred dials at once time out.
 const SPREAD_PER_NODE: Duration = Duration::from_millis(150);
-/// How often attachments that are missing are asked for again.
-const FETCH_EVERY: Duration = Duration::from_secs(2);
-/// Parts of attachments that wait to be fetched: beyond, they are found again at the next start.
-const FETCH_WAITING: usize = 1 << 20;
 
 /// Runs a node on a data directory until the system asks it to stop.
 pub async fn run(data: &Path) -> anyhow::Result<()> {
@@ -135,7 +128,9 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     }
     let coordinator = crate::coordinator::start(&node, &keys).await?;
     let (stop_faces, stopping) = tokio::sync::oneshot::channel::<()>();
-    let listener = server::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+    let listener = server::bind(&socket).with_context(|| {
+        format!("cannot listen on {}; a shorter path can be set as [api] socket in {}", socket.display(), config::FILE)
+    })?;
     let faces = tokio::spawn(server::serve(listener, Api::new(Arc::clone(&node)), async {
         // Dropped or said, it means the same.
         let _ = stopping.await;
@@ -337,28 +332,15 @@ fn announce(node: &Arc<Node>) {
 
 /// What the inbox tells the node: where others are, and attachments to fetch.
 async fn heed_news(node: Arc<Node>, mut news: mpsc::UnboundedReceiver<News>) {
-    let mut missing: Vec<(CircleId, AttachmentRef)> = Vec::new();
-    if node.config.attachments.fetches_all() {
-        let inbox = Arc::clone(&node.inbox);
-        if let Ok(Ok(attached)) = tokio::task::spawn_blocking(move || inbox.attached()).await {
-            missing
-                .extend(attached.into_iter().flat_map(|(circle, all)| all.into_iter().map(move |one| (circle, one))));
-        }
-    }
-    let mut again = tokio::time::interval(FETCH_EVERY);
-    loop {
-        tokio::select! {
-            heard = news.recv() => match heard {
-                None => return,
-                Some(News::Addresses(peer)) => want(&node, peer).await,
-                Some(News::Attached(circle, attachments)) => {
-                    if node.config.attachments.fetches_all() && missing.len() < FETCH_WAITING {
-                        missing.extend(attachments.into_iter().map(|attachment| (circle, attachment)));
-                        again.reset_immediately();
-                    }
-                }
-            },
-            _ = again.tick(), if !missing.is_empty() => missing = fetch(&node, missing).await,
+    let (fetches, waiting) = mpsc::unbounded_channel();
+    tokio::spawn(fetch::follow(Arc::clone(&node), waiting));
+    while let Some(heard) = news.recv().await {
+        match heard {
+            News::Addresses(peer) => want(&node, peer).await,
+            News::Attached(circle, attachments) => {
+                // The fetching ends with the daemon.
+                let _ = fetches.send((circle, attachments));
+            }
         }
     }
 }
@@ -371,45 +353,4 @@ async fn want(node: &Arc<Node>, peer: PublicKey) {
     if certified && peer != node.me && !addresses.is_empty() {
         node.network.want(peer, addresses);
     }
-}
-
-/// Fetches what is missing of attachments; gives back those of which something still is.
-async fn fetch(node: &Arc<Node>, waiting: Vec<(CircleId, AttachmentRef)>) -> Vec<(CircleId, AttachmentRef)> {
-    let mut left = Vec::new();
-    for (circle, attachment) in waiting {
-        if attachment.size > node.config.attachments.most_bytes {
-            continue;
-        }
-        let sharing = node.driver.ask(move |engine, _| engine.sharing(&circle)).await.unwrap_or_default();
-        let mut complete = true;
-        for chunk in &attachment.chunks {
-            if !node.chunks.holds(&circle, chunk) && !fetch_chunk(node, &circle, chunk, &sharing).await {
-                complete = false;
-                break;
-            }
-        }
-        if !complete {
-            left.push((circle, attachment));
-        }
-    }
-    left
-}
-
-async fn fetch_chunk(
-    node: &Arc<Node>,
-    circle: &CircleId,
-    chunk: &ChunkHash,
-    sharing: &[(PublicKey, SessionId, Tag)],
-) -> bool {
-    for (peer, session, tag) in sharing {
-        let request = ChunkRequest { tag: *tag, chunk: *chunk }.to_bytes();
-        let Ok(sealed) = node.network.fetch_chunk(*peer, session.0, request).await else { continue };
-        let (chunks, circle, chunk) = (node.chunks.clone(), *circle, *chunk);
-        match tokio::task::spawn_blocking(move || chunks.keep(&circle, &chunk, &sealed)).await {
-            Ok(Ok(())) => return true,
-            Ok(Err(error)) => tracing::warn!(%peer, %error, "a part of an attachment was not kept"),
-            Err(error) => tracing::warn!(%error, "a part of an attachment was not kept"),
-        }
-    }
-    false
 }

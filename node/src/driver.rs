@@ -203,7 +203,7 @@ pub fn start(
     let handle = Handle { inbox: inbox.clone(), failed: failed_watch, traffic: Arc::clone(&traffic) };
     let runtime = tokio::runtime::Handle::current();
     runtime.spawn(tick(deadlines, inbox.clone()));
-    thread::Builder::new().name("seal".to_owned()).spawn(move || seal_all(&jobs, &keyring, &inbox))?;
+    vital("seal", move || seal_all(&jobs, &keyring, &inbox))?;
     let driver = Driver {
         engine,
         store,
@@ -217,8 +217,33 @@ pub fn start(
         traffic,
         runtime,
     };
-    thread::Builder::new().name("log".to_owned()).spawn(move || driver.run(messages, &deadline))?;
+    vital("log", move || driver.run(messages, &deadline))?;
     Ok(handle)
+}
+
+/// The exit code of a daemon that found a fault of its own: EX_SOFTWARE of sysexits.h.
+const OUR_FAULT: i32 = 70;
+
+/// Starts a thread without which a node is none. When it panics the process ends: whoever supervises it starts it
+/// anew on what is durable, which is better than a daemon that answers and does nothing.
+pub(crate) fn vital(name: &'static str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    struct Guard(&'static str);
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            if thread::panicking() {
+                tracing::error!(
+                    thread = self.0,
+                    "a fault in this program: the daemon ends; please report what stands above"
+                );
+                std::process::exit(OUR_FAULT);
+            }
+        }
+    }
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _guard = Guard(name);
+        work();
+    })?;
+    Ok(())
 }
 
 /// Random bytes from the system, without which a node cannot go on.

@@ -8,8 +8,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
-    thread,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as std_mpsc},
 };
 
 use cwn_crypto::{Hash, PublicKey, Time, encoding, issuer_log::LogId, seal::Refusal as SealRefusal};
@@ -108,6 +107,8 @@ pub struct Inbox {
     reader: Lend<Reader>,
     keyring: Arc<Keyring>,
     directory: Directory,
+    /// How far the network circle's logs were heard since the start: the directory is in memory alone.
+    heard: Mutex<BTreeMap<LogKey, u64>>,
     changes: watch::Sender<u64>,
 }
 
@@ -150,6 +151,7 @@ impl Inbox {
             reader: Lend::new(reader),
             keyring,
             directory: Directory::default(),
+            heard: Mutex::default(),
             changes: watch::Sender::new(0),
         }
     }
@@ -162,7 +164,7 @@ impl Inbox {
         news: mpsc::UnboundedSender<News>,
     ) -> std::io::Result<()> {
         let inbox = Arc::clone(self);
-        thread::Builder::new().name("open".to_owned()).spawn(move || {
+        driver::vital("open", move || {
             while let Ok(first) = accepted.recv() {
                 // Only the latest height of a log matters.
                 let heights: BTreeMap<LogKey, u64> = [first].into_iter().chain(accepted.try_iter()).collect();
@@ -173,8 +175,7 @@ impl Inbox {
                 }
                 inbox.changes.send_modify(|count| *count += 1);
             }
-        })?;
-        Ok(())
+        })
     }
 
     /// Counts up whenever something was taken in.
@@ -185,6 +186,10 @@ impl Inbox {
     /// Addresses that nodes announced.
     pub fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    fn heard(&self) -> MutexGuard<'_, BTreeMap<LogKey, u64>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn cursor(&self, key: &LogKey) -> Result<u64, ViewTrouble> {
@@ -203,12 +208,11 @@ impl Inbox {
         if height < cursor {
             return Ok(self.withdraw(key, height, cursor)?);
         }
-        // The directory is in memory: of its logs everything is read again after a start.
         let Some(first) = self.reader.get().entry(key, 0)? else { return Ok(()) };
         let suite = Stored::read(first)?.header().suite;
         let mut next = match suite {
             Suite::Control => return Ok(()),
-            Suite::Network => 0,
+            Suite::Network => self.heard().get(key).copied().unwrap_or(0),
             Suite::Epoch | Suite::Named => cursor,
         };
         while next < height {
@@ -225,7 +229,9 @@ impl Inbox {
                 }
                 next += 1;
             }
-            if suite != Suite::Network {
+            if suite == Suite::Network {
+                self.heard().insert(*key, next);
+            } else {
                 changes.push(Change::Put(cursor_key(key), next.to_be_bytes().to_vec()));
                 self.view.get().apply(&changes)?;
             }

@@ -62,6 +62,11 @@ pub enum Error {
     /// A passphrase too short.
     #[error("the passphrase has fewer than {PASSPHRASE_LEAST} characters; take a sentence")]
     Passphrase,
+    /// Nobody to ask.
+    #[error(
+        "there is no terminal to ask for the passphrase of {0}; give a credential file, or name a file with the passphrase in {PASSPHRASE_FILE}"
+    )]
+    NoTerminal(String),
     /// Two passphrases that differ.
     #[error("the two passphrases differ; try again")]
     Differ,
@@ -130,7 +135,8 @@ impl Unlock {
             return Self::passphrase(Zeroizing::new(text));
         }
         let ask = |prompt: String| {
-            rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(files::at(Path::new("the terminal")))
+            let typed = rpassword::prompt_password(prompt).map(Zeroizing::new);
+            typed.map_err(|_no_terminal| Error::NoTerminal(what.to_owned()))
         };
         let typed = ask(format!("Passphrase for {what}: "))?;
         if typing == Typing::New && *ask("The same again: ".to_owned())? != *typed {

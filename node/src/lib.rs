@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod demo;
 pub mod driver;
 pub mod enrolment;
+pub mod fetch;
 pub mod files;
 pub mod inbox;
 pub mod keyring;

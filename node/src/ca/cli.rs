@@ -151,6 +151,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         writeln!(out, "Next: make the coordinator's node with `cwn join --ca {}`.", dir.display())?;
         return Ok(());
     }
+    // Said before anybody is asked for a passphrase.
+    Ca::root_of(&dir)?;
     let mut ca = Ca::open(&dir, &unlock()?)?;
     if ca.cut_back_bytes > 0 {
         eprintln!(

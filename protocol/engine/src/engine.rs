@@ -571,6 +571,9 @@ impl Engine {
     ) -> Result<(), CommandRefusal> {
         let kind = draft.suite.kind();
         let replica = self.circles.get_mut(&circle).ok_or(CommandRefusal::UnknownCircle)?;
+        if !replica.counts(&self.me) {
+            return Err(CommandRefusal::NotAMember);
+        }
         let under = match (&replica.rule, kind) {
             (Rule::Network { word, .. }, _) => word.certificate(&self.me).map(|own| Under::Certificate(own.entry)),
             (Rule::Closed(_), LogKind::Control) => Some(Under::Charter),
@@ -725,7 +728,8 @@ impl Engine {
         let Some(replica) = self.circles.get(&circle) else { return };
         let Some(control) = replica.control() else { return };
         if making.set != self.present_set(replica).0 || making.heads != control.heads() {
-            self.make_epoch(circle);
+            // Who belongs changed meanwhile; what waits is looked at again, this node's own right to write included.
+            self.advance_appends(&circle);
             return;
         }
         let (heads, left_out) = (making.heads.clone(), making.left_out.clone());

@@ -1,6 +1,9 @@
 //! What members see of one another.
 
-use cwn_engine::input::Audience;
+use cwn_engine::{
+    input::{Audience, Command},
+    output::CommandRefusal,
+};
 
 use crate::world::{World, partner};
 
@@ -79,4 +82,28 @@ fn a_removed_partner_cannot_append_beyond_its_cut() {
     for name in ["ncsc", "z-cert"] {
         world.expect_reads(name, circle, &["before the removal"]);
     }
+}
+
+#[test]
+fn what_waits_for_its_seal_when_its_author_is_removed_is_refused() {
+    let mut world = World::new(&["ncsc", "z-cert"]);
+    let circle = world.circle(&["ncsc", "z-cert"]);
+    world.disconnect("ncsc", "z-cert");
+    world.remove("ncsc", circle, "z-cert");
+    world.settle();
+    // z-cert has no epoch yet: while one is made, it hears that it was removed.
+    let waiting = world.append("z-cert", circle, "too late");
+    world.hear_operations(circle, "ncsc", "z-cert");
+    world.settle();
+    assert!(matches!(world.reply("z-cert", waiting), Some(Err(CommandRefusal::NotAMember))));
+    world.expect_reads("ncsc", circle, &[]);
+}
+
+#[test]
+fn a_revoked_node_announces_nothing_more() {
+    let mut world = World::new(&["ncsc", "z-cert"]);
+    world.revoke("z-cert", "z-cert").settle();
+    let announce = world.command("z-cert", Command::Announce { payload: b"here".to_vec() });
+    world.settle();
+    assert!(matches!(world.reply("z-cert", announce), Some(Err(CommandRefusal::NotAMember))));
 }

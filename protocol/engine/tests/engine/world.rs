@@ -660,6 +660,15 @@ impl World {
         id
     }
 
+    /// One node hears what another's control logs say in a circle, at once.
+    pub fn hear_operations(&mut self, circle: CircleId, from: &str, to: &str) {
+        let (key, from, to) = (self.key(from), self.index(from), self.index(to));
+        let control = |log: &LogKey| log.circle == circle && log.author == key;
+        let logs = self.nodes[from].store.logs.iter().filter(|(log, _)| control(log));
+        let entries = logs.flat_map(|(_, log)| log.iter().map(|(_, bytes)| bytes.clone())).collect();
+        self.input(to, Input::Import { entries });
+    }
+
     /// Publishes to the whole circle.
     pub fn append(&mut self, by: &str, circle: CircleId, text: &str) -> CommandId {
         self.append_to(by, circle, text, Audience::Circle)

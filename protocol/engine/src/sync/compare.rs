@@ -1,0 +1,185 @@
+//! Comparing: digests, buckets, tips, and what is wanted of a peer in the end.
+//!
+//! Two levels, because circles have many authors and few of them write at a time: 256 buckets by the first byte of
+//! an author's key, then the tips of the buckets that differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cwn_crypto::{Hash, PublicKey, Time};
+
+use super::{LogName, Shared, Source, Want};
+use crate::engine::Engine;
+use crate::log::{CircleId, LogKind};
+use crate::replica::Replica;
+use crate::store::{Damage, Read};
+use crate::wire::{BucketHash, Frame, WireTip};
+use crate::{acceptance, limits};
+
+impl Engine {
+    pub(super) fn digest(&mut self, circle: &CircleId, store: &dyn Read) -> Result<Hash, Damage> {
+        if let Some((digest, _)) = self.sync.digests.get(circle) {
+            return Ok(*digest);
+        }
+        let Some(replica) = self.circles.get(circle) else { return Ok(Hash([0; 32])) };
+        let tips = replica.tips(store)?;
+        let digest = replica.digest(&tips);
+        self.sync.digests.insert(*circle, (digest, tips));
+        Ok(digest)
+    }
+
+    pub(super) fn my_tips(&mut self, circle: &CircleId, store: &dyn Read) -> Result<Vec<WireTip>, Damage> {
+        self.digest(circle, store)?;
+        Ok(self.sync.digests.get(circle).map(|(_, tips)| tips.clone()).unwrap_or_default())
+    }
+
+    pub(super) fn shared(&mut self, peer: &PublicKey, circle: &CircleId) -> Option<&mut Shared> {
+        self.sync.peers.get_mut(peer)?.shared.get_mut(circle)
+    }
+
+    pub(super) fn compare(
+        &mut self,
+        peer: &PublicKey,
+        circle: CircleId,
+        theirs: Hash,
+        store: &dyn Read,
+    ) -> Result<(), Damage> {
+        let digest = self.digest(&circle, store)?;
+        let now = self.now;
+        let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
+        if digest == theirs {
+            // It sees the same from this node's digest: nothing needs to be said.
+            shared.compared = true;
+            shared.caught_up = true;
+            self.sync.synced.insert((circle, *peer));
+            return Ok(());
+        }
+        if shared.compare_after > now {
+            shared.digest_due = shared.digest_due.min(shared.compare_after);
+            return Ok(());
+        }
+        shared.compare_after = now.plus(limits::COMPARE_EVERY_MS);
+        let mine = shared.mine;
+        let tips = self.my_tips(&circle, store)?;
+        if tips.len() <= limits::TIPS_AT_ONCE {
+            self.send(peer, &Frame::Tips { tag: mine, tips, last: true });
+        } else if let Some(replica) = self.circles.get(&circle) {
+            let buckets = replica.buckets(&tips).into_iter().collect();
+            self.send(peer, &Frame::Buckets { tag: mine, buckets });
+        }
+        Ok(())
+    }
+
+    pub(super) fn buckets_heard(
+        &mut self,
+        peer: &PublicKey,
+        circle: CircleId,
+        theirs: &[(u8, BucketHash)],
+        store: &dyn Read,
+    ) -> Result<(), Damage> {
+        let tips = self.my_tips(&circle, store)?;
+        let Some(replica) = self.circles.get(&circle) else { return Ok(()) };
+        let mine = replica.buckets(&tips);
+        let theirs: BTreeMap<u8, BucketHash> = theirs.iter().copied().collect();
+        let differ = |bucket: &u8| mine.get(bucket) != theirs.get(bucket);
+        let tips: Vec<WireTip> = tips.into_iter().filter(|tip| differ(&tip.author.0[0])).collect();
+        let Some(tag) = self.shared(peer, &circle).map(|shared| shared.mine) else { return Ok(()) };
+        let count = tips.len().div_ceil(limits::TIPS_PER_FRAME).max(1);
+        for index in 0..count {
+            let from = index * limits::TIPS_PER_FRAME;
+            let to = tips.len().min(from + limits::TIPS_PER_FRAME);
+            let frame = Frame::Tips { tag, tips: tips[from..to].to_vec(), last: index + 1 == count };
+            self.send(peer, &frame);
+        }
+        Ok(())
+    }
+
+    pub(super) fn tips_heard(
+        &mut self,
+        peer: &PublicKey,
+        circle: CircleId,
+        tips: Vec<WireTip>,
+        last: bool,
+        store: &dyn Read,
+    ) -> Result<(), Damage> {
+        let listed: BTreeSet<LogName> = tips.iter().map(|tip| (tip.author, tip.log)).collect();
+        let authors: BTreeSet<PublicKey> = tips.iter().map(|tip| tip.author).collect();
+        tips.into_iter().for_each(|tip| self.tip_heard(peer, circle, tip, self.now));
+        // A log that the peer does not list though it lists another of that author, it holds to where it is cited.
+        let cited = self.circles.get(&circle).map(Replica::cited_and_missing).unwrap_or_default();
+        for (author, line) in cited {
+            if authors.contains(&author) && !listed.contains(&(author, line.log)) {
+                self.want(peer, circle, (author, line.log), line.height, false, self.now);
+            }
+        }
+        if last {
+            if let Some(shared) = self.shared(peer, &circle) {
+                shared.compared = true;
+            }
+            self.settle(peer, circle, store)?;
+        }
+        Ok(())
+    }
+
+    /// A peer holds a log so far: remember it, and want what is lacking and can be accepted.
+    pub(super) fn tip_heard(&mut self, peer: &PublicKey, circle: CircleId, tip: WireTip, due: Time) {
+        let name = (tip.author, tip.log);
+        let Some(shared) = self.shared(peer, &circle) else { return };
+        if !shared.tips.contains_key(&name) && shared.tips.len() >= limits::TIPS_PER_PEER {
+            return;
+        }
+        shared.tips.insert(name, tip);
+        let Some(replica) = self.circles.get(&circle) else { return };
+        let held = replica.log(&tip.author, &tip.log);
+        let held_height = held.map_or(0, |held| held.height);
+        let control = replica.control();
+        let decides = match control {
+            Some(control) => tip.first && control.place_of(&tip.author).is_some(),
+            None => replica.decides(&tip.author, LogKind::Network),
+        };
+        let acceptable =
+            if decides { tip.height } else { acceptance::hope(replica, &tip.author, &tip.log, tip.height) };
+        if acceptable > held_height {
+            self.want(peer, circle, name, acceptable, decides, due);
+        }
+    }
+
+    pub(super) fn want(
+        &mut self,
+        peer: &PublicKey,
+        circle: CircleId,
+        name: LogName,
+        height: u64,
+        first: bool,
+        due: Time,
+    ) {
+        let fresh = || Want { sources: BTreeMap::new(), first, due };
+        let want = self.sync.wants.entry((circle, name)).or_insert_with(fresh);
+        want.due = want.due.min(due);
+        // What it said anew it is asked for anew: a later head can vouch for what could not be decided before, and
+        // what was missing may have come.
+        let height = want.sources.get(peer).map_or(height, |known| known.height.max(height));
+        want.sources.insert(*peer, Source { height, blocked: false });
+    }
+
+    /// When nothing is left to get from a peer, this node has caught up with it.
+    pub(super) fn settle(&mut self, peer: &PublicKey, circle: CircleId, store: &dyn Read) -> Result<(), Damage> {
+        let wanted = self
+            .sync
+            .wants
+            .iter()
+            .any(|((of, _), want)| *of == circle && want.sources.get(peer).is_some_and(|source| !source.blocked));
+        let pulling = self.sync.pulls.values().any(|pull| pull.peer == *peer && pull.circle == circle);
+        let now = self.now;
+        let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
+        if !shared.compared || wanted || pulling || shared.caught_up {
+            return Ok(());
+        }
+        shared.caught_up = true;
+        shared.digest_due = now.plus(limits::DIGEST_EVERY_MS);
+        let tag = shared.mine;
+        self.sync.synced.insert((circle, *peer));
+        let digest = self.digest(&circle, store)?;
+        self.send(peer, &Frame::Digest { tag, digest });
+        Ok(())
+    }
+}

@@ -1,0 +1,522 @@
+//! What nodes say to each other: tags and digests, comparisons, runs, live push and held statements.
+//!
+//! Catch-up and live push are one mechanism. A session starts from digests and assumes nothing of what the
+//! peer knew before; where digests differ, buckets and then tips show which logs do, and each side pulls
+//! what it lacks. A height that this node announces is durable on it.
+//!
+//! This file refuses to judge entries: that is [`crate::replica`]'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cwn_crypto::encoding::mac;
+use cwn_crypto::issuer_log::LogId;
+use cwn_crypto::{Domain, Hash, PublicKey, Time};
+
+use crate::engine::Engine;
+use crate::input::{PullId, SessionId};
+use crate::limits;
+use crate::log::{CircleId, Decoded, EntryBytes, LogKey};
+use crate::output::{Event, Output};
+use crate::replica::Replica;
+use crate::store::{Damage, Read};
+use crate::wire::{Frame, Nonce, Tag, VERSION, WireTip};
+
+mod compare;
+mod live;
+mod runs;
+mod statements;
+mod welcome;
+
+type LogName = (PublicKey, LogId);
+
+/// A circle that both sides of a session showed a tag for.
+#[derive(Debug)]
+struct Shared {
+    theirs: Tag,
+    mine: Tag,
+    tips: BTreeMap<LogName, WireTip>,
+    /// A comparison came to its end, or digests were equal.
+    compared: bool,
+    /// Everything the peer held at that comparison is held here too.
+    caught_up: bool,
+    compare_after: Time,
+    digest_due: Time,
+    /// The epoch whose record was last pushed.
+    pushed_epoch: Option<Hash>,
+}
+
+#[derive(Debug)]
+struct Welcome {
+    charter: Vec<u8>,
+    entries: Vec<EntryBytes>,
+    bytes: usize,
+}
+
+/// A connected peer.
+#[derive(Debug)]
+struct Peer {
+    session: SessionId,
+    dialled: bool,
+    nonce: Nonce,
+    their_nonce: Option<Nonce>,
+    since: Time,
+    /// Whether its first offer came, so that a missing tag means that it does not know the circle.
+    offered: bool,
+    my_tags: BTreeMap<CircleId, Tag>,
+    shared: BTreeMap<CircleId, Shared>,
+    unknown: BTreeMap<Tag, Hash>,
+    welcomed: BTreeSet<CircleId>,
+    welcome: Option<Welcome>,
+    faults: u32,
+    /// Runs in a row that brought nothing of what it said it held.
+    empty_runs: u32,
+}
+
+/// Something that is to be pulled, and from whom it can be had.
+#[derive(Debug)]
+struct Want {
+    sources: BTreeMap<PublicKey, Source>,
+    first: bool,
+    due: Time,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Source {
+    /// How many entries it holds.
+    height: u64,
+    /// What it sent builds on something missing. It is asked again when that may have changed; others are asked
+    /// meanwhile, for it may be this source that holds something back.
+    blocked: bool,
+}
+
+impl Want {
+    fn is_open(&self) -> bool {
+        self.sources.values().any(|source| !source.blocked)
+    }
+
+    fn unblock(&mut self) {
+        self.sources.values_mut().for_each(|source| source.blocked = false);
+    }
+}
+
+#[derive(Debug)]
+struct Pull {
+    peer: PublicKey,
+    circle: CircleId,
+    name: LogName,
+    tail: Vec<Decoded>,
+    start: u64,
+    last_frame: Time,
+}
+
+/// The state of all sessions.
+#[derive(Debug, Default)]
+pub(crate) struct Sync {
+    peers: BTreeMap<PublicKey, Peer>,
+    wants: BTreeMap<(CircleId, LogName), Want>,
+    pulls: BTreeMap<PullId, Pull>,
+    next_pull: u64,
+    synced: BTreeSet<(CircleId, PublicKey)>,
+    announce: BTreeSet<LogKey>,
+    announce_due: Option<Time>,
+    held: BTreeSet<(CircleId, PublicKey)>,
+    held_due: Option<Time>,
+    digests: BTreeMap<CircleId, (Hash, Vec<WireTip>)>,
+}
+
+impl Sync {
+    pub(crate) fn was_synced_with(&self, circle: &CircleId, peer: &PublicKey) -> bool {
+        self.synced.contains(&(*circle, *peer))
+    }
+}
+
+/// What a connected peer shares, for people to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The peer.
+    pub peer: PublicKey,
+    /// Since when.
+    pub since: Time,
+    /// Whether this node dialled.
+    pub dialled: bool,
+    /// The circles both showed a tag for, and whether all that the peer held was caught up with.
+    pub circles: Vec<(CircleId, bool)>,
+    /// Faults so far in this session.
+    pub faults: u32,
+}
+
+fn tag(secret: &[u8; 32], me: PublicKey, peer: &PublicKey, session: &Peer, from_me: bool) -> Option<Tag> {
+    let theirs = session.their_nonce?;
+    let (dialler, listener) = if session.dialled { (&me, peer) } else { (peer, &me) };
+    let (dialler_nonce, listener_nonce) =
+        if session.dialled { (session.nonce, theirs) } else { (theirs, session.nonce) };
+    let role = [u8::from(from_me == session.dialled)];
+    let parts: [&[u8]; 5] = [&dialler.0, &listener.0, &dialler_nonce.0, &listener_nonce.0, &role];
+    let mut tag = [0; 16];
+    tag.copy_from_slice(&mac(secret, Domain::TAG, &parts)[..16]);
+    Some(Tag(tag))
+}
+
+impl Engine {
+    // ---- Sessions.
+
+    pub(crate) fn peer_up(&mut self, peer: PublicKey, session: SessionId, dialled: bool, nonce: Nonce) {
+        if let Some(before) = self.sync.peers.get(&peer) {
+            let before = before.session;
+            self.peer_down(&peer, before);
+        }
+        let state = Peer {
+            session,
+            dialled,
+            nonce,
+            their_nonce: None,
+            since: self.wall,
+            offered: false,
+            my_tags: BTreeMap::new(),
+            shared: BTreeMap::new(),
+            unknown: BTreeMap::new(),
+            welcomed: BTreeSet::new(),
+            welcome: None,
+            faults: 0,
+            empty_runs: 0,
+        };
+        self.sync.peers.insert(peer, state);
+        self.send(&peer, &Frame::Hello { version: VERSION, nonce });
+    }
+
+    pub(crate) fn peer_down(&mut self, peer: &PublicKey, session: SessionId) {
+        if self.sync.peers.get(peer).is_none_or(|state| state.session != session) {
+            return;
+        }
+        self.sync.peers.remove(peer);
+        self.sync.pulls.retain(|_, pull| pull.peer != *peer);
+        self.forget_source(peer);
+    }
+
+    fn forget_source(&mut self, peer: &PublicKey) {
+        self.sync.wants.retain(|_, want| {
+            want.sources.remove(peer);
+            !want.sources.is_empty()
+        });
+    }
+
+    fn send(&mut self, peer: &PublicKey, frame: &Frame) {
+        if let Some(session) = self.sync.peers.get(peer).map(|state| state.session) {
+            self.output(Output::Send { peer: *peer, session, bytes: frame.to_bytes() });
+        }
+    }
+
+    fn disconnect(&mut self, peer: &PublicKey, reason: String) {
+        if let Some(session) = self.sync.peers.get(peer).map(|state| state.session) {
+            self.peer_down(peer, session);
+            self.output(Output::Disconnect { peer: *peer, session, reason });
+        }
+    }
+
+    /// The peer sent something that an honest node of this version does not send.
+    fn fault(&mut self, peer: &PublicKey, circle: CircleId, reason: String) {
+        self.output(Output::Emit(Event::Refused { peer: *peer, circle, reason: reason.clone() }));
+        let Some(state) = self.sync.peers.get_mut(peer) else { return };
+        state.faults += 1;
+        if state.faults >= limits::FAULTS {
+            self.disconnect(peer, format!("{reason}; it was not the first fault"));
+        }
+    }
+
+    pub(crate) fn live_dropped(&mut self, peer: &PublicKey, session: SessionId) {
+        let later = self.now.plus(limits::COMPARE_EVERY_MS);
+        let state = self.sync.peers.get_mut(peer).filter(|state| state.session == session);
+        for shared in state.into_iter().flat_map(|state| state.shared.values_mut()) {
+            shared.digest_due = shared.digest_due.min(later);
+            shared.pushed_epoch = None;
+        }
+    }
+
+    /// The connected peers.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        let status = |(peer, state): (&PublicKey, &Peer)| PeerStatus {
+            peer: *peer,
+            since: state.since,
+            dialled: state.dialled,
+            circles: state.shared.iter().map(|(circle, shared)| (*circle, shared.caught_up)).collect(),
+            faults: state.faults,
+        };
+        self.sync.peers.iter().map(status).collect()
+    }
+
+    /// The circle that a peer's tag stands for in a session; for streams beside the live one.
+    pub fn circle_by_tag(&self, peer: &PublicKey, session: SessionId, tag: &Tag) -> Option<CircleId> {
+        let state = self.sync.peers.get(peer)?;
+        if state.session != session {
+            return None;
+        }
+        self.circle_of(peer, tag)
+    }
+
+    /// The connected peers that share a circle, each with the tag by which this node names it to them.
+    pub fn sharing(&self, circle: &CircleId) -> Vec<(PublicKey, SessionId, Tag)> {
+        let shares = |(peer, state): (&PublicKey, &Peer)| Some((*peer, state.session, state.shared.get(circle)?.mine));
+        self.sync.peers.iter().filter_map(shares).collect()
+    }
+
+    /// How many entries of a circle connected peers are known to hold and this node lacks.
+    pub fn behind(&self, circle: &CircleId) -> u64 {
+        let range = self.sync.wants.iter().filter(|((of, _), _)| of == circle);
+        range
+            .map(|((_, (author, log)), want)| {
+                let held = self.circles.get(circle).and_then(|replica| replica.log(author, log));
+                let most = want.sources.values().map(|source| source.height).max().unwrap_or(0);
+                most.saturating_sub(held.map_or(0, |held| held.durable))
+            })
+            .sum()
+    }
+
+    // ---- Frames.
+
+    pub(crate) fn frame(
+        &mut self,
+        peer: &PublicKey,
+        session: SessionId,
+        bytes: &[u8],
+        store: &dyn Read,
+    ) -> Result<(), Damage> {
+        if self.sync.peers.get(peer).is_none_or(|state| state.session != session) {
+            return Ok(());
+        }
+        let frame = match Frame::from_bytes(bytes) {
+            Ok(frame) => frame,
+            Err(refusal) => {
+                self.disconnect(peer, format!("a frame that is {refusal}"));
+                return Ok(());
+            }
+        };
+        match frame {
+            Frame::Hello { version, nonce } => self.hello(peer, version, nonce, store)?,
+            Frame::Offer { circles } => self.offer_heard(peer, circles, store)?,
+            Frame::Digest { tag, digest } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    self.compare(peer, circle, digest, store)?;
+                }
+            }
+            Frame::Buckets { tag, buckets } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    self.buckets_heard(peer, circle, &buckets, store)?;
+                }
+            }
+            Frame::Tips { tag, tips, last } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    self.tips_heard(peer, circle, tips, last, store)?;
+                }
+            }
+            Frame::Have { tag, tips } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    let due = self.now.plus(limits::PULL_WAIT_MS);
+                    tips.iter().for_each(|tip| self.tip_heard(peer, circle, *tip, due));
+                }
+            }
+            Frame::Push { tag, record, entry } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    self.push_heard(peer, circle, record, entry);
+                }
+            }
+            Frame::Welcome { charter, entries, last } => self.welcome_heard(peer, charter, entries, last),
+            Frame::Held { tag, statement } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    self.held_heard(peer, circle, &statement);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn circle_of(&self, peer: &PublicKey, tag: &Tag) -> Option<CircleId> {
+        let shared = &self.sync.peers.get(peer)?.shared;
+        shared.iter().find(|(_, shared)| shared.theirs == *tag).map(|(circle, _)| *circle)
+    }
+
+    fn hello(&mut self, peer: &PublicKey, version: u16, nonce: Nonce, store: &dyn Read) -> Result<(), Damage> {
+        if version != VERSION {
+            self.disconnect(peer, format!("it speaks version {version} of the protocol, this node {VERSION}"));
+            return Ok(());
+        }
+        let Some(state) = self.sync.peers.get_mut(peer) else { return Ok(()) };
+        if state.their_nonce.is_some() {
+            self.disconnect(peer, "a second greeting in one session".to_owned());
+            return Ok(());
+        }
+        state.their_nonce = Some(nonce);
+        self.offer(peer, true, store)
+    }
+
+    /// Whether this node speaks with a peer about a circle: the peer counts in it, as far as this node knows. Whether
+    /// this node counts is for the peer to judge: who was removed may have been added again without having heard.
+    /// The network circle belongs to everybody who was admitted; a peer's certificate may be news to this node.
+    fn shares(&self, peer: &PublicKey, replica: &Replica) -> bool {
+        match replica.word() {
+            Some(word) => word.revocation(peer).is_none(),
+            None => replica.counts(peer),
+        }
+    }
+
+    /// Shows a peer the tags of circles that it counts in and was not shown yet.
+    fn offer(&mut self, peer: &PublicKey, first: bool, store: &dyn Read) -> Result<(), Damage> {
+        let Some(state) = self.sync.peers.get(peer) else { return Ok(()) };
+        if state.their_nonce.is_none() {
+            return Ok(());
+        }
+        let fresh: Vec<(CircleId, Tag)> = self
+            .circles
+            .values()
+            .filter(|replica| !state.my_tags.contains_key(&replica.id()) && self.shares(peer, replica))
+            .filter_map(|replica| Some((replica.id(), tag(replica.secret(), self.me, peer, state, true)?)))
+            .take(limits::OFFER_CIRCLES)
+            .collect();
+        if fresh.is_empty() && !first {
+            return Ok(());
+        }
+        let mut circles = Vec::with_capacity(fresh.len());
+        for (circle, mine) in fresh {
+            circles.push((mine, self.digest(&circle, store)?));
+            if let Some(state) = self.sync.peers.get_mut(peer) {
+                state.my_tags.insert(circle, mine);
+            }
+        }
+        self.send(peer, &Frame::Offer { circles });
+        self.match_tags(peer, store)
+    }
+
+    fn offer_heard(&mut self, peer: &PublicKey, circles: Vec<(Tag, Hash)>, store: &dyn Read) -> Result<(), Damage> {
+        let Some(state) = self.sync.peers.get_mut(peer) else { return Ok(()) };
+        if state.their_nonce.is_none() {
+            self.disconnect(peer, "an offer before a greeting".to_owned());
+            return Ok(());
+        }
+        for (tag, digest) in circles {
+            if state.unknown.len() < limits::UNKNOWN_TAGS {
+                state.unknown.insert(tag, digest);
+            }
+        }
+        state.offered = true;
+        self.match_tags(peer, store)?;
+        self.welcome(peer, store)
+    }
+
+    /// Recognises the circles among the tags that a peer showed.
+    fn match_tags(&mut self, peer: &PublicKey, store: &dyn Read) -> Result<(), Damage> {
+        let Some(state) = self.sync.peers.get(peer) else { return Ok(()) };
+        let matches: Vec<(CircleId, Tag, Tag, Hash)> = state
+            .my_tags
+            .iter()
+            .filter(|(circle, _)| !state.shared.contains_key(circle))
+            .filter_map(|(circle, mine)| {
+                let replica = self.circles.get(circle)?;
+                let theirs = tag(replica.secret(), self.me, peer, state, false)?;
+                Some((*circle, *mine, theirs, *state.unknown.get(&theirs)?))
+            })
+            .collect();
+        for (circle, mine, theirs, digest) in matches {
+            let digest_due = self.now.plus(limits::DIGEST_EVERY_MS);
+            let Some(state) = self.sync.peers.get_mut(peer) else { return Ok(()) };
+            state.unknown.remove(&theirs);
+            let shared = Shared {
+                theirs,
+                mine,
+                tips: BTreeMap::new(),
+                compared: false,
+                caught_up: false,
+                compare_after: Time(0),
+                digest_due,
+                pushed_epoch: None,
+            };
+            state.shared.insert(circle, shared);
+            self.compare(peer, circle, digest, store)?;
+            self.held_due_to(peer, circle);
+        }
+        Ok(())
+    }
+
+    /// Who belongs to a circle changed: sessions follow.
+    pub(crate) fn roster_changed(&mut self, circle: &CircleId, store: &dyn Read) -> Result<(), Damage> {
+        self.sync.digests.remove(circle);
+        let peers: Vec<PublicKey> = self.sync.peers.keys().copied().collect();
+        for peer in peers {
+            let Some(replica) = self.circles.get(circle) else { return Ok(()) };
+            if *circle == self.network && replica.word().is_some_and(|word| word.revocation(&peer).is_some()) {
+                self.disconnect(&peer, "its certificate was revoked".to_owned());
+                continue;
+            }
+            if !self.shares(&peer, replica) {
+                if let Some(state) = self.sync.peers.get_mut(&peer) {
+                    if let Some(shared) = state.shared.remove(circle) {
+                        // The peer does not show its tag twice; it counts again when it is added again.
+                        state.unknown.insert(shared.theirs, Hash([0; 32]));
+                    }
+                    state.my_tags.remove(circle);
+                    state.welcomed.remove(circle);
+                }
+                self.sync.pulls.retain(|_, pull| pull.peer != peer || pull.circle != *circle);
+                for ((_, _), want) in self.sync.wants.iter_mut().filter(|((of, _), _)| of == circle) {
+                    want.sources.remove(&peer);
+                }
+                continue;
+            }
+            self.offer(&peer, false, store)?;
+            self.welcome(&peer, store)?;
+            // What was not wanted, or waited, may be wanted now.
+            let shared = self.sync.peers.get(&peer).and_then(|state| state.shared.get(circle));
+            let tips: Vec<WireTip> = shared.into_iter().flat_map(|shared| shared.tips.values().copied()).collect();
+            tips.into_iter().for_each(|tip| self.tip_heard(&peer, *circle, tip, self.now));
+        }
+        self.sync.wants.retain(|_, want| !want.sources.is_empty());
+        for (_, want) in self.sync.wants.iter_mut().filter(|((of, _), _)| of == circle || *of == self.network) {
+            want.unblock();
+        }
+        Ok(())
+    }
+
+    // ---- Time.
+
+    /// When the engine next wants a `Tick`, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let due = self.sync.peers.values().flat_map(|state| state.shared.values().map(|shared| shared.digest_due));
+        let idle = |want: &&Want| want.is_open() && want.due > self.now;
+        let wants = self.sync.wants.values().filter(idle).map(|want| want.due);
+        let stalls = self.sync.pulls.values().map(|pull| pull.last_frame.plus(limits::PULL_STALL_MS));
+        let next = due.chain(wants).chain(stalls).chain(self.sync.announce_due).chain(self.sync.held_due).min()?;
+        Some(self.wall.plus(next.since(self.now)))
+    }
+
+    pub(crate) fn run_timers(&mut self, store: &dyn Read) -> Result<(), Damage> {
+        if self.sync.announce_due.is_some_and(|due| due <= self.now) {
+            self.announce_now(store)?;
+        }
+        if self.sync.held_due.is_some_and(|due| due <= self.now) {
+            self.state_held();
+        }
+        let now = self.now;
+        let mut digests = Vec::new();
+        for (peer, state) in &mut self.sync.peers {
+            for (circle, shared) in state.shared.iter_mut().filter(|(_, shared)| shared.digest_due <= now) {
+                shared.digest_due = now.plus(limits::DIGEST_EVERY_MS);
+                digests.push((*peer, *circle, shared.mine));
+            }
+        }
+        for (peer, circle, tag) in digests {
+            let digest = self.digest(&circle, store)?;
+            self.send(&peer, &Frame::Digest { tag, digest });
+        }
+        let stalled = |pull: &Pull| pull.last_frame.plus(limits::PULL_STALL_MS) <= now;
+        let stalled: Vec<PullId> =
+            self.sync.pulls.iter().filter(|(_, pull)| stalled(pull)).map(|(id, _)| *id).collect();
+        for id in stalled {
+            self.output(Output::CancelPull { pull: id });
+            if let Some(pull) = self.sync.pulls.get(&id) {
+                let (peer, circle, name) = (pull.peer, pull.circle, pull.name);
+                self.drop_source(&peer, circle, name);
+            }
+            self.run_ended(id, store)?;
+        }
+        self.start_pulls();
+        Ok(())
+    }
+}

@@ -1,0 +1,103 @@
+//! Held statements as they travel: to the author whose logs they are about, and to stewards.
+
+use std::collections::BTreeSet;
+
+use cwn_crypto::issuer_log::LogId;
+use cwn_crypto::{Hash, PublicKey};
+
+use crate::engine::{Engine, HELD_FACT, fact_key};
+use crate::held::{Ledger, SignedStatement, Statement};
+use crate::limits;
+use crate::log::CircleId;
+use crate::store::{Damage, Read, Write};
+use crate::wire::{Frame, Tag};
+
+impl Engine {
+    pub(crate) fn held_changed(&mut self, circle: CircleId, author: PublicKey) {
+        if author != self.me {
+            self.sync.held.insert((circle, author));
+            self.sync.held_due.get_or_insert(self.now.plus(limits::HELD_WAIT_MS));
+        }
+    }
+
+    /// A peer just came to share a circle: it is owed statements about its own logs, a steward about all.
+    pub(super) fn held_due_to(&mut self, peer: &PublicKey, circle: CircleId) {
+        let Some(replica) = self.circles.get(&circle).filter(|replica| replica.control().is_some()) else { return };
+        let steward = replica.fold().roster().member(peer).is_some_and(|member| member.steward.is_some());
+        let authors: BTreeSet<PublicKey> =
+            replica.logs().map(|(key, _)| key.author).filter(|author| steward || author == peer).collect();
+        authors.into_iter().for_each(|author| self.held_changed(circle, author));
+    }
+
+    pub(super) fn state_held(&mut self) {
+        self.sync.held_due = None;
+        for (circle, author) in std::mem::take(&mut self.sync.held) {
+            let Some(replica) = self.circles.get(&circle) else { continue };
+            let roster = replica.fold().roster();
+            let unopenable = self.unopenable.get(&circle).into_iter().flatten();
+            let of_author = |epoch: &&Hash| replica.epoch(epoch).is_some_and(|epoch| epoch.admits(&author));
+            let statement = Statement {
+                circle,
+                holder: self.me,
+                author,
+                heads: replica.uncited(&author, None),
+                unopenable: unopenable.filter(of_author).copied().collect(),
+                time: self.wall,
+            };
+            if statement.heads.is_empty() && statement.unopenable.is_empty() {
+                continue;
+            }
+            let steward = |peer: &PublicKey| roster.member(peer).is_some_and(|member| member.steward.is_some());
+            let targets: Vec<(PublicKey, Tag)> = self
+                .sync
+                .peers
+                .iter()
+                .filter(|(peer, _)| **peer == author || steward(peer))
+                .filter_map(|(peer, state)| Some((*peer, state.shared.get(&circle)?.mine)))
+                .collect();
+            let signed = statement.sign(&self.key);
+            for (peer, tag) in targets {
+                self.send(&peer, &Frame::Held { tag, statement: signed.clone() });
+            }
+        }
+    }
+
+    pub(super) fn held_heard(&mut self, peer: &PublicKey, circle: CircleId, signed: &SignedStatement) {
+        let statement = match Statement::verify(signed) {
+            Ok(statement) if statement.circle == circle => statement,
+            Ok(_) => return self.fault(peer, circle, "a statement about another circle".to_owned()),
+            Err(refusal) => return self.fault(peer, circle, format!("a statement of what is held: {refusal}")),
+        };
+        let Some(replica) = self.circles.get(&circle) else { return };
+        let me = replica.fold().roster().member(&self.me);
+        let concerns = statement.author == self.me || me.is_some_and(|member| member.steward.is_some());
+        if !concerns || !replica.counts(&statement.holder) {
+            return;
+        }
+        let cites = |log: &LogId| replica.log(&statement.author, log).map(|held| held.opening.cites.as_slice());
+        let ledger = self.ledgers.entry(circle).or_default();
+        if ledger.hear(&statement, cites) {
+            let Statement { holder, author, .. } = statement;
+            let key = fact_key(HELD_FACT, &[&circle.0.0, &author.0, &holder.0]);
+            let value = ledger.remember(&holder, &author);
+            self.store(vec![Write::Fact { key, value }], Vec::new());
+        }
+    }
+
+    /// Reads back what was heard before this start.
+    pub(crate) fn load_held(&mut self, store: &dyn Read) -> Result<(), Damage> {
+        for (key, value) in store.facts(HELD_FACT)? {
+            let damage = |why: &str| Damage { what: "a remembered statement".to_owned(), why: why.to_owned() };
+            let rest = &key[HELD_FACT.len()..];
+            let part = |index: usize| -> Result<[u8; 32], Damage> {
+                let bytes = rest.get(index * 32..index * 32 + 32).and_then(|bytes| bytes.try_into().ok());
+                bytes.ok_or_else(|| damage("its name is cut short"))
+            };
+            let circle = CircleId(Hash(part(0)?));
+            let (author, holder) = (PublicKey(part(1)?), PublicKey(part(2)?));
+            let ledger: &mut Ledger = self.ledgers.entry(circle).or_default();
+            ledger.recall(holder, author, &value).map_err(|refusal| damage(&refusal.to_string()))?;
+        }
+        Ok(())
+    }
+}

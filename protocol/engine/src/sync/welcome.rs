@@ -1,0 +1,95 @@
+//! Welcome: a circle is handed to a node that belongs to it and showed no tag for it.
+//!
+//! This file refuses to decide whether to join; that is [`crate::engine`]'s, by its rule or its operator.
+
+use std::collections::BTreeMap;
+
+use cwn_crypto::PublicKey;
+
+use super::Welcome;
+use crate::circle::Charter;
+use crate::engine::{Engine, held_entry};
+use crate::limits;
+use crate::log::{CircleId, Decoded, EntryBytes, LogKey, LogKind};
+use crate::replica::Replica;
+use crate::store::{Damage, Read};
+use crate::wire::Frame;
+
+impl Engine {
+    /// Hands a peer the charter and operations of circles that it belongs to and showed no tag for.
+    pub(super) fn welcome(&mut self, peer: &PublicKey, store: &dyn Read) -> Result<(), Damage> {
+        let Some(state) = self.sync.peers.get(peer).filter(|state| state.offered) else { return Ok(()) };
+        let unknown: Vec<CircleId> = self
+            .circles
+            .values()
+            .filter(|replica| replica.control().is_some() && self.shares(peer, replica))
+            .map(Replica::id)
+            .filter(|circle| !state.shared.contains_key(circle) && !state.welcomed.contains(circle))
+            .collect();
+        for circle in unknown {
+            let Some(replica) = self.circles.get(&circle) else { continue };
+            let Some(control) = replica.control() else { continue };
+            let charter = control.charter().to_bytes();
+            let mut frames: Vec<Vec<EntryBytes>> = vec![Vec::new()];
+            let mut bytes = 0;
+            for (key, log) in replica.logs().filter(|(_, log)| log.kind == LogKind::Control) {
+                for seq in 0..log.durable {
+                    let entry = held_entry(store, &key, seq)?.bytes().clone();
+                    bytes += entry.header.len() + entry.payload.len();
+                    if bytes > limits::WELCOME_FRAME_BYTES {
+                        frames.push(Vec::new());
+                        bytes = 0;
+                    }
+                    frames.last_mut().into_iter().for_each(|frame| frame.push(entry.clone()));
+                }
+            }
+            if let Some(state) = self.sync.peers.get_mut(peer) {
+                state.welcomed.insert(circle);
+            }
+            let count = frames.len();
+            for (index, entries) in frames.into_iter().enumerate() {
+                let frame = Frame::Welcome { charter: charter.clone(), entries, last: index + 1 == count };
+                self.send(peer, &frame);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn welcome_heard(&mut self, peer: &PublicKey, charter: Vec<u8>, entries: Vec<EntryBytes>, last: bool) {
+        let Some(state) = self.sync.peers.get_mut(peer) else { return };
+        let fresh = || Welcome { charter: charter.clone(), entries: Vec::new(), bytes: 0 };
+        let mut welcome = state.welcome.take().filter(|before| before.charter == charter).unwrap_or_else(fresh);
+        welcome.bytes += entries.iter().map(|entry| entry.header.len() + entry.payload.len()).sum::<usize>();
+        welcome.entries.extend(entries);
+        if welcome.bytes > limits::WELCOME_BYTES {
+            self.fault(peer, self.network, "a welcome that is longer than any circle's history may be".to_owned());
+            return;
+        }
+        if !last {
+            state.welcome = Some(welcome);
+            return;
+        }
+        let charter = match Charter::from_bytes(&welcome.charter) {
+            Ok(charter) => charter,
+            Err(refusal) => {
+                self.fault(peer, self.network, format!("a welcome whose charter does not hold: {refusal}"));
+                return;
+            }
+        };
+        let circle = charter.id();
+        if !self.circles.contains_key(&circle) {
+            self.offered(*peer, charter, welcome.entries);
+            return;
+        }
+        // The peer counts this node in and saw no tag for it: there may be operations that this node lacks.
+        let mut runs: BTreeMap<LogKey, Vec<Decoded>> = BTreeMap::new();
+        for entry in welcome.entries.into_iter().filter_map(|bytes| Decoded::decode(bytes).ok()) {
+            if entry.key().circle == circle && entry.header().suite.kind() == LogKind::Control {
+                runs.entry(entry.key()).or_default().push(entry);
+            }
+        }
+        for (circle, ingested) in self.ingest_rounds(runs) {
+            self.keep(circle, ingested.writes, ingested.membership_changed);
+        }
+    }
+}
