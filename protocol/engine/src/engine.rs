@@ -330,7 +330,7 @@ impl Engine {
                             self.tell_accepted_log(key);
                         }
                         self.announce(key);
-                        self.settle_all(key.circle, store)?;
+                        self.log_grew(&key, store)?;
                     }
                 }
                 After::Push(entry) => self.push(&entry, store)?,

@@ -119,8 +119,9 @@ impl Ledger {
         let fresh = Latest { time, unopenable: statement.unopenable.clone() };
         let latest = self.latest.get(&(holder, author));
         if latest.is_none_or(|latest| latest.time <= time) {
+            let told = latest.map(|latest| latest.unopenable.as_slice()).unwrap_or_default();
             // The time alone is not worth a write.
-            if latest.map_or(!fresh.unopenable.is_empty(), |latest| latest.unopenable != fresh.unopenable) {
+            if !news.is_empty() || told != fresh.unopenable {
                 news.push((Vec::new(), encoding::to_bytes(&fresh)));
             }
             self.latest.insert((holder, author), fresh);

@@ -12,7 +12,7 @@ use cwn_crypto::{
 
 use super::{FIRST_NAME, LAST_NAME, LogName, Peer, Shared, Source, Want};
 use crate::engine::Engine;
-use crate::log::{CircleId, LogKind};
+use crate::log::{CircleId, LogKey, LogKind};
 use crate::replica::Replica;
 use crate::store::{Damage, Read};
 use crate::wire::{BucketHash, Frame, WireTip};
@@ -170,6 +170,28 @@ impl Engine {
         self.sync.look_at(due);
     }
 
+    /// A log grew durably, from wherever: what is wanted of it no longer needs to be pulled from anybody.
+    pub(crate) fn log_grew(&mut self, key: &LogKey, store: &dyn Read) -> Result<(), Damage> {
+        let name = (key.author, key.log);
+        let replica = self.circles.get(&key.circle);
+        let height = replica.and_then(|replica| replica.log(&key.author, &key.log)).map_or(0, |held| held.durable);
+        if let Some(want) = self.sync.wants.get_mut(&(key.circle, name)) {
+            want.sources.retain(|_, source| source.height > height);
+            if want.sources.is_empty() {
+                self.sync.wants.remove(&(key.circle, name));
+            }
+        }
+        self.settle_all(key.circle, store)
+    }
+
+    /// What one peer sent may be all that was left to get from others too.
+    pub(super) fn settle_all(&mut self, circle: CircleId, store: &dyn Read) -> Result<(), Damage> {
+        let open = |state: &Peer| state.shared.get(&circle).is_some_and(|shared| shared.compared && !shared.caught_up);
+        let peers: Vec<PublicKey> =
+            self.sync.peers.iter().filter(|(_, state)| open(state)).map(|(peer, _)| *peer).collect();
+        peers.iter().try_for_each(|peer| self.settle(peer, circle, store))
+    }
+
     /// When nothing is left to get from a peer, this node has caught up with it.
     pub(super) fn settle(&mut self, peer: &PublicKey, circle: CircleId, store: &dyn Read) -> Result<(), Damage> {
         let of_circle = (circle, FIRST_NAME)..=(circle, LAST_NAME);
@@ -191,15 +213,6 @@ impl Engine {
         let digest = self.digest(&circle, store)?;
         self.send(peer, &Frame::Digest { tag, digest });
         Ok(())
-    }
-
-    /// A log of a circle became durable further: with some peers that may have been what was left to get.
-    pub(crate) fn settle_all(&mut self, circle: CircleId, store: &dyn Read) -> Result<(), Damage> {
-        let settles = |shared: &Shared| shared.compared && !shared.caught_up;
-        let open = |state: &Peer| state.shared.get(&circle).is_some_and(settles);
-        let peers: Vec<PublicKey> =
-            self.sync.peers.iter().filter(|(_, state)| open(state)).map(|(peer, _)| *peer).collect();
-        peers.iter().try_for_each(|peer| self.settle(peer, circle, store))
     }
 
     /// Whether a peer said that it holds what would be accepted here and is not durable here yet. It may have been

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::{Hash, Signature, encoding};
 use cwn_engine::{
+    acceptance,
     circle::Control,
     epoch::SignedRecord,
-    log::{CircleId, Decoded, EntryBytes, LogKey},
+    log::{CircleId, Decoded, EntryBytes, LogKey, LogKind},
     replica::Replica,
     store::Write,
 };
@@ -115,6 +116,11 @@ fn arrive(said: &Said, rng: &mut ChaCha8Rng) -> Outcome {
             }
             store.write(write);
         }
+    }
+    for (key, log) in replica.logs().filter(|(_, log)| log.kind == LogKind::Content) {
+        let concluded = acceptance::reach(&replica, &key.author, &key.log);
+        let anew = acceptance::reach_under(&replica, &key.author, &key.log, &log.opening.under);
+        assert_eq!(concluded, anew, "what was concluded on the way holds at the end");
     }
     let accepted = keys.iter().map(|key| (*key, replica.accepted(&key.author, &key.log))).filter(|(_, h)| *h > 0);
     let members = replica.fold().roster().iter().map(|(node, _)| *node);

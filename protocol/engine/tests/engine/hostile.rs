@@ -8,7 +8,7 @@ use cwn_engine::{
     circle::{Act, Charter, Operation, Steward},
     epoch::{Record, sign},
     held::Statement,
-    input::{Audience, Command},
+    input::{Audience, Command, Input},
     limits,
     log::{CircleId, Draft, EntryBytes, LogKey, LogKind, Opening, Suite, Under, Writer},
     output::{Event, Reply},
@@ -102,15 +102,18 @@ fn i7_a_steward_with_more_heads_than_an_operation_names_is_removed_all_the_same(
     let mut world = World::new(&["ncsc", "z-cert"]);
     let circle = world.found(&["ncsc", "z-cert"]);
     world.settle();
-    for number in 0..limits::OPERATION_LIST as u32 + 50 {
+    world.disconnect("ncsc", "z-cert");
+    let operation = |number: u32| {
         let opening = Opening { under: Under::Charter, cites: Vec::new() };
         let key = world.node("z-cert").key.clone();
         let act = Act::Add { partner: partner("x"), nodes: Vec::new() };
         let payload = Operation { place: 1, heads: Vec::new(), act }.to_bytes();
         let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None };
-        let entry = Writer::open(circle, key, invented(number), opening).append(world.now, draft);
-        world.push_raw("z-cert", "ncsc", circle, entry.bytes().clone());
-    }
+        Writer::open(circle, key, invented(number), opening).append(world.now, draft).bytes().clone()
+    };
+    let entries = (0..limits::OPERATION_LIST as u32 + 50).map(operation).collect();
+    let index = world.index("ncsc");
+    world.input(index, Input::Import { entries });
     world.settle();
     let remove = world.remove("ncsc", circle, "z-cert");
     world.settle();
@@ -485,6 +488,23 @@ fn i7_a_welcome_of_more_operations_than_any_circle_has_is_refused() {
 fn statement(world: &World, circle: CircleId, holder: &str, author: &str, heads: Vec<CutLine>) -> Statement {
     let (holder, author) = (world.key(holder), world.key(author));
     Statement { circle, holder, author, heads, unopenable: Vec::new(), time: world.now }
+}
+
+#[test]
+fn i3_what_was_heard_of_a_holder_outlives_a_start() {
+    let (mut world, circle) = circle_of_four();
+    let own = world.append("ncsc", circle, "received");
+    world.settle();
+    let Some(Ok(Reply::Appended { place, .. })) = world.reply("ncsc", own) else { panic!("it was refused") };
+    let log = place.key.log;
+    let heard = |world: &World| {
+        let (ledger, holder, me) = (world.engine("ncsc").ledger(&circle).unwrap(), world.key("ibd"), world.key("ncsc"));
+        (ledger.received(&holder, &me, &log, 0), ledger.heard(&holder, &me))
+    };
+    let before = heard(&world);
+    assert!(before.0.is_some() && before.1 >= before.0);
+    world.crash("ncsc").start("ncsc");
+    assert_eq!(heard(&world), before);
 }
 
 #[test]
