@@ -55,6 +55,7 @@ impl Engine {
             shared.caught_up = true;
             // It holds what is held here; what it says from now on is news.
             shared.tips.clear();
+            shared.tips_of.clear();
             self.sync.synced.insert((circle, *peer));
             return Ok(());
         }
@@ -132,11 +133,11 @@ impl Engine {
         let name = (tip.author, tip.log);
         let Some(shared) = self.shared(peer, &circle) else { return };
         if !shared.tips.contains_key(&name) {
-            let by_author = (tip.author, FIRST_NAME.1)..=(tip.author, LAST_NAME.1);
-            let of_author = shared.tips.range(by_author).take(limits::TIPS_PER_AUTHOR).count();
-            if shared.tips.len() >= limits::TIPS_PER_PEER || of_author >= limits::TIPS_PER_AUTHOR {
+            let of_author = shared.tips_of.get(&tip.author).copied().unwrap_or(0);
+            if of_author >= limits::TIPS_PER_AUTHOR || shared.tips.len() >= limits::TIPS_PER_PEER {
                 return;
             }
+            shared.tips_of.insert(tip.author, of_author + 1);
         }
         shared.tips.insert(name, tip);
         if shared.refused.contains(&name) {

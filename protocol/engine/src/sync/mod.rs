@@ -37,6 +37,8 @@ struct Shared {
     theirs: Tag,
     mine: Tag,
     tips: BTreeMap<LogName, WireTip>,
+    /// How many of those are logs of each author.
+    tips_of: BTreeMap<PublicKey, usize>,
     /// A comparison came to its end, or digests were equal.
     compared: bool,
     /// Everything the peer held at that comparison is held here too.
@@ -447,6 +449,7 @@ impl Engine {
                 theirs,
                 mine,
                 tips: BTreeMap::new(),
+                tips_of: BTreeMap::new(),
                 compared: false,
                 caught_up: false,
                 compare_after: Time(0),
