@@ -220,6 +220,32 @@ fn i7_a_peer_that_draws_every_run_to_itself_and_sends_nothing_is_passed_over() {
 }
 
 #[test]
+fn i7_a_peer_that_sends_a_run_drop_by_drop_does_not_keep_it_from_coming() {
+    let (mut world, circle) = circle_of_four();
+    for other in ["ncsc", "ibd", "ferm"] {
+        world.disconnect(other, "z-cert");
+    }
+    let texts: Vec<String> = (0..20).map(|number| format!("entry {number}")).collect();
+    for text in &texts {
+        world.append("ncsc", circle, text);
+        world.run(100);
+    }
+    world.settle();
+    let log = world.content_log("ncsc", circle);
+    let entries: Vec<EntryBytes> = world.node("ncsc").store.logs[&log].iter().map(|(_, bytes)| bytes.clone()).collect();
+    let records: Vec<_> = world.node("ncsc").store.records.iter().filter(|((of, _), _)| *of == circle).collect();
+    let records = records.iter().map(|(_, bytes)| cwn_crypto::encoding::from_bytes(bytes, 1 << 20).unwrap()).collect();
+    let first = RunFrame { records, entries: entries[..1].to_vec() }.to_bytes();
+    let rest = entries[1..].iter().map(|entry| run_of(vec![entry.clone()]));
+    world.answer_runs_with("ferm", std::iter::once(first).chain(rest).collect());
+    world.drip_runs("ferm", limits::PULL_STALL_MS - 5_000);
+    world.connect("ferm", "z-cert").run(limits::PULL_STALL_MS);
+    assert!(world.engine("z-cert").behind(&circle) > 0, "ferm sends, and slowly");
+    world.connect("ibd", "z-cert").run(limits::PULL_STALL_MS);
+    assert_eq!(world.reads("z-cert", circle).len(), texts.len());
+}
+
+#[test]
 fn i7_an_announcement_that_its_push_overtakes_costs_nobody_its_connection() {
     let (mut world, circle) = circle_of_four();
     // What ncsc pushes reaches z-cert after the others announce it, and before z-cert asks them for it.

@@ -104,6 +104,8 @@ pub struct Node {
     mute: bool,
     /// What a hostile node answers every run with, whatever was asked.
     answers: Option<Vec<Vec<u8>>>,
+    /// How long it takes over each of those.
+    drip_ms: u64,
 }
 
 /// The coordinator's issuer, outside of any node.
@@ -248,6 +250,7 @@ impl World {
             frames: 0,
             mute: false,
             answers: None,
+            drip_ms: 0,
         };
         self.nodes.push(node);
         let index = self.nodes.len() - 1;
@@ -330,6 +333,12 @@ impl World {
     pub fn answer_runs_with(&mut self, name: &str, frames: Vec<Vec<u8>>) {
         let index = self.index(name);
         self.nodes[index].answers = Some(frames);
+    }
+
+    /// It takes so long over each frame of those answers.
+    pub fn drip_runs(&mut self, name: &str, ms: u64) {
+        let index = self.index(name);
+        self.nodes[index].drip_ms = ms;
     }
 
     /// What one node sends another takes so long.
@@ -593,10 +602,12 @@ impl World {
             return;
         }
         if let Some(frames) = self.nodes[index].answers.clone() {
+            let mut at = self.now.plus(LATENCY_MS);
             for bytes in frames {
-                self.deliver(index, asker, Input::RunFrame { pull, bytes });
+                at = at.plus(self.nodes[index].drip_ms);
+                self.schedule(at, asker, Coming::Input(Input::RunFrame { pull, bytes }));
             }
-            return self.deliver(index, asker, Input::RunEnded { pull });
+            return self.schedule(at, asker, Coming::Input(Input::RunEnded { pull }));
         }
         let mut known: BTreeSet<Hash> = epoch.into_iter().collect();
         let entries: Vec<EntryBytes> =
