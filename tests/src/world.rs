@@ -304,6 +304,14 @@ impl World {
         Ok(())
     }
 
+    /// Asks a node to end, as a service manager does, and gives its exit code.
+    pub fn stop(&mut self, name: &str) -> anyhow::Result<Option<i32>> {
+        let mut process = self.node_mut(name).process.take().context("it does not run")?;
+        let asked = Command::new("kill").arg("-TERM").arg(process.id().to_string()).status()?;
+        anyhow::ensure!(asked.success(), "it cannot be asked to end");
+        Ok(process.wait()?.code())
+    }
+
     /// Hands the issuer's log to a running node as a file.
     pub async fn hand_over_issuer_log(&self, name: &str) -> anyhow::Result<()> {
         let text = armour::armour(Label::IssuerLog, &encoding::to_bytes(&self.authority.entries));

@@ -4,6 +4,7 @@
 mod api;
 mod arrows;
 mod circles;
+mod enrolment;
 mod kills;
 mod processes;
 mod readme;

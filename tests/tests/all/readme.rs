@@ -4,12 +4,12 @@ use std::{
     fs,
     net::TcpListener,
     path::Path,
-    process::{Child, Command, Output},
+    process::Child,
     thread,
     time::{Duration, Instant},
 };
 
-use cwn_tests::world::program;
+use cwn_tests::shell::{say, shell};
 
 /// A newcomer types slowly, and tries again what came too early.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,26 +53,15 @@ fn with_free_ports(commands: Vec<String>) -> Vec<String> {
     commands.into_iter().map(replace).collect()
 }
 
-fn shell(dir: &Path, line: &str) -> Command {
-    let programs = program().unwrap().parent().unwrap().to_owned();
-    let path = std::env::join_paths(
-        [programs].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
-    );
-    let mut command = Command::new("bash");
-    command.args(["-c", line]).current_dir(dir).env("PATH", path.unwrap()).env_remove("CWN_DATA");
-    command
-}
-
 /// Does it until it goes well and says what it should.
 fn until_said(dir: &Path, line: &str, word: &str) -> String {
     let start = Instant::now();
     loop {
-        let Output { status, stdout, stderr } = shell(dir, line).output().unwrap();
-        let (said, complained) = (String::from_utf8(stdout).unwrap(), String::from_utf8_lossy(&stderr).into_owned());
-        if status.success() && said.contains(word) {
-            return said;
+        let said = say(dir, line).unwrap();
+        if said.code == Some(0) && said.out.contains(word) {
+            return said.out;
         }
-        assert!(start.elapsed() < PATIENCE, "{line}\n{said}{complained}");
+        assert!(start.elapsed() < PATIENCE, "{line}: {said:?}");
         thread::sleep(AGAIN);
     }
 }
@@ -87,7 +76,7 @@ fn the_walk_for_a_newcomer_works_word_for_word() {
         if line.contains(" daemon") {
             let foreground = format!("exec {}", line.trim_end_matches('&'));
             let log = fs::File::create(dir.path().join(format!("daemon-{}.log", daemons.0.len()))).unwrap();
-            daemons.0.push(shell(dir.path(), &foreground).stderr(log).spawn().unwrap());
+            daemons.0.push(shell(dir.path(), &foreground).unwrap().stderr(log).spawn().unwrap());
         } else if line.ends_with(" list") {
             let said = until_said(dir.path(), &line, "Storing op de kade");
             assert!(said.contains("AMBER") && said.contains("ferm"), "{said}");
