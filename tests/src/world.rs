@@ -304,12 +304,13 @@ impl World {
         Ok(())
     }
 
-    /// Asks a node to end, as a service manager does, and gives its exit code.
-    pub fn stop(&mut self, name: &str) -> anyhow::Result<Option<i32>> {
+    /// Asks a node to stop, and waits until it has.
+    pub fn stop(&mut self, name: &str) -> anyhow::Result<()> {
         let mut process = self.node_mut(name).process.take().context("it does not run")?;
-        let asked = Command::new("kill").arg("-TERM").arg(process.id().to_string()).status()?;
-        anyhow::ensure!(asked.success(), "it cannot be asked to end");
-        Ok(process.wait()?.code())
+        rustix::process::kill_process(rustix::process::Pid::from_child(&process), rustix::process::Signal::TERM)?;
+        let ended = process.wait()?;
+        anyhow::ensure!(ended.success(), "{name} ended with {ended}\n{}", self.log(name));
+        Ok(())
     }
 
     /// Hands the issuer's log to a running node as a file.
