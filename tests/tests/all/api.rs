@@ -1,6 +1,10 @@
 //! What the local API answers to what makes no sense: always a problem that says what is wrong, and never an end.
 
-use std::{fs, io::ErrorKind, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    os::unix::fs::PermissionsExt,
+};
 
 use cwn_node::api::types::{Problem, Status};
 use cwn_tests::world::World;
@@ -9,8 +13,16 @@ use tokio::{
     net::UnixStream,
 };
 
-async fn connect(world: &World) -> anyhow::Result<UnixStream> {
-    Ok(UnixStream::connect(world.node("ncsc").data.join("cwn.sock")).await?)
+async fn connect(world: &World) -> io::Result<UnixStream> {
+    UnixStream::connect(world.node("ncsc").data.join("cwn.sock")).await
+}
+
+/// The daemon may answer and hang up before it has read all of what it does not want.
+fn hung_up(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Ok(()),
+        result => result,
+    }
 }
 
 /// Asks by hand, and gives the problem that comes back.
@@ -20,9 +32,10 @@ async fn problem(world: &World, line: &str, body: &str) -> anyhow::Result<Proble
         "{line} HTTP/1.1\r\nhost: cwn\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     );
     let mut stream = connect(world).await?;
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
+    hung_up(stream.write_all(request.as_bytes()).await)?;
+    let mut answer = Vec::new();
+    hung_up(stream.read_to_end(&mut answer).await.map(drop))?;
+    let answer = String::from_utf8(answer)?;
     let json = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
     serde_json::from_str(json).map_err(|error| anyhow::anyhow!("{line}: {error}: {answer}"))
 }
@@ -54,7 +67,7 @@ async fn whatever_is_asked_the_answer_says_what_is_wrong_and_what_to_do() -> any
         ("POST /v1/attachments?circle=zorg&name=..%2fkeys.cwn", "x".to_owned(), "bad_request", "keys.cwn"),
         ("POST /v1/circles", r#"{"name":"#.to_owned(), "bad_request", "EOF"),
         ("POST /v1/circles", "[1]".to_owned(), "bad_request", "expected a string"),
-        ("POST /v1/circles", "[".repeat(100_000), "bad_request", "recursion limit"),
+        ("POST /v1/circles", "[".repeat(100_000), "bad_request", "expected a string"),
         ("POST /v1/circles", r#"{"name":"a","nmae":"b"}"#.to_owned(), "bad_request", "nmae"),
         ("POST /v1/circles", r#"{"name":""}"#.to_owned(), "refused", "name"),
         ("POST /v1/circles", r#"{"name":"a\u001b[2J"}"#.to_owned(), "refused", "name"),
@@ -91,19 +104,11 @@ async fn whatever_is_asked_the_answer_says_what_is_wrong_and_what_to_do() -> any
 }
 
 /// Sends what is no request, and waits until the daemon has had enough of it.
-async fn disturb(world: &World, bytes: &[u8]) -> anyhow::Result<()> {
+async fn disturb(world: &World, bytes: &[u8]) -> io::Result<()> {
     let mut stream = connect(world).await?;
-    let sent = async {
-        stream.write_all(bytes).await?;
-        stream.shutdown().await?;
-        stream.read_to_end(&mut Vec::new()).await
-    };
-    match sent.await {
-        // It may answer, or hang up before it has read all.
-        Ok(_) => Ok(()),
-        Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    hung_up(stream.write_all(bytes).await)?;
+    hung_up(stream.shutdown().await)?;
+    hung_up(stream.read_to_end(&mut Vec::new()).await.map(drop))
 }
 
 #[tokio::test(flavor = "multi_thread")]
