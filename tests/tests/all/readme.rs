@@ -53,6 +53,13 @@ fn with_free_ports(commands: Vec<String>) -> Vec<String> {
     commands.into_iter().map(replace).collect()
 }
 
+/// What the daemons said, for when something does not hold.
+fn logs(dir: &Path) -> String {
+    let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let logs = files.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+    logs.map(|path| format!("{}:\n{}", path.display(), fs::read_to_string(&path).unwrap())).collect()
+}
+
 /// Does it until it goes well and says what it should.
 fn until_said(dir: &Path, line: &str, word: &str) -> String {
     let start = Instant::now();
@@ -61,7 +68,7 @@ fn until_said(dir: &Path, line: &str, word: &str) -> String {
         if said.code == Some(0) && said.out.contains(word) {
             return said.out;
         }
-        assert!(start.elapsed() < PATIENCE, "{line}: {said:?}");
+        assert!(start.elapsed() < PATIENCE, "{line}: {said:?}\n{}", logs(dir));
         thread::sleep(AGAIN);
     }
 }
