@@ -253,6 +253,15 @@ impl World {
         Ok(())
     }
 
+    /// Asks a node to stop, and waits until it has.
+    pub fn stop(&mut self, name: &str) -> anyhow::Result<()> {
+        let mut process = self.node_mut(name).process.take().context("it does not run")?;
+        rustix::process::kill_process(rustix::process::Pid::from_child(&process), rustix::process::Signal::TERM)?;
+        let ended = process.wait()?;
+        anyhow::ensure!(ended.success(), "{name} ended with {ended}\n{}", self.log(name));
+        Ok(())
+    }
+
     /// Hands the issuer's log to a running node as a file.
     pub async fn hand_over_issuer_log(&self, name: &str) -> anyhow::Result<()> {
         let text = armour::armour(Label::IssuerLog, &encoding::to_bytes(&self.authority.entries));

@@ -77,7 +77,7 @@ fn the_benchmarks_run_small() -> anyhow::Result<()> {
     let said = String::from_utf8(output.stdout)?;
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(
-        said.lines().last().is_some_and(|last| last.starts_with("gates hold: ") && last.ends_with(" of 3")),
+        said.lines().last().is_some_and(|last| last.starts_with("gates hold: ") && last.ends_with(" of 4")),
         "{said}"
     );
     Ok(())

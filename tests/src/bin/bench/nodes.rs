@@ -1,0 +1,331 @@
+//! Two nodes: one holds everything, the other comes and catches up, and then both hold the same.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use cwn_crypto::{
+    Time,
+    issuer_log::{CutLine, LogId},
+    seal::{Age, Seal},
+};
+use cwn_engine::{
+    log::{CircleId, Draft, LogKind, Opening, Stored, Suite, Under, Writer},
+    store::{Read, Write},
+};
+use cwn_functions::{marking::Tlp, sharing};
+use cwn_node::{
+    api::{
+        client::Client,
+        types::{EntrySummary, PeerView, Status},
+    },
+    clock,
+    config::{Bootstrap, Config},
+    driver::random,
+    keyring::Keyring,
+    keystore::{Keys, Unlock},
+    store::Store,
+};
+use cwn_tests::world::World;
+use tokio::time::sleep;
+
+use crate::delay::Line;
+
+const HOLDER: &str = "holder";
+const COMER: &str = "comer";
+const CIRCLE: &str = "bench";
+const BODY_BYTES: usize = 1_000;
+/// Entries made durable at once while filling.
+const GROUP: usize = 4_096;
+/// How long anything is waited for.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How closely is looked: what is measured takes hundreds of milliseconds.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// Long beside what computing takes, so that what is measured is how often something had to travel.
+const ONE_WAY: Duration = Duration::from_millis(50);
+/// Within this what belongs to the comparison is through; held statements come two seconds after it.
+const COMPARED: Duration = Duration::from_secs(1);
+const STATED: Duration = Duration::from_secs(2);
+
+/// Two nodes. The comer runs only while it is measured.
+#[derive(Debug)]
+pub(crate) struct Nodes {
+    world: World,
+    dir: PathBuf,
+    entries: u64,
+    bytes: u64,
+    /// The comer as it was before there was anything to catch up with.
+    empty: PathBuf,
+    line: Line,
+    direct: SocketAddr,
+}
+
+/// How a node caught up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CatchUp {
+    /// From the session until everything is durable.
+    pub(crate) seconds: f64,
+    /// From the session until everything is opened and listed.
+    pub(crate) opened_seconds: f64,
+}
+
+/// How two nodes that hold the same found out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NoOp {
+    /// From the session until the comer knows.
+    pub(crate) round_trips: f64,
+    /// From the dial on: with what TCP, TLS and the choice of protocols take.
+    pub(crate) round_trips_from_dial: f64,
+    /// Frames both ways.
+    pub(crate) frames: u64,
+    /// Their bytes, with the lengths before them.
+    pub(crate) bytes_per_circle: f64,
+    /// What both sides then stated to hold, a while later.
+    pub(crate) later_bytes: u64,
+}
+
+fn now_ms() -> u64 {
+    clock::now().0
+}
+
+fn title(number: u64) -> String {
+    format!("entry {number}")
+}
+
+/// Waits until something can be seen.
+async fn until<T>(what: &str, look: impl AsyncFn() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // A node that is starting does not answer yet.
+        if let Ok(Some(seen)) = look().await {
+            return Ok(seen);
+        }
+        anyhow::ensure!(Instant::now() < deadline, "it never came to this: {what}");
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to)?;
+    fs::set_permissions(to, fs::metadata(from)?.permissions())?;
+    for file in fs::read_dir(from)? {
+        let file = file?;
+        let target = to.join(file.file_name());
+        if file.file_type()?.is_dir() {
+            copy_tree(&file.path(), &target)?;
+        } else if file.file_type()?.is_file() {
+            fs::copy(file.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts entries into the store of a node that does not run: really sealed and signed, as it would itself.
+/// Returns their bytes.
+fn fill(data: &Path, entries: u64) -> anyhow::Result<u64> {
+    let credential = Config::load(data)?.keys.credential.context("nodes of tests have a credential file")?;
+    let keys = Keys::open(data, &Unlock::credential(&credential)?)?;
+    let me = keys.signing.public();
+    let (mut store, _) = Store::open(data, &mut |_| {})?;
+    let (circle, epoch) = store.records()?.pop().context("the circle has an epoch")?;
+    let key = Keyring::new(keys.sealing.clone(), store.reader()).epoch(&circle, &epoch)?;
+    let opening = Opening { under: Under::Charter, cites: content_logs(&store, circle)? };
+    let mut log = [0; 16];
+    log.copy_from_slice(&random()[..16]);
+    let mut writer = Writer::open(circle, keys.signing, LogId(log), opening);
+    let start = Time(now_ms().saturating_sub(entries));
+    let mut bytes = 0;
+    let mut group = Vec::new();
+    for number in 0..entries {
+        let report = sharing::Report {
+            title: title(number),
+            body: "0123456789abcdef".repeat(BODY_BYTES.div_ceil(16)),
+            references: Vec::new(),
+        };
+        let payload = sharing::report_payload(me, circle, Tlp::Green, None, Vec::new(), &report, Vec::new())?;
+        let payload = Age.seal_to_epoch(&key, &payload.to_bytes()?);
+        let draft = Draft { suite: Suite::Epoch, epoch: Some(epoch), payload, expiry: None };
+        // Each a millisecond later than the one before, so that the last is the newest.
+        let entry = writer.append(start.plus(number), draft);
+        bytes += (entry.bytes().header.len() + 64 + entry.bytes().payload.len()) as u64;
+        group.push(Write::Entry(entry));
+        if group.len() == GROUP || number + 1 == entries {
+            store.append(&std::mem::take(&mut group))?;
+        }
+    }
+    store.close()?;
+    Ok(bytes)
+}
+
+/// The heads of what the node wrote in a circle before.
+fn content_logs(store: &Store, circle: CircleId) -> anyhow::Result<Vec<CutLine>> {
+    let mut lines = Vec::new();
+    for (key, tip) in store.logs()?.into_iter().filter(|(key, _)| key.circle == circle) {
+        let first = store.entry(&key, 0)?.context("a log has a first entry")?;
+        if Stored::read(first)?.header().suite.kind() == LogKind::Content {
+            lines.push(CutLine { log: key.log, height: tip.height, head: tip.head });
+        }
+    }
+    Ok(lines)
+}
+
+impl Nodes {
+    pub(crate) async fn set_up(entries: u64) -> anyhow::Result<Self> {
+        let mut world = World::new(&[HOLDER, COMER])?;
+        // Neither says where it is, so that the comer dials where the measurement wants it to.
+        world.configure(HOLDER, |config| config.network.outbound_only = true)?;
+        world.configure(COMER, |config| {
+            config.network.outbound_only = true;
+            config.network.listen.clear();
+        })?;
+        world.start_all().await?;
+        world.connected(COMER, 1).await?;
+        world.found(HOLDER, CIRCLE, &[COMER]).await?;
+        // The first entry makes the epoch.
+        world.publish_as(HOLDER, CIRCLE, "the first", "GREEN", &[]).await?;
+        world.expect_titles(COMER, CIRCLE, &["the first"]).await?;
+        world.stop(COMER)?;
+        world.stop(HOLDER)?;
+        let comer = world.node(COMER).data.clone();
+        let empty = comer.with_file_name("comer-empty");
+        copy_tree(&comer, &empty)?;
+        let holder = world.node(HOLDER).data.clone();
+        let bytes = tokio::task::spawn_blocking(move || fill(&holder, entries)).await??;
+        world.start(HOLDER).await?;
+        listed(&world.client(HOLDER), entries).await?;
+        let listening = world.client(HOLDER).get::<Status>("/v1/status").await?.listening;
+        let direct = socket_address(listening.first().context("the holder listens")?)?;
+        let line = Line::open(direct, ONE_WAY).await?;
+        let dir = comer.parent().context("a node's directory is in the world's")?.to_owned();
+        Ok(Self { world, dir, entries, bytes, empty, line, direct })
+    }
+
+    /// Where everything lies: what is compared must be on the same disk.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The bytes of all entries: header, signature, sealed payload.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn dial(&self, address: SocketAddr) -> anyhow::Result<()> {
+        let addresses = vec![format!("/ip4/{}/tcp/{}", address.ip(), address.port()).parse()?];
+        let node = self.world.node(HOLDER).key.to_string();
+        self.world.configure(COMER, |config| config.network.bootstrap = vec![Bootstrap { node, addresses }])
+    }
+
+    /// The comer starts with nothing, and stops holding everything.
+    pub(crate) async fn catch_up(&mut self) -> anyhow::Result<CatchUp> {
+        let data = self.world.node(COMER).data.clone();
+        fs::remove_dir_all(&data)?;
+        copy_tree(&self.empty, &data)?;
+        self.dial(self.direct)?;
+        self.world.spawn(COMER)?;
+        let comer = self.world.client(COMER);
+        let since_ms =
+            until("the comer has a session", async || Ok(holder_of(&comer).await?.and_then(|h| h.since))).await?;
+        until("the comer holds everything", async || {
+            let status: Status = comer.get("/v1/status").await?;
+            let held = status.circles.iter().find(|circle| circle.name == CIRCLE).map_or(0, |circle| circle.entries);
+            Ok((held == self.entries + 1).then_some(()))
+        })
+        .await?;
+        let held_ms = now_ms();
+        listed(&comer, self.entries).await?;
+        let opened_ms = now_ms();
+        self.world.stop(COMER)?;
+        let seconds = |at: u64| at.saturating_sub(since_ms) as f64 / 1e3;
+        Ok(CatchUp { seconds: seconds(held_ms), opened_seconds: seconds(opened_ms) })
+    }
+
+    /// The comer starts holding everything, over a line that is long.
+    pub(crate) async fn no_op(&mut self) -> anyhow::Result<NoOp> {
+        let (holder, comer) = (self.world.client(HOLDER), self.world.client(COMER));
+        until("the holder is alone", async || Ok((holder.get::<Status>("/v1/status").await?.peers == 0).then_some(())))
+            .await?;
+        let before = live(&holder).await?;
+        self.dial(self.line.address)?;
+        self.world.spawn(COMER)?;
+        let since_ms = until("the comer knows that both hold the same", async || {
+            let seen = holder_of(&comer).await?;
+            let known = seen.filter(|seen| seen.caught_up && seen.circles.iter().any(|circle| circle == CIRCLE));
+            Ok(known.and_then(|seen| seen.since))
+        })
+        .await?;
+        let known_ms = now_ms();
+        let dialled = self.line.dialled().context("the line was dialled")?;
+        let dialled_ms = dialled.duration_since(std::time::UNIX_EPOCH)?.as_secs_f64() * 1e3;
+        sleep(COMPARED).await;
+        let compared = live(&holder).await?.since(before).and(live(&comer).await?);
+        sleep(STATED).await;
+        let later = live(&holder).await?.since(before).and(live(&comer).await?).since(compared);
+        let status: Status = comer.get("/v1/status").await?;
+        self.world.stop(COMER)?;
+        // The network circle is compared beside the others.
+        let circles = status.circles.len() as f64 + 1.0;
+        let round_trip_ms = 2.0 * ONE_WAY.as_secs_f64() * 1e3;
+        Ok(NoOp {
+            round_trips: known_ms.saturating_sub(since_ms) as f64 / round_trip_ms,
+            round_trips_from_dial: (known_ms as f64 - dialled_ms) / round_trip_ms,
+            frames: compared.frames,
+            bytes_per_circle: compared.bytes as f64 / circles,
+            later_bytes: later.bytes,
+        })
+    }
+}
+
+/// What a node sent on live streams.
+#[derive(Debug, Clone, Copy)]
+struct Live {
+    frames: u64,
+    bytes: u64,
+}
+
+impl Live {
+    fn since(self, before: Self) -> Self {
+        Self { frames: self.frames - before.frames, bytes: self.bytes - before.bytes }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { frames: self.frames + other.frames, bytes: self.bytes + other.bytes }
+    }
+}
+
+async fn live(node: &Client) -> anyhow::Result<Live> {
+    /// What stands before every frame.
+    const LENGTH_BYTES: u64 = 4;
+    let status: Status = node.get("/v1/status").await?;
+    Ok(Live { frames: status.live_frames, bytes: status.live_bytes + LENGTH_BYTES * status.live_frames })
+}
+
+/// The holder as the comer sees it.
+async fn holder_of(comer: &Client) -> anyhow::Result<Option<PeerView>> {
+    let peers: Vec<PeerView> = comer.get("/v1/peers").await?;
+    Ok(peers.into_iter().find(|peer| peer.partner == HOLDER && peer.since.is_some()))
+}
+
+/// Waits until a node lists the last entry as opened.
+async fn listed(node: &Client, entries: u64) -> anyhow::Result<()> {
+    let last = title(entries - 1);
+    until("everything is opened and listed", async || {
+        let newest: Vec<EntrySummary> = node.get(&format!("/v1/entries?limit=1&circle={CIRCLE}")).await?;
+        let seen = newest.into_iter().next().and_then(|entry| entry.title);
+        Ok((seen.as_ref() == Some(&last)).then_some(()))
+    })
+    .await
+}
+
+/// `/ip4/127.0.0.1/tcp/4001` as a socket's address.
+fn socket_address(address: &str) -> anyhow::Result<SocketAddr> {
+    let parts: Vec<&str> = address.split('/').collect();
+    match parts[..] {
+        ["", "ip4", ip, "tcp", port] => Ok(SocketAddr::new(ip.parse()?, port.parse()?)),
+        _ => anyhow::bail!("{address} is no address over TCP and IPv4"),
+    }
+}
