@@ -14,8 +14,8 @@ use cwn_crypto::{
 
 use crate::{
     circle::cut_reach,
-    log::{LogKind, Under},
-    replica::{Replica, Rule},
+    log::{LogKey, LogKind, Under},
+    replica::{Log, Replica, Rule},
 };
 
 /// What a member makes of an entry it holds.
@@ -61,15 +61,9 @@ pub fn verdict(replica: &Replica, author: &PublicKey, log: &LogId, seq: u64) -> 
     }
 }
 
-/// How far a log is accepted. A log that is not held is undecided, unless a cut reaches into it.
+/// How far a log is accepted. A log that is not held is undecided.
 pub fn reach(replica: &Replica, author: &PublicKey, log: &LogId) -> Reach {
-    let held = replica.log(author, log);
-    // Operations are never cut off: what is void among them the fold decides, and others may build on it.
-    if held.is_some_and(|held| held.kind == LogKind::Control) {
-        return Reach::All;
-    }
-    let under = held.map(|held| held.opening.under);
-    reach_under(replica, author, log, under.as_ref())
+    replica.reach(author, log).unwrap_or(Reach::Undecided)
 }
 
 /// How many of `height` entries of a log would be accepted if they came, as far as can be told while the log is
@@ -89,31 +83,63 @@ pub fn hope(replica: &Replica, author: &PublicKey, log: &LogId, height: u64) -> 
     }
 }
 
-/// As [`reach`], for a log whose opening is known, though it may not be held yet.
-pub fn reach_under(replica: &Replica, author: &PublicKey, log: &LogId, under: Option<&Under>) -> Reach {
-    let reached = |cut| {
-        let cites = |log: &LogId| replica.log(author, log).map(|held| held.opening.cites.as_slice());
-        let reach: BTreeMap<LogId, u64> = cut_reach(cut, cites);
-        Reach::Cut(reach.get(log).copied().unwrap_or(0))
-    };
-    match &replica.rule {
-        Rule::Network { word, root } => match under {
-            Some(Under::Root(_)) if root.issuer(author).is_some() => Reach::All,
-            Some(Under::Certificate(entry)) => match word.revocation(author) {
-                Some(revoked) => reached(&revoked.cut),
-                None if word.certified_by(entry) == Some(author) => Reach::All,
-                None => Reach::Undecided,
+/// What an author's right to write comes to now, for all logs that it opened under it.
+#[derive(Debug)]
+enum Right {
+    Stands,
+    /// Ended, with a cut that reaches so far into these logs.
+    Cut(BTreeMap<LogId, u64>),
+    Undecided,
+}
+
+impl Right {
+    fn of(replica: &Replica, author: &PublicKey, under: &Under) -> Self {
+        let reached = |cut: &[CutLine]| {
+            Self::Cut(cut_reach(cut, |log| replica.log(author, log).map(|held| held.opening.cites.as_slice())))
+        };
+        match &replica.rule {
+            Rule::Network { word, root } => match under {
+                Under::Root(_) if root.issuer(author).is_some() => Self::Stands,
+                Under::Certificate(entry) => match word.revocation(author) {
+                    Some(revoked) => reached(&revoked.cut),
+                    None if word.certified_by(entry) == Some(author) => Self::Stands,
+                    None => Self::Undecided,
+                },
+                _ => Self::Undecided,
             },
-            _ => Reach::Undecided,
-        },
-        Rule::Closed(control) => {
-            let fold = replica.fold();
-            let governing = under.and_then(|under| control.governing(fold, author, under));
-            match governing {
+            Rule::Closed(control) => match control.governing(replica.fold(), author, under) {
                 Some(cut) => reached(cut),
-                None if under.is_some() && fold.roster().counts(author) => Reach::All,
-                None => Reach::Undecided,
-            }
+                None if replica.fold().roster().counts(author) => Self::Stands,
+                None => Self::Undecided,
+            },
         }
     }
+
+    fn reach(&self, log: &LogId) -> Reach {
+        match self {
+            Self::Stands => Reach::All,
+            Self::Cut(reach) => Reach::Cut(reach.get(log).copied().unwrap_or(0)),
+            Self::Undecided => Reach::Undecided,
+        }
+    }
+}
+
+/// As [`reach`], for a log that is about to be opened.
+pub fn reach_under(replica: &Replica, author: &PublicKey, log: &LogId, under: &Under) -> Reach {
+    Right::of(replica, author, under).reach(log)
+}
+
+/// How far every held log of an author is accepted.
+pub(crate) fn reaches(replica: &Replica, author: &PublicKey) -> Vec<(LogId, Reach)> {
+    let mut rights: BTreeMap<Under, Right> = BTreeMap::new();
+    let reach = |(key, log): (LogKey, &Log)| {
+        // Operations are never cut off: what is void among them the fold decides, and others may build on it.
+        if log.kind == LogKind::Control {
+            return (key.log, Reach::All);
+        }
+        let under = log.opening.under;
+        let right = rights.entry(under).or_insert_with(|| Right::of(replica, author, &under));
+        (key.log, right.reach(&key.log))
+    };
+    replica.logs_of(author).map(reach).collect()
 }

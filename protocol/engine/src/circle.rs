@@ -230,7 +230,6 @@ impl Bits {
 #[derive(Debug)]
 struct Known {
     hash: Hash,
-    author: PublicKey,
     log: LogId,
     seq: u64,
     cites: Vec<CutLine>,
@@ -244,6 +243,8 @@ pub struct Control {
     charter: Charter,
     operations: Vec<Known>,
     by_hash: BTreeMap<Hash, usize>,
+    /// The first operation of each control log.
+    openings: BTreeMap<(PublicKey, LogId), usize>,
 }
 
 /// A node that counts in a circle.
@@ -291,6 +292,8 @@ pub struct Fold {
     roster: Roster,
     valid: Bits,
     within: Bits,
+    /// The removals among the valid, best rank first.
+    removals: Vec<usize>,
 }
 
 impl Fold {
@@ -303,7 +306,7 @@ impl Fold {
 impl Control {
     /// The history of a circle just founded.
     pub fn new(charter: Charter) -> Self {
-        Self { charter, operations: Vec::new(), by_hash: BTreeMap::new() }
+        Self { charter, operations: Vec::new(), by_hash: BTreeMap::new(), openings: BTreeMap::new() }
     }
 
     /// The charter.
@@ -323,6 +326,18 @@ impl Control {
         let unseen = |(index, known): (usize, &Known)| (!seen.contains(index)).then_some(known.hash);
         let mut heads: Vec<Hash> = self.operations.iter().enumerate().filter_map(unseen).collect();
         heads.sort();
+        heads
+    }
+
+    /// The heads that an operation names: all, or when there are more than it may name those of best rank, so that
+    /// nobody of worse rank crowds out what its betters did. What is left out is concurrent to it.
+    pub fn heads_to_name(&self) -> Vec<Hash> {
+        let mut heads = self.heads();
+        if heads.len() > limits::OPERATION_LIST {
+            heads.sort_by_key(|head| (self.operations[self.by_hash[head]].operation.place, *head));
+            heads.truncate(limits::OPERATION_LIST);
+            heads.sort();
+        }
         heads
     }
 
@@ -361,7 +376,10 @@ impl Control {
         let cites = header.opening.as_ref().map(|opening| opening.cites.clone()).unwrap_or_default();
         let Header { author, log, seq, .. } = *header;
         self.by_hash.insert(hash, self.operations.len());
-        self.operations.push(Known { hash, author, log, seq, cites, operation, past });
+        if seq == 0 {
+            self.openings.insert((author, log), self.operations.len());
+        }
+        self.operations.push(Known { hash, log, seq, cites, operation, past });
     }
 
     /// What all operations held together say.
@@ -386,27 +404,31 @@ impl Control {
     fn fold_within(&self, within: Bits) -> Fold {
         let mut fold = Fold { within, ..Fold::default() };
         // By rank, because whether an operation is valid depends on removals of better rank alone.
-        let mut by_rank: Vec<usize> = (0..self.operations.len()).filter(|index| fold.within.contains(*index)).collect();
-        by_rank.sort_by_key(|index| (self.operations[*index].operation.place, self.operations[*index].hash));
-        for index in by_rank {
-            let known = &self.operations[index];
-            let voided = self.governing(&fold, &known.author, &Under::Charter).is_some_and(|cut| {
-                let reach = cut_reach(cut, |log| self.control_cites(&fold, &known.author, log));
-                known.seq >= reach.get(&known.log).copied().unwrap_or(0)
-            });
-            if !voided {
-                fold.valid.insert(index);
-            }
-        }
         for (place, steward) in self.charter.stewards.iter().enumerate() {
-            if self.governing(&fold, &steward.node.node, &Under::Charter).is_none() {
+            let node = steward.node.node;
+            let cut = self.governing(&fold, &node, &Under::Charter);
+            let reach = cut.map(|cut| cut_reach(cut, |log| self.control_cites(&fold, &node, log)));
+            let stands = |known: &Known| match &reach {
+                None => true,
+                Some(reach) => known.seq < reach.get(&known.log).copied().unwrap_or(0),
+            };
+            for (index, known) in self.operations.iter().enumerate() {
+                let own = usize::from(known.operation.place) == place && fold.within.contains(index);
+                if own && stands(known) {
+                    fold.valid.insert(index);
+                    if matches!(known.operation.act, Act::Remove { .. }) {
+                        fold.removals.push(index);
+                    }
+                }
+            }
+            if reach.is_none() {
                 let member = Member {
                     partner: steward.partner.clone(),
                     recipient: steward.node.recipient,
                     under: Under::Charter,
                     steward: u16::try_from(place).ok(),
                 };
-                fold.roster.0.insert(steward.node.node, member);
+                fold.roster.0.insert(node, member);
             }
         }
         // Several `add`s may name a node; which one gives its recipient must not depend on arrival.
@@ -416,7 +438,7 @@ impl Control {
             let Act::Add { partner, nodes } = &known.operation.act else { continue };
             for MemberNode { node, recipient } in nodes {
                 let under = Under::Add(known.hash);
-                if !fold.roster.counts(node) && self.governing(&fold, node, &under).is_none() {
+                if !fold.roster.counts(node) && self.removals_of(&fold, node, &under).next().is_none() {
                     let member = Member { partner: partner.clone(), recipient: *recipient, under, steward: None };
                     fold.roster.0.insert(*node, member);
                 }
@@ -434,40 +456,57 @@ impl Control {
     ///
     /// A removal governs what was written under an `add` that has not seen it. One that a later removal of the
     /// same or better rank has seen is replaced by it; among concurrent ones the better rank's counts.
-    pub fn governing<'a>(&'a self, fold: &Fold, author: &PublicKey, under: &Under) -> Option<&'a [CutLine]> {
-        let (partner, add) = match under {
-            Under::Charter => (&self.charter.stewards[usize::from(self.charter.place_of(author)?)].partner, None),
-            Under::Add(hash) => {
-                let known = &self.operations[*self.by_hash.get(hash)?];
-                let Act::Add { partner, .. } = &known.operation.act else { return None };
-                (partner, Some(known))
+    pub fn governing<'a>(&'a self, fold: &'a Fold, author: &PublicKey, under: &Under) -> Option<&'a [CutLine]> {
+        let mut removals = self.removals_of(fold, author, under).peekable();
+        // Only the same or a better rank replaces a removal, so that one of the best rank counts in the end: one that
+        // no other of that rank has seen.
+        let best = self.operations[*removals.peek()?].operation.place;
+        let best: Vec<usize> = removals.take_while(|index| self.operations[*index].operation.place == best).collect();
+        let mut seen = Bits::default();
+        best.iter().for_each(|index| seen.extend(&self.operations[*index].past));
+        let standing = best.iter().map(|index| (*index, &self.operations[*index]));
+        let counts = standing.filter(|(index, _)| !seen.contains(*index)).min_by_key(|(_, known)| known.hash);
+        counts.and_then(|(_, known)| match &known.operation.act {
+            Act::Remove { cut, .. } => Some(cut.as_slice()),
+            Act::Add { .. } => None,
+        })
+    }
+
+    /// The valid removals that act on what `author` wrote under `under`, best rank first.
+    fn removals_of<'a>(
+        &'a self,
+        fold: &'a Fold,
+        author: &PublicKey,
+        under: &Under,
+    ) -> impl Iterator<Item = usize> + use<'a> {
+        let author = *author;
+        let right = match under {
+            Under::Charter => {
+                let place = self.charter.place_of(&author);
+                place.map(|place| (&self.charter.stewards[usize::from(place)].partner, None))
             }
-            Under::Certificate(_) | Under::Root(_) => return None,
+            Under::Add(hash) => self.by_hash.get(hash).and_then(|index| {
+                let known = &self.operations[*index];
+                match &known.operation.act {
+                    Act::Add { partner, .. } => Some((partner, Some(known))),
+                    Act::Remove { .. } => None,
+                }
+            }),
+            Under::Certificate(_) | Under::Root(_) => None,
         };
-        // What a steward of the charter writes as one is governed by better ranks alone; so is any other right
-        // of it while it stands, for nobody removes an equal or better rank.
-        let rank = self.charter.place_of(author).filter(|_| add.is_none() || self.stands(fold, author));
-        let removals: Vec<(&'a Known, usize, &'a [CutLine])> = self
-            .valid(fold)
-            .filter_map(|known| {
-                let Act::Remove { partner: removed, node, cut } = &known.operation.act else { return None };
-                let index = self.by_hash[&known.hash];
-                let names = removed == partner && node.is_none_or(|node| node == *author);
-                let seen = add.is_some_and(|add| add.past.contains(index));
+        right.into_iter().flat_map(move |(partner, add)| {
+            // What a steward of the charter writes as one is governed by better ranks alone; so is any other right
+            // of it while it stands, for nobody removes an equal or better rank.
+            let rank = self.charter.place_of(&author).filter(|_| add.is_none() || self.stands(fold, &author));
+            fold.removals.iter().copied().filter(move |index| {
+                let known = &self.operations[*index];
+                let Act::Remove { partner: removed, node, .. } = &known.operation.act else { return false };
+                let names = removed == partner && node.is_none_or(|node| node == author);
+                let seen = add.is_some_and(|add| add.past.contains(*index));
                 let may = rank.is_none_or(|rank| known.operation.place < rank);
-                (names && !seen && may).then_some((known, index, cut.as_slice()))
+                names && !seen && may
             })
-            .collect();
-        let replaced = |known: &Known, index: usize| {
-            removals
-                .iter()
-                .any(|(later, ..)| later.past.contains(index) && later.operation.place <= known.operation.place)
-        };
-        removals
-            .iter()
-            .filter(|(known, index, _)| !replaced(known, *index))
-            .min_by_key(|(known, ..)| (known.operation.place, known.hash))
-            .map(|(.., cut)| *cut)
+        })
     }
 
     /// The cuts of all valid removals of an author, whichever of its logs they govern.
@@ -484,16 +523,16 @@ impl Control {
             }
             Act::Add { .. } => None,
         };
-        self.valid(fold).filter_map(cut).collect()
+        fold.removals.iter().map(|index| &self.operations[*index]).filter_map(cut).collect()
     }
 
     /// Whether a steward of the charter still is one: no valid removal of better rank names it.
     fn stands(&self, fold: &Fold, node: &PublicKey) -> bool {
         let Some(place) = self.charter.place_of(node) else { return false };
         let partner = &self.charter.stewards[usize::from(place)].partner;
-        !self.valid(fold).any(|known| match &known.operation.act {
+        !fold.removals.iter().map(|index| &self.operations[*index].operation).any(|operation| match &operation.act {
             Act::Remove { partner: removed, node: one, .. } => {
-                removed == partner && one.is_none_or(|one| one == *node) && known.operation.place < place
+                removed == partner && one.is_none_or(|one| one == *node) && operation.place < place
             }
             Act::Add { .. } => false,
         })
@@ -502,10 +541,8 @@ impl Control {
     /// What the opening of a control log cites, as far as the fold has it: an opening outside of `within`
     /// would make the fold depend on more than its operations.
     fn control_cites<'a>(&'a self, fold: &Fold, author: &PublicKey, log: &LogId) -> Option<&'a [CutLine]> {
-        let opens = |(index, known): &(usize, &Known)| {
-            known.author == *author && known.log == *log && known.seq == 0 && fold.within.contains(*index)
-        };
-        self.operations.iter().enumerate().find(opens).map(|(_, known)| known.cites.as_slice())
+        let index = *self.openings.get(&(*author, *log))?;
+        fold.within.contains(index).then(|| self.operations[index].cites.as_slice())
     }
 
     /// Whether an author may open a log under this, as far as the history alone can tell.
@@ -539,8 +576,10 @@ pub fn cut_reach<'a>(cut: &[CutLine], cites: impl Fn(&LogId) -> Option<&'a [CutL
     let explicit: BTreeMap<LogId, u64> = cut.iter().map(|line| (line.log, line.height)).collect();
     let mut reach = explicit.clone();
     let mut open: Vec<LogId> = explicit.keys().copied().collect();
+    let mut followed: BTreeSet<LogId> = BTreeSet::new();
     while let Some(log) = open.pop() {
-        if reach.get(&log).copied().unwrap_or(0) == 0 {
+        // What an opening cites holds from the first entry on, however far the log is reached.
+        if reach.get(&log).copied().unwrap_or(0) == 0 || !followed.insert(log) {
             continue;
         }
         for line in cites(&log).unwrap_or_default() {

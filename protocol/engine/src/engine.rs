@@ -13,14 +13,14 @@ use cwn_crypto::{
 
 use crate::{
     circle::{Act, Charter, Control, Operation},
-    epoch::{self, Epoch, Record, SignedRecord},
+    epoch::{self, Record, SignedRecord},
     held::Ledger,
     input::{Audience, Command, CommandId, EntryPlace, Input, Ticket},
     limits,
     log::{Authentic, CircleId, Decoded, Draft, EntryBytes, LogKey, LogKind, Opening, Stored, Suite, Under, Writer},
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
-    replica::{Ingested, Replica, Rule},
-    store::{Damage, Read, Write},
+    replica::{Replica, Rule},
+    store::{Damage, Read, Tip, Write},
     sync::Sync,
 };
 
@@ -51,8 +51,10 @@ pub struct Offer {
     pub charter: Charter,
     /// Who offered it.
     pub from: BTreeSet<PublicKey>,
-    /// The operations that were offered with it, in an order in which they can be taken.
-    pub(crate) entries: Vec<EntryBytes>,
+    /// The operations that were offered with it, as they will be stored.
+    pub(crate) writes: Vec<Write>,
+    /// Their bytes.
+    pub(crate) bytes: usize,
     /// What they conclude.
     pub preview: Replica,
 }
@@ -130,18 +132,18 @@ impl Engine {
         let Config { key, root, accept } = config;
         let mut network_replica = Replica::network(root);
         let network = network_replica.id();
-        let mut keys: BTreeMap<CircleId, Vec<LogKey>> = BTreeMap::new();
-        for (log, _) in store.logs()? {
-            keys.entry(log.circle).or_default().push(log);
+        let mut logs: BTreeMap<CircleId, Vec<(LogKey, Tip)>> = BTreeMap::new();
+        for (log, tip) in store.logs()? {
+            logs.entry(log.circle).or_default().push((log, tip));
         }
-        let keys_of = |circle: &CircleId| keys.get(circle).map(Vec::as_slice).unwrap_or_default();
-        network_replica.load(store, keys_of(&network))?;
+        let logs_of = |circle: &CircleId| logs.get(circle).map(Vec::as_slice).unwrap_or_default();
+        network_replica.load(store, logs_of(&network))?;
         let mut circles = BTreeMap::from([(network, network_replica)]);
         for (fact, charter) in store.facts(CIRCLE_FACT)? {
             let damage = |why: String| Damage { what: format!("the charter in {} bytes of fact", fact.len()), why };
             let charter = Charter::from_bytes(&charter).map_err(|refusal| damage(refusal.to_string()))?;
             let mut replica = Replica::closed(Control::new(charter));
-            replica.load(store, keys_of(&replica.id()))?;
+            replica.load(store, logs_of(&replica.id()))?;
             circles.insert(replica.id(), replica);
         }
         for (circle, hash) in store.records()? {
@@ -318,7 +320,8 @@ impl Engine {
             match after {
                 After::Durable { key, height, head } => {
                     if let Some(replica) = self.circles.get_mut(&key.circle) {
-                        let opened = replica.log(&key.author, &key.log).is_some_and(|log| log.durable == 0);
+                        let log = replica.log(&key.author, &key.log);
+                        let opened = log.is_some_and(|log| log.durable == 0 && !log.opening.cites.is_empty());
                         replica.stored(&key.author, &key.log, height, head);
                         if opened {
                             // What an opening cites, a cut that reaches it reaches too.
@@ -413,6 +416,11 @@ impl Engine {
         self.store(writes, after);
     }
 
+    /// Writes no further on a log; the next entry opens another.
+    pub(crate) fn leave_log(&mut self, key: &LogKey) {
+        self.writers.retain(|_, writer| writer.key() != *key);
+    }
+
     fn own_log(&self, key: &LogKey) -> Option<&Writer> {
         [LogKind::Content, LogKind::Control, LogKind::Network]
             .into_iter()
@@ -420,31 +428,22 @@ impl Engine {
             .find(|writer| writer.key() == *key)
     }
 
+    /// Takes entries that may build on one another, round after round until nothing moves.
     fn import(&mut self, entries: Vec<EntryBytes>) {
         let mut runs: BTreeMap<LogKey, Vec<Decoded>> = BTreeMap::new();
         for entry in entries.into_iter().filter_map(|bytes| Decoded::decode(bytes).ok()) {
             runs.entry(entry.key()).or_default().push(entry);
         }
-        for (circle, ingested) in self.ingest_rounds(runs) {
-            self.keep(circle, ingested.writes, ingested.membership_changed);
-        }
-    }
-
-    /// Takes runs that may build on one another, round after round until nothing moves.
-    pub(crate) fn ingest_rounds(&mut self, mut runs: BTreeMap<LogKey, Vec<Decoded>>) -> Vec<(CircleId, Ingested)> {
-        let mut all = Vec::new();
         loop {
             let mut moved = false;
             for (key, run) in &mut runs {
                 let Some(replica) = self.circles.get_mut(&key.circle) else { continue };
                 let ingested = replica.ingest(Vec::new(), run.clone());
-                if !ingested.writes.is_empty() {
-                    moved = true;
-                    all.push((key.circle, ingested));
-                }
+                moved |= !ingested.writes.is_empty();
+                self.keep(key.circle, ingested.writes, ingested.membership_changed);
             }
             if !moved {
-                return all;
+                return;
             }
         }
     }
@@ -524,7 +523,7 @@ impl Engine {
                 stewards: stewards.map(|(_, m)| m.partner.to_string()).collect(),
             });
         };
-        let operation = Operation { place, heads: control.heads(), act };
+        let operation = Operation { place, heads: control.heads_to_name(), act };
         let draft = Draft { suite: Suite::Control, epoch: None, payload: operation.to_bytes(), expiry: None };
         self.write(id, circle, draft, random, true)
     }
@@ -550,7 +549,8 @@ impl Engine {
         if targets.iter().any(|(_, member)| out_of_reach(member.steward)) {
             return Err(CommandRefusal::BetterRank { partner: partner.clone() });
         }
-        Ok(targets.iter().flat_map(|(key, _)| replica.uncited(key, None)).collect())
+        let share = limits::OPERATION_LIST / targets.len();
+        Ok(targets.iter().flat_map(|(key, _)| replica.longest_uncited(key, None, share)).collect())
     }
 
     fn announce_network(&mut self, id: CommandId, payload: Vec<u8>, random: [u8; 32]) -> Result<(), CommandRefusal> {
@@ -592,7 +592,7 @@ impl Engine {
         let writer = self.writers.entry((circle, kind)).or_insert_with(|| {
             let mut log = [0; 16];
             log.copy_from_slice(&random[..16]);
-            let cites = replica.uncited(&self.me, Some(kind));
+            let cites = replica.longest_uncited(&self.me, Some(kind), limits::CITED_LOGS);
             Writer::open(circle, self.key.clone(), LogId(log), Opening { under, cites })
         });
         let entry = writer.append(self.wall, draft);
@@ -737,12 +737,10 @@ impl Engine {
         let record = Record { circle, maker: self.me, heads, left_out, commitment, wrapped, made: self.wall };
         let signed = epoch::sign(&record, &self.key);
         let hash = signed.hash(Domain::EPOCH);
-        let epoch = match Epoch::verify(&signed, circle, control) {
-            Ok(epoch) => epoch,
+        let Some(replica) = self.circles.get_mut(&circle) else { return };
+        match replica.verify(&signed) {
+            Ok(epoch) => replica.insert_epoch(hash, epoch),
             Err(refusal) => panic!("an epoch record of this node does not hold: {refusal}"),
-        };
-        if let Some(replica) = self.circles.get_mut(&circle) {
-            replica.insert_epoch(hash, epoch);
         }
         let bytes = cwn_crypto::encoding::to_bytes(&signed);
         self.making.insert(circle, MakingEpoch { made: Some(hash), ..making });
@@ -816,18 +814,30 @@ impl Engine {
             return;
         }
         let mut preview = Replica::closed(Control::new(charter.clone()));
-        let entries = take_in_order(&mut preview, entries);
+        let bytes = entries.iter().map(EntryBytes::length).sum();
+        let writes = preview.ingest_operations(entries).writes;
+        if !preview.counts(&self.me) {
+            // Who counts this node in has the operation that adds it, and would have sent it.
+            return self.fault(&peer, circle, "an offer of a circle that does not name this node".to_owned());
+        }
         let founder = &charter.stewards[0];
         let certified =
             self.word().certificate(&founder.node.node).is_some_and(|own| own.certificate.partner == founder.partner);
-        let undecided = self.offers.values().filter(|offer| offer.from.contains(&peer)).count();
-        if !preview.counts(&self.me) || !certified || undecided >= limits::OFFERS_PER_PEER {
-            let reason = "an offer of a circle that does not name this node, or whose founder is not certified";
+        let undecided = self.offers.values().filter(|offer| offer.from.contains(&peer));
+        let (count, held) = undecided.fold((0, 0), |(count, held), offer| (count + 1, held + offer.bytes));
+        let refusal = if !certified {
+            Some("an offer of a circle whose founder is not certified, as far as is known here")
+        } else if count >= limits::OFFERS_PER_PEER || held + bytes > limits::OFFER_BYTES_PER_PEER {
+            Some("more offers of circles than one peer may leave undecided; accept or decline some")
+        } else {
+            None
+        };
+        if let Some(reason) = refusal {
             self.output(Output::Emit(Event::Refused { peer, circle, reason: reason.to_owned() }));
             return;
         }
         let from = BTreeSet::from([peer]);
-        self.offers.insert(circle, Offer { charter, from, entries, preview });
+        self.offers.insert(circle, Offer { charter, from, writes, bytes, preview });
         match self.accept {
             AcceptRule::Ask => self.output(Output::Emit(Event::Offered { circle })),
             AcceptRule::Certified => {
@@ -841,49 +851,20 @@ impl Engine {
         let offer = self.offers.remove(&circle).ok_or(CommandRefusal::UnknownOffer)?;
         let key = fact_key(CIRCLE_FACT, &[&circle.0.0]);
         let mut writes = vec![Write::Fact { key, value: offer.charter.to_bytes() }];
-        let mut replica = Replica::closed(Control::new(offer.charter));
         let mut after = BTreeMap::new();
-        for bytes in offer.entries {
-            let Ok(entry) = Decoded::decode(bytes) else { continue };
-            for write in replica.ingest(Vec::new(), vec![entry]).writes {
-                if let Write::Entry(entry) = &write {
-                    after.insert(entry.key(), (entry.header().seq + 1, entry.hash()));
-                }
-                writes.push(write);
+        for write in &offer.writes {
+            if let Write::Entry(entry) = write {
+                after.insert(entry.key(), (entry.header().seq + 1, entry.hash()));
             }
         }
-        self.circles.insert(circle, replica);
+        writes.extend(offer.writes);
+        self.circles.insert(circle, offer.preview);
         let durable = after.into_iter().map(|(key, (height, head))| After::Durable { key, height, head });
         let mut after: Vec<After> = durable.collect();
         after.push(After::Joined(circle));
         after.extend(reply_to.map(|id| After::Reply(id, Reply::Done)));
         self.store(writes, after);
         Ok(())
-    }
-}
-
-/// Takes control entries into a replica in whatever order they can be taken; returns those taken, in that order.
-pub(crate) fn take_in_order(replica: &mut Replica, entries: Vec<EntryBytes>) -> Vec<EntryBytes> {
-    let decode = |bytes: EntryBytes| Decoded::decode(bytes).ok().filter(|e| e.header().suite == Suite::Control);
-    let mut waiting: Vec<Decoded> = entries.into_iter().filter_map(decode).collect();
-    let mut taken = Vec::new();
-    loop {
-        let before = waiting.len();
-        let mut left = Vec::new();
-        for entry in waiting {
-            let ingested = replica.ingest(Vec::new(), vec![entry.clone()]);
-            if ingested.writes.is_empty() {
-                left.push(entry);
-            }
-            taken.extend(ingested.writes.into_iter().filter_map(|write| match write {
-                Write::Entry(entry) => Some(entry.bytes().clone()),
-                _ => None,
-            }));
-        }
-        if left.len() == before {
-            return taken;
-        }
-        waiting = left;
     }
 }
 

@@ -12,11 +12,7 @@ use std::collections::BTreeSet;
 use cwn_crypto::{Domain, Hash, PartnerId, PublicKey, Signed, SigningKey, Time, identity::SignedRefusal};
 use minicbor::{Decode, Encode};
 
-use crate::{
-    circle::{Control, Roster},
-    limits,
-    log::CircleId,
-};
+use crate::{circle::Roster, limits, log::CircleId};
 
 /// What the maker of an epoch signs.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -95,8 +91,13 @@ impl Epoch {
         &self.set
     }
 
-    /// Verifies a record and computes its set.
-    pub fn verify(signed: &SignedRecord, circle: CircleId, control: &Control) -> Result<Self, RecordRefusal> {
+    /// Verifies a record and computes its set. `roster_at` says who belonged at some control heads, if all of them
+    /// are held.
+    pub fn verify<'r>(
+        signed: &SignedRecord,
+        circle: CircleId,
+        roster_at: impl FnOnce(&[Hash]) -> Option<&'r Roster>,
+    ) -> Result<Self, RecordRefusal> {
         let maker = signed.unverified(limits::RECORD_BYTES)?.maker;
         let record = signed.verify(Domain::EPOCH, &maker, limits::RECORD_BYTES)?;
         if record.circle != circle {
@@ -105,15 +106,15 @@ impl Epoch {
         if !record.heads.is_sorted() || !record.left_out.is_sorted() {
             return Err(RecordRefusal::Contradiction);
         }
-        let fold = control.fold_at(&record.heads).ok_or(RecordRefusal::Missing)?;
-        let set = set_of(fold.roster(), &record.left_out);
-        let Some(partner) = fold.roster().member(&maker).map(|member| member.partner.clone()) else {
+        let roster = roster_at(&record.heads).ok_or(RecordRefusal::Missing)?;
+        let set = set_of(roster, &record.left_out);
+        let Some(partner) = roster.member(&maker).map(|member| member.partner.clone()) else {
             return Err(RecordRefusal::Contradiction);
         };
         if !set.contains(&maker) {
             return Err(RecordRefusal::Contradiction);
         }
-        let same_partner = |node: &&PublicKey| fold.roster().member(node).is_some_and(|m| m.partner == partner);
+        let same_partner = |node: &&PublicKey| roster.member(node).is_some_and(|m| m.partner == partner);
         let writers = set.iter().filter(same_partner).copied().collect();
         Ok(Self { maker, partner, heads: record.heads, made: record.made, set, writers })
     }

@@ -66,13 +66,12 @@ pub struct Step {
     pub at: Time,
 }
 
-#[derive(Encode, Decode)]
-struct Remembered {
+/// What a holder last said besides of one author: when, and which epochs it cannot open.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+struct Latest {
     #[n(0)]
-    logs: Vec<(LogId, Vec<Step>)>,
-    #[n(1)]
     time: Time,
-    #[n(2)]
+    #[n(1)]
     unopenable: Vec<Hash>,
 }
 
@@ -80,47 +79,78 @@ struct Remembered {
 #[derive(Debug, Default)]
 pub struct Ledger {
     steps: BTreeMap<(PublicKey, PublicKey, LogId), Vec<Step>>,
-    latest: BTreeMap<(PublicKey, PublicKey), (Time, Vec<Hash>)>,
+    latest: BTreeMap<(PublicKey, PublicKey), Latest>,
 }
 
 impl Ledger {
-    /// Takes a verified statement; `cites` gives what the opening of one of the author's logs cites. Returns
-    /// whether it said anything new.
-    pub fn hear<'a>(&mut self, statement: &Statement, cites: impl Fn(&LogId) -> Option<&'a [CutLine]>) -> bool {
+    /// Takes a verified statement; `cites` gives what the opening of one of the author's logs cites, if that log is
+    /// held here. Returns what is to be written down, each under the name of its part: every log has one of its own,
+    /// so that what is written follows what changed.
+    pub fn hear<'a>(
+        &mut self,
+        statement: &Statement,
+        cites: impl Fn(&LogId) -> Option<&'a [CutLine]>,
+    ) -> Vec<(Vec<u8>, Vec<u8>)> {
         let Statement { holder, author, time, .. } = *statement;
-        let mut news = false;
-        for (log, height) in crate::circle::cut_reach(&statement.heads, cites) {
-            let steps = self.steps.entry((holder, author, log)).or_default();
-            if steps.last().is_none_or(|last| last.height < height) && height > 0 {
+        let mut news = Vec::new();
+        let mut unknown = self.logs_of(holder, author).filter(|log| cites(log).is_none()).count();
+        for (log, height) in crate::circle::cut_reach(&statement.heads, &cites) {
+            let place = (holder, author, log);
+            if height == 0 {
+                continue;
+            }
+            if cites(&log).is_none() && !self.steps.contains_key(&place) {
+                // It may be on its way to here, or invented.
+                if unknown >= limits::HELD_LOGS {
+                    continue;
+                }
+                unknown += 1;
+            }
+            let steps = self.steps.entry(place).or_default();
+            if steps.last().is_none_or(|last| last.height < height) {
                 steps.push(Step { height, at: time });
-                news = true;
                 if steps.len() > limits::HELD_STEPS {
                     // The oldest two become one: its height was certainly held at the later time.
                     steps.remove(0);
                 }
+                news.push((log.0.to_vec(), encoding::to_bytes(&*steps)));
             }
         }
-        let latest = self.latest.entry((holder, author)).or_insert((Time(0), Vec::new()));
-        if latest.0 <= time {
-            news |= latest.1 != statement.unopenable;
-            *latest = (time, statement.unopenable.clone());
+        let fresh = Latest { time, unopenable: statement.unopenable.clone() };
+        let latest = self.latest.get(&(holder, author));
+        if latest.is_none_or(|latest| latest.time <= time) {
+            let told = latest.map(|latest| latest.unopenable.as_slice()).unwrap_or_default();
+            // The time alone is not worth a write.
+            if !news.is_empty() || told != fresh.unopenable {
+                news.push((Vec::new(), encoding::to_bytes(&fresh)));
+            }
+            self.latest.insert((holder, author), fresh);
         }
         news
     }
 
-    /// What to write down of one holder and author, so that it outlives a start.
-    pub fn remember(&self, holder: &PublicKey, author: &PublicKey) -> Vec<u8> {
-        let range = (*holder, *author, LogId([0; 16]))..=(*holder, *author, LogId([255; 16]));
-        let logs = self.steps.range(range).map(|((.., log), steps)| (*log, steps.clone())).collect();
-        let (time, unopenable) = self.latest.get(&(*holder, *author)).cloned().unwrap_or_default();
-        encoding::to_bytes(&Remembered { logs, time, unopenable })
+    fn logs_of(&self, holder: PublicKey, author: PublicKey) -> impl Iterator<Item = &LogId> {
+        let range = (holder, author, LogId([0; 16]))..=(holder, author, LogId([255; 16]));
+        self.steps.range(range).map(|((.., log), _)| log)
     }
 
-    /// Takes back what [`Self::remember`] gave.
-    pub fn recall(&mut self, holder: PublicKey, author: PublicKey, bytes: &[u8]) -> Result<(), encoding::Refusal> {
-        let Remembered { logs, time, unopenable } = encoding::from_bytes(bytes, limits::HELD_FACT_BYTES)?;
-        self.latest.insert((holder, author), (time, unopenable));
-        self.steps.extend(logs.into_iter().map(|(log, steps)| ((holder, author, log), steps)));
+    /// Takes back one part that [`Self::hear`] gave to write down.
+    pub fn recall(
+        &mut self,
+        holder: PublicKey,
+        author: PublicKey,
+        part: &[u8],
+        bytes: &[u8],
+    ) -> Result<(), encoding::Refusal> {
+        match part.try_into() {
+            Ok(log) => {
+                let steps: Vec<Step> = encoding::from_bytes(bytes, limits::HELD_FACT_BYTES)?;
+                self.steps.insert((holder, author, LogId(log)), steps);
+            }
+            Err(_none) => {
+                self.latest.insert((holder, author), encoding::from_bytes(bytes, limits::HELD_FACT_BYTES)?);
+            }
+        }
         Ok(())
     }
 
@@ -132,11 +162,11 @@ impl Ledger {
 
     /// Whether a holder said that it cannot open an epoch it should be able to open.
     pub fn cannot_open(&self, holder: &PublicKey, author: &PublicKey, epoch: &Hash) -> bool {
-        self.latest.get(&(*holder, *author)).is_some_and(|(_, epochs)| epochs.contains(epoch))
+        self.latest.get(&(*holder, *author)).is_some_and(|latest| latest.unopenable.contains(epoch))
     }
 
     /// When a holder last said anything about an author's logs.
     pub fn heard(&self, holder: &PublicKey, author: &PublicKey) -> Option<Time> {
-        self.latest.get(&(*holder, *author)).map(|(time, _)| *time)
+        self.latest.get(&(*holder, *author)).map(|latest| latest.time)
     }
 }

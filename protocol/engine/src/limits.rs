@@ -33,6 +33,12 @@ pub const RECORD_BYTES: usize = 256 << 10;
 /// An epoch record with its signature.
 pub const SIGNED_RECORD_BYTES: usize = RECORD_BYTES + 128;
 
+/// Rosters remembered for records that name the same control heads: a circle's records of late name few.
+pub const ROSTERS: usize = 16;
+
+/// Logs, and epochs, that one statement of what is held names: with them it stays within [`HELD_BYTES`].
+pub const HELD_LOGS: usize = 512;
+
 /// A statement of what is held: one log is usual, 66 bytes each.
 pub const HELD_BYTES: usize = 64 << 10;
 
@@ -48,8 +54,14 @@ pub const EPOCH_LIFE_MS: u64 = 30 * 24 * 3_600_000;
 /// Offers of circles that one peer may leave undecided here.
 pub const OFFERS_PER_PEER: usize = 16;
 
-/// A welcome, over all its frames: four thousand operations.
+/// Bytes of the operations of those.
+pub const OFFER_BYTES_PER_PEER: usize = 8 << 20;
+
+/// A welcome, over all its frames.
 pub const WELCOME_BYTES: usize = 4 << 20;
+
+/// Operations in one welcome: those of a circle of two hundred nodes over years.
+pub const WELCOME_OPERATIONS: usize = 4_096;
 
 /// Bytes of control entries in one frame of a welcome.
 pub const WELCOME_FRAME_BYTES: usize = 256 << 10;
@@ -66,9 +78,12 @@ pub const TIPS_AT_ONCE: usize = 64;
 /// Tips in one frame, at most 100 bytes each.
 pub const TIPS_PER_FRAME: usize = 8_192;
 
-/// Tips remembered of one peer in one circle, one for each of its nodes; what a peer holds beyond shows at the next
-/// comparison.
+/// Tips remembered of one peer in one circle, one for each of its nodes, until its digest is that of this node.
 pub const TIPS_PER_PEER: usize = 16_384;
+
+/// How many of those may be logs of one author, so that one that opens logs without end stands in nobody's way but
+/// its own. An honest one has a log per start that no later one cites: one.
+pub const TIPS_PER_AUTHOR: usize = 1_024;
 
 /// Runs asked of one peer at a time; yamux gives a connection 32 streams.
 pub const PULLS_PER_PEER: usize = 4;
@@ -106,5 +121,6 @@ pub const EMPTY_RUNS: u32 = 64;
 /// Faults after which a peer is disconnected. One can be an accident of version skew.
 pub const FAULTS: u32 = 3;
 
-/// What is written down of one holder and one author: some kilobytes for each log.
-pub const HELD_FACT_BYTES: usize = 8 << 20;
+/// What is written down of one holder about one log, or beside its logs: [`HELD_STEPS`] steps are some kilobytes,
+/// and a statement names no more epochs than fit in one.
+pub const HELD_FACT_BYTES: usize = HELD_BYTES;

@@ -87,7 +87,7 @@ impl Suite {
 }
 
 /// By what right an author opened a log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub enum Under {
     /// The `add` that names the author: the hash of that operation's entry.
     #[n(0)]
@@ -175,6 +175,13 @@ impl fmt::Debug for EntryBytes {
     }
 }
 
+impl EntryBytes {
+    /// About how many bytes it takes in memory and on the wire, however little is in it.
+    pub fn length(&self) -> usize {
+        size_of::<Self>() + self.header.len() + self.payload.len()
+    }
+}
+
 /// Why bytes are not an entry. All of these mean: whoever made them is broken or hostile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryRefusal {
@@ -211,6 +218,8 @@ pub struct Decoded {
     header: Header,
     hash: Hash,
     bytes: EntryBytes,
+    /// Its own signature was looked at and does not hold: a run that waits for a later head is not looked at anew.
+    unsigned: bool,
 }
 
 impl Decoded {
@@ -240,7 +249,7 @@ impl Decoded {
             return contradiction("it cites more logs than one opening may");
         }
         let hash = Hash::of(Domain::ENTRY, &[&bytes.header]);
-        Ok(Self { header, hash, bytes })
+        Ok(Self { header, hash, bytes, unsigned: false })
     }
 
     /// What the header says.
@@ -259,14 +268,14 @@ impl Decoded {
         LogKey { circle, author, log }
     }
 
-    /// How many bytes it takes in memory and on the wire, without framing.
+    /// About how many bytes it takes in memory and on the wire.
     pub fn length(&self) -> usize {
-        self.bytes.header.len() + self.bytes.payload.len()
+        self.bytes.length()
     }
 
     /// Whether the author's own signature on this very entry holds.
     fn signature_holds(&self) -> bool {
-        self.header.author.verify(Domain::ENTRY, &self.bytes.header, &self.bytes.signature).is_ok()
+        !self.unsigned && self.header.author.verify(Domain::ENTRY, &self.bytes.header, &self.bytes.signature).is_ok()
     }
 }
 
@@ -402,7 +411,7 @@ pub fn authenticate(run: Vec<Decoded>, link: Link) -> Result<Authenticated, RunR
         Link::Start => (0, None, Time(0), None),
         Link::After { height, head, time, kind } => (height, Some(head), time, Some(kind)),
     };
-    for entry in &run {
+    for (index, entry) in run.iter().enumerate() {
         let header = entry.header();
         let seq = header.seq;
         if entry.key() != key || kind.is_some_and(|kind| kind != header.suite.kind()) {
@@ -412,7 +421,7 @@ pub fn authenticate(run: Vec<Decoded>, link: Link) -> Result<Authenticated, RunR
             return Err(RunRefusal::Gap { found: seq, expected: next });
         }
         if header.previous != previous {
-            let signed = entry.signature_holds();
+            let signed = index == 0 && is_vouched_for(&run);
             return Err(if signed { RunRefusal::Forked { seq } } else { RunRefusal::BrokenLink { seq } });
         }
         if header.time < time {
@@ -423,8 +432,18 @@ pub fn authenticate(run: Vec<Decoded>, link: Link) -> Result<Authenticated, RunR
     // From the end, because all but hostile runs end at the first look: one signature per run.
     let proven_count = run.iter().rposition(Decoded::signature_holds).map_or(0, |last| last + 1);
     let mut proven = run;
-    let undecided = proven.split_off(proven_count);
+    let mut undecided = proven.split_off(proven_count);
+    undecided.iter_mut().for_each(|entry| entry.unsigned = true);
     Ok(Authenticated { proven: proven.into_iter().map(Authentic).collect(), undecided })
+}
+
+/// Whether the author vouches for a run's first entry: by its own signature, or by that of one that follows it.
+fn is_vouched_for(run: &[Decoded]) -> bool {
+    let follows = |pair: &&[Decoded]| {
+        pair[1].header.previous == Some(pair[0].hash) && pair[1].header.author == pair[0].header.author
+    };
+    let chained = 1 + run.windows(2).take_while(follows).count();
+    run[..chained.min(run.len())].iter().rev().any(Decoded::signature_holds)
 }
 
 /// Writes one log. A log belongs to one start of one node, so a writer is made with a fresh random id and is
@@ -495,6 +514,11 @@ impl Writer {
         let hash = Hash::of(Domain::ENTRY, &[&header_bytes]);
         self.height += 1;
         self.head = Some(hash);
-        Authentic(Decoded { header, hash, bytes: EntryBytes { header: header_bytes, signature, payload } })
+        Authentic(Decoded {
+            header,
+            hash,
+            bytes: EntryBytes { header: header_bytes, signature, payload },
+            unsigned: false,
+        })
     }
 }

@@ -15,11 +15,14 @@ use cwn_crypto::{
 
 use crate::{
     acceptance::{self, Reach},
-    circle::{Control, Fold, OperationRefusal},
+    circle::{Control, Fold, Operation, OperationRefusal, Roster},
     epoch::{Epoch, RecordRefusal, SignedRecord},
     limits,
-    log::{self, Authentic, CircleId, Decoded, Link, LogKey, LogKind, Opening, RunRefusal, Stored, Suite, Under},
-    store::{Damage, Read, Write},
+    log::{
+        self, Authentic, CircleId, Decoded, EntryBytes, Link, LogKey, LogKind, Opening, RunRefusal, Stored, Suite,
+        Under,
+    },
+    store::{Damage, Read, Tip, Write},
     wire::{BucketHash, WireTip},
 };
 
@@ -132,9 +135,13 @@ pub struct Replica {
     secret: [u8; 32],
     fold: Fold,
     logs: BTreeMap<(PublicKey, LogId), Log>,
+    /// How far each of those is accepted: what [`acceptance`] concludes from the fold and the openings.
+    reaches: BTreeMap<(PublicKey, LogId), Reach>,
     epochs: BTreeMap<Hash, Epoch>,
     /// Epochs whose records the store has made durable: before that nothing is sealed to one.
     durable_epochs: BTreeSet<Hash>,
+    /// Who belonged at control heads that records named of late. Fixed for ever, and many records name the same.
+    rosters: BTreeMap<Vec<Hash>, Roster>,
 }
 
 impl Replica {
@@ -159,22 +166,24 @@ impl Replica {
             secret,
             fold: Fold::default(),
             logs: BTreeMap::new(),
+            reaches: BTreeMap::new(),
             epochs: BTreeMap::new(),
             durable_epochs: BTreeSet::new(),
+            rosters: BTreeMap::new(),
         };
         replica.refold();
         replica
     }
 
     /// Fills a replica from the store: every log's opening and head, and all of those that decide who belongs.
-    pub fn load(&mut self, store: &dyn Read, keys: &[LogKey]) -> Result<(), Damage> {
+    pub fn load(&mut self, store: &dyn Read, logs: &[(LogKey, Tip)]) -> Result<(), Damage> {
         let damage = |what: &LogKey, why: String| Damage { what: format!("log {} of {}", what.log, what.author), why };
         let read = |key: &LogKey, seq: u64| -> Result<Stored, Damage> {
             let bytes = store.entry(key, seq)?.ok_or_else(|| damage(key, format!("entry {seq} is not there")))?;
             Stored::read(bytes).map_err(|refusal| damage(key, refusal.to_string()))
         };
         let mut waiting: Vec<(LogKey, u64, u64)> = Vec::new();
-        for (key, tip) in store.logs()?.into_iter().filter(|(key, _)| keys.contains(key)) {
+        for (key, tip) in logs.iter().copied() {
             let first = read(&key, 0)?;
             let last = read(&key, tip.height - 1)?;
             let Some(opening) = first.header().opening.clone() else {
@@ -221,8 +230,8 @@ impl Replica {
 
     /// Takes a record that the store holds back into memory.
     pub fn load_record(&mut self, hash: Hash, record: &SignedRecord) -> Result<(), RecordRefusal> {
-        let Rule::Closed(control) = &self.rule else { return Err(RecordRefusal::OtherCircle) };
-        self.epochs.insert(hash, Epoch::verify(record, self.id, control)?);
+        let epoch = self.verify(record)?;
+        self.epochs.insert(hash, epoch);
         self.durable_epochs.insert(hash);
         Ok(())
     }
@@ -307,6 +316,19 @@ impl Replica {
         if let Rule::Closed(control) = &self.rule {
             self.fold = control.fold();
         }
+        let authors: BTreeSet<PublicKey> = self.logs.keys().map(|(author, _)| *author).collect();
+        authors.iter().for_each(|author| self.judge(author));
+    }
+
+    /// Concludes anew how far an author's logs are accepted.
+    fn judge(&mut self, author: &PublicKey) {
+        let reaches = acceptance::reaches(self, author);
+        self.reaches.extend(reaches.into_iter().map(|(log, reach)| ((*author, log), reach)));
+    }
+
+    /// How far a held log is accepted.
+    pub(crate) fn reach(&self, author: &PublicKey, log: &LogId) -> Option<Reach> {
+        self.reaches.get(&(*author, *log)).copied()
     }
 
     /// The earlier logs of an author, of one kind, that its other logs do not cite to their heads: what its
@@ -323,15 +345,26 @@ impl Replica {
     }
 
     fn cited(&self, author: Option<&PublicKey>) -> BTreeSet<(PublicKey, CutLine)> {
+        let whole = (PublicKey([0; 32]), LogId([0; 16]))..=(PublicKey([255; 32]), LogId([255; 16]));
+        let range = author.map_or(whole, |author| (*author, LogId([0; 16]))..=(*author, LogId([255; 16])));
         self.logs
-            .iter()
-            .filter(|((by, id), log)| {
-                // An opening that is not accepted itself cites nothing: others may not hold it.
-                let asked = author.is_none_or(|author| author == by) && !log.opening.cites.is_empty();
-                asked && self.accepted(by, id) > 0
-            })
+            .range(range)
+            // An opening that is not accepted itself cites nothing: others may not hold it.
+            .filter(|((by, id), log)| !log.opening.cites.is_empty() && self.accepted(by, id) > 0)
             .flat_map(|((by, _), log)| log.opening.cites.iter().map(|line| (*by, *line)))
             .collect()
+    }
+
+    /// As [`Self::uncited`], but not more than `limit`: the longest, when there are more. An honest author never
+    /// has so many; of a hostile one nothing that matters is lost.
+    pub fn longest_uncited(&self, author: &PublicKey, kind: Option<LogKind>, limit: usize) -> Vec<CutLine> {
+        let mut lines = self.uncited(author, kind);
+        if lines.len() > limit {
+            lines.sort_by_key(|line| (std::cmp::Reverse(line.height), line.log));
+            lines.truncate(limit);
+            lines.sort();
+        }
+        lines
     }
 
     /// Takes a run of one log, and the records it came with, as far as can be decided now.
@@ -379,6 +412,37 @@ impl Replica {
         outcome
     }
 
+    /// Takes control entries of any logs, in whatever order they come, as far as they can be taken. The cost is that
+    /// of their number, however they build on one another.
+    pub fn ingest_operations(&mut self, entries: Vec<EntryBytes>) -> Ingested {
+        let mut runs: BTreeMap<LogKey, BTreeMap<u64, Decoded>> = BTreeMap::new();
+        for entry in entries.into_iter().filter_map(|bytes| Decoded::decode(bytes).ok()) {
+            if entry.key().circle == self.id && entry.header().suite == Suite::Control {
+                runs.entry(entry.key()).or_default().insert(entry.header().seq, entry);
+            }
+        }
+        let mut proven = Vec::new();
+        for (key, run) in runs {
+            let held = self.logs.get(&(key.author, key.log));
+            let next = held.map_or(0, |held| held.height);
+            let run = run.into_iter().filter(|(seq, _)| *seq >= next).map(|(_, entry)| entry).collect();
+            if let Ok(authenticated) = log::authenticate(run, held.map_or(Link::Start, Log::link)) {
+                proven.extend(authenticated.proven);
+            }
+        }
+        let mut outcome = Ingested::default();
+        for entry in in_order(proven) {
+            if let Ok(decisive) = self.take(&entry) {
+                outcome.membership_changed |= decisive;
+                outcome.writes.push(Write::Entry(entry));
+            }
+        }
+        if outcome.membership_changed {
+            self.refold();
+        }
+        outcome
+    }
+
     /// Takes an entry that this node just wrote.
     pub(crate) fn append(&mut self, entry: &Authentic) -> Result<(), Stop> {
         if self.take(entry)? {
@@ -392,14 +456,30 @@ impl Replica {
         self.epochs.insert(hash, epoch);
     }
 
+    /// Verifies a record against the history held here.
+    pub(crate) fn verify(&mut self, record: &SignedRecord) -> Result<Epoch, RecordRefusal> {
+        let Self { id, rule: Rule::Closed(control), rosters, .. } = self else {
+            return Err(RecordRefusal::OtherCircle);
+        };
+        Epoch::verify(record, *id, |heads| {
+            if !rosters.contains_key(heads) {
+                let fold = control.fold_at(heads)?;
+                if rosters.len() >= limits::ROSTERS {
+                    rosters.pop_first();
+                }
+                rosters.insert(heads.to_vec(), fold.roster().clone());
+            }
+            rosters.get(heads)
+        })
+    }
+
     fn ingest_record(&mut self, record: &SignedRecord, outcome: &mut Ingested) -> Result<(), Stop> {
         let hash = record.hash(Domain::EPOCH);
         if self.epochs.contains_key(&hash) {
             return Ok(());
         }
         let never = |refusal| Stop::Never(Refusal::Record(refusal));
-        let Rule::Closed(control) = &self.rule else { return Err(never(RecordRefusal::OtherCircle)) };
-        match Epoch::verify(record, self.id, control) {
+        match self.verify(record) {
             Ok(epoch) => {
                 self.epochs.insert(hash, epoch);
                 let bytes = cwn_crypto::encoding::to_bytes(record);
@@ -419,15 +499,16 @@ impl Replica {
         if let Some(opening) = &header.opening {
             self.entitle(&header.author, kind, &opening.under)?;
         }
-        let under = header.opening.as_ref().map(|opening| opening.under);
-        let under = under.or_else(|| self.logs.get(&place).map(|held| held.opening.under));
-        if kind != LogKind::Control {
-            match acceptance::reach_under(self, &header.author, &header.log, under.as_ref()) {
-                Reach::All => {}
-                Reach::Cut(cut) if header.seq < cut => {}
-                Reach::Cut(_) => return Err(Stop::Beyond),
-                Reach::Undecided => return Err(Stop::Missing),
-            }
+        let reach = match &header.opening {
+            _ if kind == LogKind::Control => Reach::All,
+            Some(opening) => acceptance::reach_under(self, &header.author, &header.log, &opening.under),
+            None => acceptance::reach(self, &header.author, &header.log),
+        };
+        match reach {
+            Reach::All => {}
+            Reach::Cut(cut) if header.seq < cut => {}
+            Reach::Cut(_) => return Err(Stop::Beyond),
+            Reach::Undecided => return Err(Stop::Missing),
         }
         if let Some(epoch) = &header.epoch {
             let epoch = self.epochs.get(epoch).ok_or(Stop::Missing)?;
@@ -458,7 +539,13 @@ impl Replica {
                     durable: 0,
                     durable_head: None,
                 };
+                let cites = !log.opening.cites.is_empty();
                 self.logs.insert(place, log);
+                self.reaches.insert(place, reach);
+                if cites {
+                    // A cut that reaches this log reaches what it cites too.
+                    self.judge(&header.author);
+                }
             }
         }
         Ok(decisive)
@@ -534,7 +621,8 @@ impl Replica {
     /// Every log that this node speaks of, with how far it holds it durably and decided.
     ///
     /// A log is left out only while it is held exactly to where a held log of its author cites it; one that is
-    /// cited further than it is held stands there with what is held of it, so that the difference shows. Control
+    /// cited further stands there with what is accepted of it, be it nothing, so that the difference shows: whether
+    /// nothing came or what came is withheld is all the same, or those who agree would differ for ever. Control
     /// logs always stand there: the log that cites one builds on its operations, so that who lacks it cannot take
     /// the citation either. They are few.
     pub fn tips(&self, store: &dyn Read) -> Result<Vec<WireTip>, Damage> {
@@ -555,11 +643,11 @@ impl Replica {
             let full = |tip: &WireTip| !control && tip.height == line.height && tip.head == Some(line.head);
             match tips.get(&(*author, line.log)) {
                 Some(tip) if full(tip) => drop(tips.remove(&(*author, line.log))),
-                None if self.wanted_to(author, line) => {
+                None => {
                     let tip = WireTip { author: *author, log: line.log, first: false, height: 0, head: None };
                     tips.insert((*author, line.log), tip);
                 }
-                _ => {}
+                Some(_) => {}
             }
         }
         Ok(tips.into_values().collect())
@@ -610,4 +698,33 @@ impl Replica {
         let newest = self.epochs.iter().filter(fits).max_by_key(|(hash, epoch)| (epoch.made, **hash));
         newest.map(|(hash, _)| *hash)
     }
+}
+
+/// Operations so that each stands after those among them that it builds on.
+fn in_order(entries: Vec<Authentic>) -> Vec<Authentic> {
+    let places: BTreeMap<Hash, usize> =
+        entries.iter().enumerate().map(|(place, entry)| (entry.hash(), place)).collect();
+    let mut missing = vec![0_usize; entries.len()];
+    let mut followers: Vec<Vec<usize>> = vec![Vec::new(); entries.len()];
+    for (place, entry) in entries.iter().enumerate() {
+        let heads = Operation::from_bytes(&entry.bytes().payload).map(|operation| operation.heads).unwrap_or_default();
+        let builds_on: BTreeSet<Hash> = heads.into_iter().chain(entry.header().previous).collect();
+        for before in builds_on.iter().filter_map(|hash| places.get(hash)) {
+            missing[place] += 1;
+            followers[*before].push(place);
+        }
+    }
+    let mut free: Vec<usize> = (0..entries.len()).filter(|place| missing[*place] == 0).collect();
+    let mut entries: Vec<Option<Authentic>> = entries.into_iter().map(Some).collect();
+    let mut ordered = Vec::with_capacity(entries.len());
+    while let Some(place) = free.pop() {
+        ordered.extend(entries[place].take());
+        for follower in &followers[place] {
+            missing[*follower] -= 1;
+            if missing[*follower] == 0 {
+                free.push(*follower);
+            }
+        }
+    }
+    ordered
 }

@@ -5,9 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cwn_crypto::{Hash, PublicKey, Time};
+use cwn_crypto::{
+    Hash, PublicKey, Time,
+    issuer_log::{CutLine, LogId},
+};
 
-use super::{LogName, Peer, Shared, Source, Want};
+use super::{FIRST_NAME, LAST_NAME, LogName, Peer, Shared, Source, Want};
 use crate::engine::Engine;
 use crate::log::{CircleId, LogKey, LogKind};
 use crate::replica::Replica;
@@ -50,11 +53,16 @@ impl Engine {
             // It sees the same from this node's digest: nothing needs to be said.
             shared.compared = true;
             shared.caught_up = true;
+            // It holds what is held here; what it says from now on is news.
+            shared.tips.clear();
+            shared.tips_of.clear();
             self.sync.synced.insert((circle, *peer));
             return Ok(());
         }
         if shared.compare_after > now {
             shared.digest_due = shared.digest_due.min(shared.compare_after);
+            let due = shared.digest_due;
+            self.sync.digest_at(due);
             return Ok(());
         }
         shared.compare_after = now.plus(limits::COMPARE_EVERY_MS);
@@ -124,22 +132,22 @@ impl Engine {
     pub(super) fn tip_heard(&mut self, peer: &PublicKey, circle: CircleId, tip: WireTip, due: Time) {
         let name = (tip.author, tip.log);
         let Some(shared) = self.shared(peer, &circle) else { return };
-        if !shared.tips.contains_key(&name) && shared.tips.len() >= limits::TIPS_PER_PEER {
-            return;
+        if !shared.tips.contains_key(&name) {
+            let of_author = shared.tips_of.get(&tip.author).copied().unwrap_or(0);
+            if of_author >= limits::TIPS_PER_AUTHOR || shared.tips.len() >= limits::TIPS_PER_PEER {
+                return;
+            }
+            shared.tips_of.insert(tip.author, of_author + 1);
         }
         shared.tips.insert(name, tip);
+        if shared.refused.contains(&name) {
+            return;
+        }
         let Some(replica) = self.circles.get(&circle) else { return };
-        let held = replica.log(&tip.author, &tip.log);
-        let held_height = held.map_or(0, |held| held.height);
-        let control = replica.control();
-        let decides = match control {
-            Some(control) => tip.first && control.place_of(&tip.author).is_some(),
-            None => replica.decides(&tip.author, LogKind::Network),
-        };
-        let acceptable =
-            if decides { tip.height } else { acceptance::hope(replica, &tip.author, &tip.log, tip.height) };
-        if acceptable > held_height {
-            self.want(peer, circle, name, acceptable, decides, due);
+        let held = replica.log(&tip.author, &tip.log).map_or(0, |held| held.height);
+        let (height, first) = acceptable(replica, &tip);
+        if height > held {
+            self.want(peer, circle, name, height, first, due);
         }
     }
 
@@ -159,6 +167,8 @@ impl Engine {
         // what was missing may have come.
         let height = want.sources.get(peer).map_or(height, |known| known.height.max(height));
         want.sources.insert(*peer, Source { height, blocked: false });
+        let due = want.due;
+        self.sync.look_at(due);
     }
 
     /// A log grew durably, from wherever: what is wanted of it no longer needs to be pulled from anybody.
@@ -185,23 +195,52 @@ impl Engine {
 
     /// When nothing is left to get from a peer, this node has caught up with it.
     pub(super) fn settle(&mut self, peer: &PublicKey, circle: CircleId, store: &dyn Read) -> Result<(), Damage> {
-        let wanted = self
-            .sync
-            .wants
-            .iter()
-            .any(|((of, _), want)| *of == circle && want.sources.get(peer).is_some_and(|source| !source.blocked));
-        let pulling = self.sync.pulls.values().any(|pull| pull.peer == *peer && pull.circle == circle);
-        let now = self.now;
+        let of_circle = (circle, FIRST_NAME)..=(circle, LAST_NAME);
         let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
-        if !shared.compared || wanted || pulling || shared.caught_up {
+        if !shared.compared || shared.caught_up {
             return Ok(());
         }
+        let wanted = self.sync.wants.range(of_circle).any(|(_, want)| want.sources.contains_key(peer));
+        let pulling = self.sync.pulls.values().any(|pull| pull.peer == *peer && pull.circle == circle);
+        if wanted || pulling || self.lacks(peer, &circle) {
+            return Ok(());
+        }
+        let due = self.now.plus(limits::DIGEST_EVERY_MS);
+        let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
         shared.caught_up = true;
-        shared.digest_due = now.plus(limits::DIGEST_EVERY_MS);
+        shared.digest_due = due;
         let tag = shared.mine;
         self.sync.synced.insert((circle, *peer));
         let digest = self.digest(&circle, store)?;
         self.send(peer, &Frame::Digest { tag, digest });
         Ok(())
     }
+
+    /// Whether a peer said that it holds what would be accepted here and is not durable here yet. It may have been
+    /// asked in vain: a peer that does not send what it has is not caught up with.
+    fn lacks(&self, peer: &PublicKey, circle: &CircleId) -> bool {
+        let shared = self.sync.peers.get(peer).and_then(|state| state.shared.get(circle));
+        let (Some(shared), Some(replica)) = (shared, self.circles.get(circle)) else { return false };
+        let durable = |author: &PublicKey, log: &LogId| replica.log(author, log).map_or(0, |held| held.durable);
+        let short = |(name, tip): (&LogName, &WireTip)| {
+            !shared.refused.contains(name) && acceptable(replica, tip).0 > durable(&name.0, &name.1)
+        };
+        let authors: BTreeSet<PublicKey> = shared.tips.keys().map(|(author, _)| *author).collect();
+        // As in `tips_heard`: a log that it does not list it holds to where it is cited.
+        let short_of_cited = |(author, line): (PublicKey, CutLine)| {
+            let name = (author, line.log);
+            authors.contains(&author) && !shared.tips.contains_key(&name) && !shared.refused.contains(&name)
+        };
+        shared.tips.iter().any(short) || replica.cited_and_missing().into_iter().any(short_of_cited)
+    }
+}
+
+/// How much of what a peer holds of a log is worth having, and whether it decides who belongs.
+fn acceptable(replica: &Replica, tip: &WireTip) -> (u64, bool) {
+    let decides = match replica.control() {
+        Some(control) => tip.first && control.place_of(&tip.author).is_some(),
+        None => replica.decides(&tip.author, LogKind::Network),
+    };
+    let height = if decides { tip.height } else { acceptance::hope(replica, &tip.author, &tip.log, tip.height) };
+    (height, decides)
 }

@@ -2,6 +2,8 @@
 //!
 //! Push is a hint, never the only way: what is lost of it the next comparison finds.
 
+use std::collections::BTreeMap;
+
 use cwn_crypto::PublicKey;
 
 use crate::engine::Engine;
@@ -17,22 +19,23 @@ impl Engine {
     pub(crate) fn push(&mut self, entry: &Authentic, store: &dyn Read) -> Result<(), Damage> {
         let circle = entry.key().circle;
         let epoch = entry.header().epoch;
-        let record: Option<SignedRecord> = match epoch {
+        let mut targets = Vec::new();
+        for (peer, state) in &mut self.sync.peers {
+            if let Some(shared) = state.shared.get_mut(&circle) {
+                let news = shared.pushed_epoch != epoch && epoch.is_some();
+                shared.pushed_epoch = epoch.or(shared.pushed_epoch);
+                targets.push((*peer, shared.mine, news));
+            }
+        }
+        let record: Option<SignedRecord> = match epoch.filter(|_| targets.iter().any(|(.., news)| *news)) {
             None => None,
             Some(hash) => {
                 let bytes = store.record(&circle, &hash)?;
                 bytes.and_then(|bytes| cwn_crypto::encoding::from_bytes(&bytes, limits::SIGNED_RECORD_BYTES).ok())
             }
         };
-        let mut targets = Vec::new();
-        for (peer, state) in &mut self.sync.peers {
-            if let Some(shared) = state.shared.get_mut(&circle) {
-                let known = shared.pushed_epoch == epoch;
-                shared.pushed_epoch = epoch.or(shared.pushed_epoch);
-                targets.push((*peer, shared.mine, if known { None } else { record.clone() }));
-            }
-        }
-        for (peer, tag, record) in targets {
+        for (peer, tag, news) in targets {
+            let record = record.clone().filter(|_| news);
             self.send(&peer, &Frame::Push { tag, record, entry: entry.bytes().clone() });
         }
         Ok(())
@@ -58,8 +61,10 @@ impl Engine {
         let ingested = replica.ingest(record.into_iter().collect(), vec![entry]);
         self.keep(circle, ingested.writes, ingested.membership_changed);
         if let Some(Stop::Never(refusal)) = &ingested.stop {
-            self.never(circle, (author, log), refusal);
-            return self.fault(peer, circle, refusal.to_string());
+            if self.blames(peer, circle, (author, log), refusal) {
+                self.fault(peer, circle, refusal.to_string());
+            }
+            return;
         }
         // Whatever could not be taken is pulled, with what comes before it and with a later head.
         let due = if ingested.undecided.is_empty() { self.now } else { self.now.plus(limits::COMPARE_EVERY_MS) };
@@ -78,29 +83,27 @@ impl Engine {
 
     pub(super) fn announce_now(&mut self, store: &dyn Read) -> Result<(), Damage> {
         self.sync.announce_due = None;
-        let mut tips = Vec::new();
+        let mut tips: BTreeMap<CircleId, Vec<WireTip>> = BTreeMap::new();
         for key in std::mem::take(&mut self.sync.announce) {
             let Some(replica) = self.circles.get(&key.circle) else { continue };
             let height = replica.accepted(&key.author, &key.log);
             let Some(log) = replica.log(&key.author, &key.log).filter(|_| height > 0) else { continue };
             let head = if height == log.durable { log.durable_head } else { store.hash(&key, height - 1)? };
             let first = replica.decides(&key.author, log.kind);
-            tips.push((key.circle, WireTip { author: key.author, log: key.log, first, height, head }));
+            let tip = WireTip { author: key.author, log: key.log, first, height, head };
+            // What this node wrote, it pushed itself.
+            if tip.author != self.me {
+                tips.entry(key.circle).or_default().push(tip);
+            }
         }
         let mut frames = Vec::new();
         for (peer, state) in &self.sync.peers {
-            for (circle, shared) in &state.shared {
-                let news: Vec<WireTip> = tips
-                    .iter()
-                    .filter(|(of, tip)| {
-                        let known = shared.tips.get(&(tip.author, tip.log)).map_or(0, |theirs| theirs.height);
-                        // What this node wrote, it pushed itself.
-                        of == circle && known < tip.height && tip.author != self.me
-                    })
-                    .map(|(_, tip)| *tip)
-                    .collect();
-                if !news.is_empty() {
-                    frames.push((*peer, Frame::Have { tag: shared.mine, tips: news }));
+            for (circle, tips) in &tips {
+                let Some(shared) = state.shared.get(circle) else { continue };
+                let known = |tip: &WireTip| shared.tips.get(&(tip.author, tip.log)).map_or(0, |theirs| theirs.height);
+                let news: Vec<WireTip> = tips.iter().filter(|tip| known(tip) < tip.height).copied().collect();
+                for tips in news.chunks(limits::TIPS_PER_FRAME) {
+                    frames.push((*peer, Frame::Have { tag: shared.mine, tips: tips.to_vec() }));
                 }
             }
         }

@@ -28,6 +28,8 @@ mod statements;
 mod welcome;
 
 type LogName = (PublicKey, LogId);
+const FIRST_NAME: LogName = (PublicKey([0; 32]), LogId([0; 16]));
+const LAST_NAME: LogName = (PublicKey([255; 32]), LogId([255; 16]));
 
 /// A circle that both sides of a session showed a tag for.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ struct Shared {
     theirs: Tag,
     mine: Tag,
     tips: BTreeMap<LogName, WireTip>,
+    /// How many of those are logs of each author.
+    tips_of: BTreeMap<PublicKey, usize>,
     /// A comparison came to its end, or digests were equal.
     compared: bool,
     /// Everything the peer held at that comparison is held here too.
@@ -43,6 +47,9 @@ struct Shared {
     digest_due: Time,
     /// The epoch whose record was last pushed.
     pushed_epoch: Option<Hash>,
+    /// Logs of which the peer holds what can never be part of the circle as it is held here: the other branch of a
+    /// fork. They are not asked of it again.
+    refused: BTreeSet<LogName>,
 }
 
 #[derive(Debug)]
@@ -64,18 +71,23 @@ struct Peer {
     offered: bool,
     my_tags: BTreeMap<CircleId, Tag>,
     shared: BTreeMap<CircleId, Shared>,
+    /// The shared circles by the peer's tags.
+    by_tag: BTreeMap<Tag, CircleId>,
     unknown: BTreeMap<Tag, Hash>,
     welcomed: BTreeSet<CircleId>,
     welcome: Option<Welcome>,
     faults: u32,
     /// Runs in a row that brought nothing of what it said it held.
     empty_runs: u32,
+    /// Runs that it let wait, since the last that brought something.
+    stalls: u32,
 }
 
 /// Something that is to be pulled, and from whom it can be had.
 #[derive(Debug)]
 struct Want {
     sources: BTreeMap<PublicKey, Source>,
+    /// Whether it decides who belongs: what else its sources hold is asked of them later.
     first: bool,
     due: Time,
 }
@@ -90,8 +102,8 @@ struct Source {
 }
 
 impl Want {
-    fn is_open(&self) -> bool {
-        self.sources.values().any(|source| !source.blocked)
+    fn open_sources(&self) -> impl Iterator<Item = (&PublicKey, &Source)> {
+        self.sources.iter().filter(|(_, source)| !source.blocked)
     }
 
     fn unblock(&mut self) {
@@ -114,6 +126,9 @@ struct Pull {
 pub(crate) struct Sync {
     peers: BTreeMap<PublicKey, Peer>,
     wants: BTreeMap<(CircleId, LogName), Want>,
+    /// When to look next whether something wanted can be asked for; `None` while nothing is or all of it waits for
+    /// something that is under way.
+    look_due: Option<Time>,
     pulls: BTreeMap<PullId, Pull>,
     next_pull: u64,
     synced: BTreeSet<(CircleId, PublicKey)>,
@@ -122,11 +137,21 @@ pub(crate) struct Sync {
     held: BTreeSet<(CircleId, PublicKey)>,
     held_due: Option<Time>,
     digests: BTreeMap<CircleId, (Hash, Vec<WireTip>)>,
+    /// Not later than when the next digest is due to anybody.
+    digest_due: Option<Time>,
 }
 
 impl Sync {
     pub(crate) fn was_synced_with(&self, circle: &CircleId, peer: &PublicKey) -> bool {
         self.synced.contains(&(*circle, *peer))
+    }
+
+    fn look_at(&mut self, due: Time) {
+        self.look_due = Some(self.look_due.map_or(due, |known| known.min(due)));
+    }
+
+    fn digest_at(&mut self, due: Time) {
+        self.digest_due = Some(self.digest_due.map_or(due, |known| known.min(due)));
     }
 }
 
@@ -174,13 +199,19 @@ impl Engine {
             offered: false,
             my_tags: BTreeMap::new(),
             shared: BTreeMap::new(),
+            by_tag: BTreeMap::new(),
             unknown: BTreeMap::new(),
             welcomed: BTreeSet::new(),
             welcome: None,
             faults: 0,
             empty_runs: 0,
+            stalls: 0,
         };
         self.sync.peers.insert(peer, state);
+        if self.word().revocation(&peer).is_some() {
+            // Whoever admitted it had not heard yet.
+            return self.disconnect(&peer, "its certificate was revoked".to_owned());
+        }
         self.send(&peer, &Frame::Hello { version: VERSION, nonce });
     }
 
@@ -190,10 +221,8 @@ impl Engine {
         }
         self.sync.peers.remove(peer);
         self.sync.pulls.retain(|_, pull| pull.peer != *peer);
-        self.forget_source(peer);
-    }
-
-    fn forget_source(&mut self, peer: &PublicKey) {
+        // What was asked of it can be asked of others.
+        self.sync.look_at(self.now);
         self.sync.wants.retain(|_, want| {
             want.sources.remove(peer);
             !want.sources.is_empty()
@@ -214,7 +243,7 @@ impl Engine {
     }
 
     /// The peer sent something that an honest node of this version does not send.
-    fn fault(&mut self, peer: &PublicKey, circle: CircleId, reason: String) {
+    pub(crate) fn fault(&mut self, peer: &PublicKey, circle: CircleId, reason: String) {
         self.output(Output::Emit(Event::Refused { peer: *peer, circle, reason: reason.clone() }));
         let Some(state) = self.sync.peers.get_mut(peer) else { return };
         state.faults += 1;
@@ -230,6 +259,7 @@ impl Engine {
             shared.digest_due = shared.digest_due.min(later);
             shared.pushed_epoch = None;
         }
+        self.sync.digest_at(later);
     }
 
     /// The connected peers.
@@ -322,7 +352,7 @@ impl Engine {
             Frame::Welcome { charter, entries, last } => self.welcome_heard(peer, charter, entries, last),
             Frame::Held { tag, statement } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
-                    self.held_heard(peer, circle, &statement);
+                    self.held_heard(peer, circle, &statement, store)?;
                 }
             }
         }
@@ -330,8 +360,7 @@ impl Engine {
     }
 
     fn circle_of(&self, peer: &PublicKey, tag: &Tag) -> Option<CircleId> {
-        let shared = &self.sync.peers.get(peer)?.shared;
-        shared.iter().find(|(_, shared)| shared.theirs == *tag).map(|(circle, _)| *circle)
+        self.sync.peers.get(peer)?.by_tag.get(tag).copied()
     }
 
     fn hello(&mut self, peer: &PublicKey, version: u16, nonce: Nonce, store: &dyn Read) -> Result<(), Damage> {
@@ -352,10 +381,8 @@ impl Engine {
     /// this node counts is for the peer to judge: who was removed may have been added again without having heard.
     /// The network circle belongs to everybody who was admitted; a peer's certificate may be news to this node.
     fn shares(&self, peer: &PublicKey, replica: &Replica) -> bool {
-        match replica.word() {
-            Some(word) => word.revocation(peer).is_none(),
-            None => replica.counts(peer),
-        }
+        let revoked = self.word().revocation(peer).is_some();
+        !revoked && (replica.word().is_some() || replica.counts(peer))
     }
 
     /// Shows a peer the tags of circles that it counts in and was not shown yet.
@@ -422,13 +449,17 @@ impl Engine {
                 theirs,
                 mine,
                 tips: BTreeMap::new(),
+                tips_of: BTreeMap::new(),
                 compared: false,
                 caught_up: false,
                 compare_after: Time(0),
                 digest_due,
                 pushed_epoch: None,
+                refused: BTreeSet::new(),
             };
             state.shared.insert(circle, shared);
+            state.by_tag.insert(theirs, circle);
+            self.sync.digest_at(digest_due);
             self.compare(peer, circle, digest, store)?;
             self.held_due_to(peer, circle);
         }
@@ -448,6 +479,7 @@ impl Engine {
             if !self.shares(&peer, replica) {
                 if let Some(state) = self.sync.peers.get_mut(&peer) {
                     if let Some(shared) = state.shared.remove(circle) {
+                        state.by_tag.remove(&shared.theirs);
                         // The peer does not show its tag twice; it counts again when it is added again.
                         state.unknown.insert(shared.theirs, Hash([0; 32]));
                     }
@@ -471,6 +503,7 @@ impl Engine {
         for (_, want) in self.sync.wants.iter_mut().filter(|((of, _), _)| of == circle || *of == self.network) {
             want.unblock();
         }
+        self.sync.look_at(self.now);
         Ok(())
     }
 
@@ -478,11 +511,9 @@ impl Engine {
 
     /// When the engine next wants a `Tick`, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Time> {
-        let due = self.sync.peers.values().flat_map(|state| state.shared.values().map(|shared| shared.digest_due));
-        let idle = |want: &&Want| want.is_open() && want.due > self.now;
-        let wants = self.sync.wants.values().filter(idle).map(|want| want.due);
-        let stalls = self.sync.pulls.values().map(|pull| pull.last_frame.plus(limits::PULL_STALL_MS));
-        let next = due.chain(wants).chain(stalls).chain(self.sync.announce_due).chain(self.sync.held_due).min()?;
+        let stalls = self.sync.pulls.values().map(|pull| pull.last_frame.plus(limits::PULL_STALL_MS)).min();
+        let timers = [self.sync.digest_due, self.sync.look_due, self.sync.announce_due, self.sync.held_due, stalls];
+        let next = timers.into_iter().flatten().min()?;
         Some(self.wall.plus(next.since(self.now)))
     }
 
@@ -494,16 +525,8 @@ impl Engine {
             self.state_held();
         }
         let now = self.now;
-        let mut digests = Vec::new();
-        for (peer, state) in &mut self.sync.peers {
-            for (circle, shared) in state.shared.iter_mut().filter(|(_, shared)| shared.digest_due <= now) {
-                shared.digest_due = now.plus(limits::DIGEST_EVERY_MS);
-                digests.push((*peer, *circle, shared.mine));
-            }
-        }
-        for (peer, circle, tag) in digests {
-            let digest = self.digest(&circle, store)?;
-            self.send(&peer, &Frame::Digest { tag, digest });
+        if self.sync.digest_due.is_some_and(|due| due <= now) {
+            self.say_digests(store)?;
         }
         let stalled = |pull: &Pull| pull.last_frame.plus(limits::PULL_STALL_MS) <= now;
         let stalled: Vec<PullId> =
@@ -513,10 +536,29 @@ impl Engine {
             if let Some(pull) = self.sync.pulls.get(&id) {
                 let (peer, circle, name) = (pull.peer, pull.circle, pull.name);
                 self.drop_source(&peer, circle, name);
+                self.sync.peers.get_mut(&peer).into_iter().for_each(|state| state.stalls += 1);
             }
             self.run_ended(id, store)?;
         }
-        self.start_pulls();
+        self.start_pulls(store)
+    }
+
+    /// Says the digests that are due, and when the next will be.
+    fn say_digests(&mut self, store: &dyn Read) -> Result<(), Damage> {
+        let now = self.now;
+        let mut due = Vec::new();
+        for (peer, state) in &mut self.sync.peers {
+            for (circle, shared) in state.shared.iter_mut().filter(|(_, shared)| shared.digest_due <= now) {
+                shared.digest_due = now.plus(limits::DIGEST_EVERY_MS);
+                due.push((*peer, *circle, shared.mine));
+            }
+        }
+        let all = self.sync.peers.values().flat_map(|state| state.shared.values());
+        self.sync.digest_due = all.map(|shared| shared.digest_due).min();
+        for (peer, circle, tag) in due {
+            let digest = self.digest(&circle, store)?;
+            self.send(&peer, &Frame::Digest { tag, digest });
+        }
         Ok(())
     }
 }

@@ -3,11 +3,12 @@
 //! A peer that stalls, sends nothing of what it announced, or sends what builds on something missing is passed
 //! over for others that have the same.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::PublicKey;
 
-use super::{LogName, Pull, Source};
+use super::{LogName, Pull, Source, Sync};
 use crate::engine::Engine;
 use crate::input::{PullId, SessionId, StreamId};
 use crate::log::{CircleId, Decoded, LogKey, RunRefusal};
@@ -17,62 +18,91 @@ use crate::store::{Damage, Read};
 use crate::wire::{RunFrame, RunRequest};
 use crate::{acceptance, limits};
 
+/// A run to ask for, and the stalled one that it takes over.
+struct Choice {
+    peer: PublicKey,
+    circle: CircleId,
+    name: LogName,
+    supersedes: Option<PullId>,
+}
+
 impl Engine {
     /// Starts the pulls that are due.
-    pub(super) fn start_pulls(&mut self) {
-        let pulled: BTreeSet<(CircleId, LogName)> =
-            self.sync.pulls.values().map(|pull| (pull.circle, pull.name)).collect();
-        let firsts: BTreeSet<CircleId> = self
-            .sync
-            .wants
-            .iter()
-            .filter(|(_, want)| want.first && want.is_open())
-            .map(|((circle, _), _)| *circle)
-            .collect();
+    pub(super) fn start_pulls(&mut self, store: &dyn Read) -> Result<(), Damage> {
+        while self.sync.look_due.is_some_and(|due| due <= self.now) {
+            // What is due and not chosen waits for a run to end, or for a source; either looks again.
+            let later = self.sync.wants.values().map(|want| want.due).filter(|due| *due > self.now);
+            self.sync.look_due = later.min();
+            for Choice { peer, circle, name, supersedes } in self.choose_pulls() {
+                let held = self.circles.get(&circle).and_then(|replica| replica.log(&name.0, &name.1));
+                let (from, epoch) = held.map_or((0, None), |held| (held.height, held.epoch));
+                let want = self.sync.wants.get(&(circle, name));
+                if want.and_then(|want| want.sources.get(&peer)).is_none_or(|source| source.height <= from) {
+                    // It came otherwise meanwhile.
+                    self.drop_source(&peer, circle, name);
+                    self.sync.look_at(self.now);
+                    self.settle(&peer, circle, store)?;
+                    continue;
+                }
+                if let Some(id) = supersedes {
+                    self.sync.pulls.remove(&id);
+                    self.output(Output::CancelPull { pull: id });
+                }
+                let Some(state) = self.sync.peers.get(&peer) else { continue };
+                let Some(shared) = state.shared.get(&circle) else { continue };
+                let request = RunRequest { tag: shared.mine, author: name.0, log: name.1, from, epoch };
+                let pull = PullId(self.sync.next_pull);
+                let session = state.session;
+                self.sync.next_pull += 1;
+                let state = Pull { peer, circle, name, tail: Vec::new(), start: from, last_frame: self.now };
+                self.sync.pulls.insert(pull, state);
+                self.output(Output::Pull { peer, session, pull, bytes: request.to_bytes() });
+            }
+        }
+        Ok(())
+    }
+
+    /// What can be asked for now, and of whom.
+    fn choose_pulls(&self) -> Vec<Choice> {
+        let Sync { peers, wants, pulls, .. } = &self.sync;
+        let pulled: BTreeMap<(CircleId, LogName), (PullId, PublicKey)> =
+            pulls.iter().map(|(id, pull)| ((pull.circle, pull.name), (*id, pull.peer))).collect();
+        // What decides who belongs comes first, of each peer: one that announces what it never sends holds up
+        // nothing that others have.
+        let mut firsts: BTreeSet<(CircleId, PublicKey)> = BTreeSet::new();
+        for ((circle, _), want) in wants.iter().filter(|(_, want)| want.first) {
+            firsts.extend(want.open_sources().map(|(peer, _)| (*circle, *peer)));
+        }
         let mut load: BTreeMap<PublicKey, usize> = BTreeMap::new();
-        self.sync.pulls.values().for_each(|pull| *load.entry(pull.peer).or_default() += 1);
+        pulls.values().for_each(|pull| *load.entry(pull.peer).or_default() += 1);
+        let is_free = |load: &BTreeMap<PublicKey, usize>, peer: &PublicKey| {
+            load.get(peer).is_none_or(|load| *load < limits::PULLS_PER_PEER)
+        };
+        let stalls = |peer: &PublicKey| peers.get(peer).map_or(0, |state| state.stalls);
+        let mut places = peers.keys().filter(|peer| is_free(&load, peer)).count();
         let mut chosen = Vec::new();
-        let mut places = self
-            .sync
-            .peers
-            .keys()
-            .filter(|peer| load.get(*peer).copied().unwrap_or(0) < limits::PULLS_PER_PEER)
-            .count();
-        for (key, want) in &self.sync.wants {
-            if places == 0 {
+        for (key, want) in wants.iter().filter(|(_, want)| want.due <= self.now) {
+            if places == 0 || pulls.len() + chosen.len() >= limits::PULLS {
                 break;
             }
-            let (circle, _) = key;
-            let waits = want.due > self.now || (!want.first && firsts.contains(circle));
-            if waits || pulled.contains(key) || self.sync.pulls.len() + chosen.len() >= limits::PULLS {
+            let (circle, name) = *key;
+            let running = pulled.get(key).map(|(id, peer)| (*id, stalls(peer)));
+            if running.is_some_and(|(_, stalls)| stalls == 0) {
                 continue;
             }
-            let free = |peer: &PublicKey| load.get(peer).copied().unwrap_or(0);
             let best = want
-                .sources
-                .iter()
-                .filter(|(peer, source)| !source.blocked && free(peer) < limits::PULLS_PER_PEER)
-                .max_by_key(|(peer, source)| (source.height, std::cmp::Reverse(free(peer))));
-            if let Some((peer, _)) = best {
-                let load = load.entry(*peer).or_default();
-                *load += 1;
-                places -= usize::from(*load == limits::PULLS_PER_PEER);
-                chosen.push((*peer, *key));
+                .open_sources()
+                .filter(|(peer, _)| want.first || !firsts.contains(&(circle, **peer)))
+                .filter(|(peer, _)| is_free(&load, peer))
+                .max_by_key(|(peer, source)| (Reverse(stalls(peer)), source.height, Reverse(load.get(*peer).copied())));
+            // A peer that let runs wait gives way as soon as one that did not has the same.
+            if let Some((peer, _)) = best.filter(|(peer, _)| running.is_none_or(|(_, most)| stalls(peer) < most)) {
+                *load.entry(*peer).or_default() += 1;
+                places -= usize::from(!is_free(&load, peer));
+                chosen.push(Choice { peer: *peer, circle, name, supersedes: running.map(|(id, _)| id) });
             }
         }
-        for (peer, (circle, name)) in chosen {
-            let held = self.circles.get(&circle).and_then(|replica| replica.log(&name.0, &name.1));
-            let (from, epoch) = held.map_or((0, None), |held| (held.height, held.epoch));
-            let Some(state) = self.sync.peers.get(&peer) else { continue };
-            let Some(shared) = state.shared.get(&circle) else { continue };
-            let request = RunRequest { tag: shared.mine, author: name.0, log: name.1, from, epoch };
-            let pull = PullId(self.sync.next_pull);
-            let session = state.session;
-            self.sync.next_pull += 1;
-            let state = Pull { peer, circle, name, tail: Vec::new(), start: from, last_frame: self.now };
-            self.sync.pulls.insert(pull, state);
-            self.output(Output::Pull { peer, session, pull, bytes: request.to_bytes() });
-        }
+        chosen
     }
 
     pub(crate) fn run_requested(&mut self, peer: &PublicKey, session: SessionId, stream: StreamId, bytes: &[u8]) {
@@ -93,13 +123,16 @@ impl Engine {
 
     pub(crate) fn run_frame(&mut self, id: PullId, bytes: &[u8], store: &dyn Read) -> Result<(), Damage> {
         let Some(pull) = self.sync.pulls.get_mut(&id) else { return Ok(()) };
-        pull.last_frame = self.now;
         let (peer, circle, name) = (pull.peer, pull.circle, pull.name);
         let mut run = std::mem::take(&mut pull.tail);
+        let waiting = run.len();
         let frame = match RunFrame::from_bytes(bytes) {
             Ok(frame) => frame,
             Err(refusal) => return self.give_up(id, Some(format!("a frame of a run that is {refusal}")), store),
         };
+        if frame.entries.is_empty() {
+            return self.give_up(id, Some("a frame of a run without entries".to_owned()), store);
+        }
         for entry in frame.entries {
             match Decoded::decode(entry) {
                 Ok(entry) if entry.key() == (LogKey { circle, author: name.0, log: name.1 }) => run.push(entry),
@@ -109,6 +142,7 @@ impl Engine {
         }
         let Some(replica) = self.circles.get_mut(&circle) else { return Ok(()) };
         let ingested = replica.ingest(frame.records, run);
+        let progress = !ingested.writes.is_empty() || ingested.undecided.len() > waiting;
         self.keep(circle, ingested.writes, ingested.membership_changed);
         let bytes: usize = ingested.undecided.iter().map(Decoded::length).sum();
         if ingested.undecided.len() > limits::UNDECIDED_ENTRIES || bytes > limits::UNDECIDED_BYTES {
@@ -116,6 +150,11 @@ impl Engine {
         }
         if let Some(pull) = self.sync.pulls.get_mut(&id) {
             pull.tail = ingested.undecided;
+        }
+        if progress {
+            // Frames that bring nothing do not keep others from being asked.
+            self.sync.pulls.get_mut(&id).into_iter().for_each(|pull| pull.last_frame = self.now);
+            self.sync.peers.get_mut(&peer).into_iter().for_each(|state| state.stalls = 0);
         }
         match ingested.stop {
             None => Ok(()),
@@ -128,19 +167,38 @@ impl Engine {
             }
             Some(Stop::Beyond | Stop::Gap) => self.give_up(id, None, store),
             Some(Stop::Never(refusal)) => {
-                self.never(circle, name, &refusal);
-                self.give_up(id, Some(refusal.to_string()), store)?;
-                self.drop_source(&peer, circle, name);
-                Ok(())
+                if !self.blames(&peer, circle, name, &refusal) {
+                    let Some(shared) = self.shared(&peer, &circle) else { return Ok(()) };
+                    shared.refused.insert(name);
+                    self.output(Output::CancelPull { pull: id });
+                    self.sync.pulls.remove(&id);
+                    self.sync.look_at(self.now);
+                    self.drop_source(&peer, circle, name);
+                    return self.settle(&peer, circle, store);
+                }
+                self.give_up(id, Some(refusal.to_string()), store)
             }
         }
     }
 
-    pub(super) fn never(&mut self, circle: CircleId, (author, log): LogName, refusal: &Refusal) {
-        if let Refusal::Run(RunRefusal::Forked { seq }) = refusal {
-            let key = LogKey { circle, author, log };
-            self.output(Output::Emit(Event::Fork { key, seq: *seq }));
+    /// Tells what can never be part of a circle, and whether the bearer is to blame for it. A fork is its author's
+    /// doing: an honest member holds one branch of it or the other.
+    pub(super) fn blames(
+        &mut self,
+        bearer: &PublicKey,
+        circle: CircleId,
+        (author, log): LogName,
+        refusal: &Refusal,
+    ) -> bool {
+        let Refusal::Run(RunRefusal::Forked { seq }) = refusal else { return true };
+        let key = LogKey { circle, author, log };
+        self.output(Output::Emit(Event::Fork { key, seq: *seq }));
+        if author == self.me {
+            // Somebody writes with this node's key, on the very log it writes: what it writes next stands elsewhere.
+            self.leave_log(&key);
+            self.output(Output::Emit(Event::OwnKeyElsewhere { circle }));
         }
+        author == *bearer
     }
 
     pub(super) fn drop_source(&mut self, peer: &PublicKey, circle: CircleId, name: LogName) {
@@ -165,6 +223,7 @@ impl Engine {
 
     pub(crate) fn run_ended(&mut self, id: PullId, store: &dyn Read) -> Result<(), Damage> {
         let Some(pull) = self.sync.pulls.remove(&id) else { return Ok(()) };
+        self.sync.look_at(self.now);
         let Pull { peer, circle, name, start, .. } = pull;
         let replica = self.circles.get(&circle);
         let height: u64 = replica.and_then(|replica| replica.log(&name.0, &name.1)).map_or(0, |held| held.height);

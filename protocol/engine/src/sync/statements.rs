@@ -8,7 +8,7 @@ use cwn_crypto::{Hash, PublicKey};
 use crate::engine::{Engine, HELD_FACT, fact_key};
 use crate::held::{Ledger, SignedStatement, Statement};
 use crate::limits;
-use crate::log::CircleId;
+use crate::log::{CircleId, LogKey};
 use crate::store::{Damage, Read, Write};
 use crate::wire::{Frame, Tag};
 
@@ -40,8 +40,8 @@ impl Engine {
                 circle,
                 holder: self.me,
                 author,
-                heads: replica.uncited(&author, None),
-                unopenable: unopenable.filter(of_author).copied().collect(),
+                heads: replica.longest_uncited(&author, None, limits::HELD_LOGS),
+                unopenable: unopenable.filter(of_author).take(limits::HELD_LOGS).copied().collect(),
                 time: self.wall,
             };
             if statement.heads.is_empty() && statement.unopenable.is_empty() {
@@ -62,26 +62,51 @@ impl Engine {
         }
     }
 
-    pub(super) fn held_heard(&mut self, peer: &PublicKey, circle: CircleId, signed: &SignedStatement) {
-        let statement = match Statement::verify(signed) {
+    pub(super) fn held_heard(
+        &mut self,
+        peer: &PublicKey,
+        circle: CircleId,
+        signed: &SignedStatement,
+        store: &dyn Read,
+    ) -> Result<(), Damage> {
+        let mut statement = match Statement::verify(signed) {
             Ok(statement) if statement.circle == circle => statement,
-            Ok(_) => return self.fault(peer, circle, "a statement about another circle".to_owned()),
-            Err(refusal) => return self.fault(peer, circle, format!("a statement of what is held: {refusal}")),
+            Ok(_) => {
+                self.fault(peer, circle, "a statement about another circle".to_owned());
+                return Ok(());
+            }
+            Err(refusal) => {
+                self.fault(peer, circle, format!("a statement of what is held: {refusal}"));
+                return Ok(());
+            }
         };
-        let Some(replica) = self.circles.get(&circle) else { return };
+        let Some(replica) = self.circles.get(&circle) else { return Ok(()) };
         let me = replica.fold().roster().member(&self.me);
         let concerns = statement.author == self.me || me.is_some_and(|member| member.steward.is_some());
         if !concerns || !replica.counts(&statement.holder) {
-            return;
+            return Ok(());
         }
-        let cites = |log: &LogId| replica.log(&statement.author, log).map(|held| held.opening.cites.as_slice());
-        let ledger = self.ledgers.entry(circle).or_default();
-        if ledger.hear(&statement, cites) {
-            let Statement { holder, author, .. } = statement;
-            let key = fact_key(HELD_FACT, &[&circle.0.0, &author.0, &holder.0]);
-            let value = ledger.remember(&holder, &author);
-            self.store(vec![Write::Fact { key, value }], Vec::new());
+        let author = statement.author;
+        let mut heads = Vec::with_capacity(statement.heads.len());
+        for line in std::mem::take(&mut statement.heads) {
+            let held = replica.log(&author, &line.log).is_some_and(|held| (1..=held.durable).contains(&line.height));
+            let key = LogKey { circle, author, log: line.log };
+            // Who holds another branch of a fork does not hold what is held here.
+            if !held || store.hash(&key, line.height - 1)? == Some(line.head) {
+                heads.push(line);
+            }
         }
+        statement.heads = heads;
+        let cites = |log: &LogId| replica.log(&author, log).map(|held| held.opening.cites.as_slice());
+        let news = self.ledgers.entry(circle).or_default().hear(&statement, cites);
+        if !news.is_empty() {
+            let fact = |(part, value): (Vec<u8>, Vec<u8>)| {
+                let key = fact_key(HELD_FACT, &[&circle.0.0, &author.0, &statement.holder.0, &part]);
+                Write::Fact { key, value }
+            };
+            self.store(news.into_iter().map(fact).collect(), Vec::new());
+        }
+        Ok(())
     }
 
     /// Reads back what was heard before this start.
@@ -96,7 +121,8 @@ impl Engine {
             let circle = CircleId(Hash(part(0)?));
             let (author, holder) = (PublicKey(part(1)?), PublicKey(part(2)?));
             let ledger: &mut Ledger = self.ledgers.entry(circle).or_default();
-            ledger.recall(holder, author, &value).map_err(|refusal| damage(&refusal.to_string()))?;
+            let log = rest.get(96..).unwrap_or_default();
+            ledger.recall(holder, author, log, &value).map_err(|refusal| damage(&refusal.to_string()))?;
         }
         Ok(())
     }

@@ -2,15 +2,13 @@
 //!
 //! This file refuses to decide whether to join; that is [`crate::engine`]'s, by its rule or its operator.
 
-use std::collections::BTreeMap;
-
 use cwn_crypto::PublicKey;
 
 use super::Welcome;
 use crate::circle::Charter;
 use crate::engine::{Engine, held_entry};
 use crate::limits;
-use crate::log::{CircleId, Decoded, EntryBytes, LogKey, LogKind};
+use crate::log::{CircleId, EntryBytes, LogKind};
 use crate::replica::Replica;
 use crate::store::{Damage, Read};
 use crate::wire::Frame;
@@ -35,7 +33,7 @@ impl Engine {
             for (key, log) in replica.logs().filter(|(_, log)| log.kind == LogKind::Control) {
                 for seq in 0..log.durable {
                     let entry = held_entry(store, &key, seq)?.bytes().clone();
-                    bytes += entry.header.len() + entry.payload.len();
+                    bytes += entry.length();
                     if bytes > limits::WELCOME_FRAME_BYTES {
                         frames.push(Vec::new());
                         bytes = 0;
@@ -59,9 +57,9 @@ impl Engine {
         let Some(state) = self.sync.peers.get_mut(peer) else { return };
         let fresh = || Welcome { charter: charter.clone(), entries: Vec::new(), bytes: 0 };
         let mut welcome = state.welcome.take().filter(|before| before.charter == charter).unwrap_or_else(fresh);
-        welcome.bytes += entries.iter().map(|entry| entry.header.len() + entry.payload.len()).sum::<usize>();
+        welcome.bytes += entries.iter().map(EntryBytes::length).sum::<usize>();
         welcome.entries.extend(entries);
-        if welcome.bytes > limits::WELCOME_BYTES {
+        if welcome.bytes > limits::WELCOME_BYTES || welcome.entries.len() > limits::WELCOME_OPERATIONS {
             self.fault(peer, self.network, "a welcome that is longer than any circle's history may be".to_owned());
             return;
         }
@@ -82,14 +80,8 @@ impl Engine {
             return;
         }
         // The peer counts this node in and saw no tag for it: there may be operations that this node lacks.
-        let mut runs: BTreeMap<LogKey, Vec<Decoded>> = BTreeMap::new();
-        for entry in welcome.entries.into_iter().filter_map(|bytes| Decoded::decode(bytes).ok()) {
-            if entry.key().circle == circle && entry.header().suite.kind() == LogKind::Control {
-                runs.entry(entry.key()).or_default().push(entry);
-            }
-        }
-        for (circle, ingested) in self.ingest_rounds(runs) {
-            self.keep(circle, ingested.writes, ingested.membership_changed);
-        }
+        let Some(replica) = self.circles.get_mut(&circle) else { return };
+        let ingested = replica.ingest_operations(welcome.entries);
+        self.keep(circle, ingested.writes, ingested.membership_changed);
     }
 }

@@ -21,16 +21,6 @@ fn with_peer() -> (World, cwn_engine::log::CircleId) {
 }
 
 impl World {
-    fn send_raw(&mut self, from: &str, to: &str, bytes: Vec<u8>) {
-        let (peer, session) = (self.key(from), self.session(from, to));
-        let to = self.index(to);
-        self.input(to, Input::Frame { peer, session, bytes });
-    }
-
-    fn is_connected(&self, a: &str, b: &str) -> bool {
-        self.engine(a).peers().iter().any(|peer| peer.peer == self.key(b))
-    }
-
     fn refusals(&self, name: &str) -> Vec<String> {
         let reason = |event: &Event| match event {
             Event::Refused { reason, .. } => Some(reason.clone()),

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::{Hash, Signature, encoding};
 use cwn_engine::{
+    acceptance,
     circle::Control,
     epoch::SignedRecord,
-    log::{CircleId, Decoded, EntryBytes, LogKey},
+    log::{CircleId, Decoded, EntryBytes, LogKey, LogKind},
     replica::Replica,
     store::Write,
 };
@@ -116,6 +117,11 @@ fn arrive(said: &Said, rng: &mut ChaCha8Rng) -> Outcome {
             store.write(write);
         }
     }
+    for (key, log) in replica.logs().filter(|(_, log)| log.kind == LogKind::Content) {
+        let concluded = acceptance::reach(&replica, &key.author, &key.log);
+        let anew = acceptance::reach_under(&replica, &key.author, &key.log, &log.opening.under);
+        assert_eq!(concluded, anew, "what was concluded on the way holds at the end");
+    }
     let accepted = keys.iter().map(|key| (*key, replica.accepted(&key.author, &key.log))).filter(|(_, h)| *h > 0);
     let members = replica.fold().roster().iter().map(|(node, _)| *node);
     let tips = replica.tips(&store).unwrap();
@@ -156,7 +162,7 @@ fn chaos(seed: u64) {
         let name = names[world.rng(4) as usize];
         let other = names[1 + world.rng(3) as usize];
         let running = world.node(name).engine.is_some();
-        match world.rng(12) {
+        match world.rng(13) {
             0..=4 if running => {
                 published += 1;
                 world.append(name, circle, &format!("{name} {published}"));
@@ -167,6 +173,13 @@ fn chaos(seed: u64) {
             8 if !running => drop(world.start(name).connect_all()),
             9 => drop(world.disconnect(name, other)),
             10 => drop(world.connect(name, other)),
+            11 => {
+                let side: Vec<bool> = names.iter().map(|_| world.rng(2) == 0).collect();
+                let group = |here: bool| -> Vec<&str> {
+                    names.iter().zip(&side).filter(|(_, side)| **side == here).map(|(name, _)| *name).collect()
+                };
+                world.partition(&[&group(true), &group(false)]);
+            }
             _ => {}
         }
         let ms = world.rng(3_000);
@@ -185,9 +198,26 @@ fn chaos(seed: u64) {
             let described = || format!("{}\n{}", world.describe(name, circle), world.describe("ncsc", circle));
             let same = world.conclusions(name, circle) == founder;
             assert!(same, "{name} and ncsc differ, seed {seed}\n{}", described());
+            let digest = world.digest(name, circle) == world.digest("ncsc", circle);
+            assert!(digest, "the digests of {name} and ncsc differ, seed {seed}\n{}", described());
+            assert_eq!(world.engine(name).behind(&circle), 0, "{name} wants more, seed {seed}");
         }
     }
     assert!(world.engine("nctv").circle(&circle).is_none(), "I1: an outsider has the circle, seed {seed}");
+    let outside = &world.node("nctv").store;
+    let logs = outside.logs.keys().any(|key| key.circle == circle);
+    let records = outside.records.keys().any(|(of, _)| *of == circle);
+    let facts = outside.facts.keys().any(|key| key.windows(32).any(|part| part == circle.0.0));
+    assert!(!logs && !records && !facts, "I1: something of the circle is in an outsider's store, seed {seed}");
+    // I1: an entry opens for those whom its author counted in when it wrote it, and for nobody else.
+    for ((key, seq), counted) in &world.sealed_to {
+        for name in names {
+            if let Some(opens) = world.opens(name, key, *seq) {
+                let expected = counted.contains(&world.key(name));
+                assert_eq!(opens, expected, "I1: whether {name} opens entry {seq}, seed {seed}");
+            }
+        }
+    }
     // I3: what was acknowledged is there, on the node that acknowledged it.
     for name in &names[..4] {
         let node = world.node(name);

@@ -5,6 +5,8 @@
 
 mod bad_input;
 mod convergence;
+mod cost;
 mod fold;
+mod hostile;
 mod stories;
 mod world;

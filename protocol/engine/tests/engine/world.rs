@@ -102,6 +102,10 @@ pub struct Node {
     pub frame_bytes: u64,
     pub frames: u64,
     mute: bool,
+    /// What a hostile node answers every run with, whatever was asked.
+    answers: Option<Vec<Vec<u8>>>,
+    /// How long it takes over each of those.
+    drip_ms: u64,
 }
 
 /// The coordinator's issuer, outside of any node.
@@ -129,6 +133,9 @@ pub struct World {
     next_stream: u64,
     next_command: u64,
     last_delivery: BTreeMap<(usize, usize), Time>,
+    slow: BTreeMap<(usize, usize), u64>,
+    /// For every entry sealed to a circle, the nodes that its author counted in when it wrote it.
+    pub sealed_to: BTreeMap<(LogKey, u64), BTreeSet<PublicKey>>,
     /// Each entry of a run in a frame of its own, and up to this delay on every message.
     pub jitter_ms: u64,
     pub entries_per_frame: usize,
@@ -201,6 +208,8 @@ impl World {
             next_stream: 0,
             next_command: 0,
             last_delivery: BTreeMap::new(),
+            slow: BTreeMap::new(),
+            sealed_to: BTreeMap::new(),
             jitter_ms: 0,
             entries_per_frame: 100,
         };
@@ -240,6 +249,8 @@ impl World {
             frame_bytes: 0,
             frames: 0,
             mute: false,
+            answers: None,
+            drip_ms: 0,
         };
         self.nodes.push(node);
         let index = self.nodes.len() - 1;
@@ -316,6 +327,57 @@ impl World {
     pub fn mute_runs(&mut self, name: &str, mute: bool) {
         let index = self.index(name);
         self.nodes[index].mute = mute;
+    }
+
+    /// Whatever run is asked of a node, it answers with these frames.
+    pub fn answer_runs_with(&mut self, name: &str, frames: Vec<Vec<u8>>) {
+        let index = self.index(name);
+        self.nodes[index].answers = Some(frames);
+    }
+
+    /// It takes so long over each frame of those answers.
+    pub fn drip_runs(&mut self, name: &str, ms: u64) {
+        let index = self.index(name);
+        self.nodes[index].drip_ms = ms;
+    }
+
+    /// What one node sends another takes so long.
+    pub fn slow_line(&mut self, from: &str, to: &str, ms: u64) {
+        let line = (self.index(from), self.index(to));
+        self.slow.insert(line, ms);
+    }
+
+    /// From its next start on, a node's operator decides which circles it joins.
+    pub fn ask_before_joining(&mut self, name: &str) {
+        let index = self.index(name);
+        self.nodes[index].accept = AcceptRule::Ask;
+    }
+
+    /// A frame as a hostile node may send it, taken at once.
+    pub fn send_raw(&mut self, from: &str, to: &str, bytes: Vec<u8>) {
+        let (peer, session) = (self.key(from), self.session(from, to));
+        let to = self.index(to);
+        self.input(to, Input::Frame { peer, session, bytes });
+    }
+
+    pub fn is_connected(&self, a: &str, b: &str) -> bool {
+        self.engine(a).peers().iter().any(|peer| peer.peer == self.key(b))
+    }
+
+    /// What a node refused, and from whom.
+    pub fn refusals_of(&self, name: &str, peer: &str) -> Vec<String> {
+        let from = self.key(peer);
+        let reason = |event: &Event| match event {
+            Event::Refused { reason, peer, .. } if *peer == from => Some(reason.clone()),
+            _ => None,
+        };
+        self.node(name).events.iter().filter_map(reason).collect()
+    }
+
+    /// The digest that a node would say now.
+    pub fn digest(&self, name: &str, circle: CircleId) -> Hash {
+        let replica = self.engine(name).circle(&circle).unwrap();
+        replica.digest(&replica.tips(&self.node(name).store).unwrap())
     }
 
     pub fn node(&self, name: &str) -> &Node {
@@ -425,7 +487,8 @@ impl World {
     fn deliver(&mut self, from: usize, to: usize, input: Input) {
         let jitter = if self.jitter_ms == 0 { 0 } else { self.rng(self.jitter_ms) };
         let last = self.last_delivery.get(&(from, to)).copied().unwrap_or_default();
-        let at = self.now.plus(LATENCY_MS + jitter).max(last);
+        let latency = self.slow.get(&(from, to)).copied().unwrap_or(LATENCY_MS);
+        let at = self.now.plus(latency + jitter).max(last);
         self.last_delivery.insert((from, to), at);
         self.schedule(at, to, Coming::Input(input));
     }
@@ -476,6 +539,7 @@ impl World {
                     }
                 }
                 Output::Store { ticket, writes } => {
+                    self.note_audiences(index, &writes);
                     // The disk is slower than the wire, so that what must wait for it shows.
                     let last = self.last_delivery.get(&(index, index)).copied().unwrap_or_default();
                     let delay = 1 + if self.jitter_ms == 0 { 0 } else { self.rng(self.jitter_ms) };
@@ -502,6 +566,32 @@ impl World {
         }
     }
 
+    fn note_audiences(&mut self, index: usize, writes: &[Write]) {
+        let node = &self.nodes[index];
+        let Some(engine) = &node.engine else { return };
+        for write in writes {
+            let Write::Entry(entry) = write else { continue };
+            if entry.header().author == node.key.public() && entry.header().suite == Suite::Epoch {
+                let roster = engine.circle(&entry.key().circle).unwrap().fold().roster();
+                let counted = roster.iter().map(|(node, _)| *node).collect();
+                self.sealed_to.entry((entry.key(), entry.header().seq)).or_insert(counted);
+            }
+        }
+    }
+
+    /// Whether a node's sealing key opens an entry, with all that any store holds at its hands.
+    pub fn opens(&self, name: &str, key: &LogKey, seq: u64) -> Option<bool> {
+        let bytes = self.nodes.iter().find_map(|node| node.store.entry(key, seq).unwrap())?;
+        let header: Header = encoding::from_bytes(&bytes.header, 1 << 16).unwrap();
+        let place = (key.circle, header.epoch?);
+        let record = self.nodes.iter().find_map(|node| node.store.records.get(&place))?;
+        let record: Record =
+            encoding::from_bytes::<SignedRecord>(record, 1 << 20).unwrap().unverified(1 << 20).unwrap();
+        let key = StandIn.open_with_key(&self.node(name).sealing, &record.wrapped, 64);
+        let key = key.ok().and_then(|key| Some(EpochKey::from_bytes(key.try_into().ok()?)));
+        Some(key.is_some_and(|key| StandIn.open_with_epoch(&key, &bytes.payload, 1 << 20).is_ok()))
+    }
+
     fn index_of(&self, peer: &PublicKey) -> usize {
         self.nodes.iter().position(|node| node.key.public() == *peer).unwrap()
     }
@@ -510,6 +600,14 @@ impl World {
         let Some((asker, pull)) = self.streams.remove(&(index, stream)) else { return };
         if self.nodes[index].mute {
             return;
+        }
+        if let Some(frames) = self.nodes[index].answers.clone() {
+            let mut at = self.now.plus(LATENCY_MS);
+            for bytes in frames {
+                at = at.plus(self.nodes[index].drip_ms);
+                self.schedule(at, asker, Coming::Input(Input::RunFrame { pull, bytes }));
+            }
+            return self.schedule(at, asker, Coming::Input(Input::RunEnded { pull }));
         }
         let mut known: BTreeSet<Hash> = epoch.into_iter().collect();
         let entries: Vec<EntryBytes> =
@@ -580,6 +678,8 @@ impl World {
             (_, Some((due, node))) => {
                 self.now = self.now.max(due);
                 self.input(node, Input::Tick);
+                let next = self.nodes[node].engine.as_ref().and_then(Engine::next_deadline);
+                assert!(next.is_none_or(|next| next > self.now), "a deadline that its tick does not clear");
                 true
             }
             _ => false,

@@ -1,0 +1,603 @@
+//! What one certified member may try against the others, and what the others go on doing.
+
+use cwn_crypto::{
+    Hash, PublicKey, Signature,
+    issuer_log::{CutLine, LogId},
+};
+use cwn_engine::{
+    circle::{Act, Charter, Operation, Steward},
+    epoch::{Record, sign},
+    held::Statement,
+    input::{Audience, Command, Input},
+    limits,
+    log::{CircleId, Draft, EntryBytes, LogKey, LogKind, Opening, Suite, Under, Writer},
+    output::{Event, Reply},
+    wire::{Frame, RunFrame, WireTip},
+};
+
+use crate::world::{World, key_of, partner};
+
+const FOUR: [&str; 4] = ["ncsc", "z-cert", "ibd", "ferm"];
+
+/// A circle of four, `ncsc` its steward; `ferm` is the one that misbehaves.
+fn circle_of_four() -> (World, CircleId) {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    (world, circle)
+}
+
+/// The number of a log that a hostile member invents.
+fn invented(number: u32) -> LogId {
+    let mut log = [0xee; 16];
+    log[..4].copy_from_slice(&number.to_be_bytes());
+    LogId(log)
+}
+
+fn named(payload: &[u8]) -> Draft {
+    Draft { suite: Suite::Named, epoch: None, payload: payload.to_vec(), expiry: None }
+}
+
+impl World {
+    /// A writer of a log that a member's own engine knows nothing of.
+    fn hidden_log(&self, name: &str, circle: CircleId, log: LogId) -> Writer {
+        let under = self.engine(name).circle(&circle).unwrap().fold().roster().member(&self.key(name)).unwrap().under;
+        Writer::open(circle, self.node(name).key.clone(), log, Opening { under, cites: Vec::new() })
+    }
+
+    fn push_raw(&mut self, from: &str, to: &str, circle: CircleId, entry: EntryBytes) {
+        let tag = self.tag(from, to, circle);
+        self.send_raw(from, to, Frame::Push { tag, record: None, entry }.to_bytes());
+    }
+
+    fn have_raw(&mut self, from: &str, to: &str, circle: CircleId, tips: Vec<WireTip>) {
+        let tag = self.tag(from, to, circle);
+        self.send_raw(from, to, Frame::Have { tag, tips }.to_bytes());
+    }
+
+    /// A member writes so many logs of one entry, none of which cites another, and pushes them to some.
+    fn scatter(&mut self, by: &str, circle: CircleId, logs: usize, to: &[&str]) {
+        for number in 0..logs {
+            let entry = self.hidden_log(by, circle, invented(number as u32)).append(self.now, named(b"scattered"));
+            to.iter().for_each(|to| self.push_raw(by, to, circle, entry.bytes().clone()));
+        }
+    }
+
+    /// The log of entries that a node writes.
+    fn content_log(&self, name: &str, circle: CircleId) -> LogKey {
+        let replica = self.engine(name).circle(&circle).unwrap();
+        let author = self.key(name);
+        replica.logs_of(&author).find(|(_, log)| log.kind == LogKind::Content).unwrap().0
+    }
+
+    fn reads_within(&mut self, ms: u64, name: &str, circle: CircleId, text: &str) -> bool {
+        self.run(ms);
+        self.reads(name, circle).iter().any(|read| read == text)
+    }
+}
+
+// ---- Logs without end.
+
+#[test]
+fn i7_a_member_with_more_logs_than_a_cut_lists_is_removed_all_the_same() {
+    let (mut world, circle) = circle_of_four();
+    world.scatter("ferm", circle, limits::OPERATION_LIST + 50, &["ncsc"]);
+    world.settle();
+    let remove = world.remove("ncsc", circle, "ferm");
+    world.settle();
+    assert!(matches!(world.reply("ncsc", remove), Some(Ok(Reply::Appended { .. }))));
+    assert!(!world.engine("z-cert").circle(&circle).unwrap().counts(&world.key("ferm")));
+}
+
+#[test]
+fn i7_an_author_of_many_logs_does_not_make_its_holders_say_too_much() {
+    let (mut world, circle) = circle_of_four();
+    world.scatter("ferm", circle, 1_400, &["z-cert"]);
+    world.settle();
+    assert_eq!(world.refusals_of("ncsc", "z-cert"), Vec::<String>::new(), "a statement longer than one may be");
+    assert!(world.is_connected("ncsc", "z-cert"));
+}
+
+#[test]
+fn i7_a_steward_with_more_heads_than_an_operation_names_is_removed_all_the_same() {
+    let mut world = World::new(&["ncsc", "z-cert"]);
+    let circle = world.found(&["ncsc", "z-cert"]);
+    world.settle();
+    world.disconnect("ncsc", "z-cert");
+    let operation = |number: u32| {
+        let opening = Opening { under: Under::Charter, cites: Vec::new() };
+        let key = world.node("z-cert").key.clone();
+        let act = Act::Add { partner: partner("x"), nodes: Vec::new() };
+        let payload = Operation { place: 1, heads: Vec::new(), act }.to_bytes();
+        let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None };
+        Writer::open(circle, key, invented(number), opening).append(world.now, draft).bytes().clone()
+    };
+    let entries = (0..limits::OPERATION_LIST as u32 + 50).map(operation).collect();
+    let index = world.index("ncsc");
+    world.input(index, Input::Import { entries });
+    world.settle();
+    let remove = world.remove("ncsc", circle, "z-cert");
+    world.settle();
+    assert!(matches!(world.reply("ncsc", remove), Some(Ok(Reply::Appended { .. }))));
+    assert!(!world.engine("ncsc").circle(&circle).unwrap().counts(&world.key("z-cert")));
+}
+
+#[test]
+fn i10_a_node_whose_key_wrote_many_logs_elsewhere_still_writes_what_others_accept() {
+    let (mut world, circle) = circle_of_four();
+    // A thief of z-cert's key wrote logs that z-cert hears of: its next opening cites what it can.
+    for number in 0..limits::CITED_LOGS as u32 + 50 {
+        let entry = world.hidden_log("z-cert", circle, invented(number)).append(world.now, named(b"by the thief"));
+        world.push_raw("ferm", "z-cert", circle, entry.bytes().clone());
+    }
+    world.settle();
+    assert!(world.node("z-cert").events.contains(&Event::OwnKeyElsewhere { circle }));
+    world.append("z-cert", circle, "by z-cert itself");
+    world.settle();
+    assert!(world.reads("ncsc", circle).contains(&"by z-cert itself".to_owned()));
+}
+
+#[test]
+fn i10_a_node_that_meets_another_branch_of_its_own_log_opens_another() {
+    let (mut world, circle) = circle_of_four();
+    let first = world.append_to("z-cert", circle, "before", Audience::Partners(vec![partner("ncsc")]));
+    world.settle();
+    let Some(Ok(Reply::Appended { place, .. })) = world.reply("z-cert", first) else { panic!("it was refused") };
+    let log = place.key.log;
+    // The same machine, resumed twice from one snapshot: its double wrote two entries on the same log.
+    let mut double = world.hidden_log("z-cert", circle, log);
+    let _ = double.append(world.now, named(b"another start"));
+    let second = double.append(world.now, named(b"another branch"));
+    world.push_raw("ferm", "z-cert", circle, second.bytes().clone());
+    assert!(world.node("z-cert").events.contains(&Event::OwnKeyElsewhere { circle }));
+    assert!(world.is_connected("z-cert", "ferm") && world.refusals_of("z-cert", "ferm").is_empty());
+    let next = world.append("z-cert", circle, "after");
+    world.settle();
+    let Some(Ok(Reply::Appended { place, .. })) = world.reply("z-cert", next) else { panic!("it was refused") };
+    assert_ne!(place.key.log, log);
+}
+
+// ---- Two branches of one log.
+
+#[test]
+fn i7_an_author_that_forks_its_log_does_not_set_honest_members_against_each_other() {
+    let (mut world, circle) = circle_of_four();
+    world.disconnect("ncsc", "z-cert").disconnect("ncsc", "ibd");
+    let (mut one, mut other) =
+        (world.hidden_log("ferm", circle, invented(1)), world.hidden_log("ferm", circle, invented(1)));
+    for number in 0..3_u8 {
+        let entry = one.append(world.now, named(&[1, number]));
+        world.push_raw("ferm", "ncsc", circle, entry.bytes().clone());
+    }
+    for number in 0..6_u8 {
+        let entry = other.append(world.now, named(&[2, number]));
+        world.push_raw("ferm", "z-cert", circle, entry.bytes().clone());
+    }
+    world.run(1_000);
+    world.connect("ncsc", "z-cert");
+    world.run(600_000);
+    assert!(world.is_connected("ncsc", "z-cert"));
+    assert_eq!(world.refusals_of("ncsc", "z-cert"), Vec::<String>::new());
+    let fork = |event: &Event| matches!(event, Event::Fork { key, .. } if key.log == invented(1));
+    assert!(world.node("ncsc").events.iter().any(fork), "the fork is evidence, and is told");
+    world.append("z-cert", circle, "goes on");
+    assert!(world.reads_within(2_000, "ncsc", circle, "goes on"));
+}
+
+// ---- Announcements of what nobody has.
+
+#[test]
+fn i7_announced_operations_that_never_come_hold_up_nobody_elses_entries() {
+    let (mut world, circle) = circle_of_four();
+    world.disconnect("ncsc", "z-cert");
+    world.mute_runs("ferm", true);
+    let author = world.key("ncsc");
+    let tip = |number| WireTip { author, log: invented(number), first: true, height: 5, head: Some(Hash([1; 32])) };
+    world.have_raw("ferm", "z-cert", circle, (0..100).map(tip).collect());
+    // ibd is the only way left from ncsc to z-cert.
+    world.append("ncsc", circle, "through ibd");
+    assert!(world.reads_within(5_000, "z-cert", circle, "through ibd"));
+}
+
+#[test]
+fn i7_a_peer_that_draws_every_run_to_itself_and_sends_nothing_is_passed_over() {
+    let (mut world, circle) = circle_of_four();
+    world.disconnect("ncsc", "z-cert").disconnect("ibd", "z-cert");
+    world.append("ncsc", circle, "wanted");
+    world.run(1_000);
+    world.mute_runs("ferm", true);
+    let key = world.content_log("ncsc", circle);
+    world.connect("ibd", "z-cert");
+    for round in 0..8 {
+        let tip =
+            WireTip { author: key.author, log: key.log, first: false, height: 1 << 40, head: Some(Hash([1; 32])) };
+        world.have_raw("ferm", "z-cert", circle, vec![tip]);
+        world.append("ncsc", circle, &format!("round {round}"));
+        world.run(5_000);
+    }
+    // The first time it has the benefit of the doubt, for as long as a run may take.
+    let read = world.reads("z-cert", circle);
+    assert!(read.contains(&"wanted".to_owned()) && read.contains(&"round 7".to_owned()), "{read:?}");
+}
+
+#[test]
+fn i7_a_peer_that_sends_a_run_drop_by_drop_does_not_keep_it_from_coming() {
+    let (mut world, circle) = circle_of_four();
+    for other in ["ncsc", "ibd", "ferm"] {
+        world.disconnect(other, "z-cert");
+    }
+    let texts: Vec<String> = (0..20).map(|number| format!("entry {number}")).collect();
+    for text in &texts {
+        world.append("ncsc", circle, text);
+        world.run(100);
+    }
+    world.settle();
+    let log = world.content_log("ncsc", circle);
+    let entries: Vec<EntryBytes> = world.node("ncsc").store.logs[&log].iter().map(|(_, bytes)| bytes.clone()).collect();
+    let records: Vec<_> = world.node("ncsc").store.records.iter().filter(|((of, _), _)| *of == circle).collect();
+    let records = records.iter().map(|(_, bytes)| cwn_crypto::encoding::from_bytes(bytes, 1 << 20).unwrap()).collect();
+    let first = RunFrame { records, entries: entries[..1].to_vec() }.to_bytes();
+    let rest = entries[1..].iter().map(|entry| run_of(vec![entry.clone()]));
+    world.answer_runs_with("ferm", std::iter::once(first).chain(rest).collect());
+    world.drip_runs("ferm", limits::PULL_STALL_MS - 5_000);
+    world.connect("ferm", "z-cert").run(limits::PULL_STALL_MS);
+    assert!(world.engine("z-cert").behind(&circle) > 0, "ferm sends, and slowly");
+    world.connect("ibd", "z-cert").run(limits::PULL_STALL_MS);
+    assert_eq!(world.reads("z-cert", circle).len(), texts.len());
+}
+
+#[test]
+fn i7_an_announcement_that_its_push_overtakes_costs_nobody_its_connection() {
+    let (mut world, circle) = circle_of_four();
+    // What ncsc pushes reaches z-cert after the others announce it, and before z-cert asks them for it.
+    world.slow_line("ncsc", "z-cert", 200);
+    for number in 0..limits::EMPTY_RUNS + 20 {
+        world.append("ncsc", circle, &format!("entry {number}"));
+        world.run(1_000);
+    }
+    for peer in ["ibd", "ferm"] {
+        assert!(world.is_connected("z-cert", peer), "{peer} held what it announced");
+    }
+}
+
+#[test]
+fn i9_a_node_is_not_current_before_it_holds_what_a_steward_held() {
+    let (mut world, circle) = circle_of_four();
+    world.crash("z-cert");
+    world.append("ncsc", circle, "while z-cert was down");
+    world.settle();
+    world.mute_runs("ncsc", true);
+    world.start("z-cert").connect("ncsc", "z-cert").run(150_000);
+    assert!(!world.engine("z-cert").unheard(&circle).is_empty(), "ncsc sent nothing of what it holds");
+    let id = world.command(
+        "z-cert",
+        Command::Append { circle, audience: Audience::Circle, expiry: None, only_when_current: true },
+    );
+    assert!(world.reply("z-cert", id).unwrap().as_ref().unwrap_err().to_string().contains("not yet current"));
+    world.mute_runs("ncsc", false);
+    world.settle();
+    assert!(world.engine("z-cert").unheard(&circle).is_empty());
+    world.expect_reads("z-cert", circle, &["while z-cert was down"]);
+}
+
+// ---- Runs.
+
+/// A world in which z-cert has reason to ask ferm for a log that ferm does not have.
+fn asking_ferm(answers: impl FnOnce(&World, CircleId) -> Vec<Vec<u8>>) -> (World, CircleId) {
+    let (mut world, circle) = circle_of_four();
+    let answers = answers(&world, circle);
+    world.answer_runs_with("ferm", answers);
+    let tip = WireTip {
+        author: world.key("ferm"),
+        log: invented(1),
+        first: false,
+        height: 100_000,
+        head: Some(Hash([1; 32])),
+    };
+    world.have_raw("ferm", "z-cert", circle, vec![tip]);
+    world.run(60_000);
+    (world, circle)
+}
+
+fn run_of(entries: Vec<EntryBytes>) -> Vec<u8> {
+    RunFrame { records: Vec::new(), entries }.to_bytes()
+}
+
+#[test]
+fn i5_a_run_of_another_log_than_was_asked_is_refused() {
+    let (world, circle) = asking_ferm(|world, circle| {
+        let entry = world.hidden_log("ferm", circle, invented(2)).append(world.now, named(b"another log"));
+        vec![run_of(vec![entry.bytes().clone()])]
+    });
+    assert!(world.refusals_of("z-cert", "ferm")[0].contains("another log"));
+    world.expect_reads("z-cert", circle, &[]);
+}
+
+#[test]
+fn i7_a_run_that_no_signature_ever_vouches_for_is_given_up() {
+    let (world, circle) = asking_ferm(|world, circle| {
+        let mut writer = world.hidden_log("ferm", circle, invented(1));
+        let unsigned = |_| {
+            let entry = writer.append(world.now, named(b"x")).bytes().clone();
+            EntryBytes { signature: Signature([0; 64]), ..entry }
+        };
+        let entries: Vec<EntryBytes> = (0..limits::UNDECIDED_ENTRIES + 500).map(unsigned).collect();
+        // One by one, so that each frame could be the reason to look at all before it again.
+        entries.chunks(100).map(|chunk| run_of(chunk.to_vec())).collect()
+    });
+    assert!(world.refusals_of("z-cert", "ferm")[0].contains("no signature vouches"));
+    world.expect_reads("z-cert", circle, &[]);
+}
+
+#[test]
+fn i7_a_run_of_frames_that_bring_nothing_is_given_up() {
+    let (world, _) = asking_ferm(|_, _| vec![run_of(Vec::new())]);
+    assert!(world.refusals_of("z-cert", "ferm")[0].contains("without entries"));
+}
+
+#[test]
+fn i5_an_entry_sent_in_another_circle_than_its_own_is_refused() {
+    let (mut world, circle) = circle_of_four();
+    let other = world.circle(&["ncsc", "ferm"]);
+    let entry = world.hidden_log("ferm", other, invented(1)).append(world.now, named(b"of the other circle"));
+    world.push_raw("ferm", "ncsc", circle, entry.bytes().clone());
+    assert!(world.refusals_of("ncsc", "ferm")[0].contains("another circle"));
+    world.expect_reads("ncsc", other, &[]);
+}
+
+// ---- Records.
+
+/// What comes of a record that ferm made, pushed beside an entry that names it.
+fn push_record(change: impl FnOnce(&mut Record), forge: bool) -> Vec<String> {
+    let (mut world, circle) = circle_of_four();
+    let control = world.engine("ferm").circle(&circle).unwrap().control().unwrap();
+    let mut record = Record {
+        circle,
+        maker: world.key("ferm"),
+        heads: control.heads(),
+        left_out: Vec::new(),
+        commitment: Hash([1; 32]),
+        wrapped: Vec::new(),
+        made: world.now,
+    };
+    change(&mut record);
+    let signer = if forge { key_of("somebody else", 1) } else { world.node("ferm").key.clone() };
+    let signed = sign(&record, &signer);
+    let hash = signed.hash(cwn_crypto::Domain::EPOCH);
+    let draft = Draft { suite: Suite::Epoch, epoch: Some(hash), payload: b"x".to_vec(), expiry: None };
+    let entry = world.hidden_log("ferm", circle, invented(1)).append(world.now, draft);
+    let tag = world.tag("ferm", "ncsc", circle);
+    let frame = Frame::Push { tag, record: Some(signed), entry: entry.bytes().clone() };
+    world.send_raw("ferm", "ncsc", frame.to_bytes());
+    world.run(1_000);
+    assert_eq!(world.reads("ncsc", circle).is_empty(), !world.refusals_of("ncsc", "ferm").is_empty());
+    world.refusals_of("ncsc", "ferm")
+}
+
+#[test]
+fn i5_a_record_that_is_forged_or_contradicts_itself_seals_nothing() {
+    assert_eq!(push_record(|_| {}, false), Vec::<String>::new());
+    assert!(push_record(|_| {}, true)[0].contains("signature"));
+    let excludes_its_maker = |record: &mut Record| record.left_out = vec![record.maker];
+    assert!(push_record(excludes_its_maker, false)[0].contains("contradicts itself"));
+    let of_another_circle = |record: &mut Record| record.circle = CircleId(Hash([3; 32]));
+    assert!(push_record(of_another_circle, false)[0].contains("another circle"));
+    let not_sorted = |record: &mut Record| record.left_out = vec![PublicKey([2; 32]), PublicKey([1; 32])];
+    assert!(push_record(not_sorted, false)[0].contains("contradicts itself"));
+}
+
+// ---- Welcomes.
+
+fn charter_by(world: &World, founder: &str, number: u8) -> Charter {
+    Charter {
+        name: format!("circle {number}"),
+        stewards: vec![Steward { partner: partner(founder), node: world.member(founder) }],
+        policy: Vec::new(),
+        secret: [number; 32],
+        founded: world.now,
+    }
+}
+
+/// Operations by the founder, each built on the one before: the first adds `whom`.
+fn operations(world: &World, charter: &Charter, founder: &str, whom: &str, count: usize) -> Vec<EntryBytes> {
+    let opening = Opening { under: Under::Charter, cites: Vec::new() };
+    let mut writer = Writer::open(charter.id(), world.node(founder).key.clone(), invented(1), opening);
+    let mut heads: Vec<Hash> = Vec::new();
+    let mut entries = Vec::new();
+    for number in 0..count {
+        let act = match number {
+            0 => Act::Add { partner: partner(whom), nodes: vec![world.member(whom)] },
+            _ => Act::Remove { partner: partner("nobody"), node: None, cut: Vec::new() },
+        };
+        let payload = Operation { place: 0, heads, act }.to_bytes();
+        let entry = writer.append(world.now, Draft { suite: Suite::Control, epoch: None, payload, expiry: None });
+        heads = vec![entry.hash()];
+        entries.push(entry.bytes().clone());
+    }
+    entries
+}
+
+fn welcome(charter: &Charter, entries: Vec<EntryBytes>, last: bool) -> Vec<u8> {
+    Frame::Welcome { charter: charter.to_bytes(), entries, last }.to_bytes()
+}
+
+#[test]
+fn i7_a_welcome_without_end_is_refused_however_little_its_entries_hold() {
+    let (mut world, _) = circle_of_four();
+    let charter = charter_by(&world, "ferm", 1);
+    let nothing = EntryBytes { header: Vec::new(), signature: Signature([0; 64]), payload: Vec::new() };
+    let frame = welcome(&charter, vec![nothing; 10_000], false);
+    let mut frames = 0;
+    while world.refusals_of("z-cert", "ferm").is_empty() {
+        frames += 1;
+        assert!(frames <= limits::WELCOME_BYTES / frame.len() + 1, "more is kept than a welcome may be");
+        world.send_raw("ferm", "z-cert", frame.clone());
+    }
+    assert!(world.refusals_of("z-cert", "ferm")[0].contains("longer than"));
+}
+
+#[test]
+fn i1_a_welcome_that_does_not_name_this_node_or_whose_founder_is_not_certified_is_no_offer() {
+    let (mut world, _) = circle_of_four();
+    let charter = charter_by(&world, "ferm", 1);
+    let entries = operations(&world, &charter, "ferm", "ibd", 1);
+    world.send_raw("ferm", "z-cert", welcome(&charter, entries, true));
+    assert!(world.refusals_of("z-cert", "ferm")[0].contains("does not name this node"));
+    let mut stranger = charter_by(&world, "ferm", 2);
+    stranger.stewards[0].partner = partner("ncsc");
+    let entries = operations(&world, &stranger, "ferm", "z-cert", 1);
+    world.send_raw("ferm", "z-cert", welcome(&stranger, entries, true));
+    assert!(world.refusals_of("z-cert", "ferm")[1].contains("not certified"));
+    assert_eq!(world.engine("z-cert").offers().count(), 0);
+    assert_eq!(world.engine("z-cert").circles().count(), 2);
+}
+
+#[test]
+fn i7_a_peer_leaves_at_most_sixteen_circles_undecided_and_another_can_still_offer() {
+    let (mut world, _) = circle_of_four();
+    world.ask_before_joining("z-cert");
+    world.crash("z-cert").start("z-cert").connect_all().settle();
+    for number in 0..30 {
+        let charter = charter_by(&world, "ferm", number);
+        let entries = operations(&world, &charter, "ferm", "z-cert", 1);
+        world.send_raw("ferm", "z-cert", welcome(&charter, entries, true));
+    }
+    assert_eq!(world.engine("z-cert").offers().count(), limits::OFFERS_PER_PEER);
+    let charter = charter_by(&world, "ibd", 99);
+    let entries = operations(&world, &charter, "ibd", "z-cert", 1);
+    world.send_raw("ibd", "z-cert", welcome(&charter, entries, true));
+    assert!(world.engine("z-cert").offers().any(|(circle, _)| *circle == charter.id()));
+    let accept = world.command("z-cert", Command::Accept { circle: charter.id() });
+    world.settle();
+    assert_eq!(world.reply("z-cert", accept), Some(&Ok(Reply::Done)));
+    assert!(world.engine("z-cert").circle(&charter.id()).unwrap().counts(&world.key("z-cert")));
+}
+
+#[test]
+fn i7_a_welcome_in_the_worst_order_costs_no_more_than_its_length() {
+    let (mut world, _) = circle_of_four();
+    let charter = charter_by(&world, "ferm", 1);
+    let mut entries = operations(&world, &charter, "ferm", "z-cert", 3_000);
+    // One own signature in the middle was damaged on some disk; the next entry vouches for it.
+    entries[1_500].signature = Signature([0; 64]);
+    entries.reverse();
+    world.settle();
+    for chunk in entries.chunks(1_000) {
+        world.send_raw("ferm", "z-cert", welcome(&charter, chunk.to_vec(), false));
+    }
+    world.send_raw("ferm", "z-cert", welcome(&charter, Vec::new(), true));
+    world.run(100);
+    assert_eq!(
+        world
+            .node("z-cert")
+            .accepted
+            .iter()
+            .filter(|(key, _)| key.circle == charter.id())
+            .map(|(_, h)| *h)
+            .sum::<u64>(),
+        3_000
+    );
+}
+
+#[test]
+fn i7_a_welcome_of_more_operations_than_any_circle_has_is_refused() {
+    let (mut world, _) = circle_of_four();
+    let charter = charter_by(&world, "ferm", 1);
+    let entries = operations(&world, &charter, "ferm", "z-cert", limits::WELCOME_OPERATIONS + 1);
+    for chunk in entries.chunks(1_000) {
+        world.send_raw("ferm", "z-cert", welcome(&charter, chunk.to_vec(), false));
+    }
+    assert!(world.refusals_of("z-cert", "ferm")[0].contains("longer than"));
+}
+
+// ---- Statements of what is held.
+
+fn statement(world: &World, circle: CircleId, holder: &str, author: &str, heads: Vec<CutLine>) -> Statement {
+    let (holder, author) = (world.key(holder), world.key(author));
+    Statement { circle, holder, author, heads, unopenable: Vec::new(), time: world.now }
+}
+
+#[test]
+fn i3_what_was_heard_of_a_holder_outlives_a_start() {
+    let (mut world, circle) = circle_of_four();
+    let own = world.append("ncsc", circle, "received");
+    world.settle();
+    let Some(Ok(Reply::Appended { place, .. })) = world.reply("ncsc", own) else { panic!("it was refused") };
+    let log = place.key.log;
+    let heard = |world: &World| {
+        let (ledger, holder, me) = (world.engine("ncsc").ledger(&circle).unwrap(), world.key("ibd"), world.key("ncsc"));
+        (ledger.received(&holder, &me, &log, 0), ledger.heard(&holder, &me))
+    };
+    let before = heard(&world);
+    assert!(before.0.is_some() && before.1 >= before.0);
+    world.crash("ncsc").start("ncsc");
+    assert_eq!(heard(&world), before);
+}
+
+#[test]
+fn i5_a_statement_that_is_forged_or_made_by_an_outsider_is_not_believed() {
+    let (mut world, circle) = circle_of_four();
+    world.enrol("stranger");
+    let own = world.append("ncsc", circle, "whose receipt is forged");
+    world.settle();
+    let Some(Ok(Reply::Appended { place, hash })) = world.reply("ncsc", own) else { panic!("it was refused") };
+    let (log, line) = (place.key.log, CutLine { log: place.key.log, height: 1_000, head: *hash });
+    let tag = world.tag("ferm", "ncsc", circle);
+    let forged = statement(&world, circle, "ibd", "ncsc", vec![line]).sign(&world.node("ferm").key);
+    world.send_raw("ferm", "ncsc", Frame::Held { tag, statement: forged }.to_bytes());
+    assert!(world.refusals_of("ncsc", "ferm")[0].contains("statement"));
+    let outsider = statement(&world, circle, "stranger", "ncsc", vec![line]).sign(&world.node("stranger").key);
+    world.send_raw("ferm", "ncsc", Frame::Held { tag, statement: outsider }.to_bytes());
+    let ledger = world.engine("ncsc").ledger(&circle).unwrap();
+    let me = world.key("ncsc");
+    assert!(ledger.received(&world.key("ibd"), &me, &log, 0).is_some(), "the honest statement is there");
+    assert_eq!(ledger.received(&world.key("ibd"), &me, &log, 999), None);
+    assert_eq!(ledger.received(&world.key("stranger"), &me, &log, 0), None);
+}
+
+#[test]
+fn i9_holding_another_branch_is_not_holding_the_entry() {
+    let (mut world, circle) = circle_of_four();
+    let own = world.append("ncsc", circle, "not what ferm holds");
+    world.run(500);
+    let Some(Ok(Reply::Appended { place, .. })) = world.reply("ncsc", own) else { panic!("it was refused") };
+    let log = place.key.log;
+    let line = CutLine { log, height: 1, head: Hash([9; 32]) };
+    let tag = world.tag("ferm", "ncsc", circle);
+    let said = statement(&world, circle, "ferm", "ncsc", vec![line]).sign(&world.node("ferm").key);
+    world.send_raw("ferm", "ncsc", Frame::Held { tag, statement: said }.to_bytes());
+    let received = world
+        .engine("ncsc")
+        .ledger(&circle)
+        .and_then(|ledger| ledger.received(&world.key("ferm"), &world.key("ncsc"), &log, 0));
+    assert_eq!(received, None);
+}
+
+#[test]
+fn i7_statements_about_logs_that_nobody_has_fill_neither_memory_nor_disk() {
+    let (mut world, circle) = circle_of_four();
+    world.settle();
+    let size = |world: &World| world.node("ncsc").store.facts.values().map(Vec::len).sum::<usize>();
+    let before = size(&world);
+    for round in 0..30_u32 {
+        let line = |number| CutLine { log: invented(round * 1_000 + number), height: 5, head: Hash([1; 32]) };
+        let said = statement(&world, circle, "ferm", "ncsc", (0..900).map(line).collect());
+        let tag = world.tag("ferm", "ncsc", circle);
+        let signed = said.sign(&world.node("ferm").key);
+        world.send_raw("ferm", "ncsc", Frame::Held { tag, statement: signed }.to_bytes());
+        world.run(100);
+    }
+    assert!(size(&world) < before + (64 << 10), "{} bytes", size(&world) - before);
+    world.crash("ncsc").start("ncsc").connect_all().settle();
+    assert!(world.is_connected("ncsc", "ferm"));
+}
+
+#[test]
+fn i1_a_revoked_node_that_is_still_connected_somewhere_is_shown_nothing() {
+    let (mut world, circle) = circle_of_four();
+    world.disconnect("ncsc", "ferm");
+    world.revoke("ferm", "ncsc");
+    world.run(10);
+    world.connect("ncsc", "ferm");
+    assert!(!world.is_connected("ncsc", "ferm"));
+    assert!(world.engine("ncsc").sharing(&circle).iter().all(|(peer, ..)| *peer != world.key("ferm")));
+}
