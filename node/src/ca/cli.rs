@@ -1,6 +1,7 @@
 //! `cwn-ca`, also `cwn ca`: the coordinator's commands. None of them needs a network.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -22,6 +23,7 @@ use super::directory::{Ca, Mesh, Outcome};
 use crate::{
     clock, enrolment, files,
     keystore::{Typing, Unlock},
+    network::Address,
 };
 
 const HOUR_MS: u64 = 3_600_000;
@@ -90,15 +92,9 @@ enum Command {
     /// The issuer's log.
     #[command(subcommand)]
     Log(Log),
-    /// Say where newcomers find the network. The coordinator's daemon does this by itself.
-    Mesh {
-        /// The key of the node that runs the desk.
-        #[arg(long)]
-        desk_key: String,
-        /// Where the desk listens, as address:port; may be given again.
-        #[arg(long, required = true)]
-        address: Vec<String>,
-    },
+    /// Say where newcomers find the network. The coordinator's daemon does this by itself; a CA that is kept offline
+    /// has to be told.
+    Mesh(Where),
 }
 
 #[derive(Debug, Args)]
@@ -108,12 +104,54 @@ struct Invite {
     /// The partner's name, as members see it.
     #[arg(long)]
     name: String,
-    /// For how many hours it holds, 72 at most.
-    #[arg(long, default_value_t = 72)]
+    /// For how many hours it holds.
+    #[arg(long, default_value_t = 72, value_parser = clap::value_parser!(u64).range(1..=72))]
     hours: u64,
     /// Approve the request by hand, after comparing the fingerprint by telephone.
     #[arg(long)]
     manual: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct Where {
+    /// The key of the node that runs the desk.
+    #[arg(long, value_name = "KEY", requires = "address", value_parser = key)]
+    desk_key: Option<PublicKey>,
+    /// Where the desk listens, as address:port; may be given again.
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "desk_key")]
+    address: Vec<String>,
+    /// A node that newcomers dial, as KEY=MULTIADDRESS, in place of those known so far; may be given again.
+    #[arg(long, value_name = "KEY=MULTIADDRESS", value_parser = node)]
+    node: Vec<(PublicKey, String)>,
+}
+
+fn key(text: &str) -> Result<PublicKey, String> {
+    PublicKey::from_hex(text).ok_or_else(|| "a node's key has 64 hexadecimal digits".to_owned())
+}
+
+fn node(text: &str) -> Result<(PublicKey, String), String> {
+    let (of, address) =
+        text.split_once('=').ok_or("give the node's key and its address, as KEY=/ip4/192.0.2.1/tcp/4001")?;
+    let address: Address = address
+        .parse()
+        .map_err(|error| format!("{address:?} is no multiaddress, such as /ip4/192.0.2.1/tcp/4001: {error}"))?;
+    Ok((key(of)?, address.to_string()))
+}
+
+impl Where {
+    /// What is known of the network, with what was said now.
+    fn add_to(self, mut mesh: Mesh) -> Mesh {
+        if self.desk_key.is_some() {
+            (mesh.desk, mesh.desk_addresses) = (self.desk_key, self.address);
+        }
+        if !self.node.is_empty() {
+            let mut nodes: BTreeMap<PublicKey, Vec<String>> = BTreeMap::new();
+            self.node.into_iter().for_each(|(node, address)| nodes.entry(node).or_default().push(address));
+            mesh.nodes = nodes.into_iter().collect();
+        }
+        mesh
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -210,10 +248,13 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
                 writeln!(out, "{} entries are in {}.", ca.entries().len(), file.display())?;
             }
         }
-        Command::Mesh { desk_key, address } => {
-            let desk = PublicKey::from_hex(&desk_key).context("--desk-key: a node's key has 64 hexadecimal digits")?;
-            let mesh = ca.mesh()?;
-            ca.set_mesh(&Mesh { desk: Some(desk), desk_addresses: address, ..mesh })?;
+        Command::Mesh(said) => {
+            let mesh = said.add_to(ca.mesh()?);
+            ca.set_mesh(&mesh)?;
+            mesh.desk_addresses.iter().try_for_each(|address| writeln!(out, "desk  {address}"))?;
+            for (node, addresses) in &mesh.nodes {
+                writeln!(out, "node  {}  {}", &node.to_string()[..12], addresses.join(", "))?;
+            }
         }
     }
     Ok(())
@@ -254,6 +295,10 @@ fn print_requests(out: &mut impl Write, requests: &[Request], json: bool) -> any
     for request in requests {
         writeln!(out, "{}  {}  asked {}", request.partner, &request.node.to_string()[..12], request.made_at)?;
         print_fingerprint(out, request)?;
+        let same = |other: &&Request| other.invitation == request.invitation && other.node != request.node;
+        if requests.iter().any(|other| same(&other)) {
+            writeln!(out, "Warning: another node asks with the same invitation. One of the two is not the partner.")?;
+        }
     }
     Ok(())
 }

@@ -22,15 +22,15 @@ use std::{
 };
 
 use cwn_crypto::{
-    NetworkId, PartnerId, PublicKey, SigningKey, Time,
+    Hash, NetworkId, PartnerId, PublicKey, SigningKey, Time,
     armour::{self, Label},
     authority::{
         self, Decision, InvitationRecord, IssueRefusal, Issuer, Reason, Request, RequestRefusal, SignedRequest,
     },
-    certificate::{self, SignedCertificate},
+    certificate::{self, CERTIFICATE_LIMIT, SignedCertificate},
     encoding,
     invitation::{self, Approve, Invitation, Secret},
-    issuer_log::{CutLine, LogId, Statement, Word},
+    issuer_log::{self, Certified, CutLine, LogId, Statement, Word},
     root::{IssuerTerm, RootDocument, SignedRoot, TrustRoot},
 };
 use cwn_engine::log::{CircleId, Decoded, Draft, EntryBytes, LogKey, Opening, Suite, Under, Writer};
@@ -40,7 +40,7 @@ use zeroize::Zeroizing;
 use super::log_file::LogFile;
 use crate::{
     driver::random,
-    files::{self, at},
+    files::{self, TooWide, at},
     keystore::{self, Unlock, open_secret, seal_secret},
 };
 
@@ -62,6 +62,11 @@ pub const ISSUER_LIFE_MS: u64 = 90 * Time::DAY_MS;
 pub const INVITATION_MOST_MS: u64 = 3 * Time::DAY_MS;
 /// The issuer says "nothing else" once a day, so that its silence is news.
 pub const NOTHING_ELSE_EVERY_MS: u64 = Time::DAY_MS;
+/// Nodes that wait for an approval with one invitation. A partner that loses its data directory makes new keys and
+/// asks again; who asks more often is looking for room on the coordinator's disk.
+const WAITING_MOST: usize = 4;
+/// Digits of a node's key that tell it from others when a person types them.
+const KEY_DIGITS: usize = 6;
 /// How long a command waits for another that works in the directory.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 const LOCK_LOOK: Duration = Duration::from_millis(50);
@@ -89,6 +94,9 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// Others can reach it.
+    #[error(transparent)]
+    TooWide(#[from] TooWide),
     /// The keys.
     #[error(transparent)]
     Keys(#[from] keystore::Error),
@@ -107,12 +115,43 @@ pub enum Error {
     /// Nothing waits under that name.
     #[error("no request of {0:?} waits here; `cwn-ca requests` lists those that do")]
     NoRequest(String),
+    /// Several fit that name.
+    #[error("{named:?} fits several nodes: {}; give the first twelve digits of one, or more", in_short(.nodes))]
+    Ambiguous {
+        /// What was given.
+        named: String,
+        /// Those it fits.
+        nodes: Vec<PublicKey>,
+    },
+    /// Too many nodes ask with one invitation.
+    #[error(
+        "{WAITING_MOST} other nodes wait for an approval with this invitation already; call the coordinator: somebody else may have your invitation"
+    )]
+    ManyAsk,
+    /// A node that was revoked asks.
+    #[error(
+        "node {0} was revoked, and stays so; join with a new data directory, which makes new keys, and ask the coordinator for an invitation"
+    )]
+    Revoked(PublicKey),
+    /// A node of one partner asks as another.
+    #[error(
+        "node {node} is of {partner}, and what it wrote stays theirs; join with a new data directory, which makes new keys"
+    )]
+    OfAnother {
+        /// The node.
+        node: PublicKey,
+        /// Whose it is.
+        partner: PartnerId,
+    },
+    /// A statement that nobody would read.
+    #[error(transparent)]
+    Statement(#[from] issuer_log::Refusal),
     /// Nobody was certified under that name.
     #[error("{0:?} has no certificate that could be revoked; `cwn-ca list` shows those there are")]
     NotCertified(String),
     /// The network's addresses are not known.
     #[error(
-        "it is not known yet where newcomers find the network; start the coordinator's node first, or give --desk-key and --address"
+        "it is not known yet where newcomers find the network; start the coordinator's node first, or say it with `cwn-ca mesh --desk-key KEY --address ADDRESS:PORT`"
     )]
     NoDesk,
     /// An invitation that would be valid too long.
@@ -170,24 +209,46 @@ pub struct Ca {
     log: LogFile,
     entries: Vec<EntryBytes>,
     word: Word,
+    last_serial: u64,
     sitting: Option<Writer>,
     /// What a torn end cost at this opening, in bytes.
     pub cut_back_bytes: u64,
     _lock: File,
 }
 
-fn lock(dir: &Path) -> Result<File, Error> {
+fn in_short(nodes: &[PublicKey]) -> String {
+    nodes.iter().map(|node| node.to_string()[..12].to_owned()).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a person who typed `named` may mean this node.
+fn begins(node: &PublicKey, named: &str) -> bool {
+    named.len() >= KEY_DIGITS && node.to_string().starts_with(named)
+}
+
+/// The lock of a directory, unless somebody holds it.
+fn try_lock(dir: &Path) -> Result<Option<File>, Error> {
     let path = dir.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(at(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(source)) => Err(at(&path)(source).into()),
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, Error> {
     let start = Instant::now();
     loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(fs::TryLockError::WouldBlock) if start.elapsed() < LOCK_WAIT => thread::sleep(LOCK_LOOK),
-            Err(fs::TryLockError::WouldBlock) => return Err(Error::InUse(dir.to_owned())),
-            Err(fs::TryLockError::Error(source)) => return Err(at(&path)(source).into()),
+        match try_lock(dir)? {
+            Some(guard) => return Ok(guard),
+            None if start.elapsed() < LOCK_WAIT => thread::sleep(LOCK_LOOK),
+            None => return Err(Error::InUse(dir.to_owned())),
         }
     }
+}
+
+fn check_private(dir: &Path) -> Result<(), Error> {
+    Ok(files::check_private(dir).map_err(at(dir))??)
 }
 
 fn read_root(dir: &Path) -> Result<TrustRoot, Error> {
@@ -214,6 +275,7 @@ impl Ca {
         }
         for sub in [dir.to_owned(), dir.join(INVITATIONS), dir.join(REQUESTS)] {
             files::make_dir(&sub).map_err(at(&sub))?;
+            check_private(&sub)?;
         }
         let guard = lock(dir)?;
         let (root_seed, issuer_seed) = (Zeroizing::new(random()), Zeroizing::new(random()));
@@ -248,6 +310,7 @@ impl Ca {
     /// Opens a CA for work.
     pub fn open(dir: &Path, unlock: &Unlock) -> Result<Self, Error> {
         let root = read_root(dir)?;
+        check_private(dir)?;
         let guard = lock(dir)?;
         let path = dir.join(ISSUER_KEY);
         let seed = open_secret(&path, unlock)?;
@@ -268,6 +331,7 @@ impl Ca {
             log,
             entries: Vec::new(),
             word: Word::default(),
+            last_serial: 0,
             sitting: None,
             cut_back_bytes: found.cut_back_bytes,
             _lock: guard,
@@ -287,6 +351,10 @@ impl Ca {
         let damaged = |why: String| Error::Damaged { path: self.dir.join(LOG), why };
         let entry = Decoded::decode(bytes.clone()).map_err(|refusal| damaged(refusal.to_string()))?;
         let statement = Statement::from_bytes(&bytes.payload).map_err(|refusal| damaged(refusal.to_string()))?;
+        if let Statement::Certificate(signed) = &statement {
+            let certificate = signed.unverified(CERTIFICATE_LIMIT).map_err(|refusal| damaged(refusal.to_string()))?;
+            self.last_serial = self.last_serial.max(certificate.serial);
+        }
         self.word.apply(entry.header().author, entry.header().time, entry.hash(), &statement, &self.root);
         self.entries.push(bytes);
         Ok(())
@@ -321,6 +389,8 @@ impl Ca {
 
     /// Says something, durably.
     fn say(&mut self, statement: &Statement, now: Time) -> Result<(), Error> {
+        // In the log for good once it is there, and then nobody would read it.
+        statement.check()?;
         let cites = self.uncited();
         let (root, key) = (&self.root, &self.key);
         let writer = self.sitting.get_or_insert_with(|| {
@@ -337,7 +407,7 @@ impl Ca {
     }
 
     fn next_serial(&self) -> u64 {
-        self.word.nodes().map(|own| own.certificate.serial).max().unwrap_or(0) + 1
+        self.last_serial.saturating_add(1)
     }
 
     // ---- Where the network is.
@@ -389,22 +459,28 @@ impl Ca {
         Ok(invitation)
     }
 
-    fn invitation_path(&self, hash: &cwn_crypto::Hash) -> PathBuf {
-        self.dir.join(INVITATIONS).join(hash.to_string())
-    }
-
     fn write_invitation(&self, record: &InvitationRecord) -> Result<(), Error> {
-        let path = self.invitation_path(&record.secret_hash);
+        let path = invitation_path(&self.dir, &record.secret_hash);
         Ok(files::durable_write(&path, &encoding::to_bytes(record)).map_err(at(&path))?)
     }
 
     fn invitation_of(&self, request: &Request) -> Result<InvitationRecord, Error> {
-        let path = self.invitation_path(&request.secret_hash());
-        match fs::read(&path) {
-            Err(source) if source.kind() == io::ErrorKind::NotFound => Err(Reason::Unknown.into()),
-            Err(source) => Err(at(&path)(source).into()),
-            Ok(bytes) => encoding::from_bytes(&bytes, RECORD_BYTES)
-                .map_err(|refusal| Error::Damaged { path, why: refusal.to_string() }),
+        read_invitation(&self.dir, request)
+    }
+
+    /// Judges a request as the desk does: its admission, or none when it waits for a person.
+    ///
+    /// Anybody can send a request, and an opening takes the lock, a passphrase's second of work and the whole log.
+    /// So what is refused at sight never comes to that; what is not is judged again under the lock.
+    pub fn judge(dir: &Path, unlock: &Unlock, signed: &SignedRequest, now: Time) -> Result<Option<Admission>, Error> {
+        let request = Request::verify(signed, read_root(dir)?.network())?;
+        if let Decision::Refuse(reason) = authority::decide(&read_invitation(dir, &request)?, &request, now) {
+            return Err(reason.into());
+        }
+        let mut ca = Self::open(dir, unlock)?;
+        match ca.take_request(signed, now)? {
+            Outcome::Waiting => Ok(None),
+            Outcome::Certified(certificate) => ca.admission(*certificate).map(Some),
         }
     }
 
@@ -416,6 +492,11 @@ impl Ca {
             Decision::Issue => self.issue(&request, record, now),
             Decision::Again => self.again(&request, record, now),
             Decision::Ask => {
+                self.check_word(&request)?;
+                let others = |other: &&Request| other.invitation == request.invitation && other.node != request.node;
+                if self.requests()?.iter().filter(others).count() >= WAITING_MOST {
+                    return Err(Error::ManyAsk);
+                }
                 let path = self.request_path(&request.node);
                 files::durable_write(&path, &encoding::to_bytes(signed)).map_err(at(&path))?;
                 Ok(Outcome::Waiting)
@@ -424,7 +505,21 @@ impl Ca {
         }
     }
 
+    /// Whether the issuer's word leaves room for a certificate of this node.
+    fn check_word(&self, request: &Request) -> Result<(), Error> {
+        if self.word.revocation(&request.node).is_some() {
+            return Err(Error::Revoked(request.node));
+        }
+        match self.word.certificate(&request.node) {
+            Some(own) if own.certificate.partner != request.partner => {
+                Err(Error::OfAnother { node: request.node, partner: own.certificate.partner.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn issue(&mut self, request: &Request, mut record: InvitationRecord, now: Time) -> Result<Outcome, Error> {
+        self.check_word(request)?;
         // The record first: a machine that stops between the two hands out the certificate at the next asking,
         // and to nobody else.
         record.used_by = Some(request.node);
@@ -435,9 +530,7 @@ impl Ca {
     }
 
     fn again(&mut self, request: &Request, record: InvitationRecord, now: Time) -> Result<Outcome, Error> {
-        if self.word.revocation(&request.node).is_some() {
-            return Err(Reason::Refused.into());
-        }
+        self.check_word(request)?;
         match self.word.certificate(&request.node) {
             Some(own) => Ok(Outcome::Certified(Box::new(own.signed.clone()))),
             None => self.issue(request, record, now),
@@ -453,7 +546,12 @@ impl Ca {
         let dir = self.dir.join(REQUESTS);
         let mut waiting = Vec::new();
         for file in fs::read_dir(&dir).map_err(at(&dir))? {
-            let path = file.map_err(at(&dir))?.path();
+            let file = file.map_err(at(&dir))?;
+            // A request is named by its node's key. What a crash left of one that was being written is not.
+            if file.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            let path = file.path();
             let bytes = fs::read(&path).map_err(at(&path))?;
             let damaged = |why: String| Error::Damaged { path: path.clone(), why };
             let signed: SignedRequest =
@@ -466,13 +564,19 @@ impl Ca {
 
     /// The request that a person named, by its partner or the start of its node's key.
     fn waiting(&self, named: &str) -> Result<Request, Error> {
-        let matches = |request: &Request| {
-            request.partner.as_str() == named || named.len() >= 6 && request.node.to_string().starts_with(named)
-        };
-        let mut found: Vec<Request> = self.requests()?.into_iter().filter(matches).collect();
-        match (found.pop(), found.is_empty()) {
-            (Some(one), true) => Ok(one),
-            _ => Err(Error::NoRequest(named.to_owned())),
+        let (of_partner, others): (Vec<Request>, Vec<Request>) =
+            self.requests()?.into_iter().partition(|request| request.partner.as_str() == named);
+        let mut found = of_partner;
+        if found.is_empty() {
+            found.extend(others.into_iter().filter(|request| begins(&request.node, named)));
+        }
+        match found.pop() {
+            None => Err(Error::NoRequest(named.to_owned())),
+            Some(one) if found.is_empty() => Ok(one),
+            Some(one) => {
+                let nodes = found.iter().chain([&one]).map(|request| request.node).collect();
+                Err(Error::Ambiguous { named: named.to_owned(), nodes })
+            }
         }
     }
 
@@ -517,16 +621,22 @@ impl Ca {
 
     // ---- Later.
 
-    /// Revokes a node, or all nodes of a partner. Returns the nodes.
+    /// Revokes all nodes of a partner, or the one node whose key begins so. Returns the nodes.
     pub fn revoke(&mut self, named: &str, reason: &str, now: Time) -> Result<Vec<PublicKey>, Error> {
-        let matches = |own: &&cwn_crypto::issuer_log::Certified| {
-            let node = own.certificate.node.to_string();
-            own.certificate.partner.as_str() == named || named.len() >= 6 && node.starts_with(named)
-        };
+        let (of_partner, others): (Vec<&Certified>, Vec<&Certified>) =
+            self.word.unrevoked().partition(|own| own.certificate.partner.as_str() == named);
+        let by_key = || others.iter().copied().filter(|own| begins(&own.certificate.node, named)).collect();
+        let found = if of_partner.is_empty() { by_key() } else { of_partner };
         let certified: Vec<(PublicKey, u64)> =
-            self.word.unrevoked().filter(matches).map(|own| (own.certificate.node, own.certificate.serial)).collect();
-        if certified.is_empty() {
-            return Err(Error::NotCertified(named.to_owned()));
+            found.iter().map(|own| (own.certificate.node, own.certificate.serial)).collect();
+        match found.as_slice() {
+            [] => return Err(Error::NotCertified(named.to_owned())),
+            // Nothing undoes a revocation, so a start of a key must not take one node along with another.
+            [first, _, ..] if first.certificate.partner.as_str() != named => {
+                let nodes = certified.into_iter().map(|(node, _)| node).collect();
+                return Err(Error::Ambiguous { named: named.to_owned(), nodes });
+            }
+            _ => {}
         }
         for (node, serial) in &certified {
             // The CA sees no logs of members: what a revoked node said in the network circle falls away whole.
@@ -589,6 +699,20 @@ impl Ca {
     }
 }
 
+fn invitation_path(dir: &Path, hash: &Hash) -> PathBuf {
+    dir.join(INVITATIONS).join(hash.to_string())
+}
+
+fn read_invitation(dir: &Path, request: &Request) -> Result<InvitationRecord, Error> {
+    let path = invitation_path(dir, &request.secret_hash());
+    match fs::read(&path) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Err(Reason::Unknown.into()),
+        Err(source) => Err(at(&path)(source).into()),
+        Ok(bytes) => encoding::from_bytes(&bytes, RECORD_BYTES)
+            .map_err(|refusal| Error::Damaged { path, why: refusal.to_string() }),
+    }
+}
+
 fn read_mesh(dir: &Path) -> Result<Mesh, Error> {
     let path = dir.join(MESH);
     match fs::read(&path) {
@@ -607,6 +731,7 @@ fn write_mesh(dir: &Path, mesh: &Mesh) -> Result<(), Error> {
 /// Follows an issuer's log that `cwn-ca` commands and the desk write, without holding the CA.
 #[derive(Debug)]
 pub struct Follower {
+    dir: PathBuf,
     path: PathBuf,
     log: LogFile,
     first: Option<Vec<EntryBytes>>,
@@ -619,14 +744,18 @@ impl Follower {
         let _guard = lock(dir)?;
         let path = dir.join(LOG);
         let (log, found) = LogFile::open(&path).map_err(at(&path))?;
-        Ok(Self { path, log, first: Some(found.entries) })
+        Ok(Self { dir: dir.to_owned(), path, log, first: Some(found.entries) })
     }
 
     /// What was written since the last asking.
     pub fn news(&mut self) -> Result<Vec<EntryBytes>, Error> {
-        match self.first.take() {
-            Some(entries) => Ok(entries),
-            None => Ok(self.log.news().map_err(at(&self.path))?),
+        if let Some(entries) = self.first.take() {
+            return Ok(entries);
+        }
+        // Who writes holds the lock until it is durable, and before that it is nobody's news.
+        match try_lock(&self.dir)? {
+            Some(_guard) => Ok(self.log.news().map_err(at(&self.path))?),
+            None => Ok(Vec::new()),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The issuer's log on disk: an append-only file of framed entries, durable before anything is said of it.
 //!
 //! A frame is the length (u32, big-endian), a CRC-32 of the entry, and the entry. A torn end, from a machine that
-//! stopped while it wrote, is cut back and said; nothing acknowledged can be in it.
+//! stopped while it wrote, is cut back and said; nothing acknowledged can be in it. Damage that whole entries
+//! follow is rot, not a tear: an append begins only after the one before it was durable. It is said and nothing is
+//! touched, for behind it may stand a revocation.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -46,10 +48,11 @@ impl LogFile {
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let (entries, good) = read(&bytes);
+        let (entries, good) = read(&bytes)?;
         let cut_back_bytes = (bytes.len() - good) as u64;
         let length = good as u64;
         if cut_back_bytes > 0 {
+            tracing::warn!(cut_back_bytes, "the issuer's log ended in an entry that was never finished");
             file.set_len(length)?;
             file.sync_all()?;
         }
@@ -72,34 +75,50 @@ impl LogFile {
         Ok(())
     }
 
-    /// What others appended since this opened the file.
+    /// What others appended since this opened the file. The caller sees to it that nobody writes meanwhile.
     pub(super) fn news(&mut self) -> io::Result<Vec<EntryBytes>> {
         if fs::metadata(&self.path)?.len() == self.length {
             return Ok(Vec::new());
         }
         let bytes = fs::read(&self.path)?;
         let start = usize::try_from(self.length).unwrap_or(usize::MAX).min(bytes.len());
-        let (entries, good) = read(&bytes[start..]);
+        let (entries, good) = read(&bytes[start..])?;
         self.length += good as u64;
         self.file.seek(SeekFrom::Start(self.length))?;
         Ok(entries)
     }
 }
 
-/// The entries in whole frames from the start, and how many bytes those take.
-fn read(bytes: &[u8]) -> (Vec<EntryBytes>, usize) {
+/// The entries in whole frames from the start, and how many bytes those take. What lies behind is a torn end.
+fn read(bytes: &[u8]) -> io::Result<(Vec<EntryBytes>, usize)> {
     let mut entries = Vec::new();
     let mut at = 0;
-    while let Some(head) = bytes.get(at..at + FRAME_HEAD) {
-        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        let crc = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
-        let body = bytes.get(at + FRAME_HEAD..at + FRAME_HEAD + length).filter(|_| length <= ENTRY_BYTES);
-        let Some(body) = body.filter(|body| crc32fast::hash(body) == crc) else { break };
-        let Ok(entry) = encoding::from_bytes(body, ENTRY_BYTES) else { break };
+    while let Some((entry, length)) = frame(&bytes[at..]) {
         entries.push(entry);
-        at += FRAME_HEAD + length;
+        at += length;
     }
-    (entries, at)
+    // The first byte behind the last whole entry is where the damaged one begins, if it is that.
+    match (at + 1..bytes.len()).find(|start| frame(&bytes[*start..]).is_some()) {
+        None => Ok((entries, at)),
+        Some(next) => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("an entry is damaged, from byte {at} to {next}, and whole ones follow; restore it from a backup"),
+        )),
+    }
+}
+
+/// The entry in the frame that the bytes begin with, and how many bytes the frame takes.
+fn frame(bytes: &[u8]) -> Option<(EntryBytes, usize)> {
+    let head = bytes.get(..FRAME_HEAD)?;
+    let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+    let crc = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+    // Before the checksum, which would otherwise be taken of whatever a damaged length asks for.
+    if length > ENTRY_BYTES {
+        return None;
+    }
+    let end = FRAME_HEAD + length;
+    let body = bytes.get(FRAME_HEAD..end).filter(|body| crc32fast::hash(body) == crc)?;
+    Some((encoding::from_bytes(body, ENTRY_BYTES).ok()?, end))
 }
 
 #[cfg(test)]
@@ -124,6 +143,28 @@ mod tests {
             let (_, found) = LogFile::open(&path).unwrap();
             assert_eq!(found.entries, [entry(1)], "torn at {length}");
             assert_eq!(found.cut_back_bytes, (length - first) as u64);
+        }
+    }
+
+    #[test]
+    fn damage_that_whole_entries_follow_is_no_torn_end_wherever_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("issuer.log");
+        LogFile::open(&path).unwrap().0.append(&[entry(1), entry(2)]).unwrap();
+        let whole = fs::read(&path).unwrap();
+        let first = whole.len() / 2;
+        for place in 0..whole.len() {
+            let mut rotten = whole.clone();
+            rotten[place] ^= 1;
+            fs::write(&path, &rotten).unwrap();
+            match LogFile::open(&path) {
+                Err(error) => {
+                    assert!(place < first && error.to_string().contains("backup"), "at {place}: {error}");
+                    assert_eq!(fs::read(&path).unwrap(), rotten, "what is left stays as it is");
+                }
+                // In the last entry it cannot be told from a tear.
+                Ok((_, found)) => assert!(place >= first && found.entries == [entry(1)], "at {place}"),
+            }
         }
     }
 

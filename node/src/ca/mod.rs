@@ -5,8 +5,11 @@
 //! * [`cli`] — `cwn-ca`, also `cwn ca`.
 //!
 //! Which request gets a certificate, and when one is renewed, are the rules of `cwn_crypto::authority`; nothing
-//! here decides it again.
+//! here decides it again. What those rules do not see is looked at here: whether the issuer's word leaves room for
+//! the node, and how many wait already.
 
 pub mod cli;
 pub mod directory;
 mod log_file;
+#[cfg(test)]
+mod tests;

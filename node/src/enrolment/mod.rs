@@ -9,7 +9,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -139,15 +139,23 @@ pub async fn ask(invitation: &Invitation, keys: &Keys, now: Time) -> Result<Aske
         return Err(Error::Expired(invitation.expires));
     }
     let request = Request::sign(invitation, &keys.signing, keys.sealing.recipient(), now);
-    let mut last = io::Error::other("the invitation names no address");
+    let mut unreachable = io::Error::other("the invitation names no address");
+    let mut trouble = None;
     for address in &invitation.addresses {
         match timeout(PATIENCE, TcpStream::connect(address)).await {
-            Ok(Ok(socket)) => return ask_at(socket, address, invitation, &request, keys).await,
-            Ok(Err(error)) => last = error,
-            Err(_elapsed) => last = io::Error::from(io::ErrorKind::TimedOut),
+            Ok(Ok(socket)) => match ask_at(socket, address, invitation, &request, keys).await {
+                // Something else may answer here, and the desk at its next address. Asking twice is harmless: the
+                // same keys get the same certificate.
+                Err(error @ (Error::NotTheDesk { .. } | Error::Broken(_))) => trouble = Some(error),
+                asked => return asked,
+            },
+            Ok(Err(error)) => unreachable = error,
+            Err(_elapsed) => unreachable = io::Error::from(io::ErrorKind::TimedOut),
         }
     }
-    Err(Error::Unreachable { addresses: invitation.addresses.clone(), source: last })
+    // Who answered wrongly says more than who did not answer.
+    let nobody = || Error::Unreachable { addresses: invitation.addresses.clone(), source: unreachable };
+    Err(trouble.unwrap_or_else(nobody))
 }
 
 async fn ask_at(
@@ -264,21 +272,32 @@ struct Rate {
     counted: Mutex<Counted>,
 }
 
+/// Who asks, as far as an address tells. Of IPv6 that is a network of 64 bits: who has one address of it has all.
+fn source_of(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (!0 << 64)).into(),
+        ip => ip,
+    }
+}
+
 impl Rate {
-    fn allows(&self, source: IpAddr, now: Time) -> bool {
+    fn allows(&self, ip: IpAddr, now: Time) -> bool {
+        let source = source_of(ip);
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         let minute = now.0 / MINUTE_MS;
         if counted.minute != minute {
             *counted = Counted { minute, ..Counted::default() };
         }
-        if counted.sources.len() >= SOURCES && !counted.sources.contains_key(&source) {
-            return false;
+        let one = counted.sources.get(&source).copied();
+        let room = one.is_some() || counted.sources.len() < SOURCES;
+        let one = one.unwrap_or_default();
+        // What is turned away does not count for all: else one source alone would close the desk to the others.
+        let allowed = room && one < self.per_minute && counted.all < self.per_minute.saturating_mul(ALL_SOURCES);
+        if allowed {
+            counted.all += 1;
+            counted.sources.insert(source, one + 1);
         }
-        counted.all += 1;
-        let all = counted.all;
-        let one = counted.sources.entry(source).or_insert(0);
-        *one += 1;
-        *one <= self.per_minute && all <= self.per_minute.saturating_mul(ALL_SOURCES)
+        allowed
     }
 }
 

@@ -28,14 +28,7 @@ struct CaJudge {
 
 impl Judge for CaJudge {
     fn judge(&self, request: &SignedRequest) -> Result<Option<Admission>, String> {
-        let judged = (|| {
-            let mut ca = Ca::open(&self.ca, &self.unlock)?;
-            match ca.take_request(request, clock::now())? {
-                Outcome::Waiting => Ok(None),
-                Outcome::Certified(certificate) => ca.admission(*certificate).map(Some),
-            }
-        })();
-        judged.map_err(|error: crate::ca::directory::Error| error.to_string())
+        Ca::judge(&self.ca, &self.unlock, request, clock::now()).map_err(|error| error.to_string())
     }
 }
 
@@ -151,15 +144,126 @@ async fn nothing_of_the_invitation_is_told_to_a_desk_that_is_not_the_one_it_name
 }
 
 #[tokio::test]
-async fn an_answer_of_another_network_is_not_believed() {
+async fn a_request_for_another_network_is_refused() {
+    let (world, other) = (World::new(100).await, World::new(100).await);
+    let invitation = Invitation { network: other.ca().network(), ..world.invite(Approve::Auto) };
+    let why = refusal(&invitation, &Keys::generate()).await;
+    assert!(why.contains("is for network"), "{why}");
+    assert_eq!(world.certificates(), 0);
+}
+
+/// A desk with the right key that hands out whatever it was told to.
+struct Liar(Admission);
+
+impl Judge for Liar {
+    fn judge(&self, _request: &SignedRequest) -> Result<Option<Admission>, String> {
+        Ok(Some(self.0.clone()))
+    }
+}
+
+impl World {
+    async fn lies(&self, invitation: &Invitation, keys: &Keys, admission: Admission) -> String {
+        let desk = open_desk("127.0.0.1:0", &self.desk_keys.signing, 100, Arc::new(Liar(admission))).await.unwrap();
+        let invitation = Invitation { addresses: vec![desk.address.to_string()], ..invitation.clone() };
+        refusal(&invitation, keys).await
+    }
+
+    /// What this network's coordinator gives to these keys.
+    fn admission(&self, partner: &str, keys: &Keys) -> Admission {
+        let mut ca = self.ca();
+        let invitation = ca.invite(partner.parse().unwrap(), partner, 3_600_000, Approve::Auto, clock::now()).unwrap();
+        let request = Request::sign(&invitation, &keys.signing, keys.sealing.recipient(), clock::now());
+        let certificate = ca.certify_own(&request, clock::now()).unwrap();
+        ca.admission(certificate).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn i5_nothing_of_an_answer_is_believed_that_the_invitation_does_not_vouch_for() {
+    let (world, other) = (World::new(100).await, World::new(100).await);
+    let (invitation, keys) = (world.invite(Approve::Auto), Keys::generate());
+    let foreign = other.admission("z-cert", &keys);
+    let why = world.lies(&invitation, &keys, foreign.clone()).await;
+    assert!(why.contains("another network"), "{why}");
+    // The right root, and a certificate that another issued.
+    let own = world.admission("z-cert", &keys);
+    let mixed = Admission { certificate: foreign.certificate, ..own.clone() };
+    let why = world.lies(&invitation, &keys, mixed).await;
+    assert!(why.contains("certificate of z-cert is for network"), "{why}");
+    let others = world.admission("z-cert", &Keys::generate());
+    let why = world.lies(&invitation, &keys, others).await;
+    assert!(why.contains("two data directories"), "{why}");
+    let renamed = Keys::generate();
+    let why = world.lies(&invitation, &renamed, world.admission("ferm", &renamed)).await;
+    assert!(why.contains("for ferm"), "{why}");
+}
+
+#[tokio::test]
+async fn the_desk_is_found_at_its_next_address_when_something_else_answers_at_the_first() {
     let world = World::new(100).await;
-    let other = World::new(100).await;
-    let foreign = other.invite(Approve::Auto);
-    // A desk that answers with its own network's documents to somebody invited to another.
+    let judge = CaJudge { ca: world.ca.clone(), unlock: world.unlock.clone() };
+    let other = open_desk("127.0.0.1:0", &Keys::generate().signing, 100, Arc::new(judge)).await.unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let invitation = world.invite(Approve::Auto);
-    let mixed = Invitation { network: invitation.network, root_key: invitation.root_key, ..foreign };
-    let why = refusal(&mixed, &Keys::generate()).await;
-    assert!(why.contains("network"), "{why}");
+    let at = |addresses: &[SocketAddr]| Invitation {
+        addresses: addresses.iter().map(SocketAddr::to_string).collect(),
+        ..invitation.clone()
+    };
+    let keys = Keys::generate();
+    let nowhere = ask(&at(&[other.address, closed]), &keys, clock::now()).await;
+    assert!(matches!(nowhere, Err(Error::NotTheDesk { .. })), "who answered wrongly is what the partner must hear");
+    assert!(matches!(ask(&at(&[closed]), &keys, clock::now()).await, Err(Error::Unreachable { .. })));
+    join(&at(&[closed, other.address, world.desk.address]), &keys).await;
+}
+
+/// Hands the desk a request over a connection of `keys`.
+async fn hand_in(world: &World, request: &SignedRequest, keys: &Keys) -> Answer {
+    let config = tls::Config::new(&identity(&keys.signing).unwrap()).unwrap();
+    let socket = TcpStream::connect(world.desk.address).await.unwrap();
+    let name = protocol(&config).unwrap();
+    let (_, mut stream) = config.upgrade_outbound(socket.compat(), name).await.unwrap();
+    write(&mut stream, &encoding::to_bytes(request)).await.unwrap();
+    encoding::from_bytes(&read(&mut stream, ANSWER_BYTES).await.unwrap(), ANSWER_BYTES).unwrap()
+}
+
+#[tokio::test]
+async fn a_request_that_was_altered_or_taken_from_another_is_refused() {
+    let world = World::new(100).await;
+    let (invitation, keys) = (world.invite(Approve::Auto), Keys::generate());
+    let request = Request::sign(&invitation, &keys.signing, keys.sealing.recipient(), clock::now());
+    let taken = hand_in(&world, &request, &Keys::generate()).await;
+    assert!(matches!(taken, Answer::Refused(why) if why.contains("another node")));
+    let mut bytes = encoding::to_bytes(&request);
+    *bytes.last_mut().unwrap() ^= 1;
+    let altered = hand_in(&world, &encoding::from_bytes(&bytes, REQUEST_BYTES).unwrap(), &keys).await;
+    assert!(matches!(altered, Answer::Refused(why) if why.contains("cannot be trusted")));
+    assert_eq!(world.certificates(), 0);
+    assert!(matches!(hand_in(&world, &request, &keys).await, Answer::Admitted(_)));
+}
+
+#[tokio::test]
+async fn the_desk_goes_by_its_own_clock_and_not_by_the_partners() {
+    let world = World::new(100).await;
+    let partner = "z-cert".parse().unwrap();
+    let ended = Time(clock::now().0 - Time::DAY_MS);
+    let invitation = world.ca().invite(partner, "Z-CERT", 3_600_000, Approve::Auto, ended).unwrap();
+    let why = ask(&invitation, &Keys::generate(), ended).await.unwrap_err().to_string();
+    assert!(why.contains("the desk refused") && why.contains("expired"), "{why}");
+    assert_eq!(world.certificates(), 0);
+}
+
+#[tokio::test]
+async fn who_has_no_invitation_costs_the_coordinator_no_opening_of_its_keys() {
+    let world = World::new(100).await;
+    let closed = Unlock::passphrase(Zeroizing::new("not the right sentence".to_owned())).unwrap();
+    let (invitation, keys) = (world.invite(Approve::Auto), Keys::generate());
+    let judge = |invitation: &Invitation| {
+        let request = Request::sign(invitation, &keys.signing, keys.sealing.recipient(), clock::now());
+        Ca::judge(&world.ca, &closed, &request, clock::now()).unwrap_err().to_string()
+    };
+    let stranger = Invitation { secret: cwn_crypto::invitation::Secret::from_bytes([9; 16]), ..invitation.clone() };
+    assert!(judge(&stranger).contains("not known"));
+    assert!(judge(&invitation).contains("does not open"));
 }
 
 #[tokio::test]
@@ -256,4 +360,40 @@ fn a_revocation_and_a_renewal_stand_in_the_issuers_log() {
     assert_eq!(ca.word().certificate(&z_cert).unwrap().certificate.not_before, later);
     assert!(Ca::init(&path, &unlock, "again", now).is_err(), "a CA is never founded over another");
     assert!(Ca::open(dir.path(), &unlock).is_err_and(|error| error.to_string().contains("cwn-ca")));
+}
+
+#[tokio::test]
+async fn i7_who_says_nothing_holds_a_place_at_the_desk_only_for_a_while() {
+    let world = World::new(100).await;
+    let (invitation, keys) = (world.invite(Approve::Auto), Keys::generate());
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS {
+        silent.push(TcpStream::connect(world.desk.address).await.unwrap());
+    }
+    let full = ask(&invitation, &keys, clock::now()).await;
+    assert!(matches!(full, Err(Error::Broken(_))), "{full:?}");
+    for mut socket in silent {
+        let mut rest = Vec::new();
+        timeout(3 * PATIENCE, socket.read_to_end(&mut rest)).await.unwrap().unwrap();
+        assert!(rest.is_empty());
+    }
+    join(&invitation, &keys).await;
+}
+
+#[test]
+fn i7_one_source_that_asks_without_end_does_not_close_the_desk_to_others() {
+    let rate = Rate { per_minute: 2, counted: Mutex::default() };
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    let allowed = |text: &str, times: usize| (0..times).filter(|_| rate.allows(ip(text), Time(0))).count();
+    assert_eq!(allowed("192.0.2.1", 1_000), 2);
+    assert_eq!(allowed("192.0.2.2", 1), 1);
+    // An IPv4 address is the same one on a listener for both, and not all of IPv4.
+    assert_eq!(allowed("::ffff:192.0.2.1", 1), 0);
+    assert_eq!(allowed("::ffff:192.0.2.3", 1), 1);
+    // Who has a network of 64 bits asks from each of its addresses once.
+    assert_eq!((1..=100).map(|host| allowed(&format!("2001:db8::{host:x}"), 1)).sum::<usize>(), 2);
+    assert_eq!(allowed("2001:db8:0:1::1", 1), 1);
+    // All together have a bound of their own, until the minute turns.
+    assert_eq!((0..100).map(|host| allowed(&format!("198.51.100.{host}"), 1)).sum::<usize>(), 20 - 7);
+    assert!(rate.allows(ip("192.0.2.1"), Time(MINUTE_MS)));
 }

@@ -1,0 +1,338 @@
+//! The CA's directory through crashes, rot and a coordinator's slips of the hand.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+
+use clap::Parser;
+use cwn_crypto::{
+    PublicKey, Time,
+    authority::{Reason, Request, SignedRequest},
+    certificate::Certificate,
+    invitation::{Approve, Invitation},
+};
+
+use super::{
+    cli,
+    directory::{Ca, Error, Follower, Mesh, Outcome},
+};
+use crate::{
+    clock, enrolment, files,
+    keystore::{Keys, Unlock},
+};
+
+struct World {
+    dir: tempfile::TempDir,
+    unlock: Unlock,
+    now: Time,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let credential = dir.path().join("credential");
+        files::durable_write(&credential, &[7; 32]).unwrap();
+        let world = Self { unlock: Unlock::credential(&credential).unwrap(), dir, now: clock::now() };
+        let ca = Ca::init(&world.ca_dir(), &world.unlock, "test", world.now).unwrap();
+        let desk = Some(Keys::generate().signing.public());
+        ca.set_mesh(&Mesh { desk, desk_addresses: vec!["127.0.0.1:1".to_owned()], nodes: Vec::new() }).unwrap();
+        world
+    }
+
+    fn ca_dir(&self) -> PathBuf {
+        self.dir.path().join("ca")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.ca_dir().join("issuer.log")
+    }
+
+    /// A CA opened by a process of its own.
+    fn ca(&self) -> Ca {
+        Ca::open(&self.ca_dir(), &self.unlock).unwrap()
+    }
+
+    fn refusal(&self) -> String {
+        Ca::open(&self.ca_dir(), &self.unlock).unwrap_err().to_string()
+    }
+
+    fn invite(&self, partner: &str, approve: Approve) -> Invitation {
+        self.ca().invite(partner.parse().unwrap(), partner, Time::DAY_MS, approve, self.now).unwrap()
+    }
+
+    fn request(&self, invitation: &Invitation, keys: &Keys) -> SignedRequest {
+        Request::sign(invitation, &keys.signing, keys.sealing.recipient(), self.now)
+    }
+
+    fn ask(&self, invitation: &Invitation, keys: &Keys) -> Result<Outcome, Error> {
+        self.ca().take_request(&self.request(invitation, keys), self.now)
+    }
+
+    fn certify(&self, partner: &str) -> PublicKey {
+        let keys = Keys::generate();
+        certified(self.ask(&self.invite(partner, Approve::Auto), &keys).unwrap());
+        keys.signing.public()
+    }
+}
+
+fn certified(outcome: Outcome) -> Certificate {
+    match outcome {
+        Outcome::Certified(signed) => signed.unverified(4_096).unwrap(),
+        Outcome::Waiting => panic!("it waits"),
+    }
+}
+
+// ---- Crashes and rot.
+
+#[test]
+fn a_crash_before_the_certificate_was_written_strands_nobody_and_opens_nothing_to_another() {
+    let world = World::new();
+    let (invitation, keys) = (world.invite("z-cert", Approve::Auto), Keys::generate());
+    let before = fs::read(world.log()).unwrap();
+    certified(world.ask(&invitation, &keys).unwrap());
+    // The record says who used the invitation, and the log never got the certificate.
+    fs::write(world.log(), before).unwrap();
+    let other = world.ask(&invitation, &Keys::generate());
+    assert!(matches!(other, Err(Error::Refused(Reason::UsedWithAnotherKey { .. }))));
+    assert_eq!(certified(world.ask(&invitation, &keys).unwrap()).node, keys.signing.public());
+    assert_eq!(world.ca().word().nodes().count(), 1);
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_write_leaves_a_log_that_goes_on() {
+    let world = World::new();
+    let (z_cert, ferm) = (world.certify("z-cert"), world.certify("ferm"));
+    let whole = fs::read(world.log()).unwrap();
+    fs::write(world.log(), &whole[..whole.len() - 1]).unwrap();
+    let ca = world.ca();
+    assert!(ca.cut_back_bytes > 0);
+    assert!(ca.word().certificate(&z_cert).is_some() && ca.word().certificate(&ferm).is_none());
+    drop(ca);
+    world.certify("divd");
+    assert_eq!(world.ca().word().nodes().count(), 2);
+}
+
+#[test]
+fn rot_in_the_issuers_log_is_said_and_costs_no_entry_behind_it() {
+    let world = World::new();
+    let node = world.certify("z-cert");
+    world.ca().revoke("z-cert", "stolen", world.now).unwrap();
+    world.certify("ferm");
+    let whole = fs::read(world.log()).unwrap();
+    // In a length, in a checksum, and in what they are of.
+    for place in [0, 5, 100] {
+        let mut rotten = whole.clone();
+        rotten[place] ^= 1;
+        fs::write(world.log(), &rotten).unwrap();
+        let said = world.refusal();
+        assert!(said.contains("issuer.log") && said.contains("backup"), "{said}");
+        assert_eq!(fs::read(world.log()).unwrap(), rotten, "what is left stays as it is");
+    }
+    fs::write(world.log(), whole).unwrap();
+    assert!(world.ca().word().revocation(&node).is_some());
+}
+
+#[test]
+fn what_a_crash_left_of_a_request_does_not_hide_the_others() {
+    let world = World::new();
+    let (invitation, keys) = (world.invite("z-cert", Approve::Manual), Keys::generate());
+    assert!(matches!(world.ask(&invitation, &keys).unwrap(), Outcome::Waiting));
+    fs::write(world.ca_dir().join("requests/.0123.77.new"), b"torn").unwrap();
+    assert_eq!(world.ca().requests().unwrap().len(), 1);
+    world.ca().approve("z-cert", world.now).unwrap();
+}
+
+#[test]
+fn entries_reach_a_follower_only_when_their_writer_is_done() {
+    let world = World::new();
+    let mut follower = Follower::new(&world.ca_dir()).unwrap();
+    assert_eq!(follower.news().unwrap(), []);
+    let mut ca = world.ca();
+    assert!(ca.nothing_else(world.now).unwrap());
+    assert_eq!(follower.news().unwrap(), [], "who writes may not have it on disk yet");
+    drop(ca);
+    assert_eq!(follower.news().unwrap().len(), 1);
+}
+
+#[test]
+fn a_serial_is_given_once_also_when_the_clock_jumped_back() {
+    let world = World::new();
+    let keys = Keys::generate();
+    let issue = |partner: &str, keys: &Keys, now: Time| {
+        let request = world.request(&world.invite(partner, Approve::Auto), keys);
+        certified(world.ca().take_request(&request, now).unwrap()).serial
+    };
+    // The second certificate begins before the first, so the first stays the node's newest.
+    assert_eq!(issue("z-cert", &keys, world.now.plus(3_600_000)), 1);
+    assert_eq!(issue("z-cert", &keys, world.now), 2);
+    assert_eq!(issue("ferm", &Keys::generate(), world.now), 3);
+}
+
+// ---- Files that others can reach.
+
+#[test]
+fn a_directory_that_others_can_reach_is_refused_with_the_remedy() {
+    let world = World::new();
+    let mode = |mode| fs::set_permissions(world.ca_dir(), fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o750);
+    assert!(world.refusal().contains("chmod 0700"));
+    mode(0o700);
+    let key = world.ca_dir().join("issuer.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(world.refusal().contains("chmod 0600"));
+    let wide = world.dir.path().join("wide");
+    fs::create_dir(&wide).unwrap();
+    fs::set_permissions(&wide, fs::Permissions::from_mode(0o755)).unwrap();
+    let said = Ca::init(&wide, &world.unlock, "test", world.now).unwrap_err().to_string();
+    assert!(said.contains("chmod 0700"), "{said}");
+    assert!(!wide.join("root.key").exists(), "no key is written where others can reach it");
+}
+
+// ---- Slips of the hand, and hands of others.
+
+#[test]
+fn a_reason_too_long_is_refused_and_nothing_is_said() {
+    let world = World::new();
+    let node = world.certify("z-cert");
+    let said = world.ca().revoke("z-cert", &"x".repeat(501), world.now).unwrap_err().to_string();
+    assert!(said.contains("500") && said.contains("shorten"), "{said}");
+    assert!(world.ca().word().revocation(&node).is_none());
+    assert_eq!(world.ca().revoke("z-cert", &"x".repeat(500), world.now).unwrap(), [node]);
+}
+
+#[test]
+fn the_start_of_a_key_revokes_one_node_or_none() {
+    let world = World::new();
+    let nodes = [world.certify("z-cert"), world.certify("z-cert"), world.certify("ferm")];
+    assert!(matches!(world.ca().revoke(&nodes[0].to_string()[..5], "x", world.now), Err(Error::NotCertified(_))));
+    assert_eq!(world.ca().revoke(&nodes[0].to_string()[..12], "x", world.now).unwrap(), [nodes[0]]);
+    // A partner whose name could be the start of a key is that partner, and nobody else.
+    let start = &nodes[2].to_string()[..8];
+    let named = world.certify(start);
+    assert_eq!(world.ca().revoke(start, "x", world.now).unwrap(), [named]);
+    let ca = world.ca();
+    assert!(ca.word().revocation(&nodes[1]).is_none() && ca.word().revocation(&nodes[2]).is_none());
+}
+
+#[test]
+fn two_requests_under_one_name_are_told_apart_by_their_keys() {
+    let world = World::new();
+    let invitation = world.invite("z-cert", Approve::Manual);
+    let (ours, theirs) = (Keys::generate(), Keys::generate());
+    for keys in [&ours, &theirs] {
+        assert!(matches!(world.ask(&invitation, keys).unwrap(), Outcome::Waiting));
+    }
+    let said = world.ca().approve("z-cert", world.now).unwrap_err().to_string();
+    let (ours_key, theirs_key) = (ours.signing.public().to_string(), theirs.signing.public().to_string());
+    assert!(said.contains(&ours_key[..12]) && said.contains(&theirs_key[..12]), "{said}");
+    world.ca().approve(&ours_key[..12], world.now).unwrap();
+    let other = world.ca().approve(&theirs_key, world.now);
+    assert!(matches!(other, Err(Error::Refused(Reason::UsedWithAnotherKey { .. }))));
+    certified(world.ask(&invitation, &ours).unwrap());
+}
+
+#[test]
+fn i7_one_invitation_keeps_few_requests_waiting() {
+    let world = World::new();
+    let invitation = world.invite("z-cert", Approve::Manual);
+    let first = Keys::generate();
+    assert!(matches!(world.ask(&invitation, &first).unwrap(), Outcome::Waiting));
+    let kept = (0..10).filter(|_| world.ask(&invitation, &Keys::generate()).is_ok()).count();
+    assert_eq!(kept, 3);
+    let said = world.ask(&invitation, &Keys::generate()).unwrap_err().to_string();
+    assert!(said.contains("call the coordinator"), "{said}");
+    assert!(matches!(world.ask(&invitation, &first).unwrap(), Outcome::Waiting), "who waits may ask again");
+    assert_eq!(world.ca().requests().unwrap().len(), 4);
+    let another = world.invite("ferm", Approve::Manual);
+    assert!(matches!(world.ask(&another, &Keys::generate()).unwrap(), Outcome::Waiting));
+}
+
+#[test]
+fn a_revoked_node_gets_no_certificate_by_whatever_invitation() {
+    let world = World::new();
+    let keys = Keys::generate();
+    let used = world.invite("z-cert", Approve::Auto);
+    certified(world.ask(&used, &keys).unwrap());
+    world.ca().revoke("z-cert", "stolen", world.now).unwrap();
+    for invitation in [used, world.invite("z-cert", Approve::Auto), world.invite("z-cert", Approve::Manual)] {
+        let said = world.ask(&invitation, &keys).unwrap_err().to_string();
+        assert!(said.contains("revoked") && said.contains("new data directory"), "{said}");
+    }
+    assert!(world.ca().requests().unwrap().is_empty());
+}
+
+#[test]
+fn the_node_of_one_partner_does_not_become_anothers() {
+    let world = World::new();
+    let keys = Keys::generate();
+    let first = certified(world.ask(&world.invite("z-cert", Approve::Auto), &keys).unwrap());
+    // A second invitation of the same partner is fine: the first certificate may have ended.
+    let second = certified(world.ask(&world.invite("z-cert", Approve::Auto), &keys).unwrap());
+    assert_eq!((first.serial, second.serial), (1, 2));
+    let said = world.ask(&world.invite("ferm", Approve::Auto), &keys).unwrap_err().to_string();
+    assert!(said.contains("z-cert") && said.contains("new data directory"), "{said}");
+}
+
+// ---- The commands.
+
+#[derive(Debug, Parser)]
+struct Program {
+    #[command(flatten)]
+    arguments: cli::Arguments,
+}
+
+/// Runs `cwn-ca` on the world's CA.
+fn run(world: &World, command: &[&str]) -> Result<(), String> {
+    let (dir, credential) = (world.ca_dir(), world.dir.path().join("credential"));
+    let dir = ["cwn-ca", "--dir", dir.to_str().unwrap(), "--credential", credential.to_str().unwrap()];
+    let program = Program::try_parse_from(dir.iter().chain(command)).map_err(|error| error.to_string())?;
+    cli::run(program.arguments).map_err(|error| format!("{error:#}"))
+}
+
+#[test]
+fn a_ca_kept_offline_tells_a_newcomer_whom_to_dial() {
+    let world = World::new();
+    let (anchor, keys) = (Keys::generate().signing.public(), Keys::generate());
+    let node = |address: &str| format!("{anchor}={address}");
+    let (four, six) = (node("/ip4/192.0.2.1/tcp/4001"), node("/ip6/2001:db8::1/tcp/4001"));
+    run(&world, &["mesh", "--node", &four, "--node", &six]).unwrap();
+    let (request, reply) = (world.dir.path().join("request.txt"), world.dir.path().join("reply.txt"));
+    let invitation = world.invite("z-cert", Approve::Auto);
+    assert_eq!(invitation.addresses, ["127.0.0.1:1"], "the desk stays where it was");
+    fs::write(&request, enrolment::request_file(&invitation, &keys, world.now).unwrap()).unwrap();
+    let files = ["approve", "--request", request.to_str().unwrap(), "--out", reply.to_str().unwrap()];
+    // A second time, because the reply file was lost: the same certificate.
+    let certificates: Vec<Certificate> = (0..2)
+        .map(|_| {
+            run(&world, &files).unwrap();
+            let text = fs::read_to_string(&reply).unwrap();
+            let joined = enrolment::read_reply_file(&text, &invitation, &keys).unwrap();
+            let addresses = ["/ip4/192.0.2.1/tcp/4001", "/ip6/2001:db8::1/tcp/4001"].map(str::to_owned);
+            assert_eq!(joined.nodes, [(anchor, addresses.to_vec())]);
+            joined.membership.certificate().clone()
+        })
+        .collect();
+    assert_eq!(certificates[0], certificates[1]);
+}
+
+#[test]
+fn what_cannot_be_meant_is_answered_with_what_can() {
+    let world = World::new();
+    let answered = |command: &[&str]| run(&world, command).unwrap_err();
+    assert!(answered(&["invite", "z-cert", "--name", "Z", "--hours", "73"]).contains("1..=72"));
+    assert!(answered(&["invite", "z-cert", "--name", "Z", "--hours", "0"]).contains("1..=72"));
+    assert!(answered(&["mesh"]).contains("--node"));
+    assert!(answered(&["mesh", "--address", "192.0.2.1:4002"]).contains("--desk-key"));
+    assert!(answered(&["mesh", "--node", "/ip4/192.0.2.1/tcp/4001"]).contains("KEY=/ip4"));
+    assert!(answered(&["mesh", "--node", "abc=/ip4/192.0.2.1/tcp/4001"]).contains("64 hexadecimal"));
+    let node = format!("{}=192.0.2.1:4001", Keys::generate().signing.public());
+    assert!(answered(&["mesh", "--node", &node]).contains("multiaddress"));
+    assert!(answered(&["approve"]).contains("REQUEST_OF"));
+    assert!(answered(&["approve", "z-cert"]).contains("cwn-ca requests"));
+    assert!(answered(&["revoke", "z-cert", "--reason", "x"]).contains("cwn-ca list"));
+    let nowhere = world.dir.path().join("nowhere");
+    let missing = ["approve", "--request", nowhere.to_str().unwrap(), "--out", "reply.txt"];
+    assert!(answered(&missing).contains("nowhere"));
+    let garbage = world.dir.path().join("garbage");
+    fs::write(&garbage, vec![b'x'; 70_000]).unwrap();
+    let long = ["approve", "--request", garbage.to_str().unwrap(), "--out", "reply.txt"];
+    assert!(answered(&long).contains("too long"));
+}
