@@ -8,7 +8,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as std_mpsc},
 };
 
 use cwn_crypto::{Hash, PublicKey, Time, encoding, issuer_log::LogId, seal::Refusal as SealRefusal};
@@ -107,6 +107,8 @@ pub struct Inbox {
     reader: Lend<Reader>,
     keyring: Arc<Keyring>,
     directory: Directory,
+    /// How far the network circle's logs were heard since the start: the directory is in memory alone.
+    heard: Mutex<BTreeMap<LogKey, u64>>,
     changes: watch::Sender<u64>,
 }
 
@@ -149,6 +151,7 @@ impl Inbox {
             reader: Lend::new(reader),
             keyring,
             directory: Directory::default(),
+            heard: Mutex::default(),
             changes: watch::Sender::new(0),
         }
     }
@@ -185,6 +188,10 @@ impl Inbox {
         &self.directory
     }
 
+    fn heard(&self) -> MutexGuard<'_, BTreeMap<LogKey, u64>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn cursor(&self, key: &LogKey) -> Result<u64, ViewTrouble> {
         let bytes = self.view.get().get(&cursor_key(key))?;
         Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes))
@@ -201,12 +208,11 @@ impl Inbox {
         if height < cursor {
             return Ok(self.withdraw(key, height, cursor)?);
         }
-        // The directory is in memory: of its logs everything is read again after a start.
         let Some(first) = self.reader.get().entry(key, 0)? else { return Ok(()) };
         let suite = Stored::read(first)?.header().suite;
         let mut next = match suite {
             Suite::Control => return Ok(()),
-            Suite::Network => 0,
+            Suite::Network => self.heard().get(key).copied().unwrap_or(0),
             Suite::Epoch | Suite::Named => cursor,
         };
         while next < height {
@@ -223,7 +229,9 @@ impl Inbox {
                 }
                 next += 1;
             }
-            if suite != Suite::Network {
+            if suite == Suite::Network {
+                self.heard().insert(*key, next);
+            } else {
                 changes.push(Change::Put(cursor_key(key), next.to_be_bytes().to_vec()));
                 self.view.get().apply(&changes)?;
             }

@@ -1,8 +1,10 @@
 //! A network of real daemons over loopback, with a coordinator's keys in the test's own hands.
 
 use std::{
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
     time::Duration,
 };
 
@@ -132,19 +134,29 @@ pub struct World {
     pub authority: Authority,
     /// The nodes.
     pub nodes: Vec<Node>,
+    host: Ipv4Addr,
     ports: Vec<u16>,
 }
 
+/// A loopback address for one world alone: between a node's end and its next start nobody else, and no outgoing
+/// connection of another test, can take its port.
+fn own_host() -> Ipv4Addr {
+    static WORLDS: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 64 + high % 128, low, WORLDS.fetch_add(1, Ordering::Relaxed).max(1))
+}
+
 /// A port that was free a moment ago, chosen by the system.
-fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+fn free_port(host: Ipv4Addr) -> anyhow::Result<u16> {
+    Ok(std::net::TcpListener::bind((host, 0))?.local_addr()?.port())
 }
 
 impl World {
     /// A network in which these partners are members; nothing runs yet.
     pub fn new(names: &[&str]) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let mut world = Self { dir, authority: Authority::found("test")?, nodes: Vec::new(), ports: Vec::new() };
+        let mut world =
+            Self { dir, authority: Authority::found("test")?, nodes: Vec::new(), host: own_host(), ports: Vec::new() };
         let keys: Vec<Keys> = names.iter().map(|_| Keys::generate()).collect();
         let memberships = names.iter().zip(&keys).map(|(name, keys)| world.authority.certify(keys, name, clock::now()));
         let memberships = memberships.collect::<anyhow::Result<Vec<_>>>()?;
@@ -162,14 +174,14 @@ impl World {
         files::durable_write(&credential, &random())?;
         keys.create(&data, &Unlock::credential(&credential)?)?;
         membership.store(&data, &self.authority.entries)?;
-        let port = free_port()?;
+        let (host, port) = (self.host, free_port(self.host)?);
         let mut config = Config::default();
-        config.network.listen = vec![format!("/ip4/127.0.0.1/tcp/{port}").parse()?];
+        config.network.listen = vec![format!("/ip4/{host}/tcp/{port}").parse()?];
         config.network.reconnect_jitter_seconds = 0;
         config.keys.credential = Some(credential);
         config.circles.accept = Accept::Certified;
         for (node, port) in self.nodes.iter().zip(&self.ports) {
-            let addresses = vec![format!("/ip4/127.0.0.1/tcp/{port}").parse()?];
+            let addresses = vec![format!("/ip4/{host}/tcp/{port}").parse()?];
             config.network.bootstrap.push(Bootstrap { node: node.key.to_string(), addresses });
         }
         files::durable_write(&data.join(FILE), config.to_text()?.as_bytes())?;

@@ -74,6 +74,9 @@ impl LogFile {
 
     /// What others appended since this opened the file.
     pub(super) fn news(&mut self) -> io::Result<Vec<EntryBytes>> {
+        if fs::metadata(&self.path)?.len() == self.length {
+            return Ok(Vec::new());
+        }
         let bytes = fs::read(&self.path)?;
         let start = usize::try_from(self.length).unwrap_or(usize::MAX).min(bytes.len());
         let (entries, good) = read(&bytes[start..]);

@@ -2,11 +2,13 @@
 //! table at the end says what was checked.
 //!
 //! Everything is done with the program itself, as partners do it, and every line of the table is measured from
-//! the nodes: what they list, what they read, what they say of one another. One file per chapter.
+//! the nodes: what they list, what they read, what they say of one another. One file per chapter; `stage` has
+//! the processes and the questions, `table` the lines and how they look.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf, pin::pin, time::Duration};
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 mod circles;
 mod coordinator_off;
@@ -16,8 +18,12 @@ mod remove;
 mod share;
 mod stage;
 mod stranger;
+mod table;
 
 use stage::{Stage, print};
+
+/// The story takes some ten seconds. A machine so slow that it takes this long would not convince anybody.
+const STORY_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Arguments of `cwn demo`.
 #[derive(Debug, Args)]
@@ -31,28 +37,48 @@ pub struct Arguments {
     dir: Option<PathBuf>,
 }
 
-/// Plays the demo.
+/// Plays the demo. Whatever happens to it, what it started ends with it.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let mut stopped = pin!(stop_asked());
     let mut stage = Stage::set_up(arguments.dir)?;
     let told = tokio::select! {
         told = tell(&mut stage) => told,
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted?;
+        stopped = &mut stopped => {
+            stopped?;
             anyhow::bail!("interrupted; everything that was started is ended");
         }
+        () = tokio::time::sleep(STORY_PATIENCE) => {
+            Err(anyhow::anyhow!("after {} s the story had not come to its end", STORY_PATIENCE.as_secs()))
+        }
     };
-    told?;
+    if let Err(error) = told {
+        stage.show_table();
+        return Err(error.context(stage.where_it_stopped()));
+    }
     let failed = stage.show_table();
     stage.show_places();
-    let example = stage.data("z-cert").display().to_string();
+    let example = stage.call("z-cert");
     if arguments.once {
-        print(&format!("\nTo look into one, start it again: cwn --data {example} daemon"));
+        print(&format!("\nAll of them are ended. To look into one, start it again:\n   {example} daemon"));
     } else {
-        print(&format!("\nThe network stays up until Ctrl-C. Look into it, for example: cwn --data {example} status"));
-        tokio::signal::ctrl_c().await?;
+        print(&format!("\nThe network stays up until Ctrl-C. Look into it, for example:\n   {example} status"));
+        stopped.await?;
     }
-    anyhow::ensure!(failed == 0, "{failed} lines of the table do not hold");
+    anyhow::ensure!(
+        failed == 0,
+        "{failed} lines of the table do not hold; look at the nodes' own logs, {}/*/daemon.log",
+        stage.dir().display()
+    );
     Ok(())
+}
+
+/// Ctrl-C, or `kill`. A terminal that is closed ends the daemons as it ends this.
+async fn stop_asked() -> io::Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 async fn tell(stage: &mut Stage) -> anyhow::Result<()> {

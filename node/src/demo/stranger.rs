@@ -1,6 +1,11 @@
 //! A stranger knocks, with a certificate of another network.
 
-use super::stage::Stage;
+use anyhow::Context;
+
+use super::{
+    share::first,
+    stage::{PARTNERS, Stage},
+};
 use crate::{
     api::types::{PeerView, RefusalView},
     config::{Bootstrap, Config, FILE},
@@ -14,12 +19,13 @@ pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
     stage.chapter("A stranger knocks");
     let (ca, credential) = (stage.path("other-ca"), stage.credential(STRANGER)?);
     let (ca, credential) = (ca.to_string_lossy().into_owned(), credential.to_string_lossy().into_owned());
-    Stage::cwn(None, &["ca", "--dir", &ca, "--credential", &credential, "init", "--name", "Another network"])?;
+    Stage::cwn(None, &["ca", "--dir", &ca, "--credential", &credential, "init", "--name", "Another network"]).await?;
     let data = stage.data(STRANGER);
     let join = ["join", "--ca", &ca, "--ca-credential", &credential, "--credential", &credential];
-    let who = ["--partner", "stranger", "--name", "A stranger"];
-    Stage::cwn(Some(&data), &[join.as_slice(), &who].concat())?;
-    let before = stage.status(KNOCKED_AT).await?;
+    let who = ["--partner", STRANGER, "--name", "A stranger"];
+    Stage::cwn(Some(&data), &[join.as_slice(), &who].concat()).await?;
+    // All connections of members are up, so that a handler that is built from here on is the stranger's.
+    let before = stage.connected(KNOCKED_AT, PARTNERS.len() - 1).await?;
     let mut config = Config::load(&data)?;
     config.enrolment = None;
     let addresses = before.listening.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>()?;
@@ -28,24 +34,27 @@ pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
     stage.start(STRANGER).await?;
     stage.say("It has a valid certificate, of another network, and dials FERM.");
     let stranger = stage.status(STRANGER).await?;
-    let from_stranger = async |client: &crate::api::client::Client| {
-        let refusals: Vec<RefusalView> = client.get("/v1/refusals").await?;
-        Ok(refusals.iter().any(|refused| refused.node.as_deref() == Some(stranger.node.as_str())))
-    };
-    stage.until(KNOCKED_AT, "it refused the stranger", from_stranger).await?;
-    let refusals: Vec<RefusalView> = stage.client(KNOCKED_AT).get("/v1/refusals").await?;
-    let reason = refusals.iter().find(|refused| refused.node.as_deref() == Some(stranger.node.as_str()));
-    let reason = reason.map(|refused| refused.reason.clone()).unwrap_or_default();
-    stage.check("it is refused, with the reason", reason.clone(), reason.contains("network"));
+    let refusal = stage
+        .until(KNOCKED_AT, "it refused the stranger", async |client| {
+            let refusals: Vec<RefusalView> = client.get("/v1/refusals").await?;
+            let count = refusals.len();
+            let of_stranger = refusals.into_iter().find(|one| one.node.as_deref() == Some(stranger.node.as_str()));
+            of_stranger.with_context(|| format!("{count} refusals, none of the stranger"))
+        })
+        .await?;
+    let holds = refusal.reason.contains("is for network") && refusal.reason.contains(&before.network);
+    stage.check("the stranger is refused, with the reason", "cwn peers --refused", first(&refusal.reason), holds);
     let after = stage.status(KNOCKED_AT).await?;
     let peers: Vec<PeerView> = stage.client(KNOCKED_AT).get("/v1/peers").await?;
     let known = peers.iter().any(|peer| peer.node == stranger.node);
-    let handlers = after.handlers_built - before.handlers_built;
-    let measured = format!("{handlers} handlers built, {} peers before and {} after", before.peers, after.peers);
-    stage.check("nothing of the mesh ran for it", measured, handlers == 0 && !known && before.peers == after.peers);
+    let (built, more) = (after.handlers_built.saturating_sub(before.handlers_built), after.peers != before.peers);
+    let measured =
+        format!("FERM built {built} handlers, and has {} peers as before it had {}", after.peers, before.peers);
+    stage.check("nothing of the mesh ran for it", "cwn status --json", measured, built == 0 && !known && !more);
     let learnt = stage.status(STRANGER).await?;
     let nothing = learnt.peers == 0 && learnt.circles.is_empty() && learnt.offers.is_empty();
-    let measured = format!("{} peers, {} circles, {} offers", learnt.peers, learnt.circles.len(), learnt.offers.len());
-    stage.check("it learnt nothing", measured, nothing);
-    stage.kill(STRANGER)
+    let measured =
+        format!("it has {} peers, {} circles, {} offers", learnt.peers, learnt.circles.len(), learnt.offers.len());
+    stage.check("the stranger learnt nothing", "cwn status", measured, nothing);
+    stage.kill(STRANGER).await
 }

@@ -360,3 +360,54 @@ fn i3_a_reply_means_that_it_is_durable() {
     let log: &LogKey = &place.key;
     assert!(world.node("z-cert").store.logs[log].len() as u64 > place.seq);
 }
+
+/// A log of four entries, and another branch of it from its second entry on.
+fn two_branches() -> (Vec<EntryBytes>, Vec<EntryBytes>) {
+    let write = |last: &[u8]| {
+        let circle = cwn_engine::log::CircleId(Hash([1; 32]));
+        let opening = Opening { under: Under::Charter, cites: Vec::new() };
+        let mut writer = Writer::open(circle, key_of("x", 1), LogId([1; 16]), opening);
+        let payloads = [b"0".as_slice(), last, b"2", b"3"];
+        let draft =
+            |payload: &[u8]| Draft { suite: Suite::Named, epoch: None, payload: payload.to_vec(), expiry: None };
+        payloads.iter().map(|payload| writer.append(Time(7), draft(payload)).bytes().clone()).collect()
+    };
+    (write(b"1"), write(b"another"))
+}
+
+#[test]
+fn i5_a_run_is_taken_only_as_the_log_it_continues() {
+    use cwn_engine::log::{Link, RunRefusal, authenticate};
+    let (one, other) = two_branches();
+    let decode = |entries: &[EntryBytes]| -> Vec<Decoded> {
+        entries.iter().map(|bytes| Decoded::decode(bytes.clone()).unwrap()).collect()
+    };
+    let whole = authenticate(decode(&one), Link::Start).unwrap();
+    assert_eq!((whole.proven.len(), whole.undecided.len()), (4, 0));
+    let held = &whole.proven[1];
+    let after = Link::After { height: 2, head: held.hash(), time: Time(7), kind: cwn_engine::log::LogKind::Content };
+    assert_eq!(authenticate(decode(&one[2..]), after).unwrap().proven.len(), 2);
+    let gap = authenticate(decode(&one[3..]), after).unwrap_err();
+    assert_eq!(gap, RunRefusal::Gap { found: 3, expected: 2 });
+    let forked = authenticate(decode(&other[2..]), after).unwrap_err();
+    assert_eq!(forked, RunRefusal::Forked { seq: 2 });
+    let mut unsigned = other[2].clone();
+    unsigned.signature = Signature([0; 64]);
+    let broken = authenticate(decode(&[unsigned]), after).unwrap_err();
+    assert_eq!(broken, RunRefusal::BrokenLink { seq: 2 });
+    let older = Link::After { height: 2, head: held.hash(), time: Time(8), kind: cwn_engine::log::LogKind::Content };
+    assert_eq!(authenticate(decode(&one[2..]), older).unwrap_err(), RunRefusal::TimeGoesBack { seq: 2 });
+    let control = Link::After { height: 2, head: held.hash(), time: Time(7), kind: cwn_engine::log::LogKind::Control };
+    assert_eq!(authenticate(decode(&one[2..]), control).unwrap_err(), RunRefusal::Mixed { seq: 2 });
+}
+
+#[test]
+fn i5_a_bad_signature_inside_is_vouched_for_by_a_later_one_and_at_the_end_stays_undecided() {
+    use cwn_engine::log::{Link, authenticate};
+    let (mut entries, _) = two_branches();
+    entries[1].signature = Signature([0; 64]);
+    entries[3].signature = Signature([0; 64]);
+    let run = entries.iter().map(|bytes| Decoded::decode(bytes.clone()).unwrap()).collect();
+    let taken = authenticate(run, Link::Start).unwrap();
+    assert_eq!((taken.proven.len(), taken.undecided.len()), (3, 1));
+}
