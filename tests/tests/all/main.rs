@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so at once")]
 
 mod arrows;
+mod bench;
 mod circles;
 mod kills;
 mod processes;
