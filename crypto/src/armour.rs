@@ -190,8 +190,7 @@ mod tests {
 
     #[test]
     fn a_damaged_line_is_named() {
-        let damaged: Vec<_> = block().lines().map(str::to_owned).collect();
-        let mut damaged = damaged;
+        let mut damaged: Vec<_> = block().lines().map(str::to_owned).collect();
         damaged[2].replace_range(3..4, "*");
         assert_eq!(read(&damaged.join("\n")), Err(Refusal::BadLine { label: Label::Certificate, line: 3 }));
     }

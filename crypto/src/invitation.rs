@@ -216,3 +216,57 @@ impl Invitation {
         secret_hash(&self.secret.key().public())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn invitation(addresses: Vec<String>) -> Invitation {
+        let key = |number| SigningKey::from_seed(&[number; 32]).public();
+        Invitation {
+            secret: Secret::from_bytes([5; 16]),
+            network: NetworkId(Hash([6; 32])),
+            root_key: key(1),
+            desk: key(2),
+            addresses,
+            partner: "p".repeat(64).parse().unwrap(),
+            name: "n".repeat(120),
+            expires: Time(LIFE_MS),
+            approve: Approve::Manual,
+        }
+    }
+
+    #[test]
+    fn the_longest_invitation_allowed_goes_through_in_capitals_too() {
+        let longest = invitation(vec!["a".repeat(ADDRESS_LIMIT); ADDRESSES_LIMIT]);
+        let text = longest.to_text().unwrap();
+        assert_eq!(Invitation::from_text(&text), Ok(longest.clone()));
+        assert_eq!(Invitation::from_text(&text.to_uppercase()), Ok(longest));
+    }
+
+    #[test]
+    fn an_invitation_with_more_or_longer_or_empty_addresses_is_neither_made_nor_read() {
+        for addresses in [vec!["a".to_owned(); 9], vec!["a".repeat(201)], vec![String::new()], vec!["a b".to_owned()]] {
+            let refused = invitation(addresses);
+            assert_eq!(refused.to_text(), Err(Refusal::Addresses));
+            let text = bech32::encode_lower::<Long>(HRP, &encoding::to_bytes(&refused)).unwrap();
+            assert_eq!(Invitation::from_text(&text), Err(Refusal::Addresses));
+        }
+    }
+
+    #[test]
+    fn a_text_far_too_long_is_refused_before_it_is_looked_at() {
+        let long = "q".repeat(100_000);
+        assert_eq!(Invitation::from_text(&long), Err(Refusal::TooLong { length: 100_000 }));
+    }
+
+    #[test]
+    fn the_checksum_is_consistent_beyond_its_usual_length() {
+        Long::sanity_check();
+    }
+
+    #[test]
+    fn an_invitation_shows_no_secret_in_a_log() {
+        assert!(!format!("{:?}", invitation(vec![])).contains("5, 5"));
+    }
+}

@@ -334,3 +334,47 @@ impl Word {
         &self.ignored
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn revocation(reason: &str, logs: impl Iterator<Item = u16>) -> Statement {
+        let line = |log: u16| {
+            let mut id = [0; 16];
+            id[..2].copy_from_slice(&log.to_be_bytes());
+            CutLine { log: LogId(id), height: 1, head: Hash([7; 32]) }
+        };
+        let cut = logs.map(line).collect();
+        Statement::Revocation { node: PublicKey([3; 32]), serial: 1, reason: reason.to_owned(), cut }
+    }
+
+    fn read(statement: &Statement) -> Result<Statement, Refusal> {
+        Statement::from_bytes(&statement.to_bytes())
+    }
+
+    #[test]
+    fn the_longest_statement_allowed_is_read_and_one_more_is_not() {
+        let longest = revocation(&"\u{1f600}".repeat(REASON_LIMIT), 0..1024);
+        assert_eq!(read(&longest), Ok(longest));
+        assert_eq!(read(&revocation(&"x".repeat(501), 0..0)), Err(Refusal::Reason { length: 501 }));
+        assert_eq!(read(&revocation("", 0..1025)), Err(Refusal::Cut { count: 1025 }));
+    }
+
+    #[test]
+    fn a_cut_lists_each_log_once_and_in_order() {
+        assert_eq!(read(&revocation("", [1, 1].into_iter())), Err(Refusal::CutOrder));
+        assert_eq!(read(&revocation("", [2, 1].into_iter())), Err(Refusal::CutOrder));
+    }
+
+    #[test]
+    fn what_is_no_statement_is_refused_however_long_or_deep() {
+        assert!(matches!(Statement::from_bytes(&vec![0; STATEMENT_LIMIT + 1]), Err(Refusal::Encoding(_))));
+        let deep = vec![0x81; STATEMENT_LIMIT];
+        assert!(matches!(Statement::from_bytes(&deep), Err(Refusal::Encoding(_))));
+        // A cut that claims 2^64 - 1 lines and holds none.
+        let start = revocation("", 0..0).to_bytes();
+        let huge = [&start[..start.len() - 1], &[0x9b, 255, 255, 255, 255, 255, 255, 255, 255]].concat();
+        assert!(matches!(Statement::from_bytes(&huge), Err(Refusal::Encoding(_))));
+    }
+}

@@ -291,3 +291,66 @@ impl TrustRoot {
         &self.signed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u8) -> SigningKey {
+        SigningKey::from_seed(&[number; 32])
+    }
+
+    fn document() -> RootDocument {
+        RootDocument {
+            version: 1,
+            name: "test".to_owned(),
+            keys: vec![key(1).public(), key(2).public(), key(3).public()],
+            threshold: 2,
+            issuers: vec![IssuerTerm { issuer: key(4).public(), not_before: Time(0), not_after: Time(ISSUER_LIFE_MS) }],
+            freshness_ms: FRESHNESS_MS,
+            previous: None,
+            dropped: Vec::new(),
+        }
+    }
+
+    fn judge(change: impl FnOnce(&mut RootDocument)) -> Result<(), Refusal> {
+        let mut document = document();
+        change(&mut document);
+        SignedRoot::sign(&document, &[&key(1), &key(2)]).verify_first().map(drop)
+    }
+
+    #[test]
+    fn a_first_version_that_breaks_a_rule_founds_nothing() {
+        assert_eq!(judge(|_| {}), Ok(()));
+        assert_eq!(judge(|d| d.version = 2), Err(Refusal::NotTheFirst(2)));
+        assert_eq!(judge(|d| d.previous = Some(Hash([0; 32]))), Err(Refusal::FirstWithPast));
+        assert_eq!(judge(|d| d.threshold = 0), Err(Refusal::Threshold { threshold: 0, keys: 3 }));
+        assert_eq!(judge(|d| d.threshold = 4), Err(Refusal::Threshold { threshold: 4, keys: 3 }));
+        assert_eq!(judge(|d| d.keys[2] = d.keys[0]), Err(Refusal::Repeated(key(1).public())));
+        assert_eq!(judge(|d| d.issuers.push(d.issuers[0])), Err(Refusal::Repeated(key(4).public())));
+        assert_eq!(judge(|d| d.keys[2] = PublicKey([0; 32])), Err(Refusal::Unsound(PublicKey([0; 32]))));
+        let turned = |d: &mut RootDocument| d.name = "a\u{202e}b".to_owned();
+        assert_eq!(judge(turned), Err(Refusal::Name(NameRefusal::Invisible('\u{202e}'))));
+        assert!(matches!(judge(|d| d.issuers[0].not_after = Time(0)), Err(Refusal::EmptyTerm { .. })));
+        assert!(matches!(judge(|d| d.issuers.clear()), Err(Refusal::Count { what: "issuers", count: 0, .. })));
+        let crowd = |d: &mut RootDocument| d.keys = (1..=17).map(|number| key(number).public()).collect();
+        assert!(matches!(judge(crowd), Err(Refusal::Count { what: "root keys", count: 17, .. })));
+    }
+
+    #[test]
+    fn one_signer_is_one_signer_however_often_it_signs() {
+        let judge = |signers: &[&SigningKey]| SignedRoot::sign(&document(), signers).verify_first().map(drop);
+        assert_eq!(judge(&[&key(1)]), Err(Refusal::TooFew { signed: 1, threshold: 2 }));
+        assert_eq!(judge(&[&key(1), &key(1)]), Err(Refusal::Repeated(key(1).public())));
+        assert_eq!(judge(&[&key(1), &key(2), &key(9)]), Err(Refusal::StrangeSigner(key(9).public())));
+    }
+
+    #[test]
+    fn another_document_under_the_same_signatures_is_refused() {
+        let mut signed = SignedRoot::sign(&document(), &[&key(1), &key(2)]);
+        let network = signed.network_id();
+        signed.bytes = encoding::to_bytes(&RootDocument { name: "other".to_owned(), ..document() });
+        assert!(matches!(signed.verify_first(), Err(Refusal::Signature(..))));
+        assert_ne!(signed.network_id(), network);
+    }
+}

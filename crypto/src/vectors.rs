@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::{
     PublicKey, Signed, SigningKey, Time,
     armour::{self, Label},
-    authority::{Decision, InvitationRecord, Issuer, Reason, Request, decide},
+    authority::{Decision, InvitationRecord, Issuer, Reason, Request, RequestRefusal, decide, due_at},
     certificate::{self, CERTIFICATE_LIMIT, Certificate, LIFE_MS, Refusal, SUITE, SignedCertificate, Standing},
     encoding::{self, Domain, Hash, Refusal as EncodingRefusal},
     identity::{BadSignature, SignedRefusal},
@@ -87,6 +87,9 @@ fn vectors() -> Vec<(&'static str, String)> {
     let other_network = Certificate { network: root("another", 2).1.network(), ..contents() };
     // The point of order two: a key of small order, under which anything can seem signed.
     let small_order = Certificate { node: small_order_key(), ..contents() };
+    // The same point is of small order as an X25519 key too; asked to seal to it, age would panic.
+    let small_order_recipient = Certificate { recipient: Recipient(small_order_key().0), ..contents() };
+    let in_grace = Certificate { not_before: Time(NOW.0 - 9 * Time::DAY_MS), not_after: Time(NOW.0 - 1), ..contents() };
     let tampered = with_bytes(|bytes| {
         let name = bytes.windows(6).position(|window| window == b"Z-CERT").unwrap();
         bytes[name] = b'X';
@@ -101,8 +104,21 @@ fn vectors() -> Vec<(&'static str, String)> {
         ("forged-issuer.txt", certificate_file(&signed(&contents(), 9))),
         ("wrong-network.txt", certificate_file(&signed(&other_network, 2))),
         ("small-order.txt", certificate_file(&signed(&small_order, 2))),
+        ("in-grace.txt", certificate_file(&signed(&in_grace, 2))),
+        ("non-canonical.txt", certificate_file(&non_canonical())),
+        ("small-order-recipient.txt", certificate_file(&signed(&small_order_recipient, 2))),
         ("invitation.txt", format!("{}\n", invitation.to_text().unwrap().as_str())),
     ]
+}
+
+/// A certificate that its issuer did sign, over another spelling of the same contents: the length of the array
+/// in two bytes where one will do.
+fn non_canonical() -> SignedCertificate {
+    let bytes = [&[0x98, 10], &encoding::to_bytes(&contents())[1..]].concat();
+    let signature = key(2).sign(Domain::CERTIFICATE, &bytes);
+    let mut whole = minicbor::Encoder::new(Vec::new());
+    whole.array(2).unwrap().bytes(&bytes).unwrap().encode(signature).unwrap();
+    encoding::from_bytes(whole.writer(), 4096).unwrap()
 }
 
 fn small_order_key() -> PublicKey {
@@ -211,6 +227,44 @@ fn another_spelling_of_the_same_certificate_is_refused() {
 }
 
 #[test]
+fn a_certificate_in_its_grace_works_and_says_since_when_it_should_not() {
+    let certificate = judge("in-grace.txt").unwrap();
+    assert_eq!(certificate.in_use(NOW), Ok(Standing::Grace { expired_at: Time(NOW.0 - 1) }));
+}
+
+#[test]
+fn a_certificate_signed_in_another_spelling_is_refused_though_its_signature_holds() {
+    let refusal = Refusal::Signed(SignedRefusal::Encoding(EncodingRefusal::NotCanonical));
+    assert_eq!(judge("non-canonical.txt"), Err(refusal));
+}
+
+#[test]
+fn a_certificate_for_a_key_to_which_nothing_can_be_sealed_is_refused() {
+    assert!(matches!(judge("small-order-recipient.txt"), Err(Refusal::UnsoundRecipient { .. })));
+}
+
+#[test]
+fn a_certificate_outside_its_issuers_term_or_without_a_life_or_with_a_false_name_is_refused() {
+    let (_, trust) = root("vectors", 2);
+    let judge = |certificate: Certificate| certificate::verify(&signed(&certificate, 2), &trust).unwrap_err();
+    let early = Certificate { not_before: Time(NOW.0 - 11 * Time::DAY_MS), ..contents() };
+    assert!(matches!(judge(early), Refusal::OutsideTerm { .. }));
+    let lifeless = Certificate { not_after: NOW, ..contents() };
+    assert!(matches!(judge(lifeless), Refusal::EmptyLife { .. }));
+    let turned = Certificate { name: "Z\u{202e}TREC".to_owned(), ..contents() };
+    assert!(matches!(judge(turned), Refusal::Name { .. }));
+    let later_suite = Certificate { suite: 2, ..contents() };
+    assert!(matches!(judge(later_suite), Refusal::UnknownSuite { suite: 2, .. }));
+}
+
+#[test]
+fn a_clock_that_is_five_minutes_behind_does_not_refuse_a_fresh_certificate() {
+    let behind = |ms: u64| contents().standing(Time(NOW.0 - ms));
+    assert_eq!(behind(certificate::SKEW_MS), Standing::Valid);
+    assert_eq!(behind(certificate::SKEW_MS + 1), Standing::NotYet);
+}
+
+#[test]
 fn a_signature_for_one_purpose_proves_nothing_for_another() {
     let signature = key(1).sign(Domain::ENTRY, b"bytes");
     assert_eq!(key(1).public().verify(Domain::ENTRY, b"bytes", &signature), Ok(()));
@@ -276,6 +330,53 @@ fn an_expired_a_refused_and_a_foreign_invitation_get_nothing() {
 }
 
 #[test]
+fn a_request_without_the_secret_gets_nothing_and_raises_no_alarm() {
+    // Somebody saw the request of another in the mail, and puts keys of its own in its place.
+    let network = root("vectors", 2).1.network();
+    let seen = Request::sign(&invitation(), &key(3), sealing(3).recipient(), NOW);
+    let seen = Request::verify(&seen, network).unwrap();
+    let stolen = Request { node: key(9).public(), ..seen.clone() };
+    let stolen = Request::verify(&Signed::sign(&stolen, Domain::REQUEST, &key(9)), network).unwrap();
+    let resealed = Request { recipient: sealing(9).recipient(), ..seen };
+    let mut record = InvitationRecord::of(&invitation());
+    assert_eq!(decide(&record, &stolen, NOW), Decision::Refuse(Reason::BadProof));
+    assert_eq!(decide(&record, &resealed, NOW), Decision::Refuse(Reason::BadProof));
+    record.used_by = Some(key(3).public());
+    assert_eq!(decide(&record, &stolen, NOW), Decision::Refuse(Reason::BadProof));
+}
+
+#[test]
+fn what_the_coordinator_keeps_of_an_invitation_cannot_be_used_in_place_of_its_secret() {
+    let record = InvitationRecord::of(&invitation());
+    let thief = SigningKey::from_seed(&record.secret_hash.0);
+    assert_ne!(invitation::secret_hash(&thief.public()), record.secret_hash);
+    assert!(!encoding::to_bytes(&record).windows(16).any(|window| window == [5; 16]));
+}
+
+#[test]
+fn a_request_that_its_node_did_not_sign_or_for_another_network_is_refused() {
+    let network = root("vectors", 2).1.network();
+    let signed = Request::sign(&invitation(), &key(3), sealing(3).recipient(), NOW);
+    let request = Request::verify(&signed, network).unwrap();
+    let forged = Signed::sign(&request, Domain::REQUEST, &key(9));
+    assert!(matches!(Request::verify(&forged, network), Err(RequestRefusal::Signed(_))));
+    let elsewhere = root("another", 2).1.network();
+    assert!(matches!(Request::verify(&signed, elsewhere), Err(RequestRefusal::OtherNetwork { .. })));
+    let unsound = Request { recipient: Recipient([0; 32]), ..request };
+    let unsound = Signed::sign(&unsound, Domain::REQUEST, &key(3));
+    assert!(matches!(Request::verify(&unsound, network), Err(RequestRefusal::Unsound { .. })));
+}
+
+#[test]
+fn renewal_is_due_from_two_thirds_of_a_life_and_spread_over_a_twenty_fourth() {
+    let (first, last) = (NOW.plus(20 * Time::DAY_MS), NOW.plus(20 * Time::DAY_MS + LIFE_MS / 24));
+    assert_eq!(due_at(&contents(), 0), first);
+    assert_eq!(due_at(&contents(), LIFE_MS / 24), last);
+    assert_eq!(due_at(&contents(), LIFE_MS / 24 + 1), first);
+    assert!((first..=last).contains(&due_at(&contents(), u64::MAX)));
+}
+
+#[test]
 fn an_issuer_issues_and_renews_within_its_term_alone() {
     let (_, trust) = root("vectors", 2);
     let issuer = Issuer::new(key(2), &trust).unwrap();
@@ -318,6 +419,44 @@ fn the_issuers_word_is_the_same_in_whatever_order_it_is_heard() {
     assert_eq!(word.revocation(&key(3).public()).unwrap().reason, "stolen");
     assert_eq!(word.ignored().len(), 1, "another issuer's certificate");
     assert_eq!(Statement::from_bytes(&revocation.to_bytes()), Ok(revocation));
+}
+
+#[test]
+fn a_revocation_stands_against_any_later_certificate_and_several_are_one_in_any_order() {
+    let (_, trust) = root("vectors", 2);
+    let line = |log, height| CutLine { log: LogId([log; 16]), height, head: Hash([log; 32]) };
+    let revocation = |reason: &str, cut: Vec<CutLine>| Statement::Revocation {
+        node: key(3).public(),
+        serial: 7,
+        reason: reason.to_owned(),
+        cut,
+    };
+    let first = revocation("stolen", vec![line(1, 3), line(2, 5)]);
+    let second = revocation("left", vec![line(2, 9), line(4, 1)]);
+    let renewed = Certificate { serial: 99, not_before: NOW.plus(Time::DAY_MS), ..contents() };
+    let later = Statement::Certificate(signed(&renewed, 2));
+    let hear = |order: [(u8, &Statement); 3]| {
+        let mut word = Word::default();
+        order.iter().for_each(|(entry, said)| word.apply(key(2).public(), NOW, Hash([*entry; 32]), said, &trust));
+        word
+    };
+    let word = hear([(1, &first), (2, &second), (3, &later)]);
+    assert_eq!(word, hear([(3, &later), (2, &second), (1, &first)]));
+    let revoked = word.revocation(&key(3).public()).unwrap();
+    assert_eq!((revoked.reason.as_str(), &revoked.cut), ("stolen", &vec![line(1, 3), line(2, 5), line(4, 1)]));
+    assert_eq!(word.nodes().count(), 1);
+    assert_eq!(word.unrevoked().count(), 0, "nobody renews it");
+}
+
+#[test]
+fn who_is_no_issuer_says_nothing_and_does_not_freshen_the_issuers_word() {
+    let (_, trust) = root("vectors", 2);
+    let mut word = Word::default();
+    let revocation = Statement::Revocation { node: key(3).public(), serial: 7, reason: String::new(), cut: Vec::new() };
+    word.apply(key(9).public(), NOW, Hash([1; 32]), &revocation, &trust);
+    word.apply(key(9).public(), NOW, Hash([2; 32]), &Statement::NothingElse, &trust);
+    assert_eq!((word.revocation(&key(3).public()), word.newest()), (None, None));
+    assert_eq!(word.ignored().len(), 2);
 }
 
 /// What must hold of every sealing, the real one and the stand-in.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
-use cwn_crypto::{PublicKey, certificate::Standing};
+use cwn_crypto::{PublicKey, certificate::Standing, issuer_log::Certified};
 use cwn_engine::{
     engine::{self, AcceptRule, Engine},
     input::{Command, Input, PullId, SessionId, StreamId},
@@ -52,6 +52,8 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     network::refuse_key_log(std::env::var_os(network::KEY_LOG).as_deref())?;
     let config = Config::load(data)?;
     start_log(&config)?;
+    // Said before anybody is asked for a passphrase.
+    Membership::expect(data)?;
     let unlock = Unlock::find(config.keys.credential.as_deref(), "the keys of this node", Typing::Known)?;
     let keys = Keys::open(data, &unlock)?;
     let membership = Membership::load(data, &keys)?;
@@ -102,6 +104,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     let driver = driver::start(engine, store, Arc::clone(&keyring), network.clone(), outlets)?;
     inbox.follow(heights, driver.clone(), news_sender)?;
     let socket = config.socket(data);
+    let (fetches, to_fetch) = fetch::channel();
     let node = Arc::new(Node {
         me,
         recipient: keys.sealing.recipient(),
@@ -117,11 +120,13 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
         keyring,
         reader: Lend::new(reader),
         chunks: Chunks::new(data),
+        fetches,
         config,
     });
     tokio::spawn(carry_network(Arc::clone(&node), network_events));
     tokio::spawn(heed_engine(Arc::clone(&node), engine_events));
     tokio::spawn(heed_news(Arc::clone(&node), news));
+    tokio::spawn(fetch::follow(Arc::clone(&node), to_fetch));
     driver.input(Input::Import { entries: Membership::issuer_log(data)? }).await?;
     for (peer, addresses) in node.config.bootstrap() {
         network.want(peer, addresses);
@@ -284,7 +289,14 @@ async fn network_changed(node: &Arc<Node>) {
         node.network.unwant(peer);
     }
     node.network.recheck();
-    if let Some(own) = own.filter(|own| own.certificate.not_after > node.certificate.get().not_after) {
+    let foreign = |own: &Certified| own.certificate.recipient != node.recipient;
+    if let Some(own) = own.as_ref().filter(|own| foreign(own)) {
+        // Taken into use it would open nothing, and keep this node from its next start.
+        tracing::error!(
+            serial = own.certificate.serial,
+            "a certificate of this node names a sealing key that is not its own; tell the coordinator at once"
+        );
+    } else if let Some(own) = own.filter(|own| own.certificate.not_after > node.certificate.get().not_after) {
         match Membership::renew(&node.data, &own.signed) {
             Ok(()) => {
                 tracing::info!(not_after = %own.certificate.not_after, "the certificate was renewed");
@@ -332,15 +344,10 @@ fn announce(node: &Arc<Node>) {
 
 /// What the inbox tells the node: where others are, and attachments to fetch.
 async fn heed_news(node: Arc<Node>, mut news: mpsc::UnboundedReceiver<News>) {
-    let (fetches, waiting) = mpsc::unbounded_channel();
-    tokio::spawn(fetch::follow(Arc::clone(&node), waiting));
     while let Some(heard) = news.recv().await {
         match heard {
             News::Addresses(peer) => want(&node, peer).await,
-            News::Attached(circle, attachments) => {
-                // The fetching ends with the daemon.
-                let _ = fetches.send((circle, attachments));
-            }
+            News::Attached(circle, attachments) => node.fetches.carried(circle, attachments),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Fetching attachments: what entries that were opened carry, part by part, from whoever shares the circle.
 //!
-//! Nothing here is written down: after a start the inbox says again what is carried, and what is here is not asked
-//! for twice.
+//! What is carried is fetched as the configuration says; what somebody asked for is fetched in any case. Nothing
+//! here is written down: after a start the inbox says again what is carried, and what is here is not asked for
+//! twice.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,31 +18,70 @@ const AGAIN_EVERY: Duration = Duration::from_secs(2);
 /// Attachments that wait; beyond, they are found again at the next start.
 const WAITING: usize = 65_536;
 
-/// What is carried in a circle.
-pub type Carried = (CircleId, Vec<AttachmentRef>);
+/// Why an attachment is to be fetched.
+#[derive(Debug)]
+enum Wanted {
+    /// An entry that was opened carries these.
+    Carried(CircleId, Vec<AttachmentRef>),
+    /// Somebody wants to have it.
+    Asked(CircleId, AttachmentRef),
+}
 
-/// Fetches what entries carry, as they are opened, until the daemon ends.
-pub async fn follow(node: Arc<Node>, mut carried: mpsc::UnboundedReceiver<Carried>) {
-    if !node.config.attachments.fetches_all() {
-        return;
+/// Where the rest of the node says what is to be fetched.
+#[derive(Debug, Clone)]
+pub struct Fetches(mpsc::UnboundedSender<Wanted>);
+
+/// What is to be fetched, as it comes.
+#[derive(Debug)]
+pub struct Waiting(mpsc::UnboundedReceiver<Wanted>);
+
+/// The two ends of it.
+pub fn channel() -> (Fetches, Waiting) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (Fetches(sender), Waiting(receiver))
+}
+
+impl Fetches {
+    /// An entry that was opened carries these.
+    pub fn carried(&self, circle: CircleId, attachments: Vec<AttachmentRef>) {
+        // The fetching ends with the daemon.
+        let _ = self.0.send(Wanted::Carried(circle, attachments));
     }
-    let inbox = Arc::clone(&node.inbox);
-    let mut missing: Vec<(CircleId, AttachmentRef)> = match tokio::task::spawn_blocking(move || inbox.attached()).await
-    {
-        Ok(Ok(before)) => before.into_iter().flat_map(each).collect(),
-        Ok(Err(error)) => {
-            tracing::error!(%error, "attachments of earlier entries are not looked for");
-            Vec::new()
+
+    /// Somebody wants to have it.
+    pub fn asked(&self, circle: CircleId, attachment: AttachmentRef) {
+        // The fetching ends with the daemon.
+        let _ = self.0.send(Wanted::Asked(circle, attachment));
+    }
+}
+
+/// Fetches what is wanted until the daemon ends.
+pub async fn follow(node: Arc<Node>, mut waiting: Waiting) {
+    let mut missing: Vec<(CircleId, AttachmentRef)> = Vec::new();
+    if node.config.attachments.fetches_all() {
+        let inbox = Arc::clone(&node.inbox);
+        match tokio::task::spawn_blocking(move || inbox.attached()).await {
+            Ok(Ok(before)) => {
+                for (circle, attachments) in before {
+                    missing.extend(to_fetch(&node, Wanted::Carried(circle, attachments)));
+                }
+            }
+            Ok(Err(error)) => tracing::error!(%error, "attachments of earlier entries are not looked for"),
+            Err(_ending) => return,
         }
-        Err(_ending) => return,
-    };
+    }
     let mut again = tokio::time::interval(AGAIN_EVERY);
     loop {
         tokio::select! {
-            heard = carried.recv() => match heard {
+            heard = waiting.0.recv() => match heard {
                 None => return,
-                Some(carried) if missing.len() < WAITING => {
-                    missing.extend(each(carried));
+                Some(wanted) if missing.len() < WAITING => {
+                    for one in to_fetch(&node, wanted) {
+                        // Who saves the same file again and again asks for it once.
+                        if !missing.contains(&one) {
+                            missing.push(one);
+                        }
+                    }
                     again.reset_immediately();
                 }
                 Some(_) => tracing::warn!("too many attachments wait; more are looked for at the next start"),
@@ -51,17 +91,23 @@ pub async fn follow(node: Arc<Node>, mut carried: mpsc::UnboundedReceiver<Carrie
     }
 }
 
-fn each((circle, attachments): Carried) -> impl Iterator<Item = (CircleId, AttachmentRef)> {
-    attachments.into_iter().map(move |attachment| (circle, attachment))
+/// What of it is to be fetched, as the configuration says.
+fn to_fetch(node: &Node, wanted: Wanted) -> Vec<(CircleId, AttachmentRef)> {
+    let config = &node.config.attachments;
+    match wanted {
+        Wanted::Asked(circle, attachment) => vec![(circle, attachment)],
+        Wanted::Carried(..) if !config.fetches_all() => Vec::new(),
+        Wanted::Carried(circle, attachments) => {
+            let small = attachments.into_iter().filter(|attachment| attachment.size <= config.most_bytes);
+            small.map(|attachment| (circle, attachment)).collect()
+        }
+    }
 }
 
 /// Fetches what is missing of attachments; gives back those of which something still is.
 async fn fetch(node: &Arc<Node>, waiting: Vec<(CircleId, AttachmentRef)>) -> Vec<(CircleId, AttachmentRef)> {
     let mut left = Vec::new();
     for (circle, attachment) in waiting {
-        if attachment.size > node.config.attachments.most_bytes {
-            continue;
-        }
         let sharing = node.driver.ask(move |engine, _| engine.sharing(&circle)).await.unwrap_or_default();
         let mut complete = true;
         for chunk in &attachment.chunks {

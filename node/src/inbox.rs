@@ -334,7 +334,14 @@ impl Inbox {
             SealRefusal::NotForThisKey if header.suite == Suite::Named => Unread::NotForUs,
             refusal => Unread::DoesNotOpen(refusal.to_string()),
         })?;
-        Payload::open(&plaintext, &header.author, &circle).map_err(|refusal| Unread::Payload(refusal.to_string()))
+        let payload = Payload::open(&plaintext, &header.author, &circle);
+        let payload = payload.map_err(|refusal| Unread::Payload(refusal.to_string()))?;
+        // What names its addressees is sealed to them. Sealed to everybody, it is not shown to anybody: a marking
+        // does not widen because its author's software is wrong.
+        if header.suite == Suite::Epoch && !payload.addressees.is_empty() {
+            return Err(Unread::Payload("it names its addressees, and was sealed to the whole circle".to_owned()));
+        }
+        Ok(payload)
     }
 
     fn row(&self, key: &LogKey, seq: u64) -> Result<Option<Listed>, ViewTrouble> {

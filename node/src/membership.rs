@@ -85,6 +85,12 @@ impl Membership {
         data.join(CERTIFICATE_FILE).exists()
     }
 
+    /// Refuses a data directory that is no member's, with the remedy.
+    pub fn expect(data: &Path) -> Result<(), Error> {
+        let path = data.join(CERTIFICATE_FILE);
+        if path.exists() { Ok(()) } else { Err(Error::Absent { path, data: data.to_owned() }) }
+    }
+
     /// The membership in a data directory.
     pub fn load(data: &Path, keys: &Keys) -> Result<Self, Error> {
         let root_path = data.join(ROOT_FILE);

@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     connections::Connections,
     driver,
+    fetch::Fetches,
     inbox::Inbox,
     keyring::Keyring,
     lend::Lend,
@@ -80,6 +81,8 @@ pub struct Node {
     pub reader: Lend<Reader>,
     /// Chunks of attachments.
     pub chunks: Chunks,
+    /// Attachments to fetch.
+    pub fetches: Fetches,
 }
 
 /// The partner of a node, as the issuers certified it; its key where they did not.

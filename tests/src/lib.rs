@@ -1,3 +1,4 @@
 //! What the tests share: a network of real daemons, each its own process with its own data directory.
 
+pub mod shell;
 pub mod world;

@@ -4,7 +4,10 @@ use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU8, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,12 +15,17 @@ use anyhow::{Context, bail};
 use cwn_crypto::{
     Domain, PublicKey, Signed, SigningKey, Time,
     armour::{self, Label},
-    certificate::{self, Certificate, SUITE},
+    certificate::{self, Certificate, SUITE, SignedCertificate},
     encoding,
     issuer_log::{LogId, Statement},
     root::{IssuerTerm, RootDocument, SignedRoot, TrustRoot},
+    seal::Recipient,
 };
-use cwn_engine::log::{CircleId, Draft, EntryBytes, Opening, Suite, Under, Writer};
+use cwn_engine::{
+    log::{CircleId, Draft, EntryBytes, Opening, Stored, Suite, Under, Writer},
+    store::Read,
+};
+use cwn_functions::sharing::Report;
 use cwn_node::{
     api::{
         client::Client,
@@ -27,8 +35,11 @@ use cwn_node::{
     config::{Accept, Bootstrap, Config, FILE},
     driver::random,
     files,
+    inbox::Inbox,
+    keyring::Keyring,
     keystore::{Keys, Unlock},
     membership::Membership,
+    store::Store,
 };
 use tokio::time::Instant;
 
@@ -79,13 +90,25 @@ impl Authority {
 
     /// Certifies keys for a partner, from `not_before` on for the usual life.
     pub fn certify(&mut self, keys: &Keys, partner: &str, not_before: Time) -> anyhow::Result<Membership> {
+        let signed = self.state(keys.signing.public(), keys.sealing.recipient(), partner, not_before)?;
+        Membership::new(self.root.clone(), signed, keys).map_err(anyhow::Error::msg)
+    }
+
+    /// States in the issuer's log that these keys are a partner's, whoever has them.
+    pub fn state(
+        &mut self,
+        node: PublicKey,
+        recipient: Recipient,
+        partner: &str,
+        not_before: Time,
+    ) -> anyhow::Result<SignedCertificate> {
         self.serial += 1;
         let certificate = Certificate {
             suite: SUITE,
             network: self.root.network(),
             serial: self.serial,
-            node: keys.signing.public(),
-            recipient: keys.sealing.recipient(),
+            node,
+            recipient,
             partner: partner.parse()?,
             name: partner.to_uppercase(),
             not_before,
@@ -94,7 +117,7 @@ impl Authority {
         };
         let signed = Signed::sign(&certificate, Domain::CERTIFICATE, &self.issuer);
         self.say(&Statement::Certificate(signed.clone()));
-        Membership::new(self.root.clone(), signed, keys).map_err(anyhow::Error::msg)
+        Ok(signed)
     }
 
     /// Appends a statement to the issuer's log.
@@ -206,6 +229,34 @@ impl World {
         let mut config = Config::load(data)?;
         change(&mut config);
         Ok(files::durable_write(&data.join(FILE), config.to_text()?.as_bytes())?)
+    }
+
+    /// A node's keys, as somebody has them who took its data directory and its credential.
+    pub fn keys(&self, name: &str) -> anyhow::Result<Keys> {
+        let data = &self.node(name).data;
+        Ok(Keys::open(data, &Unlock::credential(&data.join("credential"))?)?)
+    }
+
+    /// The titles of all that somebody with these keys can open on the disk of a node that does not run, sorted.
+    pub fn readable(&self, name: &str, keys: &Keys) -> anyhow::Result<Vec<String>> {
+        let (store, _) = Store::open(&self.node(name).data, &mut |_| {})?;
+        let reader = store.reader();
+        let keyring = Arc::new(Keyring::new(keys.sealing.clone(), reader.clone()));
+        let inbox = Inbox::new(store.view("inbox")?, reader.clone(), keyring);
+        let mut titles = Vec::new();
+        for (key, tip) in reader.logs()? {
+            for seq in 0..tip.height {
+                let entry = Stored::read(reader.entry(&key, seq)?.context("it is held")?)?;
+                if matches!(entry.header().suite, Suite::Epoch | Suite::Named)
+                    && let Ok(payload) = inbox.open(&entry, None)
+                {
+                    titles.push(Report::from_payload(&payload)?.context("it is a report")?.title);
+                }
+            }
+        }
+        store.close()?;
+        titles.sort();
+        Ok(titles)
     }
 
     /// Asks a node.

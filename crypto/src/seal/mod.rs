@@ -237,3 +237,116 @@ fn check_recipients(recipients: &[Recipient]) -> Result<(), Refusal> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use age::Identity;
+    use age_core::format::Stanza;
+    use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD as BASE64};
+
+    use super::*;
+
+    fn key(number: u16) -> SealingKey {
+        let mut secret = [7; 32];
+        secret[..2].copy_from_slice(&number.to_be_bytes());
+        // Unlike the highest and lowest bits, these are not the ones that X25519 sets by itself.
+        secret[2..4].copy_from_slice(&number.to_be_bytes());
+        SealingKey::from_bytes(secret)
+    }
+
+    /// Whether age finds that every shared secret with this key is zero: it refuses such a share in a stanza.
+    fn shares_nothing(share: &[u8; 32]) -> bool {
+        let stanza = Stanza { tag: "X25519".to_owned(), args: vec![BASE64.encode(share)], body: vec![0; 32] };
+        key(1).age.unwrap_stanza(&stanza).is_some_and(|answer| answer.is_err())
+    }
+
+    #[test]
+    fn the_small_order_keys_are_those_that_age_refuses() {
+        for unsound in SMALL_ORDER {
+            assert!(shares_nothing(&unsound) && !Recipient(unsound).is_sound(), "{unsound:?}");
+        }
+        assert!(!shares_nothing(&key(2).recipient().0) && key(2).recipient().is_sound());
+    }
+
+    #[test]
+    fn another_spelling_of_a_key_is_no_sound_recipient() {
+        // p + 1 is 1, and the highest bit is ignored: RFC 7748 section 5.
+        let mut above = [0xff; 32];
+        (above[0], above[31]) = (0xee, 0x7f);
+        let mut high_bit = key(1).recipient().0;
+        high_bit[31] |= 0x80;
+        for spelling in [above, high_bit, [0xff; 32]] {
+            assert!(!Recipient(spelling).is_sound(), "{spelling:?}");
+        }
+    }
+
+    #[test]
+    fn sealing_to_an_unsound_key_is_refused_and_stops_nothing() {
+        let unsound = Recipient(SMALL_ORDER[3]);
+        let refusal = Err(Refusal::Unsound { recipient: unsound });
+        assert_eq!(Age.seal_to_recipients(&[key(1).recipient(), unsound], b"x"), refusal);
+        assert_eq!(StandIn.seal_to_recipients(&[key(1).recipient(), unsound], b"x"), refusal);
+    }
+
+    #[test]
+    fn the_last_of_as_many_recipients_as_allowed_opens_it_and_one_more_is_refused() {
+        let mut to: Vec<_> = (0..512).map(|number| key(number).recipient()).collect();
+        let sealed = Age.seal_to_recipients(&to, b"to all").unwrap();
+        assert_eq!(Age.open_with_key(&key(511), &sealed, 6).unwrap(), b"to all");
+        to.push(key(512).recipient());
+        assert_eq!(Age.seal_to_recipients(&to, b"x"), Err(Refusal::TooManyRecipients { count: 513 }));
+    }
+
+    #[test]
+    fn a_header_longer_than_its_recipients_can_fill_never_reaches_age() {
+        // Left to age, each of these lines would make it start again at the first: a stanza, valid but for
+        // nobody, many times over. The second header, short enough, shows that only the length is refused.
+        let sealed = |stanzas| {
+            let header = format!("age-encryption.org/v1\n{}--- {}\n", "-> a\n\n".repeat(stanzas), "A".repeat(43));
+            [header.as_bytes(), &[0; 64]].concat()
+        };
+        assert_eq!(Age.open_with_key(&key(1), &sealed(600), 1), Err(Refusal::NotSealed));
+        assert_eq!(Age.open_with_key(&key(1), &sealed(2), 1), Err(Refusal::NotForThisKey));
+    }
+
+    #[test]
+    fn what_is_cut_short_anywhere_does_not_open() {
+        let epoch = EpochKey::from_bytes([1; 32]);
+        for seal in [&Age as &dyn Seal, &StandIn] {
+            let sealed = seal.seal_to_epoch(&epoch, &[9; 100]);
+            for length in 0..sealed.len() {
+                assert!(seal.open_with_epoch(&epoch, &sealed[..length], 100).is_err(), "cut at {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_and_several_chunks_are_sealed_and_opened() {
+        let epoch = EpochKey::from_bytes([1; 32]);
+        for length in [0, 65_536, 200_000] {
+            for seal in [&Age as &dyn Seal, &StandIn] {
+                let sealed = seal.seal_to_epoch(&epoch, &vec![9; length]);
+                assert_eq!(seal.open_with_epoch(&epoch, &sealed, length), Ok(vec![9; length]));
+            }
+        }
+    }
+
+    #[test]
+    fn keys_come_back_from_their_bytes_and_text_and_show_no_secret() {
+        let original = SealingKey::from_bytes([0xab; 32]);
+        assert_eq!(*original.to_bytes(), [0xab; 32]);
+        let text = original.recipient().to_string();
+        assert!(text.starts_with("age1"), "{text}");
+        assert_eq!(text.parse(), Ok(original.recipient()));
+        assert_eq!(text.replacen('1', "1q", 1).parse::<Recipient>(), Err(NotARecipient));
+        let shown = format!("{original:?} {:?}", EpochKey::from_bytes([0xab; 32])).to_lowercase();
+        assert!(!shown.contains("abab") && !shown.contains("171, 171") && !shown.contains("secret-key"), "{shown}");
+    }
+
+    #[test]
+    fn the_stand_in_seals_alike_each_time_and_age_never() {
+        let epoch = EpochKey::from_bytes([1; 32]);
+        assert_eq!(StandIn.seal_to_epoch(&epoch, b"x"), StandIn.seal_to_epoch(&epoch, b"x"));
+        assert_ne!(Age.seal_to_epoch(&epoch, b"x"), Age.seal_to_epoch(&epoch, b"x"));
+    }
+}

@@ -120,24 +120,32 @@ impl Api {
         })?;
         let missing = attachment.chunks.iter().filter(|chunk| !self.node.chunks.holds(&key.circle, chunk)).count();
         if missing > 0 {
+            self.node.fetches.asked(key.circle, attachment.clone());
             return Err(Problem::new(
                 "incomplete",
                 format!(
-                    "{missing} of {} parts have not arrived yet; they are fetched while a partner that has them is connected (`cwn peers`)",
+                    "{missing} of {} parts are not here yet; they are fetched from now on, while a partner that has them is connected (`cwn peers`): try again in a moment",
                     attachment.chunks.len()
                 ),
             ));
         }
         let chunks = attachment.chunks.clone();
         let store = self.node.chunks.clone();
+        let (fetches, damaged) = (self.node.fetches.clone(), attachment.clone());
         let secret = Arc::new(EpochKey::from_bytes(attachment.key_bytes()));
         let stream = futures::stream::iter(chunks).then(move |chunk| {
             let (store, secret) = (store.clone(), Arc::clone(&secret));
             async move {
                 let open = move || store.open(&key.circle, &chunk, &secret);
-                let opened = tokio::task::spawn_blocking(open).await.map_err(std::io::Error::other)?;
-                opened.map(Bytes::from).map_err(std::io::Error::other)
+                tokio::task::spawn_blocking(open).await.map_err(std::io::Error::other)
             }
+        });
+        let stream = stream.map(move |opened| {
+            let opened = opened?;
+            if matches!(opened, Err(Error::Absent | Error::Damaged)) {
+                fetches.asked(key.circle, damaged.clone());
+            }
+            opened.map(Bytes::from).map_err(std::io::Error::other)
         });
         Ok((attachment, stream))
     }

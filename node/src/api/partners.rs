@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cwn_crypto::{PartnerId, PublicKey, Time, encoding, issuer_log::Certified};
+use cwn_crypto::{PartnerId, PublicKey, Time, encoding, issuer_log::Certified, seal::Recipient};
 use cwn_engine::input::Input;
 
 use super::{
@@ -14,8 +14,9 @@ use crate::{clock, membership::Membership};
 
 const COMPARED_FACT: &[u8] = b"compared/";
 
-fn compared_fact(node: &PublicKey) -> Vec<u8> {
-    [COMPARED_FACT, &node.0].concat()
+/// The words that were compared stand for both keys: with another sealing key nothing was compared.
+fn compared_fact(node: &PublicKey, recipient: &Recipient) -> Vec<u8> {
+    [COMPARED_FACT, &node.0, &recipient.0].concat()
 }
 
 impl Api {
@@ -45,7 +46,7 @@ impl Api {
                 certified_since: certificate.not_before.0,
                 not_after: certificate.not_after.0,
                 revoked,
-                compared: compared.get(&node).map(|at| at.0),
+                compared: compared.get(&(node, certificate.recipient)).map(|at| at.0),
                 addresses: announced.as_ref().map(|announced| announced.addresses.clone()).unwrap_or_default(),
                 anchor: announced.is_some_and(|announced| announced.anchor),
                 connected: self.node.connections.connected(&node).is_some(),
@@ -62,11 +63,12 @@ impl Api {
     }
 
     /// When fingerprints were compared by telephone.
-    pub(super) fn compared(&self) -> Result<BTreeMap<PublicKey, Time>, Problem> {
+    fn compared(&self) -> Result<BTreeMap<(PublicKey, Recipient), Time>, Problem> {
         let facts = cwn_engine::store::Read::facts(&self.node.reader.get(), COMPARED_FACT).map_err(Problem::broken)?;
         let read = |(key, value): (Vec<u8>, Vec<u8>)| {
-            let node: [u8; 32] = key[COMPARED_FACT.len()..].try_into().ok()?;
-            Some((PublicKey(node), encoding::from_bytes(&value, 16).ok()?))
+            let (node, recipient) = key.get(COMPARED_FACT.len()..)?.split_first_chunk::<32>()?;
+            let recipient: [u8; 32] = recipient.try_into().ok()?;
+            Some(((PublicKey(*node), Recipient(recipient)), encoding::from_bytes(&value, 16).ok()?))
         };
         Ok(facts.into_iter().filter_map(read).collect())
     }
@@ -88,13 +90,15 @@ impl Api {
             let ask = move |engine: &cwn_engine::engine::Engine, _: &_| crate::node::nodes_of(engine, &partner);
             self.node.driver.ask(ask).await?
         };
-        let node =
-            nodes.iter().map(|(node, _)| *node).find(|node| node.to_string().starts_with(&named) && named.len() >= 6);
-        let node = node.ok_or_else(|| {
+        let meant = nodes.iter().find(|(node, _)| node.to_string().starts_with(&named) && named.len() >= 6);
+        let (node, recipient) = meant.ok_or_else(|| {
             Problem::not_found(format!("{partner} has no certified node {named:?}; `cwn partners` shows its nodes"))
         })?;
         let value = encoding::to_bytes(&clock::now());
-        self.node.driver.command(cwn_engine::input::Command::Remember { key: compared_fact(&node), value }).await?;
+        self.node
+            .driver
+            .command(cwn_engine::input::Command::Remember { key: compared_fact(node, recipient), value })
+            .await?;
         Ok(Id { id: node.to_string() })
     }
 }

@@ -7,12 +7,12 @@ use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 use axum::{
     Json, Router,
     body::Body,
-    extract::{DefaultBodyLimit, Path as InPath, Query, State, rejection::JsonRejection},
-    http::{StatusCode, header},
+    extract::{DefaultBodyLimit, FromRequestParts, Path as AxumPath, Query, State, rejection::JsonRejection},
+    http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::net::UnixListener;
 
 use super::{
@@ -48,7 +48,36 @@ fn answer<T: Serialize>(result: Result<T, Problem>) -> Answer<T> {
 }
 
 fn request<T>(body: Request<T>) -> Result<T, Problem> {
-    body.map(|Json(value)| value).map_err(|rejection| Problem::bad_request(rejection.body_text()))
+    body.map(|Json(value)| value).map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::bad_request(
+            "the request is longer than this path takes; publish what is long as a file (`cwn attach`)",
+        ),
+        _ => Problem::bad_request(rejection.body_text()),
+    })
+}
+
+/// What stands in the path. One that cannot be read is answered with a [`Problem`], as everything here is.
+struct InPath<T>(T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let read = AxumPath::from_request_parts(parts, state).await;
+        read.map(|AxumPath(value)| Self(value)).map_err(|rejection| Problem::bad_request(rejection.body_text()))
+    }
+}
+
+/// What stands behind the path's question mark; as [`InPath`].
+struct InQuery<T>(T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for InQuery<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let read = Query::from_request_parts(parts, state).await;
+        read.map(|Query(value)| Self(value)).map_err(|rejection| Problem::bad_request(rejection.body_text()))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -109,7 +138,10 @@ pub fn router(api: Api) -> Router {
         )
         .route("/v1/entries/{reference}/attachments/{index}", get(attachment))
         .route("/v1/attachments", post(upload).layer(DefaultBodyLimit::disable()))
-        .fallback(async || Problem::not_found("there is no such path in this API"))
+        .fallback(async || Problem::not_found("there is no such path in this API; is `cwn` of another version?"))
+        .method_not_allowed_fallback(async || {
+            Problem::bad_request("this path is not asked in that way; GET reads, POST does something")
+        })
         .layer(DefaultBodyLimit::max(REQUEST_BYTES))
         .with_state(api)
 }
@@ -146,7 +178,7 @@ async fn remove(
     answer(api.remove(&circle, &request(body)?).await)
 }
 
-async fn list(State(api): State<Api>, Query(query): Query<ListQuery>) -> Result<impl IntoResponse, Problem> {
+async fn list(State(api): State<Api>, InQuery(query): InQuery<ListQuery>) -> Result<impl IntoResponse, Problem> {
     answer(api.entries(query.circle.as_deref(), query.limit.unwrap_or(LIST), query.before).await)
 }
 
@@ -160,7 +192,7 @@ async fn audience(State(api): State<Api>, body: Request<NewEntry>) -> Result<imp
 
 async fn upload(
     State(api): State<Api>,
-    Query(query): Query<UploadQuery>,
+    InQuery(query): InQuery<UploadQuery>,
     body: Body,
 ) -> Result<impl IntoResponse, Problem> {
     answer(api.upload(&query.circle, query.name, query.media_type, body.into_data_stream()).await)

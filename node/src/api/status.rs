@@ -70,14 +70,16 @@ impl Api {
     pub async fn status(&self) -> Result<Status, Problem> {
         let now = clock::now();
         let (me, recipient) = (self.node.me, self.node.recipient);
-        let (circles, offers, word, revoked) = self
+        let (circles, offers, word, revoked, foreign) = self
             .node
             .driver
             .ask(move |engine, _| {
                 let circles: Vec<CircleSummary> =
                     engine.circles().filter_map(|replica| summarise(engine, replica)).collect();
-                let revoked = engine.word().revocation(&me).is_some();
-                (circles, offers(engine), engine.word().newest(), revoked)
+                let word = engine.word();
+                let newest = word.certificate(&me);
+                let foreign = newest.is_some_and(|newest| newest.certificate.recipient != recipient);
+                (circles, offers(engine), word.newest(), word.revocation(&me).is_some(), foreign)
             })
             .await?;
         let certificate = self.node.certificate.get();
@@ -102,6 +104,12 @@ impl Api {
                 warnings.push("the certificate is not valid yet: is this machine's clock right?".to_owned());
             }
             (Standing::Valid, _) => {}
+        }
+        if foreign {
+            warnings.push(
+                "a certificate of this node names a sealing key that is not its own, and is not used: somebody else may have the issuer's key; tell the coordinator at once"
+                    .to_owned(),
+            );
         }
         match word {
             None => warnings.push("nothing was heard from the issuer yet".to_owned()),

@@ -66,7 +66,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     anyhow::ensure!(
         failed == 0,
-        "{failed} lines of the table do not hold; look at the nodes' own logs, {}/*/daemon.log",
+        "lines of the table that do not hold: {failed}; look at the nodes' own logs, {}/*/daemon.log",
         stage.dir().display()
     );
     Ok(())

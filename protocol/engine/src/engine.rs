@@ -327,6 +327,7 @@ impl Engine {
                             self.tell_accepted_log(key);
                         }
                         self.announce(key);
+                        self.log_grew(&key, store)?;
                     }
                 }
                 After::Push(entry) => self.push(&entry, store)?,

@@ -143,4 +143,19 @@ mod tests {
         let policy = Policy { description, ..Policy::default() };
         assert_eq!(policy.to_bytes(), Err(Refusal::Description));
     }
+
+    #[test]
+    fn a_policy_that_is_spelled_in_another_way_is_refused() {
+        // The ceiling, GREEN, in two bytes where one is enough.
+        let bytes = [0x83, 0x18, 0x01, 0x80, 0x60];
+        assert_eq!(Policy::from_bytes(&bytes), Err(Refusal::Encoding(encoding::Refusal::NotCanonical)));
+        assert!(Policy::from_bytes(&[0x83, 0x01, 0x80, 0x60]).is_ok());
+    }
+
+    #[test]
+    fn a_policy_longer_than_one_may_be_is_not_decoded() {
+        let length = POLICY_BYTES + 1;
+        let refused = encoding::Refusal::TooLong { length, limit: POLICY_BYTES };
+        assert_eq!(Policy::from_bytes(&vec![0; length]), Err(Refusal::Encoding(refused)));
+    }
 }

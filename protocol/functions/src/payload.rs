@@ -8,6 +8,7 @@ use std::fmt;
 use cwn_crypto::{PartnerId, PublicKey, encoding};
 use cwn_engine::{limits, log::CircleId};
 use minicbor::{Decode, Encode};
+use zeroize::Zeroizing;
 
 use crate::{
     marking::{Pap, Tlp},
@@ -64,8 +65,8 @@ pub struct AttachmentRef {
     /// Its size in bytes.
     #[n(2)]
     pub size: u64,
-    #[cbor(n(3), with = "minicbor::bytes")]
-    key: [u8; 32],
+    #[cbor(n(3), with = "secret")]
+    key: Zeroizing<[u8; 32]>,
     /// The BLAKE3 hashes of its sealed chunks, of 1 MiB of plaintext each but the last.
     #[n(4)]
     pub chunks: Vec<ChunkHash>,
@@ -106,6 +107,10 @@ pub enum Refusal {
     /// Too many attachments.
     #[error("an entry has at most {ATTACHMENTS} attachments; publish another entry for the rest")]
     Attachments,
+    /// A sealed attachment whose name or media type cannot be shown. It is not quoted: what refuses an entry is
+    /// kept in lists, and lists hold nothing that was sealed as RED.
+    #[error("an attachment's name or media type is not one that can be shown; ask the author to publish it again")]
+    SealedName,
     /// A file's name that is no name.
     #[error("{0:?} is no name for an attachment: 1 to {NAME_CHARS} characters, without / \\ and control characters")]
     Name(String),
@@ -128,17 +133,17 @@ const SEALING_BYTES: usize = 64 << 10;
 impl Payload {
     /// Reads the inside of an entry by this author in this circle.
     pub fn open(plaintext: &[u8], author: &PublicKey, circle: &CircleId) -> Result<Self, Refusal> {
-        // Not compared with its canonical form: a later version's payload has more fields, and the entry's hash
-        // fixes the bytes already.
-        let malformed = |error: minicbor::decode::Error| encoding::Refusal::Malformed(error.to_string());
-        let payload: Self = minicbor::decode(plaintext).map_err(malformed)?;
+        let payload: Self = decode_sealed(plaintext)?;
         if payload.author != *author {
             return Err(Refusal::OtherAuthor);
         }
         if payload.circle != *circle {
             return Err(Refusal::OtherCircle);
         }
-        payload.check()?;
+        payload.check().map_err(|refusal| match refusal {
+            Refusal::Name(_sealed) => Refusal::SealedName,
+            refusal => refusal,
+        })?;
         Ok(payload)
     }
 
@@ -184,7 +189,7 @@ impl AttachmentRef {
         key: [u8; 32],
         chunks: Vec<ChunkHash>,
     ) -> Result<Self, Refusal> {
-        let attachment = Self { name, media_type, size, key, chunks };
+        let attachment = Self { name, media_type, size, key: Zeroizing::new(key), chunks };
         attachment.check()?;
         Ok(attachment)
     }
@@ -201,7 +206,7 @@ impl AttachmentRef {
 
     /// The key that opens its chunks.
     pub fn key_bytes(&self) -> [u8; 32] {
-        self.key
+        *self.key
     }
 
     fn check(&self) -> Result<(), Refusal> {
@@ -214,6 +219,42 @@ impl AttachmentRef {
             return Err(Refusal::Size);
         }
         Ok(())
+    }
+}
+
+/// Reads what was sealed, and all of it.
+///
+/// Not compared with its canonical form: a later version's value has more fields, and the entry's hash fixes the
+/// bytes already. What the decoder says is left out, for it may quote what it read.
+pub(crate) fn decode_sealed<'b, T: Decode<'b, ()>>(bytes: &'b [u8]) -> Result<T, encoding::Refusal> {
+    let mut decoder = minicbor::Decoder::new(bytes);
+    let value = decoder.decode().map_err(|_quotes| {
+        encoding::Refusal::Malformed(
+            "it is not of a form that this version reads; update `cwn`, or ask its author".to_owned(),
+        )
+    })?;
+    let left = bytes.len() - decoder.position();
+    if left > 0 {
+        return Err(encoding::Refusal::Malformed(format!("{left} bytes follow where it ends; ask its author")));
+    }
+    Ok(value)
+}
+
+/// A secret as bytes, wiped when dropped.
+mod secret {
+    use minicbor::{Decoder, Encoder, bytes, decode::Error, encode::Error as EncodeError, encode::Write};
+    use zeroize::Zeroizing;
+
+    pub(super) fn encode<C, W: Write>(
+        secret: &Zeroizing<[u8; 32]>,
+        e: &mut Encoder<W>,
+        ctx: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        bytes::encode(&**secret, e, ctx)
+    }
+
+    pub(super) fn decode<C>(d: &mut Decoder<'_>, ctx: &mut C) -> Result<Zeroizing<[u8; 32]>, Error> {
+        bytes::decode(d, ctx).map(Zeroizing::new)
     }
 }
 
@@ -289,5 +330,62 @@ mod tests {
         for bytes in [b"".as_slice(), b"\xff\xff", &deep] {
             assert!(matches!(Payload::open(bytes, &AUTHOR, &CIRCLE), Err(Refusal::Encoding(_))));
         }
+    }
+
+    #[test]
+    fn i11_a_refusal_quotes_nothing_of_what_was_sealed() {
+        #[derive(Encode)]
+        struct Loose<'a>(
+            #[n(0)] &'a str,
+            #[n(1)] Tlp,
+            #[n(2)] Option<Pap>,
+            #[n(3)] PublicKey,
+            #[n(4)] CircleId,
+            #[n(5)] &'a [&'a str],
+            #[cbor(n(6), with = "minicbor::bytes")] &'a [u8],
+            #[n(7)] Vec<AttachmentRef>,
+        );
+        let attached = AttachmentRef {
+            name: "geheim/slachtoffer".to_owned(),
+            media_type: String::new(),
+            size: 0,
+            key: Zeroizing::new([0; 32]),
+            chunks: Vec::new(),
+        };
+        let unfit_type = AttachmentRef { name: "a".to_owned(), media_type: "geheim\n".to_owned(), ..attached.clone() };
+        for (to, attachments) in
+            [(["Geheim geval"], Vec::new()), (["ferm"], vec![attached]), (["ferm"], vec![unfit_type])]
+        {
+            let bytes = encoding::to_bytes(&Loose("report", Tlp::Red, None, AUTHOR, CIRCLE, &to, b"", attachments));
+            let refusal = Payload::open(&bytes, &AUTHOR, &CIRCLE).unwrap_err();
+            let told = format!("{refusal} {refusal:?}").to_lowercase();
+            assert!(!told.contains("geheim"), "{told}");
+        }
+    }
+
+    #[test]
+    fn nothing_may_follow_a_payload() {
+        let bytes = [payload().to_bytes().unwrap(), b"\x00".to_vec()].concat();
+        assert!(matches!(Payload::open(&bytes, &AUTHOR, &CIRCLE), Err(Refusal::Encoding(_))));
+    }
+
+    #[test]
+    fn the_key_of_an_attachment_is_not_shown() {
+        let attached = AttachmentRef::new("a".to_owned(), String::new(), 0, [0xAB; 32], Vec::new()).unwrap();
+        let shown = format!("{attached:?}").to_lowercase();
+        assert!(!shown.contains("171") && !shown.contains("ab"), "{shown}");
+        assert_eq!(attached.key_bytes(), [0xAB; 32]);
+    }
+
+    #[test]
+    fn an_attachment_is_read_back_and_its_key_travels_as_a_byte_string() {
+        let chunks = vec![ChunkHash([5; 32])];
+        let attached = AttachmentRef::new("a".to_owned(), "text/plain".to_owned(), 1, [0xAB; 32], chunks).unwrap();
+        let with_file = Payload { attachments: vec![attached], ..payload() };
+        let bytes = with_file.to_bytes().unwrap();
+        // RFC 8949, major type 2: 0x58, the length, the bytes.
+        let key = [[0x58, 0x20].as_slice(), &[0xAB; 32]].concat();
+        assert!(bytes.windows(key.len()).any(|window| window == key));
+        assert_eq!(Payload::open(&bytes, &AUTHOR, &CIRCLE), Ok(with_file));
     }
 }

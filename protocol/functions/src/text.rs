@@ -6,7 +6,8 @@
 /// Whether a character must not reach a screen as it is.
 fn is_unsafe(c: char) -> bool {
     let bidi = matches!(c, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
-    bidi || c.is_control()
+    let ends_a_line = matches!(c, '\u{2028}' | '\u{2029}');
+    bidi || ends_a_line || c.is_control()
 }
 
 /// One line: everything unsafe, line ends too, is replaced by a visible mark.
@@ -43,5 +44,13 @@ mod tests {
     fn lines_and_tabs_stay_in_a_text_and_go_from_a_line() {
         assert_eq!(plain_text("a\r\n\tb"), "a\n\tb");
         assert_eq!(one_line("a\nb"), "a\u{FFFD}b");
+    }
+
+    #[test]
+    fn a_separator_that_ends_a_line_is_not_part_of_one() {
+        for separator in ['\u{2028}', '\u{2029}'] {
+            assert!(!is_one_line(&format!("a{separator}b")));
+            assert_eq!(one_line(&format!("a{separator}b")), "a\u{FFFD}b");
+        }
     }
 }

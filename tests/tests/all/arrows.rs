@@ -45,6 +45,36 @@ fn the_engine_and_the_functions_know_no_io() {
     }
 }
 
+/// What each of our crates names in its own manifest.
+fn named() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--locked", "--offline", "--no-deps", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let packages = metadata["packages"].as_array().unwrap().iter();
+    packages
+        .map(|package| {
+            let dependencies = package["dependencies"].as_array().unwrap();
+            (text(&package["name"]), dependencies.iter().map(|dependency| text(&dependency["name"])).collect())
+        })
+        .collect()
+}
+
+#[test]
+fn the_store_the_network_and_sealing_have_one_owner_each() {
+    let named = named();
+    for (library, owner) in [("sled", "cwn-node"), ("libp2p", "cwn-node"), ("age", "cwn-crypto"), ("axum", "cwn-node")]
+    {
+        let owners: Vec<&str> =
+            named.iter().filter(|(_, names)| names.contains(library)).map(|(name, _)| name.as_str()).collect();
+        assert_eq!(owners, [owner], "{library}");
+    }
+}
+
 /// All source files of the project, by their path from its root.
 fn sources() -> BTreeMap<String, String> {
     fn walk(dir: &Path, root: &Path, found: &mut BTreeMap<String, String>) {

@@ -1,12 +1,14 @@
 //! What members of circles see, over real daemons.
 
+use std::path::{Path, PathBuf};
+
 use cwn_node::{
     api::{
         Circles,
         client::{Client, Error},
-        types::{EntryDetail, Id, Membership, NewEntry, Published, Status, Uploaded, Who},
+        types::{Id, Membership, NewCircle, NewEntry, Published, Status, Uploaded, Who},
     },
-    config::Accept,
+    config::{Accept, Fetch},
 };
 use cwn_tests::world::World;
 
@@ -70,7 +72,7 @@ async fn i9_what_is_not_known_of_an_absent_member_is_unknown() -> anyhow::Result
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_what_comes_after_a_removal_is_closed_to_the_removed() -> anyhow::Result<()> {
-    let world = three().await?;
+    let mut world = three().await?;
     world.publish("ncsc", "zorg", "for three").await?;
     world.expect_titles("ferm", "zorg", &["for three"]).await?;
     let out = Membership { partner: "ferm".to_owned(), node: None };
@@ -91,7 +93,11 @@ async fn i1_what_comes_after_a_removal_is_closed_to_the_removed() -> anyhow::Res
     };
     world.until("ferm", "it is back", back).await?;
     world.publish("ncsc", "zorg", "for three again").await?;
-    world.expect_titles("ferm", "zorg", &["for three", "for three again", "not_for_us"]).await
+    world.expect_titles("ferm", "zorg", &["for three", "for three again", "not_for_us"]).await?;
+    world.kill("z-cert")?;
+    assert_eq!(world.readable("z-cert", &world.keys("ferm")?)?, ["for three", "for three again"]);
+    assert_eq!(world.readable("z-cert", &world.keys("z-cert")?)?, ["for three", "for three again", "for two"]);
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,41 +182,112 @@ async fn i11_markings_are_kept_and_nothing_is_unmarked() -> anyhow::Result<()> {
     assert!(why.contains("ibd") && why.contains("z-cert"), "{why}");
     let two_lines = NewEntry { title: "a\nb".to_owned(), ..entry("GREEN", 0) };
     assert!(refusal(&client, &two_lines).await.1.contains("one line"));
-    Ok(())
+    let low = NewCircle {
+        name: "low".to_owned(),
+        description: String::new(),
+        ceiling: Some("GREEN".to_owned()),
+        purposes: Vec::new(),
+        stewards: Vec::new(),
+        partners: vec!["z-cert".to_owned()],
+    };
+    let _: Id = client.post("/v1/circles", &low).await?;
+    for tlp in ["AMBER", "AMBER+STRICT", "RED"] {
+        let to = if tlp == "RED" { vec!["z-cert".to_owned()] } else { Vec::new() };
+        let above = NewEntry { circle: "low".to_owned(), to, ..entry(tlp, 0) };
+        let (code, why) = refusal(&client, &above).await;
+        assert!(code == "refused" && why.contains("GREEN"), "{why}");
+    }
+    let within = NewEntry { circle: "low".to_owned(), ..entry("GREEN", 0) };
+    let _: Published = client.post("/v1/entries", &within).await?;
+    world.expect_titles("z-cert", "low", &["title"]).await
+}
+
+/// A file with these many bytes that repeat nowhere near.
+fn file_of(dir: &Path, bytes: u32) -> anyhow::Result<(PathBuf, Vec<u8>)> {
+    let content: Vec<u8> = (0..bytes).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let path = dir.join("file.bin");
+    std::fs::write(&path, &content)?;
+    Ok((path, content))
+}
+
+/// Publishes a file in the circle, and gives the reference of its entry and the circle's id.
+async fn attach(world: &World, name: &str, file: &Path) -> anyhow::Result<(String, String)> {
+    let path = "/v1/attachments?circle=zorg&name=file.bin";
+    let uploaded: Uploaded = world.client(name).upload(path, file, |_| {}).await?;
+    let with_file = NewEntry { attachments: vec![uploaded.id], ..entry("AMBER", 60) };
+    let published: Published = world.client(name).post("/v1/entries", &with_file).await?;
+    Ok((published.reference, published.circle))
+}
+
+/// Saves an attachment, and gives what was saved; nothing when it is not whole.
+async fn saved(world: &World, name: &str, reference: &str) -> anyhow::Result<Option<Vec<u8>>> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("saved.bin");
+    match world.client(name).download(&format!("/v1/entries/{reference}/attachments/0"), &path, |_| {}).await {
+        Ok(_) => Ok(Some(std::fs::read(&path)?)),
+        Err(_) => {
+            assert!(!path.exists(), "a part of a file must not be taken for the whole");
+            Ok(None)
+        }
+    }
+}
+
+async fn parts_here(world: &World, name: &str, reference: &str) -> anyhow::Result<(u32, u32)> {
+    let attached = world.read(name, reference).await?.attached;
+    Ok((attached[0].chunks_here, attached[0].chunks))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attachment_arrives_whole_and_damage_is_healed_from_a_peer() -> anyhow::Result<()> {
-    let mut world = three().await?;
+    let world = three().await?;
     let dir = tempfile::tempdir()?;
-    let file = dir.path().join("file.bin");
-    let bytes: Vec<u8> = (0..3 * 1_048_576 + 17_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    std::fs::write(&file, &bytes)?;
-    let path = "/v1/attachments?circle=zorg&name=file.bin";
-    let uploaded: Uploaded = world.client("ncsc").upload(path, &file, |_| {}).await?;
-    let with_file = NewEntry { attachments: vec![uploaded.id], ..entry("AMBER", 60) };
-    let published: Published = world.client("ncsc").post("/v1/entries", &with_file).await?;
-    let entry_path = format!("/v1/entries/{}", published.reference);
-    let ferm = world.client("ferm");
-    let whole = async || {
-        let entry: EntryDetail = ferm.get(&entry_path).await?;
-        Ok(entry.attached.iter().all(|one| one.chunks == 4 && one.chunks_here == 4))
-    };
-    world.until("ferm", "all parts are here", async || whole().await).await?;
-    let saved = dir.path().join("saved.bin");
-    world.client("ferm").download(&format!("{entry_path}/attachments/0"), &saved, |_| {}).await?;
-    assert_eq!(std::fs::read(&saved)?, bytes);
-    // One part rots on ferm's disk: it is not given out, and comes back from a peer.
-    let chunks = world.node("ferm").data.join("chunks").join(&published.circle);
+    let (file, bytes) = file_of(dir.path(), 3 * 1_048_576 + 17)?;
+    let (reference, circle) = attach(&world, "ncsc", &file).await?;
+    let here = async || Ok(parts_here(&world, "ferm", &reference).await? == (4, 4));
+    world.until("ferm", "all parts are here", here).await?;
+    assert!(saved(&world, "ferm", &reference).await? == Some(bytes.clone()));
+    // One part rots on ferm's disk: it is not given out, and comes back from a peer while the node runs.
+    let chunks = world.node("ferm").data.join("chunks").join(&circle);
     let one = std::fs::read_dir(&chunks)?.next().unwrap()?.path();
     std::fs::write(&one, b"rot")?;
-    let again = dir.path().join("again.bin");
-    assert!(world.client("ferm").download(&format!("{entry_path}/attachments/0"), &again, |_| {}).await.is_err());
-    assert!(!again.exists(), "a part of a file must not be taken for the whole");
+    assert!(saved(&world, "ferm", &reference).await?.is_none());
+    let healed = async || Ok(saved(&world, "ferm", &reference).await? == Some(bytes.clone()));
+    world.until("ferm", "the part is back", healed).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_an_attachment_survives_kills_of_who_has_it_and_of_who_fetches_it() -> anyhow::Result<()> {
+    let mut world = three().await?;
+    world.kill("ferm")?;
+    let dir = tempfile::tempdir()?;
+    let (file, bytes) = file_of(dir.path(), 12 * 1_048_576 + 1)?;
+    let (reference, circle) = attach(&world, "ncsc", &file).await?;
+    world.kill("ncsc")?;
+    world.start("ncsc").await?;
+    assert!(saved(&world, "ncsc", &reference).await? == Some(bytes.clone()), "what was published is durable");
+    // ferm is killed as soon as a first part lies on its disk.
+    world.spawn("ferm")?;
+    let chunks = world.node("ferm").data.join("chunks").join(&circle);
+    let begun = async || Ok(chunks.is_dir() && std::fs::read_dir(&chunks)?.next().is_some());
+    world.until("ferm", "it fetches", begun).await?;
     world.kill("ferm")?;
     world.start("ferm").await?;
-    world.until("ferm", "the part is back", async || whole().await).await?;
-    world.client("ferm").download(&format!("{entry_path}/attachments/0"), &again, |_| {}).await?;
-    assert_eq!(std::fs::read(&again)?, bytes);
-    Ok(())
+    let whole = async || Ok(saved(&world, "ferm", &reference).await? == Some(bytes.clone()));
+    world.until("ferm", "it has all", whole).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attachment_on_demand_is_fetched_when_somebody_saves_it_and_not_before() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc", "z-cert"])?;
+    world.configure("z-cert", |config| config.attachments.fetch = Fetch::OnDemand)?;
+    world.start_all().await?;
+    world.connected("z-cert", 1).await?;
+    world.found("ncsc", "zorg", &["z-cert"]).await?;
+    let dir = tempfile::tempdir()?;
+    let (file, bytes) = file_of(dir.path(), 100_000)?;
+    let (reference, _) = attach(&world, "ncsc", &file).await?;
+    world.expect_titles("z-cert", "zorg", &["title"]).await?;
+    assert_eq!(parts_here(&world, "z-cert", &reference).await?, (0, 1));
+    let fetched = async || Ok(saved(&world, "z-cert", &reference).await? == Some(bytes.clone()));
+    world.until("z-cert", "it is fetched once it was asked for", fetched).await
 }

@@ -12,7 +12,7 @@ use std::{
 
 use cwn_node::api::{
     client::Client,
-    types::{NewEntry, Published},
+    types::{NewEntry, Published, Status},
 };
 use cwn_tests::world::World;
 use rand_chacha::{
@@ -20,6 +20,10 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
+/// Entries to catch up with: several batches of a run.
+const CATCH_UP: u64 = 3_200;
+const WRITERS: u64 = 32;
+/// How long a list may take to follow what is stored.
 const FOLLOWS: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -135,5 +139,59 @@ async fn i3_kill_minus_nine_while_writing_and_while_catching_up_loses_nothing_ac
     println!("acknowledged {}, lost {total_lost}", acknowledged.len());
     anyhow::ensure!(total_lost == 0, "lost {total_lost} of {} (seed {seed})", acknowledged.len());
     anyhow::ensure!(acknowledged.len() as u64 >= kills, "too little was written to show anything");
+    Ok(())
+}
+
+/// How many entries the running node has in the circle.
+async fn held(client: &Client) -> anyhow::Result<u64> {
+    let status: Status = client.get("/v1/status").await?;
+    Ok(status.circles.iter().map(|circle| circle.entries).sum())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_a_node_killed_again_and_again_while_it_catches_up_with_thousands_ends_with_all() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc", "z-cert"])?;
+    world.start_all().await?;
+    world.connected("z-cert", 1).await?;
+    world.found("ncsc", "zorg", &["z-cert"]).await?;
+    world.kill("z-cert")?;
+    let writer = |writer: u64| {
+        let client = world.client("ncsc");
+        tokio::spawn(async move {
+            let mut hashes = Vec::new();
+            for number in 0..CATCH_UP / WRITERS {
+                let published: Published = client.post("/v1/entries", &entry(writer * 100_000 + number)).await?;
+                hashes.push(published.hash);
+            }
+            anyhow::Ok(hashes)
+        })
+    };
+    let mut acknowledged = Vec::new();
+    for writing in (0..WRITERS).map(writer).collect::<Vec<_>>() {
+        acknowledged.extend(writing.await??);
+    }
+    let seed = seed();
+    println!("seed {seed}");
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let client = world.client("z-cert");
+    let mut progress = vec![0];
+    while *progress.last().unwrap() < CATCH_UP {
+        // Once when it is a step further than before, and once at a random moment of its next start.
+        world.start("z-cert").await?;
+        let before = held(&client).await?;
+        anyhow::ensure!(before >= *progress.last().unwrap(), "{progress:?}, then {before} (seed {seed})");
+        let further = async || Ok(before == CATCH_UP || held(&client).await? > before);
+        world.until("z-cert", "it has more than before", further).await?;
+        progress.push(held(&client).await?);
+        world.kill("z-cert")?;
+        world.spawn("z-cert")?;
+        tokio::time::sleep(Duration::from_millis(rng.next_u64() % 200)).await;
+        world.kill("z-cert")?;
+    }
+    println!("held at each kill: {progress:?}");
+    world.start("z-cert").await?;
+    let lost = lost(&world, "z-cert", &acknowledged).await;
+    anyhow::ensure!(lost == 0, "lost {lost} of {} (seed {seed})", acknowledged.len());
+    anyhow::ensure!(progress.len() > 2, "it was never killed in the middle: {progress:?}");
     Ok(())
 }

@@ -1,9 +1,13 @@
 //! Stories over real processes, and the house itself.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so at once")]
 
+mod api;
 mod arrows;
 mod bench;
 mod circles;
+mod enrolment;
 mod kills;
 mod processes;
+mod readme;
 mod refusals;
+mod thief;

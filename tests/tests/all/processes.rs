@@ -60,6 +60,19 @@ async fn i8_members_found_a_circle_and_share_while_no_coordinator_runs() -> anyh
     world.expect_titles("ferm", "haven", &["without a coordinator"]).await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_asked_to_end_ends_in_order_and_goes_on_where_it_was() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc"])?;
+    world.start("ncsc").await?;
+    world.found("ncsc", "zorg", &[]).await?;
+    world.publish("ncsc", "zorg", "before").await?;
+    world.stop("ncsc")?;
+    assert!(!world.node("ncsc").data.join("cwn.sock").exists());
+    world.start("ncsc").await?;
+    world.publish("ncsc", "zorg", "after").await?;
+    world.expect_titles("ncsc", "zorg", &["after", "before"]).await
+}
+
 #[test]
 fn the_demo_holds_every_line() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;

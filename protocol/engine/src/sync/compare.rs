@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::{Hash, PublicKey, Time};
 
-use super::{LogName, Shared, Source, Want};
+use super::{LogName, Peer, Shared, Source, Want};
 use crate::engine::Engine;
-use crate::log::{CircleId, LogKind};
+use crate::log::{CircleId, LogKey, LogKind};
 use crate::replica::Replica;
 use crate::store::{Damage, Read};
 use crate::wire::{BucketHash, Frame, WireTip};
@@ -159,6 +159,28 @@ impl Engine {
         // what was missing may have come.
         let height = want.sources.get(peer).map_or(height, |known| known.height.max(height));
         want.sources.insert(*peer, Source { height, blocked: false });
+    }
+
+    /// A log grew durably, from wherever: what is wanted of it no longer needs to be pulled from anybody.
+    pub(crate) fn log_grew(&mut self, key: &LogKey, store: &dyn Read) -> Result<(), Damage> {
+        let name = (key.author, key.log);
+        let replica = self.circles.get(&key.circle);
+        let height = replica.and_then(|replica| replica.log(&key.author, &key.log)).map_or(0, |held| held.durable);
+        if let Some(want) = self.sync.wants.get_mut(&(key.circle, name)) {
+            want.sources.retain(|_, source| source.height > height);
+            if want.sources.is_empty() {
+                self.sync.wants.remove(&(key.circle, name));
+            }
+        }
+        self.settle_all(key.circle, store)
+    }
+
+    /// What one peer sent may be all that was left to get from others too.
+    pub(super) fn settle_all(&mut self, circle: CircleId, store: &dyn Read) -> Result<(), Damage> {
+        let open = |state: &Peer| state.shared.get(&circle).is_some_and(|shared| shared.compared && !shared.caught_up);
+        let peers: Vec<PublicKey> =
+            self.sync.peers.iter().filter(|(_, state)| open(state)).map(|(peer, _)| *peer).collect();
+        peers.iter().try_for_each(|peer| self.settle(peer, circle, store))
     }
 
     /// When nothing is left to get from a peer, this node has caught up with it.

@@ -188,7 +188,7 @@ impl Engine {
                 return Ok(());
             }
         }
-        self.settle(&peer, circle, store)
+        self.settle_all(circle, store)
     }
 }
 

@@ -107,3 +107,15 @@ fn a_revoked_node_announces_nothing_more() {
     world.settle();
     assert!(matches!(world.reply("z-cert", announce), Some(Err(CommandRefusal::NotAMember))));
 }
+
+#[test]
+fn a_node_is_current_at_once_when_one_peer_sent_what_the_others_have_too() {
+    let mut world = World::new(&["z-cert", "ncsc", "ibd", "ferm"]);
+    let circle = world.circle(&["z-cert", "ncsc", "ibd", "ferm"]);
+    world.crash("z-cert");
+    world.append("ibd", circle, "meanwhile");
+    world.settle();
+    world.start("z-cert").connect_all().run(5_000);
+    world.expect_reads("z-cert", circle, &["meanwhile"]);
+    assert_eq!(world.engine("z-cert").unheard(&circle), [], "without waiting for the digests of the next minute");
+}

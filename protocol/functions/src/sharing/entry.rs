@@ -49,7 +49,7 @@ pub enum Refusal {
     References,
     /// It does not decode.
     #[error("the report inside is not one that this version can read: {0}")]
-    Encoding(String),
+    Encoding(#[from] encoding::Refusal),
     /// The payload around it does not hold.
     #[error(transparent)]
     Payload(#[from] payload::Refusal),
@@ -78,9 +78,7 @@ impl Report {
         if payload.body.len() > limits::PAYLOAD_BYTES {
             return Err(Refusal::Body { length: payload.body.len() });
         }
-        // Not compared with its canonical form: a later version's report has more fields, and the whole payload
-        // was signed as it is.
-        let report: Self = minicbor::decode(&payload.body).map_err(|error| Refusal::Encoding(error.to_string()))?;
+        let report: Self = payload::decode_sealed(&payload.body)?;
         report.check()?;
         Ok(Some(report))
     }
@@ -155,5 +153,22 @@ mod tests {
     fn another_kind_is_not_taken_for_a_report() {
         let payload = Payload { kind: "survey".to_owned(), ..payload(&report()).unwrap() };
         assert_eq!(Report::from_payload(&payload), Ok(None));
+    }
+
+    #[test]
+    fn a_later_field_that_nests_deeply_is_passed_over_without_harm() {
+        let mut body = minicbor::to_vec(report()).unwrap();
+        body[0] = 0x84;
+        body.extend(vec![0x81; 200_000]);
+        body.push(0);
+        let payload = Payload { body, ..payload(&report()).unwrap() };
+        assert_eq!(Report::from_payload(&payload), Ok(Some(report())));
+    }
+
+    #[test]
+    fn nothing_may_follow_a_report() {
+        let mut payload = payload(&report()).unwrap();
+        payload.body.push(0);
+        assert!(matches!(Report::from_payload(&payload), Err(Refusal::Encoding(_))));
     }
 }
