@@ -51,6 +51,10 @@ const SMALL_FACT_BYTES: usize = 256;
 /// Frames whose changes to the index are gathered before they are applied: some 500 kB.
 const REPLAY_FRAMES: u64 = 4_096;
 
+/// While a checkpoint runs, so many times the bytes between two of them may be appended before appending waits
+/// for it: what a crash then leaves to replay is still read in seconds.
+const CHECKPOINTS_LATE: u64 = 4;
+
 /// Damages described one by one; of more it is enough to know how many.
 const DESCRIBED_DAMAGES: usize = 100;
 
@@ -245,6 +249,8 @@ pub struct Store {
     segments: Segments,
     sizes: Sizes,
     since_checkpoint_bytes: u64,
+    /// The checkpoint that runs beside the appends, or has ended and was not looked at.
+    flushing: Option<thread::JoinHandle<Result<(), Trouble>>>,
 }
 
 /// Reads what is stored, from any thread, while the store appends; cheap to clone. As long as one lives, the
@@ -321,7 +327,7 @@ impl Store {
         opened.replayed = replayed;
         (opened.damaged, opened.damages) = (damages.count, damages.described);
         let reader = Reader { index, files: segments.files().clone() };
-        let mut store = Self { reader, segments, sizes, since_checkpoint_bytes: 0 };
+        let mut store = Self { reader, segments, sizes, since_checkpoint_bytes: 0, flushing: None };
         if replayed > 0 || opened.rebuilt {
             store.checkpoint()?;
         }
@@ -345,7 +351,39 @@ impl Store {
         }
         self.since_checkpoint_bytes += places.iter().map(|place| u64::from(place.length)).sum::<u64>();
         if self.since_checkpoint_bytes >= self.sizes.checkpoint_bytes {
-            self.checkpoint()?;
+            self.begin_checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Begins a checkpoint and does not wait for it: much that changed takes a second to flush, in which whoever
+    /// catches up would stand still. Nothing depends on it but how much the next opening replays.
+    fn begin_checkpoint(&mut self) -> Result<(), Error> {
+        let runs = self.flushing.as_ref().is_some_and(|flushing| !flushing.is_finished());
+        if runs && self.since_checkpoint_bytes < CHECKPOINTS_LATE * self.sizes.checkpoint_bytes {
+            return Ok(());
+        }
+        self.end_checkpoint()?;
+        let (index, covered) = (self.reader.index.clone(), self.segments.tail());
+        let begun = thread::Builder::new().name("checkpoint".to_owned()).spawn(move || index.checkpoint(covered));
+        match begun {
+            Ok(flushing) => self.flushing = Some(flushing),
+            Err(error) => {
+                tracing::debug!(%error, "no thread for a checkpoint; appending waits for it");
+                return self.checkpoint();
+            }
+        }
+        self.since_checkpoint_bytes = 0;
+        Ok(())
+    }
+
+    /// Waits for the checkpoint that was begun.
+    fn end_checkpoint(&mut self) -> Result<(), Error> {
+        let Some(flushing) = self.flushing.take() else { return Ok(()) };
+        let panicked = |_| Err(Trouble("a checkpoint panicked".to_owned()));
+        if let Err(trouble) = flushing.join().unwrap_or_else(panicked) {
+            self.segments.poison();
+            return Err(trouble.into());
         }
         Ok(())
     }
@@ -443,6 +481,7 @@ impl Store {
     /// Makes the index durable, so that the next opening has nothing to replay. Appending does this now and
     /// then, closing once more.
     pub fn checkpoint(&mut self) -> Result<(), Error> {
+        self.end_checkpoint()?;
         let flushed = self.reader.index.checkpoint(self.segments.tail());
         if let Err(trouble) = flushed {
             self.segments.poison();
@@ -556,10 +595,9 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        if self.since_checkpoint_bytes > 0
-            && !self.segments.is_poisoned()
-            && let Err(error) = self.checkpoint()
-        {
+        let ended = self.end_checkpoint();
+        let due = self.since_checkpoint_bytes > 0 && !self.segments.is_poisoned();
+        if let Err(error) = ended.and_then(|()| if due { self.checkpoint() } else { Ok(()) }) {
             tracing::warn!(%error, "the index was not flushed; the next start replays what it lacks");
         }
     }

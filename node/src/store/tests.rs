@@ -42,11 +42,18 @@ impl World {
         self.dir.path().join(format!("segments/{number:08}.seg"))
     }
 
-    /// What the disk holds at this moment, as a crash would leave it.
+    /// What the disk holds at this moment, as a crash would leave it. A copy is not made in one moment, so no
+    /// checkpoint may run meanwhile; see [`World::crash_of`].
     fn crash(&self) -> Self {
         let copy = Self::new();
         copy_directory(self.dir.path(), copy.dir.path());
         copy
+    }
+
+    /// As [`World::crash`], under a store that is open.
+    fn crash_of(&self, store: &mut Store) -> Self {
+        store.end_checkpoint().unwrap();
+        self.crash()
     }
 }
 
@@ -197,7 +204,7 @@ fn a_crash_loses_nothing_that_was_acknowledged() {
     for number in 0..25 {
         store.append(&[Write::Entry(entry(&mut log, &[number; 100])), fact("count", &number.to_string())]).unwrap();
         if number % 8 == 3 {
-            let crashed = world.crash();
+            let crashed = world.crash_of(&mut store);
             let (after, opened) = crashed.reopen();
             assert_eq!(contents(&after), contents(&store));
             assert!(!opened.rebuilt && opened.damaged == 0);
@@ -215,7 +222,7 @@ fn a_torn_tail_is_cut_reported_and_written_over() {
     let length = fs::metadata(world.segment(1)).unwrap().len();
     let last = entry(&mut log, b"never acknowledged");
     store.append(&[Write::Entry(last.clone())]).unwrap();
-    let torn = world.crash();
+    let torn = world.crash_of(&mut store);
     drop(store);
     let segment = OpenOptions::new().write(true).open(torn.segment(1)).unwrap();
     segment.set_len(length + 100).unwrap();
@@ -271,6 +278,23 @@ fn an_index_that_is_gone_broken_or_of_another_history_is_built_anew() {
         assert_eq!(contents(&store), before, "{case}, once more");
         assert!(!opened.rebuilt && opened.replayed == 0, "{case}, once more: {opened:?}");
     }
+}
+
+#[test]
+fn a_checkpoint_runs_beside_the_appends_and_the_next_opening_replays_what_came_after_it() {
+    let world = World::new();
+    let mut log = writer(1);
+    let mut store = world.open();
+    let mut written = 0;
+    while store.flushing.is_none() {
+        store.append(&writes(&entries(&mut log, 10))).unwrap();
+        written += 10;
+    }
+    store.append(&writes(&entries(&mut log, 3))).unwrap();
+    let crashed = world.crash_of(&mut store);
+    let (after, opened) = crashed.reopen();
+    assert_eq!((opened.replayed, opened.rebuilt), (3, false), "of {written} and 3");
+    assert_eq!(contents(&after), contents(&store));
 }
 
 #[test]
@@ -578,7 +602,7 @@ fn random_history(seed: u64) {
                 store = world.open();
             }
             1 => {
-                let crashed = world.crash();
+                let crashed = world.crash_of(&mut store);
                 drop(store);
                 world = crashed;
                 store = world.open();

@@ -3,6 +3,7 @@
 
 mod api;
 mod arrows;
+mod bench;
 mod circles;
 mod enrolment;
 mod kills;

@@ -33,6 +33,10 @@ impl Line {
                 dial.send_replace(Some(std::time::SystemTime::now()));
                 // Whoever dials sees a line that ends, and dials again.
                 let Ok(far) = TcpStream::connect(target).await else { continue };
+                // Else the system would hold small pieces back, and their delay be measured too.
+                if near.set_nodelay(true).and_then(|()| far.set_nodelay(true)).is_err() {
+                    continue;
+                }
                 let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
                 tokio::spawn(carry(near_in, far_out, one_way));
                 tokio::spawn(carry(far_in, near_out, one_way));
