@@ -12,7 +12,7 @@ use cwn_crypto::{
 };
 
 use crate::{
-    circle::{Act, Charter, Control, Operation},
+    circle::{Act, Charter, Control, Operation, Steward},
     epoch::{self, Record, SignedRecord},
     held::Ledger,
     input::{Audience, Command, CommandId, EntryPlace, Input, Ticket},
@@ -51,6 +51,8 @@ pub struct Offer {
     pub charter: Charter,
     /// Who offered it.
     pub from: BTreeSet<PublicKey>,
+    /// Whether its founder's certificate was heard; until then the offer waits, and is shown to nobody.
+    certified: bool,
     /// The operations that were offered with it, as they will be stored.
     pub(crate) writes: Vec<Write>,
     /// Their bytes.
@@ -261,9 +263,9 @@ impl Engine {
         self.circles.get(id)
     }
 
-    /// The circles offered to this node.
+    /// The circles offered to this node, whose founders are known here.
     pub fn offers(&self) -> impl Iterator<Item = (&CircleId, &Offer)> {
-        self.offers.iter()
+        self.offers.iter().filter(|(_, offer)| offer.certified)
     }
 
     /// What the issuers said.
@@ -381,6 +383,7 @@ impl Engine {
         self.roster_changed(circle, store)?;
         // The set to seal to may be another now: what waits for a seal is asked for again when it comes back.
         if *circle == self.network {
+            self.certify_offers();
             let circles: Vec<CircleId> = self.circles.keys().copied().collect();
             circles.iter().for_each(|circle| self.advance_appends(circle));
         } else {
@@ -484,7 +487,7 @@ impl Engine {
                 Ok(())
             }
             Command::Decline { circle } => {
-                self.offers.remove(&circle).ok_or(CommandRefusal::UnknownOffer)?;
+                self.take_offer(&circle)?;
                 self.declined.insert(circle);
                 let fact = Write::Fact { key: fact_key(DECLINED_FACT, &[&circle.0.0]), value: vec![1] };
                 self.store(vec![fact], vec![After::Reply(id, Reply::Done)]);
@@ -820,35 +823,51 @@ impl Engine {
             // Who counts this node in has the operation that adds it, and would have sent it.
             return self.fault(&peer, circle, "an offer of a circle that does not name this node".to_owned());
         }
-        let founder = &charter.stewards[0];
-        let certified =
-            self.word().certificate(&founder.node.node).is_some_and(|own| own.certificate.partner == founder.partner);
         let undecided = self.offers.values().filter(|offer| offer.from.contains(&peer));
         let (count, held) = undecided.fold((0, 0), |(count, held), offer| (count + 1, held + offer.bytes));
-        let refusal = if !certified {
-            Some("an offer of a circle whose founder is not certified, as far as is known here")
-        } else if count >= limits::OFFERS_PER_PEER || held + bytes > limits::OFFER_BYTES_PER_PEER {
-            Some("more offers of circles than one peer may leave undecided; accept or decline some")
-        } else {
-            None
-        };
-        if let Some(reason) = refusal {
-            self.output(Output::Emit(Event::Refused { peer, circle, reason: reason.to_owned() }));
+        if count >= limits::OFFERS_PER_PEER || held + bytes > limits::OFFER_BYTES_PER_PEER {
+            let reason = "more offers of circles than one peer may leave undecided; accept or decline some".to_owned();
+            self.output(Output::Emit(Event::Refused { peer, circle, reason }));
             return;
         }
         let from = BTreeSet::from([peer]);
-        self.offers.insert(circle, Offer { charter, from, writes, bytes, preview });
-        match self.accept {
-            AcceptRule::Ask => self.output(Output::Emit(Event::Offered { circle })),
-            AcceptRule::Certified => {
-                // There is nobody to tell of a refusal, and the offer was just put there.
-                let _ = self.accept_offer(circle, None);
+        self.offers.insert(circle, Offer { charter, from, certified: false, writes, bytes, preview });
+        self.certify_offers();
+    }
+
+    /// Shows the offers whose founder's certificate has come: a peer that heard it earlier may offer a circle before
+    /// the network circle has brought it here.
+    fn certify_offers(&mut self) {
+        let word = self.word();
+        let certified = |founder: &Steward| {
+            word.certificate(&founder.node.node).is_some_and(|own| own.certificate.partner == founder.partner)
+        };
+        let waiting = self.offers.iter().filter(|(_, offer)| !offer.certified);
+        let come = waiting.filter(|(_, offer)| certified(&offer.charter.stewards[0]));
+        let come: Vec<CircleId> = come.map(|(circle, _)| *circle).collect();
+        for circle in come {
+            if let Some(offer) = self.offers.get_mut(&circle) {
+                offer.certified = true;
+            }
+            match self.accept {
+                AcceptRule::Ask => self.output(Output::Emit(Event::Offered { circle })),
+                AcceptRule::Certified => {
+                    // There is nobody to tell of a refusal, and the offer is there.
+                    let _ = self.accept_offer(circle, None);
+                }
             }
         }
     }
 
+    fn take_offer(&mut self, circle: &CircleId) -> Result<Offer, CommandRefusal> {
+        if !self.offers.get(circle).is_some_and(|offer| offer.certified) {
+            return Err(CommandRefusal::UnknownOffer);
+        }
+        self.offers.remove(circle).ok_or(CommandRefusal::UnknownOffer)
+    }
+
     fn accept_offer(&mut self, circle: CircleId, reply_to: Option<CommandId>) -> Result<(), CommandRefusal> {
-        let offer = self.offers.remove(&circle).ok_or(CommandRefusal::UnknownOffer)?;
+        let offer = self.take_offer(&circle)?;
         let key = fact_key(CIRCLE_FACT, &[&circle.0.0]);
         let mut writes = vec![Write::Fact { key, value: offer.charter.to_bytes() }];
         let mut after = BTreeMap::new();

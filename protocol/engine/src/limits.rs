@@ -99,6 +99,9 @@ pub const UNDECIDED_BYTES: usize = 4 << 20;
 /// A run that brings nothing for so long is asked of another peer.
 pub const PULL_STALL_MS: u64 = 20_000;
 
+/// A run that brings less in that time gives way to another peer that has the same; 56 kbit/s bring twice as much.
+pub const PULL_LEAST_BYTES: usize = 64 << 10;
+
 /// How long after hearing of a height it is asked for, so that the author's own push may come first.
 pub const PULL_WAIT_MS: u64 = 250;
 

@@ -119,6 +119,10 @@ struct Pull {
     tail: Vec<Decoded>,
     start: u64,
     last_frame: Time,
+    /// Since when what it brings is counted, how many bytes that was, and how often it was too little.
+    counted_from: Time,
+    brought: usize,
+    slow: u32,
 }
 
 /// The state of all sessions.
@@ -511,7 +515,8 @@ impl Engine {
 
     /// When the engine next wants a `Tick`, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Time> {
-        let stalls = self.sync.pulls.values().map(|pull| pull.last_frame.plus(limits::PULL_STALL_MS)).min();
+        let stalls = self.sync.pulls.values().map(|pull| pull.last_frame.min(pull.counted_from)).min();
+        let stalls = stalls.map(|since| since.plus(limits::PULL_STALL_MS));
         let timers = [self.sync.digest_due, self.sync.look_due, self.sync.announce_due, self.sync.held_due, stalls];
         let next = timers.into_iter().flatten().min()?;
         Some(self.wall.plus(next.since(self.now)))
@@ -539,6 +544,13 @@ impl Engine {
                 self.sync.peers.get_mut(&peer).into_iter().for_each(|state| state.stalls += 1);
             }
             self.run_ended(id, store)?;
+        }
+        for pull in self.sync.pulls.values_mut().filter(|pull| pull.counted_from.plus(limits::PULL_STALL_MS) <= now) {
+            if pull.brought < limits::PULL_LEAST_BYTES {
+                pull.slow += 1;
+                self.sync.look_due = Some(now);
+            }
+            (pull.counted_from, pull.brought) = (now, 0);
         }
         self.start_pulls(store)
     }

@@ -54,7 +54,10 @@ impl Engine {
                 let pull = PullId(self.sync.next_pull);
                 let session = state.session;
                 self.sync.next_pull += 1;
-                let state = Pull { peer, circle, name, tail: Vec::new(), start: from, last_frame: self.now };
+                let (last_frame, counted_from) = (self.now, self.now);
+                let tail = Vec::new();
+                let state =
+                    Pull { peer, circle, name, tail, start: from, last_frame, counted_from, brought: 0, slow: 0 };
                 self.sync.pulls.insert(pull, state);
                 self.output(Output::Pull { peer, session, pull, bytes: request.to_bytes() });
             }
@@ -65,8 +68,8 @@ impl Engine {
     /// What can be asked for now, and of whom.
     fn choose_pulls(&self) -> Vec<Choice> {
         let Sync { peers, wants, pulls, .. } = &self.sync;
-        let pulled: BTreeMap<(CircleId, LogName), (PullId, PublicKey)> =
-            pulls.iter().map(|(id, pull)| ((pull.circle, pull.name), (*id, pull.peer))).collect();
+        let pulled: BTreeMap<(CircleId, LogName), (PullId, &Pull)> =
+            pulls.iter().map(|(id, pull)| ((pull.circle, pull.name), (*id, pull))).collect();
         // What decides who belongs comes first, of each peer: one that announces what it never sends holds up
         // nothing that others have.
         let mut firsts: BTreeSet<(CircleId, PublicKey)> = BTreeSet::new();
@@ -86,7 +89,7 @@ impl Engine {
                 break;
             }
             let (circle, name) = *key;
-            let running = pulled.get(key).map(|(id, peer)| (*id, stalls(peer)));
+            let running = pulled.get(key).map(|(id, pull)| (*id, stalls(&pull.peer) + pull.slow));
             if running.is_some_and(|(_, stalls)| stalls == 0) {
                 continue;
             }
@@ -95,7 +98,7 @@ impl Engine {
                 .filter(|(peer, _)| want.first || !firsts.contains(&(circle, **peer)))
                 .filter(|(peer, _)| is_free(&load, peer))
                 .max_by_key(|(peer, source)| (Reverse(stalls(peer)), source.height, Reverse(load.get(*peer).copied())));
-            // A peer that let runs wait gives way as soon as one that did not has the same.
+            // A peer that lets runs wait, or sends one drop by drop, gives way as soon as one that does not has the same.
             if let Some((peer, _)) = best.filter(|(peer, _)| running.is_none_or(|(_, most)| stalls(peer) < most)) {
                 *load.entry(*peer).or_default() += 1;
                 places -= usize::from(!is_free(&load, peer));
@@ -124,6 +127,7 @@ impl Engine {
     pub(crate) fn run_frame(&mut self, id: PullId, bytes: &[u8], store: &dyn Read) -> Result<(), Damage> {
         let Some(pull) = self.sync.pulls.get_mut(&id) else { return Ok(()) };
         let (peer, circle, name) = (pull.peer, pull.circle, pull.name);
+        pull.brought = pull.brought.saturating_add(bytes.len());
         let mut run = std::mem::take(&mut pull.tail);
         let waiting = run.len();
         let frame = match RunFrame::from_bytes(bytes) {

@@ -119,3 +119,14 @@ fn a_node_is_current_at_once_when_one_peer_sent_what_the_others_have_too() {
     world.expect_reads("z-cert", circle, &["meanwhile"]);
     assert_eq!(world.engine("z-cert").unheard(&circle), [], "without waiting for the digests of the next minute");
 }
+
+#[test]
+fn an_offer_that_comes_before_its_founders_certificate_waits_for_it() {
+    let mut world = World::unconnected(1, &["ncsc", "ferm"]);
+    let circle = world.found(&["ferm"]);
+    world.add("ferm", circle, "ncsc");
+    world.connect("ferm", "ncsc").settle();
+    world.append("ferm", circle, "hello");
+    world.settle();
+    world.expect_reads("ncsc", circle, &["hello"]);
+}
