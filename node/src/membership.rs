@@ -23,6 +23,8 @@ use crate::{
 const ROOT_FILE: &str = "root.cwn";
 const CERTIFICATE_FILE: &str = "certificate.cwn";
 const ISSUER_LOG_FILE: &str = "issuer-log.cwn";
+/// The files that a membership is kept in, within the data directory.
+pub const FILES: [&str; 3] = [ROOT_FILE, CERTIFICATE_FILE, ISSUER_LOG_FILE];
 
 /// A root document: sixteen keys and as many issuers.
 const ROOT_BYTES: usize = 64 << 10;

@@ -67,7 +67,7 @@ pub async fn serve(run: Run, reader: Reader, mut writer: RunWriter) {
 }
 
 /// The frames of what one read brings, and the place after its last entry.
-fn frames(
+pub(crate) fn frames(
     reader: &Reader,
     key: &LogKey,
     from: u64,

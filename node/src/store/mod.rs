@@ -478,6 +478,11 @@ impl Store {
         self.reader.index.apply(&draft.changes)
     }
 
+    /// The segment files, and how many bytes of each are durable and will stay as they are.
+    pub fn committed(&self) -> Result<Vec<(PathBuf, u64)>, Error> {
+        self.segments.committed()
+    }
+
     /// Makes the index durable, so that the next opening has nothing to replay. Appending does this now and
     /// then, closing once more.
     pub fn checkpoint(&mut self) -> Result<(), Error> {
@@ -608,6 +613,18 @@ const UNHELD: Row = Row { id: 0, height: 0, head: Hash([0; 32]), beyond: 0 };
 
 fn check_length(what: &'static str, length: usize, limit: usize) -> Result<(), Error> {
     if length > limit { Err(Error::TooLong { what, length, limit }) } else { Ok(()) }
+}
+
+/// The process whose store a directory is now, if one has it; 0 when it does not say which.
+pub fn used_by(dir: &Path) -> Option<u32> {
+    let file = File::open(dir.join("lock")).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {}
+        _ => return None,
+    }
+    let mut text = String::new();
+    let read = file.take(16).read_to_string(&mut text);
+    Some(read.ok().and_then(|_| text.trim().parse().ok()).unwrap_or(0))
 }
 
 fn take_lock(dir: &Path) -> Result<File, Error> {
