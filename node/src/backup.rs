@@ -432,7 +432,7 @@ fn read(
     begun: &mut dyn FnMut(&Contents) -> Result<(), Refusal>,
     take: &mut dyn Take,
 ) -> Result<Contents, Refusal> {
-    let mut parcel = Parcel::open(path, Kind::Backup)?;
+    let mut parcel = Parcel::open(path, Kind::Backup).map_err(parcel::Unread::from)?;
     let mut contents: Option<Contents> = None;
     let mut file: Option<(u64, Sha256)> = None;
     let mut ended = false;

@@ -234,27 +234,16 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 #[derive(Debug, thiserror::Error)]
 pub enum Unread {
     /// The disk.
-    #[error("{path}: {source}")]
-    Io {
-        /// Which file.
-        path: String,
-        /// What the system says.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] io::Error),
     /// It is not what it should be.
-    #[error("{path}: {refusal}")]
-    Refused {
-        /// Which file.
-        path: String,
-        /// Why.
-        refusal: Refusal,
-    },
+    #[error(transparent)]
+    Refused(#[from] Refusal),
 }
 
-/// A parcel in a file here.
+/// A parcel in a file here. Its errors do not name the file: whoever opened it knows.
 #[derive(Debug)]
 pub struct Parcel {
-    path: String,
     file: File,
     unpacker: Unpacker,
     buffer: Vec<u8>,
@@ -262,25 +251,19 @@ pub struct Parcel {
 
 impl Parcel {
     /// Opens one.
-    pub fn open(path: &Path, kind: Kind) -> Result<Self, Unread> {
-        let name = path.display().to_string();
-        match File::open(path) {
-            Ok(file) => Ok(Self { path: name, file, unpacker: Unpacker::new(kind), buffer: vec![0; READ_BYTES] }),
-            Err(source) => Err(Unread::Io { path: name, source }),
-        }
+    pub fn open(path: &Path, kind: Kind) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)?, unpacker: Unpacker::new(kind), buffer: vec![0; READ_BYTES] })
     }
 
     /// The next frame; none at a sound end.
     pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, Unread> {
-        let refused = |path: &str, refusal| Unread::Refused { path: path.to_owned(), refusal };
         loop {
-            if let Some(frame) = self.unpacker.next_frame().map_err(|refusal| refused(&self.path, refusal))? {
+            if let Some(frame) = self.unpacker.next_frame()? {
                 return Ok(Some(frame));
             }
-            let read = self.file.read(&mut self.buffer);
-            match read.map_err(|source| Unread::Io { path: self.path.clone(), source })? {
+            match self.file.read(&mut self.buffer)? {
                 0 => {
-                    self.unpacker.finish().map_err(|refusal| refused(&self.path, refusal))?;
+                    self.unpacker.finish()?;
                     return Ok(None);
                 }
                 read => self.unpacker.push(&self.buffer[..read]),

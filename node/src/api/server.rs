@@ -18,7 +18,7 @@ use tokio::net::UnixListener;
 use super::{
     carry::ExportQuery,
     door::Api,
-    types::{Compared, IssuerLog, Membership, NewCircle, NewEntry, Problem},
+    types::{Compared, IssuerLog, Membership, NewCircle, NewEntry, PolicyChange, Problem},
 };
 
 /// The most that a JSON request may have: a body of 256 KiB, escaped.
@@ -131,6 +131,9 @@ pub fn router(api: Api) -> Router {
         .route("/v1/circles/{circle}/export", get(export))
         .route("/v1/backup", get(backup))
         .route("/v1/import", post(import).layer(DefaultBodyLimit::disable()))
+        .route("/v1/circles/{circle}/appoint", post(appoint))
+        .route("/v1/circles/{circle}/dismiss", post(dismiss))
+        .route("/v1/circles/{circle}/policy", post(policy))
         .route("/v1/entries", get(list).post(publish))
         .route("/v1/audience", post(audience))
         .route(
@@ -207,6 +210,30 @@ async fn backup(State(api): State<Api>) -> Result<impl IntoResponse, Problem> {
 
 async fn import(State(api): State<Api>, body: Body) -> Result<impl IntoResponse, Problem> {
     answer(api.import(body.into_data_stream()).await)
+}
+
+async fn appoint(
+    State(api): State<Api>,
+    InPath(circle): InPath<String>,
+    body: Request<Membership>,
+) -> Result<impl IntoResponse, Problem> {
+    answer(api.appoint(&circle, &request(body)?).await)
+}
+
+async fn dismiss(
+    State(api): State<Api>,
+    InPath(circle): InPath<String>,
+    body: Request<Membership>,
+) -> Result<impl IntoResponse, Problem> {
+    answer(api.dismiss(&circle, &request(body)?).await)
+}
+
+async fn policy(
+    State(api): State<Api>,
+    InPath(circle): InPath<String>,
+    body: Request<PolicyChange>,
+) -> Result<impl IntoResponse, Problem> {
+    answer(api.policy(&circle, &request(body)?).await)
 }
 
 async fn list(State(api): State<Api>, InQuery(query): InQuery<ListQuery>) -> Result<impl IntoResponse, Problem> {

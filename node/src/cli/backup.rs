@@ -85,13 +85,13 @@ pub(super) async fn read(
         }
     };
     bar.finish_and_clear();
-    Ok(ended??)
+    ended?.with_context(|| show::line(&file.display().to_string()))
 }
 
 fn page(contents: &Contents) -> String {
     format!(
-        "  whole: {} files, {}\n  of node {} of {}, made {}\n",
-        contents.files,
+        "  whole: {}, {}\n  of node {} of {}, made {}\n",
+        show::count(contents.files, "file", "files"),
         show::size(contents.bytes),
         show::short(&contents.node.to_string()),
         show::line(&contents.partner),

@@ -6,7 +6,13 @@ use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Face, partners::encode, publish::TICK, save, show};
+use super::{
+    Face,
+    import::{PART, PARTS},
+    partners::encode,
+    publish::TICK,
+    save, show,
+};
 use crate::{api::types::ExportView, clock};
 
 /// Arguments of `cwn export`.
@@ -61,19 +67,19 @@ pub(super) async fn run(face: &Face, arguments: Arguments) -> anyhow::Result<()>
 }
 
 fn plan_page(plan: &ExportView) -> String {
-    let mut page = format!(
-        "{}: {} entries{}; the file can be opened by:\n  {} ({} nodes)\n",
-        show::line(&plan.circle),
-        plan.entries,
-        if plan.parts > 0 { format!(", {} parts of attachments", plan.parts) } else { String::new() },
-        plan.partners.join(", "),
-        plan.nodes
-    );
+    let parts = match plan.parts {
+        0 => String::new(),
+        parts => format!(", {}", show::count(parts as u64, PART, PARTS)),
+    };
+    let entries = show::count(plan.entries, "entry", "entries");
+    let mut page = format!("{}: {entries}{parts}; the file can be opened by:\n", show::line(&plan.circle));
+    page += &format!("  {} ({})\n", plan.partners.join(", "), show::count(plan.nodes as u64, "node", "nodes"));
     if !plan.left_out.is_empty() {
         page += &format!("  not by {}: no certificate, or revoked\n", plan.left_out.join(", "));
     }
     if plan.missing_parts > 0 {
-        page += &format!("  {} parts of attachments are not on this node and stay out of it\n", plan.missing_parts);
+        let parts = show::count(plan.missing_parts as u64, PART, PARTS);
+        page += &format!("  not in it, as this node lacks them: {parts}\n");
     }
     page
 }
@@ -164,6 +170,6 @@ mod tests {
         let page = plan_page(&plan);
         assert!(page.starts_with("haven: 12 entries, 4 parts of attachments; the file can be opened by:\n"), "{page}");
         assert!(page.contains("\n  ferm, z-cert (3 nodes)\n  not by ibd"), "{page}");
-        assert!(page.contains("1 parts of attachments are not on this node"), "{page}");
+        assert!(page.contains("\n  not in it, as this node lacks them: 1 part of attachments\n"), "{page}");
     }
 }

@@ -11,6 +11,9 @@ use crate::{
     parcel::{Kind, Parcel},
 };
 
+pub(super) const PART: &str = "part of attachments";
+pub(super) const PARTS: &str = "parts of attachments";
+
 /// Logs that are shown one by one.
 const SHOWN: usize = 20;
 
@@ -39,9 +42,9 @@ impl Arguments {
 
 /// Reads a file to its end.
 pub(super) fn check(arguments: &Arguments) -> anyhow::Result<()> {
-    let mut parcel = Parcel::open(&arguments.file, Kind::Circle)?;
-    while parcel.next_frame()?.is_some() {}
     let file = show::line(&arguments.file.display().to_string());
+    let mut parcel = Parcel::open(&arguments.file, Kind::Circle).with_context(|| file.clone())?;
+    while parcel.next_frame().with_context(|| file.clone())?.is_some() {}
     Ok(show::page(&format!("{file} is whole ({})\n", show::size(parcel.at())))?)
 }
 
@@ -76,11 +79,11 @@ fn page(imported: &Imported) -> String {
     let name = imported.circle.as_ref().map_or_else(|| "a circle".to_owned(), |name| show::line(name));
     let mut page = format!("{name}, exported {}\n", show::time(imported.made));
     page += &format!(
-        "  new: {} entries, {} operations, {} of the network{}\n",
-        imported.entries,
-        imported.operations,
+        "  new: {}, {}, {} of the network{}\n",
+        show::count(imported.entries, "entry", "entries"),
+        show::count(imported.operations, "operation", "operations"),
         imported.network_entries,
-        if imported.parts > 0 { format!(", {} parts of attachments", imported.parts) } else { String::new() },
+        if imported.parts > 0 { format!(", {}", show::count(imported.parts, PART, PARTS)) } else { String::new() },
     );
     if imported.known > 0 {
         page += &format!("  here already: {}\n", imported.known);
@@ -94,8 +97,8 @@ fn page(imported: &Imported) -> String {
     }
     for left in imported.left.iter().take(SHOWN) {
         let word = if left.refused { "refused" } else { "not taken yet" };
-        page +=
-            &format!("  {word}: {} entries of {}: {}\n", left.entries, show::line(&left.author), show::line(&left.why));
+        let entries = show::count(left.entries, "entry", "entries");
+        page += &format!("  {word}: a run of {entries} of {}: {}\n", show::line(&left.author), show::line(&left.why));
     }
     if imported.left.len() > SHOWN {
         page += &format!("  and more logs: {} entries in all were not taken\n", imported.left_entries);
@@ -148,7 +151,7 @@ mod tests {
     }
 
     fn left(refused: bool) -> LeftView {
-        LeftView { author: "ferm".to_owned(), entries: 2, why: "entries before them are missing".to_owned(), refused }
+        LeftView { author: "ferm".to_owned(), entries: 2, why: "entries before it are missing".to_owned(), refused }
     }
 
     #[test]
@@ -161,14 +164,14 @@ mod tests {
     #[test]
     fn what_waits_names_for_what_and_is_no_failure() {
         let waiting = Imported { left: vec![left(false)], left_entries: 2, ..imported() };
-        assert!(page(&waiting).contains("not taken yet: 2 entries of ferm: entries before them are missing"));
+        assert!(page(&waiting).contains("not taken yet: a run of 2 entries of ferm: entries before it are missing"));
         assert!(verdict(&waiting).is_ok());
     }
 
     #[test]
     fn what_can_never_be_taken_and_a_file_that_breaks_off_are_failures() {
         let refused = Imported { left: vec![left(true)], ..imported() };
-        assert!(page(&refused).contains("refused: 2 entries of ferm"));
+        assert!(page(&refused).contains("refused: a run of 2 entries of ferm"));
         assert!(verdict(&refused).unwrap_err().to_string().contains("tell who made the file"));
         let stopped = Imported { stopped: Some("it breaks off; copy it again".to_owned()), ..imported() };
         assert!(verdict(&stopped).unwrap_err().to_string().contains("what came before is kept: it breaks off"));
@@ -185,7 +188,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("holiday.jpg");
         std::fs::write(&file, [0xff, 0xd8, 0xff]).unwrap();
-        let said = check(&Arguments { file, check: true, json: false }).unwrap_err().to_string();
-        assert!(said.contains("no file of `cwn export`"), "{said}");
+        let said = check(&Arguments { file, check: true, json: false }).unwrap_err();
+        assert!(format!("{said:#}").ends_with("holiday.jpg: this is no file of `cwn export`; was another one meant?"));
     }
 }

@@ -250,7 +250,7 @@ async fn entries_whose_predecessors_did_not_come_wait_and_are_said_to() -> anyho
     done(import(&world, "z-cert", &late)?);
     done(cwn(&world, "z-cert", "circle accept haven")?);
     let said = done(import(&world, "z-cert", &late)?);
-    assert!(said.contains("not taken yet: 1 entries of ncsc: entries before them are missing"), "{said}");
+    assert!(said.contains("not taken yet: a run of 1 entry of ncsc: entries before it are missing"), "{said}");
     let imported: Imported = world.client("z-cert").upload("/v1/import", &late, |_| {}).await?;
     assert_eq!((imported.entries, imported.left_entries, imported.stopped), (0, 1, None));
     let all = stick.path().join("all.cwn");
