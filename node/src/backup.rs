@@ -27,7 +27,8 @@ use tokio::sync::mpsc;
 use crate::{
     clock, config,
     files::{self, at},
-    keystore, membership,
+    keystore,
+    membership::{self, Membership},
     parcel::{self, Kind, Packer, Parcel},
     store,
 };
@@ -182,6 +183,7 @@ pub fn stream(plan: Plan) -> mpsc::Receiver<io::Result<Bytes>> {
         let mut writer = Writer { packer, out: out.clone(), files: 0 };
         let last = match writer.write(plan, head) {
             Ok(()) => Ok(Bytes::from(writer.packer.end())),
+            Err(Error::Gone) => return,
             Err(error) => {
                 tracing::error!(%error, "a backup breaks off");
                 Err(io::Error::other(error))
@@ -293,6 +295,9 @@ pub enum Refusal {
     /// The data directory has something in it.
     #[error("{} is not empty; nothing is written over: restore to a new directory", .0.display())]
     NotEmpty(PathBuf),
+    /// It cannot be put in one piece where a disk is mounted.
+    #[error("{} is where a disk is mounted; restore to a directory below it, and name that with --data", .0.display())]
+    Mounted(PathBuf),
     /// The node of the backup runs here.
     #[error(
         "the node of this backup runs on this machine, on {}; two nodes with one key must not run: stop that one first", .0.display()
@@ -354,18 +359,25 @@ pub fn restore(path: &Path, data: &Path, work: Work<'_>) -> Result<Contents, Ref
     if fs::read_dir(data).is_ok_and(|mut items| items.next().is_some()) || data.is_file() {
         return Err(Refusal::NotEmpty(data.to_owned()));
     }
+    // What a link names is replaced, not the link.
+    let data = &fs::canonicalize(data).unwrap_or_else(|_absent| data.to_owned());
     let parent = data.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = data.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let coming = parent.join(format!(".{name}.{}.restoring", std::process::id()));
     files::make_dir(parent).and_then(|()| files::make_dir(&coming)).map_err(at(&coming))?;
     let mut put = Put { root: coming.clone(), file: None };
-    let running = |contents: &Contents| match store::used_by(&contents.data) {
-        Some(_) => Err(Refusal::Running(contents.data.clone())),
-        None => Ok(()),
+    let running = |contents: &Contents| {
+        let there = Membership::node_of(&contents.data) == Some(contents.node);
+        if there && store::in_use(&contents.data) { Err(Refusal::Running(contents.data.clone())) } else { Ok(()) }
     };
     let restored = read(path, work, &mut |contents| running(contents), &mut put).and_then(|contents| {
         put.sync_dirs(&coming)?;
-        fs::rename(&coming, data).and_then(|()| files::sync_dir(parent)).map_err(at(data))?;
+        match fs::rename(&coming, data) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices) => {
+                return Err(Refusal::Mounted(data.clone()));
+            }
+            renamed => renamed.and_then(|()| files::sync_dir(parent)).map_err(at(data))?,
+        }
         Ok(contents)
     });
     if restored.is_err() && coming.exists() {
@@ -482,5 +494,194 @@ fn read(
     match contents {
         Some(contents) if ended => Ok(contents),
         _ => Err(Refusal::Contradiction { at: parcel.at(), what: "it ends before its last part" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: PublicKey = PublicKey([7; 32]);
+
+    fn lay_out(data: &Path) {
+        for (path, bytes) in [
+            ("config.toml", b"# mine".as_slice()),
+            ("keys.cwn", b"sealed"),
+            ("certificate.cwn", b"certificate"),
+            ("root.cwn", b"root"),
+            ("issuer-log.cwn", b"log"),
+            ("credential", b"what opens the keys"),
+            ("index/db", b"built anew"),
+            ("segments/00000001.seg", &[1; 3 << 20]),
+            ("segments/00000002.seg", b"durable, and a tail that is not"),
+            ("chunks/c0/a1", b"a chunk"),
+            ("chunks/c0/.a2.77.new", b"half a chunk"),
+        ] {
+            let path = data.join(path);
+            files::make_dir(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+    }
+
+    /// A backup of a directory, in a file beside it.
+    async fn back_up(dir: &Path) -> PathBuf {
+        let data = dir.join("data");
+        lay_out(&data);
+        let segments = vec![
+            (data.join("segments/00000001.seg"), 3 << 20),
+            (data.join("segments/00000002.seg"), "durable".len() as u64),
+        ];
+        let plan = Plan::new(NODE, "z-cert".to_owned(), &data, segments).unwrap();
+        let mut bytes = Vec::new();
+        let mut pieces = stream(plan);
+        while let Some(piece) = pieces.recv().await {
+            bytes.extend_from_slice(&piece.unwrap());
+        }
+        let path = dir.join("backup");
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn work<R>(stop: bool, does: impl FnOnce(Work<'_>) -> R) -> R {
+        does(Work { progress: &mut |_| {}, stop: &AtomicBool::new(stop) })
+    }
+
+    fn all_files(dir: &Path) -> Vec<String> {
+        let mut found = Vec::new();
+        for name in names(dir).unwrap() {
+            let path = dir.join(&name);
+            if path.is_dir() {
+                found.extend(all_files(&path).into_iter().map(|below| format!("{name}/{below}")));
+            } else {
+                found.push(name);
+            }
+        }
+        found
+    }
+
+    #[tokio::test]
+    async fn what_a_node_needs_comes_back_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let backup = back_up(dir.path()).await;
+        let restored = dir.path().join("a/b/restored");
+        let contents = work(false, |work| restore(&backup, &restored, work)).unwrap();
+        assert_eq!((contents.node, contents.partner.as_str(), contents.files), (NODE, "z-cert", 8));
+        assert_eq!(
+            all_files(&restored),
+            [
+                "certificate.cwn",
+                "chunks/c0/a1",
+                "config.toml",
+                "issuer-log.cwn",
+                "keys.cwn",
+                "root.cwn",
+                "segments/00000001.seg",
+                "segments/00000002.seg"
+            ]
+        );
+        assert_eq!(fs::read(restored.join("segments/00000001.seg")).unwrap(), vec![1; 3 << 20]);
+        assert_eq!(fs::read(restored.join("segments/00000002.seg")).unwrap(), b"durable");
+        for path in [restored.clone(), restored.join("keys.cwn"), restored.join("chunks")] {
+            assert!(files::check_private(&path).unwrap().is_ok(), "{}", path.display());
+        }
+        assert_eq!(work(false, |work| verify(&backup, work)).unwrap(), contents);
+    }
+
+    #[tokio::test]
+    async fn whoever_interrupts_a_restore_finds_nothing_half_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let backup = back_up(dir.path()).await;
+        let below = dir.path().join("below");
+        let restored = below.join("restored");
+        let refused = work(true, |work| restore(&backup, &restored, work)).unwrap_err();
+        assert!(matches!(refused, Refusal::Interrupted), "{refused}");
+        assert!(names(&below).unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_empty_directory_is_filled_and_one_with_anything_in_it_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let backup = back_up(dir.path()).await;
+        let empty = dir.path().join("empty");
+        fs::create_dir(&empty).unwrap();
+        work(false, |work| restore(&backup, &empty, work)).unwrap();
+        assert!(empty.join("keys.cwn").exists());
+        let full = dir.path().join("full");
+        files::make_dir(&full).unwrap();
+        fs::write(full.join("lost+found"), "").unwrap();
+        let refused = work(false, |work| restore(&backup, &full, work)).unwrap_err();
+        assert!(refused.to_string().contains("nothing is written over"), "{refused}");
+        assert_eq!(names(&full).unwrap(), ["lost+found"]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_became_shorter_breaks_the_backup_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        lay_out(&data);
+        let plan =
+            Plan::new(NODE, "z-cert".to_owned(), &data, vec![(data.join("segments/00000002.seg"), 1_000)]).unwrap();
+        let mut pieces = stream(plan);
+        let mut last = None;
+        while let Some(piece) = pieces.recv().await {
+            last = Some(piece);
+        }
+        assert!(last.unwrap().unwrap_err().to_string().contains("became shorter"));
+    }
+
+    /// A backup of these parts, well packed.
+    fn pack(path: &Path, items: &[Item]) {
+        let (mut packer, mut bytes) = Packer::begin(Kind::Backup);
+        items.iter().for_each(|item| bytes.extend(packer.frame(&encoding::to_bytes(item))));
+        bytes.extend(packer.end());
+        fs::write(path, bytes).unwrap();
+    }
+
+    fn start() -> Item {
+        Item::Start { node: NODE, partner: "z-cert".to_owned(), made: Time(1), data: "/nowhere".to_owned() }
+    }
+
+    #[test]
+    fn a_backup_that_somebody_made_up_writes_nowhere_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (backup, below) = (dir.path().join("backup"), dir.path().join("below"));
+        for path in
+            ["../evil", "/tmp/evil", "segments/../../evil.seg", "lock", "chunks/../x", "chunks/a/.b", "segments/x", ""]
+        {
+            pack(&backup, &[start(), Item::File { path: path.to_owned(), length: 0 }]);
+            let refused = work(false, |work| restore(&backup, &below.join("restored"), work)).unwrap_err();
+            assert!(matches!(refused, Refusal::Path(_)), "{path}: {refused}");
+        }
+        assert!(names(&below).unwrap().is_empty());
+        assert_eq!(names(dir.path()).unwrap(), ["backup", "below"]);
+    }
+
+    #[test]
+    fn parts_that_are_missing_or_stand_elsewhere_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let backup = dir.path().join("backup");
+        let file = |length| Item::File { path: "keys.cwn".to_owned(), length };
+        let piece = || Item::Piece { bytes: b"abc".to_vec() };
+        let whole = || Item::Whole { sha256: Sha256::digest(b"abc").into() };
+        let cases = [
+            vec![],
+            vec![start()],
+            vec![file(3), piece(), whole(), Item::End { files: 1 }],
+            vec![start(), start(), Item::End { files: 0 }],
+            vec![start(), file(3), piece(), Item::End { files: 0 }],
+            vec![start(), file(4), piece(), whole(), Item::End { files: 1 }],
+            vec![start(), file(2), piece(), whole(), Item::End { files: 1 }],
+            vec![start(), file(3), piece(), Item::Whole { sha256: [0; 32] }, Item::End { files: 1 }],
+            vec![start(), file(3), piece(), whole(), Item::End { files: 2 }],
+            vec![start(), file(3), piece(), whole(), Item::End { files: 1 }, file(3)],
+            vec![start(), piece(), Item::End { files: 0 }],
+        ];
+        for items in cases {
+            pack(&backup, &items);
+            let refused = work(false, |work| verify(&backup, work)).unwrap_err();
+            assert!(matches!(refused, Refusal::Contradiction { .. }), "{items:?}: {refused}");
+        }
+        pack(&backup, &[start(), file(3), piece(), whole(), Item::End { files: 1 }]);
+        assert!(work(false, |work| verify(&backup, work)).is_ok());
     }
 }

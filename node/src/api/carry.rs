@@ -41,7 +41,7 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::UnknownCircle => Self::not_found(refusal),
-            Refusal::NotMember(_) | Refusal::Nobody => Self::refused(refusal),
+            Refusal::NotMember(_) | Refusal::TooMany(_) | Refusal::Nobody => Self::refused(refusal),
         }
     }
 }

@@ -6,7 +6,10 @@ use std::{
 };
 
 use axum::body::Bytes;
-use cwn_crypto::{Hash, NetworkId, PartnerId, PublicKey, Time, seal::Recipient};
+use cwn_crypto::{
+    Hash, NetworkId, PartnerId, PublicKey, Time,
+    seal::{RECIPIENTS_LIMIT, Recipient},
+};
 use cwn_engine::{
     circle::Operation,
     engine::Engine,
@@ -55,6 +58,9 @@ pub enum Refusal {
     /// A partner that does not belong.
     #[error("{0} does not belong to the circle, and a file tells whoever opens it of the circle; a steward can add it")]
     NotMember(PartnerId),
+    /// More nodes than a file is sealed to.
+    #[error("{0} nodes belong to the circle, where a file is for at most {RECIPIENTS_LIMIT}; name partners with --to")]
+    TooMany(usize),
     /// Nobody but this node.
     #[error("nobody else is in the circle with a certificate that is known here; see `cwn circle show`")]
     Nobody,
@@ -103,6 +109,9 @@ impl Plan {
         let readers: Vec<_> = members().filter(|(node, _)| set.contains(node)).collect();
         if readers.iter().all(|(node, _)| **node == engine.me()) {
             return Err(Refusal::Nobody);
+        }
+        if readers.len() > RECIPIENTS_LIMIT {
+            return Err(Refusal::TooMany(readers.len()));
         }
         let left_out = members().filter(|(node, _)| left_out.contains(node));
         let network = engine.circle(&engine.network()).ok_or(Refusal::UnknownCircle)?;
@@ -232,6 +241,7 @@ pub fn stream(
         let written = writer.write(&plan, network, head, &key, &reader, &chunks);
         let last = match written {
             Ok(()) => Ok(Bytes::from(writer.packer.end())),
+            Err(Broken::Gone) => return,
             Err(broken) => {
                 tracing::error!(%broken, "an export breaks off");
                 Err(io::Error::other(broken))

@@ -27,8 +27,8 @@ use crate::{
     parcel::{self, Kind, Unpacker},
 };
 
-/// Chunks that entries of one file may name: 16 TiB of attachments.
-const WANTED_CHUNKS: usize = 1 << 24;
+/// Chunks remembered of those that entries of one file name: a tebibyte of attachments, and 100 MB of memory.
+const WANTED_CHUNKS: usize = 1 << 20;
 /// Entries read at once to look for attachments.
 const LOOK_BYTES: usize = 2 << 20;
 

@@ -615,16 +615,10 @@ fn check_length(what: &'static str, length: usize, limit: usize) -> Result<(), E
     if length > limit { Err(Error::TooLong { what, length, limit }) } else { Ok(()) }
 }
 
-/// The process whose store a directory is now, if one has it; 0 when it does not say which.
-pub fn used_by(dir: &Path) -> Option<u32> {
-    let file = File::open(dir.join("lock")).ok()?;
-    match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => {}
-        _ => return None,
-    }
-    let mut text = String::new();
-    let read = file.take(16).read_to_string(&mut text);
-    Some(read.ok().and_then(|_| text.trim().parse().ok()).unwrap_or(0))
+/// Whether a process has the store of a directory now.
+pub fn in_use(dir: &Path) -> bool {
+    let lock = File::open(dir.join("lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 fn take_lock(dir: &Path) -> Result<File, Error> {
