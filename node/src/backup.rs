@@ -18,7 +18,6 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use axum::body::Bytes;
 use cwn_crypto::{PublicKey, Time, encoding};
 use minicbor::{Decode, Encode};
 use sha2::{Digest, Sha256};
@@ -176,13 +175,13 @@ fn names(dir: &Path) -> Result<Vec<String>, files::Failed> {
 
 /// The bytes of a backup, made on a thread of its own as they are taken. An error among them means that it breaks
 /// off there.
-pub fn stream(plan: Plan) -> mpsc::Receiver<io::Result<Bytes>> {
+pub fn stream(plan: Plan) -> mpsc::Receiver<io::Result<Vec<u8>>> {
     let (out, bytes) = mpsc::channel(AHEAD);
     tokio::task::spawn_blocking(move || {
         let (packer, head) = Packer::begin(Kind::Backup);
         let mut writer = Writer { packer, out: out.clone(), files: 0 };
         let last = match writer.write(plan, head) {
-            Ok(()) => Ok(Bytes::from(writer.packer.end())),
+            Ok(()) => Ok(writer.packer.end()),
             Err(Error::Gone) => return,
             Err(error) => {
                 tracing::error!(%error, "a backup breaks off");
@@ -197,13 +196,13 @@ pub fn stream(plan: Plan) -> mpsc::Receiver<io::Result<Bytes>> {
 
 struct Writer {
     packer: Packer,
-    out: mpsc::Sender<io::Result<Bytes>>,
+    out: mpsc::Sender<io::Result<Vec<u8>>>,
     files: u64,
 }
 
 impl Writer {
     fn send(&self, bytes: Vec<u8>) -> Result<(), Error> {
-        self.out.blocking_send(Ok(bytes.into())).map_err(|_closed| Error::Gone)
+        self.out.blocking_send(Ok(bytes)).map_err(|_closed| Error::Gone)
     }
 
     fn item(&mut self, item: &Item) -> Result<(), Error> {

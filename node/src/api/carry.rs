@@ -119,8 +119,8 @@ impl Api {
 }
 
 /// What a thread makes, as the body of an answer.
-pub(super) fn frames(mut bytes: mpsc::Receiver<io::Result<Bytes>>) -> impl Stream<Item = io::Result<Bytes>> {
-    futures::stream::poll_fn(move |context| bytes.poll_recv(context))
+pub(super) fn frames(mut bytes: mpsc::Receiver<io::Result<Vec<u8>>>) -> impl Stream<Item = io::Result<Bytes>> {
+    futures::stream::poll_fn(move |context| bytes.poll_recv(context).map_ok(Bytes::from))
 }
 
 fn imported(account: Account, authors: Vec<String>) -> Imported {

@@ -5,7 +5,6 @@ use std::{
     io,
 };
 
-use axum::body::Bytes;
 use cwn_crypto::{
     Hash, NetworkId, PartnerId, PublicKey, Time,
     seal::{RECIPIENTS_LIMIT, Recipient},
@@ -232,7 +231,7 @@ pub fn stream(
     network: NetworkId,
     reader: Reader,
     chunks: Chunks,
-) -> Result<mpsc::Receiver<io::Result<Bytes>>, cwn_crypto::seal::Refusal> {
+) -> Result<mpsc::Receiver<io::Result<Vec<u8>>>, cwn_crypto::seal::Refusal> {
     let (sealer, key) = Sealer::new(&plan.recipients)?;
     let (packer, head) = Packer::begin(Kind::Circle);
     let (out, bytes) = mpsc::channel(AHEAD);
@@ -240,7 +239,7 @@ pub fn stream(
         let mut writer = Writer { sealer, packer, out: out.clone() };
         let written = writer.write(&plan, network, head, &key, &reader, &chunks);
         let last = match written {
-            Ok(()) => Ok(Bytes::from(writer.packer.end())),
+            Ok(()) => Ok(writer.packer.end()),
             Err(Broken::Gone) => return,
             Err(broken) => {
                 tracing::error!(%broken, "an export breaks off");
@@ -256,12 +255,12 @@ pub fn stream(
 struct Writer {
     sealer: Sealer,
     packer: Packer,
-    out: mpsc::Sender<io::Result<Bytes>>,
+    out: mpsc::Sender<io::Result<Vec<u8>>>,
 }
 
 impl Writer {
     fn send(&self, bytes: Vec<u8>) -> Result<(), Broken> {
-        self.out.blocking_send(Ok(bytes.into())).map_err(|_closed| Broken::Gone)
+        self.out.blocking_send(Ok(bytes)).map_err(|_closed| Broken::Gone)
     }
 
     fn item(&mut self, item: Item) -> Result<(), Broken> {

@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use axum::body::Bytes;
 use cwn_crypto::{NetworkId, Time, encoding};
 use cwn_engine::{
     circle::Charter,
@@ -124,9 +123,9 @@ pub struct Account {
 
 /// Takes in a file as its bytes come. What was taken is durable, whatever comes after. Fails only when the very
 /// beginning shows that nothing of it is for this node.
-pub async fn take<E: std::fmt::Display>(
+pub async fn take<B: AsRef<[u8]>, E: std::fmt::Display>(
     node: &Node,
-    mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    mut body: impl Stream<Item = Result<B, E>> + Unpin,
 ) -> Result<Account, Stop> {
     let mut import = Import {
         node,
@@ -166,13 +165,13 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    async fn read<E: std::fmt::Display>(
+    async fn read<B: AsRef<[u8]>, E: std::fmt::Display>(
         &mut self,
-        body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
+        body: &mut (impl Stream<Item = Result<B, E>> + Unpin),
     ) -> Result<(), Stop> {
         let mut unpacker = Unpacker::new(Kind::Circle);
         while let Some(piece) = body.next().await {
-            unpacker.push(&piece.map_err(|error| Stop::Upload(error.to_string()))?);
+            unpacker.push(piece.map_err(|error| Stop::Upload(error.to_string()))?.as_ref());
             while let Some(frame) = unpacker.next_frame()? {
                 self.frame(frame).await?;
             }

@@ -10,7 +10,7 @@ use cwn_engine::log::CircleId;
 use cwn_node::{
     api::{
         Circles,
-        types::{Id, Imported, NewCircle, NewEntry, Published, Status, Uploaded},
+        types::{ExportView, Id, Imported, NewCircle, NewEntry, Published, Status, Uploaded},
     },
     config::Accept,
 };
@@ -73,16 +73,27 @@ fn import(world: &World, name: &str, file: &Path) -> anyhow::Result<Said> {
 }
 
 async fn attach(world: &World, name: &str, file: &Path, title: &str) -> anyhow::Result<Published> {
+    attach_as(world, name, file, title, "AMBER", &[]).await
+}
+
+async fn attach_as(
+    world: &World,
+    name: &str,
+    file: &Path,
+    title: &str,
+    tlp: &str,
+    to: &[&str],
+) -> anyhow::Result<Published> {
     let path = "/v1/attachments?circle=haven&name=plan.pdf";
     let uploaded: Uploaded = world.client(name).upload(path, file, |_| {}).await?;
     let entry = NewEntry {
         circle: "haven".to_owned(),
-        tlp: "AMBER".to_owned(),
+        tlp: tlp.to_owned(),
         pap: None,
         title: title.to_owned(),
         body: String::new(),
         references: Vec::new(),
-        to: Vec::new(),
+        to: to.iter().map(|name| (*name).to_owned()).collect(),
         attachments: vec![uploaded.id],
         wait_seconds: Some(60),
     };
@@ -171,6 +182,52 @@ async fn a_file_opens_for_members_alone_and_for_named_partners_alone() -> anyhow
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn i11_an_attachment_goes_into_no_file_that_others_than_its_addressees_can_open() -> anyhow::Result<()> {
+    let world = islands(&["ncsc", "z-cert", "ferm"]).await?;
+    let dir = tempfile::tempdir()?;
+    found(&world, "ncsc", "haven", &["z-cert", "ferm"]).await?;
+    let file = dir.path().join("file");
+    fs::write(&file, vec![7; 1_500_000])?;
+    attach_as(&world, "ncsc", &file, "for z-cert", "RED", &["z-cert"]).await?;
+    attach(&world, "ncsc", &file, "for all").await?;
+    for (to, parts) in [("", 2), ("z-cert", 4), ("ferm", 2), ("z-cert,ferm", 2)] {
+        let path = format!("/v1/circles/haven/export/plan?attachments=true&to={to}");
+        let plan: ExportView = world.client("ncsc").get(&path).await?;
+        assert_eq!((plan.entries, plan.parts, plan.missing_parts), (2, parts, 0), "to {to:?}");
+    }
+    // Who lacks a part says so.
+    let stick = dir.path().join("stick.cwn");
+    export(&world, "ncsc", &stick, "")?;
+    done(import(&world, "z-cert", &stick)?);
+    done(cwn(&world, "z-cert", "circle accept haven")?);
+    done(import(&world, "z-cert", &stick)?);
+    let path = "/v1/circles/haven/export/plan?attachments=true";
+    let plan: ExportView = world.client("z-cert").get(path).await?;
+    assert_eq!((plan.parts, plan.missing_parts), (0, 2));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_a_newcomer_opens_nothing_from_before_by_a_file_either() -> anyhow::Result<()> {
+    let world = islands(&["ncsc", "z-cert", "ferm"]).await?;
+    let dir = tempfile::tempdir()?;
+    found(&world, "ncsc", "haven", &["ferm"]).await?;
+    let file = dir.path().join("file");
+    fs::write(&file, vec![7; 1_500_000])?;
+    attach(&world, "ncsc", &file, "before").await?;
+    done(cwn(&world, "ncsc", "circle add haven z-cert --yes")?);
+    world.publish("ncsc", "haven", "after").await?;
+    let stick = dir.path().join("stick.cwn");
+    export(&world, "ncsc", &stick, "--attachments")?;
+    done(import(&world, "z-cert", &stick)?);
+    done(cwn(&world, "z-cert", "circle accept haven")?);
+    let said = done(import(&world, "z-cert", &stick)?);
+    assert!(said.contains("new: 2 entries"), "{said}");
+    assert!(said.contains("not kept: 2 parts of attachments of entries this node cannot read"), "{said}");
+    world.expect_titles("z-cert", "haven", &["after", "not_for_us"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_whole_of_a_broken_file_is_taken_and_where_it_broke_is_said() -> anyhow::Result<()> {
     let world = islands(&["ncsc", "z-cert"]).await?;
     world.configure("z-cert", |config| config.circles.accept = Accept::Certified)?;
@@ -216,10 +273,10 @@ async fn what_is_whole_of_a_broken_file_is_taken_and_where_it_broke_is_said() ->
     let said = refused(import(&world, "z-cert", &torn)?);
     assert!(said.contains("breaks off after") && said.contains("what came before is kept"), "{said}");
     assert!(said.contains("joined the circle"), "{said}");
-    let first = world.titles("z-cert", "haven").await?;
-    let some = async || Ok(!world.titles("z-cert", "haven").await?.is_empty());
-    world.until("z-cert", "the first parts are listed", some).await?;
-    assert!(first.len() < 6, "{first:?}");
+    let taken: usize = said.split("new: ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse()?;
+    assert!((1..6).contains(&taken), "{said}");
+    let some = async || Ok(world.titles("z-cert", "haven").await?.len() == taken);
+    world.until("z-cert", "what was whole is listed", some).await?;
     assert!(refused(check(&torn)?).contains("breaks off after"));
 
     let mut rotten = bytes.clone();
