@@ -72,7 +72,7 @@ pub async fn serve(run: Run, reader: Reader, mut writer: RunWriter, damaged: imp
 }
 
 /// The frames of what one read brings, and the place after its last entry.
-fn frames(
+pub(crate) fn frames(
     reader: &Reader,
     key: &LogKey,
     from: u64,

@@ -528,6 +528,8 @@ impl Engine {
                 self.store(vec![Write::Fact { key, value }], vec![After::Reply(id, Reply::Done)]);
                 Ok(())
             }
+            Command::CarryRun { key, records, entries } => self.carry_run(id, key, records, entries),
+            Command::CarryCircle { charter, entries } => self.carry_circle(id, &charter, entries),
             Command::Decline { circle } => {
                 self.take_offer(&circle)?;
                 self.declined.insert(circle);

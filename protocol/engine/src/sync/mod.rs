@@ -21,6 +21,7 @@ use crate::replica::Replica;
 use crate::store::{Damage, Read};
 use crate::wire::{Frame, Nonce, Tag, VERSION, WireTip};
 
+mod carry;
 mod compare;
 mod live;
 mod runs;
