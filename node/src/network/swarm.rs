@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     error::Error,
+    io,
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::{Arc, atomic::AtomicU64},
@@ -58,8 +59,10 @@ const ESTABLISHED_PER_PEER: u32 = 2;
 const NEGOTIATING: usize = 32;
 /// A connection without streams; a session's live stream keeps it. At the usual 10 s connections churned.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-/// Pings that may fail one after the other: a machine that swaps misses one.
-const PINGS_MISSED: u32 = 2;
+/// A line that falls silent is noticed within four of these: the pause before a ping and its patience, twice,
+/// because libp2p tells of no first failure. A machine that swaps misses one. At the usual 15 s and 20 s a node
+/// believed for over a minute that it was connected with whom it no longer reached.
+const PING: Duration = Duration::from_secs(10);
 /// How often the connected are judged again.
 const RECHECK: Duration = Duration::from_secs(60);
 /// Refusals on their way to the driver.
@@ -115,7 +118,6 @@ struct Connection {
     address: Multiaddr,
     stop: Option<oneshot::Sender<String>>,
     session: JoinHandle<()>,
-    pings_missed: u32,
 }
 
 /// How a run of the swarm ended.
@@ -197,7 +199,7 @@ impl Node {
             limits: connection_limits::Behaviour::new(limits),
             memory: memory.into(),
             membership: membership::Behaviour::new(gate.clone(), self.handlers_built.clone()),
-            ping: ping::Behaviour::default(),
+            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING).with_timeout(PING)),
         };
         let config = swarm::Config::with_executor(Guarded(panics))
             .with_idle_connection_timeout(IDLE_TIMEOUT)
@@ -400,7 +402,9 @@ impl Node {
                 tracing::error!(?addresses, ?reason, "a listener closed; nobody can reach this node there");
             }
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, connection, result })) => {
-                self.pinged(swarm, peer, connection, result.is_ok());
+                if result.is_err_and(|failure| is_silence(&failure)) {
+                    self.unanswered(swarm, peer, connection);
+                }
             }
             _ => {}
         }
@@ -452,16 +456,14 @@ impl Node {
             // The node that would close the connection may be gone.
             let _gone = over.send((peer, id));
         });
-        self.connections.insert(peer, Connection { id, dialer, address, stop: Some(stop), session, pings_missed: 0 });
+        self.connections.insert(peer, Connection { id, dialer, address, stop: Some(stop), session });
         self.refused.remove(&peer);
         self.dialer.connected(self.started.elapsed(), &peer);
     }
 
-    fn pinged(&mut self, swarm: &mut Swarm<Behaviour>, peer: PeerId, id: ConnectionId, answered: bool) {
+    fn unanswered(&mut self, swarm: &mut Swarm<Behaviour>, peer: PeerId, id: ConnectionId) {
         let Some(peer) = transport::public_key(&peer) else { return };
-        let Some(connection) = self.connections.get_mut(&peer).filter(|current| current.id == id) else { return };
-        connection.pings_missed = if answered { 0 } else { connection.pings_missed + 1 };
-        if connection.pings_missed >= PINGS_MISSED {
+        if self.connections.get(&peer).is_some_and(|current| current.id == id) {
             self.disconnect(swarm, &peer, "it does not answer; its line or machine may be down".to_owned());
         }
     }
@@ -499,6 +501,17 @@ fn setback(refusal: Option<&Refusal>) -> Setback {
     match refusal {
         Some(Refusal::ByPeer(Reason::Expired | Reason::Revoked)) => Setback::Lasting,
         _ => Setback::Passing,
+    }
+}
+
+/// Whether a ping failed because nothing came back. One that broke has a cause, with which the connection ends.
+fn is_silence(failure: &ping::Failure) -> bool {
+    match failure {
+        ping::Failure::Timeout => true,
+        ping::Failure::Unsupported => false,
+        ping::Failure::Other { error } => {
+            error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+        }
     }
 }
 
@@ -549,6 +562,13 @@ mod tests {
         // That it is revoked itself says nothing about how it judges us.
         assert_eq!(setback(Some(&Refusal::Revoked { node: PublicKey([1; 32]) })), Setback::Passing);
         assert_eq!(setback(None), Setback::Passing);
+    }
+
+    #[test]
+    fn silence_ends_a_connection_and_what_broke_ends_with_its_own_cause() {
+        let other = |kind: io::ErrorKind| is_silence(&ping::Failure::Other { error: Box::new(io::Error::from(kind)) });
+        assert!(is_silence(&ping::Failure::Timeout) && other(io::ErrorKind::TimedOut));
+        assert!(!is_silence(&ping::Failure::Unsupported) && !other(io::ErrorKind::BrokenPipe));
     }
 
     #[test]
