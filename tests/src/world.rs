@@ -299,7 +299,14 @@ impl World {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(data.join("daemon.log"))?;
         let mut words = place.before.iter().map(OsString::from).chain([program()?.into_os_string()]);
         let mut command = Command::new(words.next().context("a command has a first word")?);
-        command.args(words).arg("--data").arg(data).arg("daemon").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
+            .args(words)
+            .arg("--data")
+            .arg(data)
+            .arg("daemon")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
         Ok(command)
     }
 
