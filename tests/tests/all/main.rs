@@ -7,6 +7,7 @@ mod bench;
 mod circles;
 mod enrolment;
 mod kills;
+mod outbound;
 mod processes;
 mod readme;
 mod refusals;
