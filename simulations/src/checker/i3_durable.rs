@@ -1,0 +1,106 @@
+//! I3: what was acknowledged to a person or announced to a peer is durable.
+//!
+//! On the node that said so it is there at once, and after every crash; on every member that counts once all could
+//! talk, unless it lies beyond a cut. A disk that was put back to an older state, or rotted, may have lost it.
+
+use cwn_crypto::{Hash, PublicKey, encoding, issuer_log::LogId};
+use cwn_engine::{log::Header, output::Reply, wire::Frame};
+
+use super::{Checker, Seen};
+use crate::world::World;
+
+#[derive(Debug)]
+pub(crate) struct Durable;
+
+impl Checker for Durable {
+    fn promise(&self) -> &'static str {
+        "I3"
+    }
+
+    fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
+        match seen {
+            Seen::Replied { node, reply: Ok(Reply::Appended { place, hash }) } => {
+                let node = &world.nodes[*node];
+                if node.disk.held().hash_at(&place.key, place.seq) != Some(*hash) {
+                    return Err(format!("{} acknowledged entry {} before it was durable", node.name, place.seq));
+                }
+            }
+            Seen::Started { node } => {
+                let disk = world.nodes[*node].disk.held();
+                for told in world.truth.acknowledged.iter().filter(|told| told.node == *node && !told.machine_lost) {
+                    if disk.hash_at(&told.key, told.seq) != Some(told.hash) {
+                        let name = &world.nodes[*node].name;
+                        return Err(format!("{name} started without entry {}, which it acknowledged", told.seq));
+                    }
+                }
+            }
+            Seen::Sent { from, bytes, .. } => {
+                if let Ok(frame) = Frame::from_bytes(bytes) {
+                    announced(world, *from, &frame)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn calm(&mut self, world: &World) -> Result<(), String> {
+        for told in world.truth.acknowledged.iter().filter(|told| !told.machine_lost) {
+            let author = &world.nodes[told.node];
+            if author.engine.is_none() || world.truth.revoked.contains(&author.me) {
+                continue;
+            }
+            let replica = author.engine.as_ref().and_then(|engine| engine.circle(&told.key.circle));
+            if !replica.is_some_and(|replica| replica.counts(&author.me)) {
+                continue;
+            }
+            for node in &world.nodes {
+                let Some(engine) = node.engine.as_ref() else { continue };
+                let counts = engine.circle(&told.key.circle).is_some_and(|replica| replica.counts(&node.me));
+                // Both count, so that what the one wrote nobody cut off; a removal before would have been by a cut.
+                if !counts || world.truth.revoked.contains(&node.me) {
+                    continue;
+                }
+                let Some(replica) = engine.circle(&told.key.circle) else { continue };
+                let reach = cwn_engine::acceptance::reach(replica, &told.key.author, &told.key.log);
+                let wanted = reach.of(u64::MAX) > told.seq;
+                if wanted && node.disk.held().hash_at(&told.key, told.seq) != Some(told.hash) {
+                    return Err(format!(
+                        "{} acknowledged entry {} of log {}, and {} does not hold it though all could talk",
+                        author.name, told.seq, told.key.log, node.name
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every height that a frame announces is durable on its sender.
+fn announced(world: &World, from: usize, frame: &Frame) -> Result<(), String> {
+    let holds = |author: PublicKey, log: LogId, height: u64, head: Option<Hash>| {
+        let Some(seq) = height.checked_sub(1) else { return Ok(()) };
+        let node = &world.nodes[from];
+        let circle = world.truth.logs.get(&(author, log)).map(|(circle, ..)| *circle);
+        let held = circle.and_then(|circle| node.disk.log_named(circle, author, log)).and_then(|log| log.get(seq as usize));
+        match held {
+            Some((hash, _)) if head.is_none_or(|head| head == *hash) => Ok(()),
+            _ => Err(format!("{} announced {height} entries of log {log}, which are not durable there", node.name)),
+        }
+    };
+    match frame {
+        Frame::Tips { tips, .. } | Frame::Have { tips, .. } => {
+            tips.iter().try_for_each(|tip| holds(tip.author, tip.log, tip.height, tip.head))
+        }
+        Frame::Push { entry, .. } => {
+            let header: Option<Header> = encoding::from_bytes(&entry.header, 1 << 16).ok();
+            header.map_or(Ok(()), |header| holds(header.author, header.log, header.seq + 1, None))
+        }
+        Frame::Held { statement, .. } => {
+            let statement = statement.unverified(cwn_engine::limits::HELD_BYTES).ok();
+            let lines = statement.iter().flat_map(|said| said.heads.iter().map(move |line| (said.author, line)));
+            lines.into_iter().try_for_each(|(author, line)| holds(author, line.log, line.height, Some(line.head)))
+        }
+        _ => Ok(()),
+    }
+}
