@@ -120,6 +120,10 @@ pub(crate) struct Node {
     keys: BTreeMap<Hash, EpochKey>,
     /// The operations it durably holds.
     pub(crate) heard: BTreeMap<CircleId, Heard>,
+    /// Those and the ones that its store is writing.
+    pub(crate) known: BTreeMap<CircleId, Heard>,
+    /// What it durably held before the writes that its engine is just told of.
+    pub(crate) heard_before: Option<BTreeMap<CircleId, Heard>>,
     pub(crate) frames: u64,
     pub(crate) bytes: u64,
 }
@@ -305,6 +309,8 @@ impl World {
             tick_at: None,
             keys: BTreeMap::new(),
             heard: BTreeMap::new(),
+            known: BTreeMap::new(),
+            heard_before: None,
             frames: 0,
             bytes: 0,
         });
@@ -412,6 +418,7 @@ impl World {
                 node.heard.entry(key.circle).or_default().extend(log.iter().map(|(hash, _)| *hash));
             }
         }
+        node.known = node.heard.clone();
         let start = node.start;
         self.trace.event(self.now, 1, index, &start.to_be_bytes());
         match opened {
@@ -630,14 +637,11 @@ impl World {
     }
 
     fn synced(&mut self, index: usize) {
-        let synced = self.nodes[index].disk.end_sync();
-        for (ticket, writes) in &synced {
-            self.became_durable(index, writes);
-            self.saw(&Seen::Durable { node: index, writes });
+        for (ticket, writes) in self.nodes[index].disk.end_sync() {
             self.trace.event(self.now, 7, index, &ticket.0.to_be_bytes());
-        }
-        for (ticket, _) in synced {
+            self.became_durable(index, &writes);
             self.input(index, Input::Stored { ticket });
+            self.nodes[index].heard_before = None;
         }
         if self.nodes[index].disk.begin_sync() {
             self.begin_sync(index);
@@ -649,7 +653,9 @@ impl World {
             if let Write::Entry(entry) = write
                 && entry.header().suite == Suite::Control
             {
-                self.nodes[index].heard.entry(entry.key().circle).or_default().insert(entry.hash());
+                let node = &mut self.nodes[index];
+                node.heard_before.get_or_insert_with(|| node.heard.clone());
+                node.heard.entry(entry.key().circle).or_default().insert(entry.hash());
             }
         }
     }
@@ -669,6 +675,7 @@ impl World {
                         && let Some(history) = self.truth.histories.get_mut(&key.circle)
                     {
                         history.hear(header, entry.hash(), &entry.bytes().payload);
+                        self.nodes[index].known.entry(key.circle).or_default().insert(entry.hash());
                     }
                     if key.author == self.nodes[index].me {
                         self.truth.appended += 1;

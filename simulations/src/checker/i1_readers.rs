@@ -99,8 +99,8 @@ fn sealed_to_those_who_count(world: &World, node: usize, circle: &CircleId, epoc
         return Err(format!("{} sealed to an epoch in {} before it was durable", me.name, short(circle)));
     };
     let Some(record) = read_record(bytes) else { return Ok(()) };
-    let heard = me.heard.get(circle).cloned().unwrap_or_default();
-    let Some(conclusion) = world.conclude(circle, &heard) else { return Ok(()) };
+    let known = me.known.get(circle).cloned().unwrap_or_default();
+    let Some(conclusion) = world.conclude(circle, &known) else { return Ok(()) };
     let me = &world.nodes[node];
     let Some(engine) = &me.engine else { return Ok(()) };
     let reads = |member: &cwn_crypto::PublicKey| *member == me.me || engine.is_certified(member);
@@ -118,11 +118,14 @@ fn sealed_to_those_who_count(world: &World, node: usize, circle: &CircleId, epoc
 
 /// A node tells of a circle only to whom it counts there, by the operations it durably holds.
 fn told(world: &World, from: usize, to: usize, circle: &CircleId, what: &str) -> Result<(), String> {
-    let heard = world.nodes[from].heard.get(circle).cloned().unwrap_or_default();
-    let Some(conclusion) = world.conclude(circle, &heard) else { return Ok(()) };
-    let peer = &world.nodes[to];
-    if conclusion.members.contains_key(&peer.me) {
-        return Ok(());
+    let (me, peer) = (&world.nodes[from], &world.nodes[to]);
+    // Whoever is removed is told the operation that removes it; and an operation counts before it is durable here.
+    for heard in [Some(&me.heard), Some(&me.known), me.heard_before.as_ref()].into_iter().flatten() {
+        let heard = heard.get(circle).cloned().unwrap_or_default();
+        match world.conclude(circle, &heard) {
+            Some(conclusion) if !conclusion.members.contains_key(&peer.me) => {}
+            _ => return Ok(()),
+        }
     }
     Err(format!("{} tells {} {what} of {}, where it does not count", world.nodes[from].name, peer.name, short(circle)))
 }

@@ -44,8 +44,6 @@ pub(crate) enum Seen<'a> {
     ServedRun { from: usize, to: usize, key: &'a LogKey },
     /// A node's engine wants something stored.
     HandedToStore { node: usize, write: &'a Write },
-    /// Writes became durable; the engine does not know yet.
-    Durable { node: usize, writes: &'a [Write] },
     /// A command was answered.
     Replied { node: usize, reply: &'a Result<Reply, CommandRefusal> },
     /// A node accepts a log up to a height.
