@@ -8,5 +8,6 @@ mod convergence;
 mod cost;
 mod fold;
 mod hostile;
+mod stewards;
 mod stories;
 mod world;
