@@ -66,7 +66,7 @@ pub(crate) fn live(plan: &Plan, keep_lines: usize) -> Outcome {
         events,
         hash,
         simulated_ms: world.now.since(crate::world::START),
-        entries: world.truth.appended,
+        entries: world.truth.written.len() as u64,
         lines: world.trace.lines().cloned().collect(),
         violation: world.violation,
     }

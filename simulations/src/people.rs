@@ -2,7 +2,7 @@
 
 use cwn_crypto::issuer_log::Statement;
 use cwn_engine::{
-    circle::{Charter, Steward},
+    circle::{Charter, Steward, Terms},
     input::{Audience, Command},
     log::CircleId,
 };
@@ -17,6 +17,9 @@ enum Deed {
     Found,
     Add,
     Remove,
+    Appoint,
+    Dismiss,
+    Policy,
     Revoke,
     Stop,
     Backup,
@@ -40,6 +43,9 @@ impl World {
             (people.found, Deed::Found),
             (people.add, Deed::Add),
             (people.remove, Deed::Remove),
+            (people.appoint, Deed::Appoint),
+            (people.dismiss, Deed::Dismiss),
+            (people.policy, Deed::Policy),
             (people.revoke, Deed::Revoke),
             (people.stop, Deed::Stop),
             (people.backup, Deed::Backup),
@@ -89,6 +95,15 @@ impl World {
             Deed::Found => self.found(node),
             Deed::Add => self.add(node),
             Deed::Remove => self.remove(node),
+            Deed::Appoint => self.appoint(node),
+            Deed::Dismiss => self.dismiss(node),
+            Deed::Policy => {
+                let Some(circle) = self.some_circle(node, true) else { return };
+                self.texts += 1;
+                let terms = Terms { policy: self.texts.to_be_bytes().to_vec() };
+                self.trace.tell(self.now, || format!("p{node:02} gives {} another policy", short(&circle)));
+                self.command(node, "set a policy", Command::Policy { circle, terms }, None);
+            }
             Deed::Revoke => self.revoke(),
             Deed::Stop => self.go_down(node, 60_000, 3_600_000, false),
             Deed::Backup => {
@@ -208,7 +223,7 @@ impl World {
         let charter = Charter {
             name: format!("circle {}", self.truth.histories.len()),
             stewards: stewards.iter().map(steward).collect(),
-            policy: Vec::new(),
+            terms: Terms::default(),
             secret: self.fresh(),
             founded: self.nodes[node].clock(self.now),
         };
@@ -234,6 +249,30 @@ impl World {
         let partner = self.nodes[other].partner.clone();
         self.trace.tell(self.now, || format!("p{node:02} removes p{other:02} from {}", short(&circle)));
         self.command(node, "remove", Command::Remove { circle, partner, node: None }, None);
+    }
+
+    fn appoint(&mut self, node: usize) {
+        let Some(circle) = self.some_circle(node, true) else { return };
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        let Some(other) = self.people.pick(&all).copied().filter(|other| *other != node) else { return };
+        let (partner, member) = (self.nodes[other].partner.clone(), self.nodes[other].member());
+        self.trace.tell(self.now, || format!("p{node:02} appoints p{other:02} in {}", short(&circle)));
+        self.command(node, "appoint", Command::Appoint { circle, partner, node: member }, None);
+    }
+
+    fn dismiss(&mut self, node: usize) {
+        let Some(circle) = self.some_circle(node, true) else { return };
+        let inside = self.roster(node, &circle);
+        let steward = |index: &usize| {
+            let replica = self.nodes[node].engine.as_ref().and_then(|engine| engine.circle(&circle));
+            let member = replica.and_then(|replica| replica.fold().roster().member(&self.nodes[*index].me));
+            *index != node && member.is_some_and(|member| member.steward.is_some())
+        };
+        let stewards: Vec<usize> = inside.into_iter().filter(steward).collect();
+        let Some(other) = self.people.pick(&stewards).copied() else { return };
+        self.trace.tell(self.now, || format!("p{node:02} dismisses p{other:02} in {}", short(&circle)));
+        let command = Command::Dismiss { circle, node: self.nodes[other].me };
+        self.command(node, "dismiss", command, None);
     }
 
     /// The issuer revokes a node; the coordinator's node hears of it first.

@@ -150,8 +150,8 @@ pub(crate) struct Truth {
     pub(crate) wrapped: BTreeMap<Hash, Vec<Recipient>>,
     pub(crate) revoked: BTreeSet<PublicKey>,
     pub(crate) acknowledged: Vec<Acknowledged>,
-    /// Entries that were appended, for people to count.
-    pub(crate) appended: u64,
+    /// Every entry that its author's own engine wrote.
+    pub(crate) written: BTreeSet<Hash>,
 }
 
 /// An entry that a node said is durable.
@@ -408,7 +408,7 @@ impl World {
         let lost = node.disk.scrub();
         let config = Config { key: node.key.clone(), root, accept: AcceptRule::Certified };
         let opened = Engine::open(config, node.clock(self.now), &node.disk);
-        self.forget(index, &lost);
+        self.forgive(index, |_, told| lost.contains(&(told.key, told.seq)));
         let node = &mut self.nodes[index];
         node.start += 1;
         node.heard.clear();
@@ -470,21 +470,16 @@ impl World {
         self.end(index, false);
         self.trace.tell(self.now, || format!("{} is put back to an old backup", name_of(index)));
         self.nodes[index].disk.restore(backup);
-        self.forget(index, &[]);
+        self.forgive(index, |held, told| held.hash_at(&told.key, told.seq) != Some(told.hash));
         let wait = self.people.between(1_000, 60_000);
         self.schedule(self.now.plus(wait), Coming::Start { node: index });
     }
 
-    /// What was acknowledged here and is no longer on this disk may be gone for good, by no fault of the protocol.
-    fn forget(&mut self, index: usize, lost: &[(LogKey, u64)]) {
+    /// What was acknowledged here and is gone from this disk may be gone for good, by no fault of the protocol.
+    fn forgive(&mut self, index: usize, gone: impl Fn(&Held, &Acknowledged) -> bool) {
         let held = self.nodes[index].disk.held();
-        for acknowledged in self.truth.acknowledged.iter_mut().filter(|acknowledged| acknowledged.node == index) {
-            let rotten = lost.contains(&(acknowledged.key, acknowledged.seq));
-            let restored = lost.is_empty() && self.nodes[index].engine.is_none() && {
-                self.nodes[index].backup.is_some()
-                    && held.hash_at(&acknowledged.key, acknowledged.seq) != Some(acknowledged.hash)
-            };
-            acknowledged.machine_lost |= rotten || restored;
+        for told in self.truth.acknowledged.iter_mut().filter(|told| told.node == index) {
+            told.machine_lost |= gone(held, told);
         }
     }
 
@@ -663,6 +658,7 @@ impl World {
     /// A node's engine hands something to its store for the first time: the truth learns of it.
     fn handed_to_store(&mut self, index: usize, writes: &[Write]) {
         for write in writes {
+            let mut fresh = false;
             match write {
                 Write::Entry(entry) => {
                     let (header, key) = (entry.header(), entry.key());
@@ -678,13 +674,13 @@ impl World {
                         self.nodes[index].known.entry(key.circle).or_default().insert(entry.hash());
                     }
                     if key.author == self.nodes[index].me {
-                        self.truth.appended += 1;
+                        fresh = self.truth.written.insert(entry.hash());
                     }
                 }
                 Write::Record { circle, hash, bytes } => self.open_record(index, *circle, *hash, bytes),
                 Write::Fact { .. } => {}
             }
-            self.saw(&Seen::HandedToStore { node: index, write });
+            self.saw(&Seen::HandedToStore { node: index, write, fresh });
         }
     }
 

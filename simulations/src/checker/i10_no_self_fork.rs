@@ -19,7 +19,7 @@ impl Checker for NoSelfFork {
     }
 
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
-        let Seen::HandedToStore { node, write: Write::Entry(entry) } = seen else { return Ok(()) };
+        let Seen::HandedToStore { node, write: Write::Entry(entry), .. } = seen else { return Ok(()) };
         let node = &world.nodes[*node];
         if entry.key().author != node.me {
             return Ok(());

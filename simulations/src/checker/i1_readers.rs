@@ -28,14 +28,14 @@ impl Checker for Readers {
 
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
-            Seen::HandedToStore { node, write: Write::Record { circle, bytes, .. } } => {
+            Seen::HandedToStore { node, write: Write::Record { circle, bytes, .. }, .. } => {
                 wrapped_as_counted(world, *node, circle, bytes)
             }
-            Seen::HandedToStore { node, write: Write::Entry(entry) } => match entry.header().epoch {
-                Some(epoch) if entry.key().author == world.nodes[*node].me => {
+            Seen::HandedToStore { node, write: Write::Entry(entry), fresh: true } => match entry.header().epoch {
+                Some(epoch) => {
                     sealed_to_those_who_count(world, *node, &entry.key().circle, &epoch)
                 }
-                _ => Ok(()),
+                None => Ok(()),
             },
             Seen::ServedRun { from, to, key } => told(world, *from, *to, &key.circle, "entries"),
             Seen::Sent { from, to, bytes } => match Frame::from_bytes(bytes) {

@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use cwn_crypto::{Hash, PublicKey};
-use cwn_engine::log::{CircleId, LogKey};
+use cwn_engine::{
+    circle::Terms,
+    log::{CircleId, LogKey},
+};
 
 use super::Checker;
 use crate::{oracle::Heard, people::short, world::World};
@@ -59,6 +62,10 @@ impl Checker for Convergence {
                     let story = describe(world, node, &circle);
                     return Err(format!("p{node:02} counts others in {} than the rules say\n{story}", short(&circle)));
                 }
+                let terms = world.truth.histories.get(&circle).map(|history| history.terms(&conclusion));
+                if policy_of(world, node, &circle) != terms {
+                    return Err(format!("p{node:02} keeps {} by another policy than the rules say", short(&circle)));
+                }
                 match &first {
                     None => first = Some((node, end)),
                     Some((other, known)) if *known != end => {
@@ -77,6 +84,11 @@ impl Checker for Convergence {
         }
         Ok(())
     }
+}
+
+fn policy_of<'a>(world: &'a World, node: usize, circle: &CircleId) -> Option<&'a Terms> {
+    let replica = world.nodes[node].engine.as_ref()?.circle(circle)?;
+    replica.control().map(|control| control.terms(replica.fold()))
 }
 
 fn end_of(world: &World, node: usize, circle: &CircleId) -> Option<End> {

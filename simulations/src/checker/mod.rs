@@ -7,6 +7,7 @@ mod i10_no_self_fork;
 mod i1_readers;
 mod i3_durable;
 mod i4_convergence;
+mod i5_authentic;
 mod liveness;
 
 use cwn_engine::{
@@ -42,8 +43,8 @@ pub(crate) enum Seen<'a> {
     Sent { from: usize, to: usize, bytes: &'a [u8] },
     /// A node sends entries of a log to a peer.
     ServedRun { from: usize, to: usize, key: &'a LogKey },
-    /// A node's engine wants something stored.
-    HandedToStore { node: usize, write: &'a Write },
+    /// A node's engine wants something stored; `fresh` when it is an entry that the node itself wrote just now.
+    HandedToStore { node: usize, write: &'a Write, fresh: bool },
     /// A command was answered.
     Replied { node: usize, reply: &'a Result<Reply, CommandRefusal> },
     /// A node accepts a log up to a height.
@@ -74,6 +75,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::new(i1_readers::Readers),
         Box::new(i3_durable::Durable),
         Box::new(i4_convergence::Convergence),
+        Box::new(i5_authentic::Authentic),
         Box::new(i10_no_self_fork::NoSelfFork::default()),
         Box::new(liveness::Liveness),
     ]
