@@ -281,10 +281,7 @@ pub(crate) enum Right<'a> {
 }
 
 /// How far a cut reaches: what it lists, as listed; what that cites, as cited, and so on.
-pub(crate) fn reach<'a>(
-    cut: &[CutLine],
-    opening: impl Fn(&LogId) -> Option<&'a [CutLine]>,
-) -> BTreeMap<LogId, u64> {
+pub(crate) fn reach<'a>(cut: &[CutLine], opening: impl Fn(&LogId) -> Option<&'a [CutLine]>) -> BTreeMap<LogId, u64> {
     let listed: BTreeMap<LogId, u64> = cut.iter().map(|line| (line.log, line.height)).collect();
     let mut reach = listed.clone();
     loop {

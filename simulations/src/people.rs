@@ -86,8 +86,7 @@ impl World {
 
     fn befall(&mut self, deed: Deed) {
         let everybody: Vec<usize> = (0..self.nodes.len()).collect();
-        let running: Vec<usize> =
-            everybody.iter().copied().filter(|node| self.nodes[*node].engine.is_some()).collect();
+        let running: Vec<usize> = everybody.iter().copied().filter(|node| self.nodes[*node].engine.is_some()).collect();
         let Some(node) = self.people.pick(&running).copied() else { return };
         match deed {
             Deed::Publish => self.publish(node, false),

@@ -48,24 +48,53 @@ const RUN_ENTRIES: usize = 32;
 #[derive(Debug)]
 pub(crate) enum Coming {
     /// Something comes back to one start of a node, from beside its engine.
-    Local { node: usize, start: u64, input: Input },
+    Local {
+        node: usize,
+        start: u64,
+        input: Input,
+    },
     /// A sync ends.
-    Synced { node: usize, start: u64 },
+    Synced {
+        node: usize,
+        start: u64,
+    },
     /// A node's engine wanted to be woken.
-    Tick { node: usize, at: Time },
+    Tick {
+        node: usize,
+        at: Time,
+    },
     /// Two nodes try to connect.
-    Dial { a: usize, b: usize },
+    Dial {
+        a: usize,
+        b: usize,
+    },
     /// One end of a session learns that it is there, or that it is gone.
-    Up { session: SessionId, side: usize },
-    Down { session: SessionId, side: usize },
+    Up {
+        session: SessionId,
+        side: usize,
+    },
+    Down {
+        session: SessionId,
+        side: usize,
+    },
     /// A message arrives at one end.
-    Arrive { session: SessionId, side: usize, message: Message },
+    Arrive {
+        session: SessionId,
+        side: usize,
+        message: Message,
+    },
     /// Somebody should notice by now that a session is cut.
-    GiveUp { session: SessionId },
+    GiveUp {
+        session: SessionId,
+    },
     /// A node that was ended is started again.
-    Start { node: usize },
+    Start {
+        node: usize,
+    },
     /// A cut ends.
-    Mend { ways: Vec<(usize, usize)> },
+    Mend {
+        ways: Vec<(usize, usize)>,
+    },
     /// People do something, or something goes wrong.
     Life,
 }
@@ -413,7 +442,8 @@ impl World {
         node.start += 1;
         node.heard.clear();
         for (key, log) in &node.disk.held().logs {
-            let control = self.truth.logs.get(&(key.author, key.log)).is_some_and(|(_, kind, _)| *kind == LogKind::Control);
+            let control =
+                self.truth.logs.get(&(key.author, key.log)).is_some_and(|(_, kind, _)| *kind == LogKind::Control);
             if control {
                 node.heard.entry(key.circle).or_default().extend(log.iter().map(|(hash, _)| *hash));
             }
@@ -611,13 +641,8 @@ impl World {
         }
         self.saw(&Seen::Replied { node: index, reply });
         if let Ok(Reply::Appended { place, hash }) = reply {
-            let acknowledged = Acknowledged {
-                node: index,
-                key: place.key,
-                seq: place.seq,
-                hash: *hash,
-                machine_lost: false,
-            };
+            let acknowledged =
+                Acknowledged { node: index, key: place.key, seq: place.seq, hash: *hash, machine_lost: false };
             self.truth.acknowledged.push(acknowledged);
         }
     }
@@ -946,7 +971,9 @@ impl World {
             let Ok(header) = header else { break };
             if let Some(epoch) = header.epoch.filter(|epoch| known.insert(*epoch)) {
                 let Ok(Some(record)) = self.nodes[index].disk.record(&key.circle, &epoch) else { break };
-                let Ok(record) = encoding::from_bytes::<SignedRecord>(&record, limits::SIGNED_RECORD_BYTES) else { break };
+                let Ok(record) = encoding::from_bytes::<SignedRecord>(&record, limits::SIGNED_RECORD_BYTES) else {
+                    break;
+                };
                 bytes += record.bytes().len();
                 frame.records.push(record);
             }
@@ -1007,6 +1034,25 @@ impl World {
         let mut known = self.conclusions.borrow_mut();
         let conclusion = known.entry((*circle, heard.clone())).or_insert_with(|| Rc::new(history.conclude(heard)));
         Some(Rc::clone(conclusion))
+    }
+
+    /// What all those who count in a circle, by what they know themselves, know together; and the nodes that count
+    /// by that, run and are not revoked. Whoever was removed need not have heard of it, and is not asked. None when
+    /// none of those is in the circle.
+    pub(crate) fn agreed(&self, circle: &CircleId) -> Option<(Rc<Conclusion>, Vec<usize>)> {
+        let standing = |node: &&Node| node.engine.is_some() && !self.truth.revoked.contains(&node.me);
+        let holds = |node: &Node| node.engine.as_ref().is_some_and(|engine| engine.circle(circle).is_some());
+        let mut known = Heard::new();
+        for node in self.nodes.iter().filter(standing).filter(|node| holds(node)) {
+            let heard = node.heard.get(circle).cloned().unwrap_or_default();
+            if self.conclude(circle, &heard).is_some_and(|own| own.members.contains_key(&node.me)) {
+                known.extend(heard);
+            }
+        }
+        let conclusion = self.conclude(circle, &known)?;
+        let counts = |node: &Node| standing(&node) && conclusion.members.contains_key(&node.me);
+        let members: Vec<usize> = (0..self.nodes.len()).filter(|index| counts(&self.nodes[*index])).collect();
+        members.iter().any(|index| holds(&self.nodes[*index])).then_some((conclusion, members))
     }
 
     /// Fresh random bytes.

@@ -32,9 +32,7 @@ impl Checker for Readers {
                 wrapped_as_counted(world, *node, circle, bytes)
             }
             Seen::HandedToStore { node, write: Write::Entry(entry), fresh: true } => match entry.header().epoch {
-                Some(epoch) => {
-                    sealed_to_those_who_count(world, *node, &entry.key().circle, &epoch)
-                }
+                Some(epoch) => sealed_to_those_who_count(world, *node, &entry.key().circle, &epoch),
                 None => Ok(()),
             },
             Seen::ServedRun { from, to, key } => told(world, *from, *to, &key.circle, "entries"),
@@ -89,7 +87,12 @@ fn wrapped_as_counted(world: &World, node: usize, circle: &CircleId, bytes: &[u8
         return Ok(());
     }
     let name = &world.nodes[node].name;
-    Err(format!("{name} wrapped an epoch of {} to {} keys, the rules name {}", short(circle), wrapped.len(), named.len()))
+    Err(format!(
+        "{name} wrapped an epoch of {} to {} keys, the rules name {}",
+        short(circle),
+        wrapped.len(),
+        named.len()
+    ))
 }
 
 /// What a node seals is sealed to those who count, as it knows it, and to nobody whom it knows to be revoked.

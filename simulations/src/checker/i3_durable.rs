@@ -4,10 +4,17 @@
 //! talk, unless it lies beyond a cut. A disk that was put back to an older state, or rotted, may have lost it.
 
 use cwn_crypto::{Hash, PublicKey, encoding, issuer_log::LogId};
-use cwn_engine::{log::Header, output::Reply, wire::Frame};
+use cwn_engine::{
+    log::{Header, LogKind},
+    output::Reply,
+    wire::Frame,
+};
 
 use super::{Checker, Seen};
-use crate::world::World;
+use crate::{
+    oracle::{Conclusion, Right, reach},
+    world::{Acknowledged, World},
+};
 
 #[derive(Debug)]
 pub(crate) struct Durable;
@@ -45,34 +52,45 @@ impl Checker for Durable {
     }
 
     fn calm(&mut self, world: &World) -> Result<(), String> {
-        for told in world.truth.acknowledged.iter().filter(|told| !told.machine_lost) {
-            let author = &world.nodes[told.node];
-            if author.engine.is_none() || world.truth.revoked.contains(&author.me) {
-                continue;
-            }
-            let replica = author.engine.as_ref().and_then(|engine| engine.circle(&told.key.circle));
-            if !replica.is_some_and(|replica| replica.counts(&author.me)) {
-                continue;
-            }
-            for node in &world.nodes {
-                let Some(engine) = node.engine.as_ref() else { continue };
-                let counts = engine.circle(&told.key.circle).is_some_and(|replica| replica.counts(&node.me));
-                // Both count, so that what the one wrote nobody cut off; a removal before would have been by a cut.
-                if !counts || world.truth.revoked.contains(&node.me) {
+        for circle in world.truth.histories.keys() {
+            let Some((conclusion, members)) = world.agreed(circle) else { continue };
+            let of_circle = |told: &&Acknowledged| told.key.circle == *circle && !told.machine_lost;
+            for told in world.truth.acknowledged.iter().filter(of_circle).filter(|told| members.contains(&told.node)) {
+                if !within_its_cut(world, &conclusion, told) {
                     continue;
                 }
-                let Some(replica) = engine.circle(&told.key.circle) else { continue };
-                let reach = cwn_engine::acceptance::reach(replica, &told.key.author, &told.key.log);
-                let wanted = reach.of(u64::MAX) > told.seq;
-                if wanted && node.disk.held().hash_at(&told.key, told.seq) != Some(told.hash) {
-                    return Err(format!(
-                        "{} acknowledged entry {} of log {}, and {} does not hold it though all could talk",
-                        author.name, told.seq, told.key.log, node.name
-                    ));
+                for node in members.iter().map(|index| &world.nodes[*index]) {
+                    if node.disk.held().hash_at(&told.key, told.seq) != Some(told.hash) {
+                        return Err(format!(
+                            "{} acknowledged entry {} of log {}, and {} does not hold it though all could talk",
+                            world.nodes[told.node].name, told.seq, told.key.log, node.name
+                        ));
+                    }
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// Whether the rules accept an entry, by what the logs of its author say of themselves.
+fn within_its_cut(world: &World, conclusion: &Conclusion, told: &Acknowledged) -> bool {
+    let author = told.key.author;
+    let opening = |log: &LogId| world.truth.logs.get(&(author, *log)).map(|(_, _, opening)| opening);
+    let kind = world.truth.logs.get(&(author, told.key.log)).map(|(_, kind, _)| *kind);
+    if kind == Some(LogKind::Control) {
+        // Operations are never cut off; which of them count the fold says.
+        return true;
+    }
+    let history = world.truth.histories.get(&told.key.circle);
+    let (Some(history), Some(own)) = (history, opening(&told.key.log)) else { return false };
+    match history.right(conclusion, author, &own.under) {
+        Right::Stands => true,
+        Right::Undecided => false,
+        Right::Cut(cut) => {
+            let cites = |log: &LogId| opening(log).map(|opening| opening.cites.as_slice());
+            reach(cut, cites).get(&told.key.log).is_some_and(|reach| told.seq < *reach)
+        }
     }
 }
 
@@ -82,7 +100,8 @@ fn announced(world: &World, from: usize, frame: &Frame) -> Result<(), String> {
         let Some(seq) = height.checked_sub(1) else { return Ok(()) };
         let node = &world.nodes[from];
         let circle = world.truth.logs.get(&(author, log)).map(|(circle, ..)| *circle);
-        let held = circle.and_then(|circle| node.disk.log_named(circle, author, log)).and_then(|log| log.get(seq as usize));
+        let held =
+            circle.and_then(|circle| node.disk.log_named(circle, author, log)).and_then(|log| log.get(seq as usize));
         match held {
             Some((hash, _)) if head.is_none_or(|head| head == *hash) => Ok(()),
             _ => Err(format!("{} announced {height} entries of log {log}, which are not durable there", node.name)),

@@ -10,7 +10,7 @@ use cwn_engine::{
 };
 
 use super::Checker;
-use crate::{oracle::Heard, people::short, world::World};
+use crate::{people::short, world::World};
 
 #[derive(Debug)]
 pub(crate) struct Convergence;
@@ -31,27 +31,7 @@ impl Checker for Convergence {
     fn calm(&mut self, world: &World) -> Result<(), String> {
         let circles: Vec<CircleId> = world.truth.histories.keys().copied().collect();
         for circle in circles {
-            let standing = |world: &World, node: usize| {
-                let node = &world.nodes[node];
-                node.engine.is_some() && !world.truth.revoked.contains(&node.me)
-            };
-            let standing: Vec<usize> = (0..world.nodes.len()).filter(|node| standing(world, *node)).collect();
-            let holds = |node: &usize| world.nodes[*node].engine.as_ref().is_some_and(|e| e.circle(&circle).is_some());
-            // What is known to those who count, by what they know: whoever was removed need not hear of it.
-            let mut known = Heard::new();
-            for node in standing.iter().filter(|node| holds(node)) {
-                let heard = world.nodes[*node].heard.get(&circle).cloned().unwrap_or_default();
-                let me = world.nodes[*node].me;
-                if world.conclude(&circle, &heard).is_some_and(|conclusion| conclusion.members.contains_key(&me)) {
-                    known.extend(heard);
-                }
-            }
-            let Some(conclusion) = world.conclude(&circle, &known) else { continue };
-            let count = |node: &usize| conclusion.members.contains_key(&world.nodes[*node].me);
-            let members: Vec<usize> = standing.iter().copied().filter(count).collect();
-            if !members.iter().any(holds) {
-                continue;
-            }
+            let Some((conclusion, members)) = world.agreed(&circle) else { continue };
             let oracle: Vec<PublicKey> = conclusion.members.keys().copied().collect();
             let mut first: Option<(usize, End)> = None;
             for node in members {

@@ -1,7 +1,5 @@
 //! Liveness: once all can talk, nobody lacks what others hold, and whoever asked has an answer.
 
-use cwn_engine::log::CircleId;
-
 use super::{Checker, i4_convergence::describe};
 use crate::{people::short, world::World};
 
@@ -14,22 +12,19 @@ impl Checker for Liveness {
     }
 
     fn calm(&mut self, world: &World) -> Result<(), String> {
-        for (index, node) in world.nodes.iter().enumerate() {
-            let Some(engine) = &node.engine else { continue };
+        for node in world.nodes.iter().filter(|node| node.engine.is_some()) {
             if let Some((since, what)) = node.waiting.values().next() {
                 let ms = world.now.since(*since);
                 return Err(format!("{} was asked to {what} {ms} ms ago and never answered", node.name));
             }
-            if world.truth.revoked.contains(&node.me) {
-                continue;
-            }
-            let circles: Vec<CircleId> = engine.circles().map(|replica| replica.id()).collect();
-            for circle in circles {
-                let replica = engine.circle(&circle);
-                let counts = replica.is_some_and(|replica| replica.counts(&node.me));
-                if counts && engine.behind(&circle) > 0 {
-                    let story = describe(world, index, &circle);
-                    return Err(format!("{} is still behind in {}\n{story}", node.name, short(&circle)));
+        }
+        for circle in world.truth.histories.keys() {
+            let Some((_, members)) = world.agreed(circle) else { continue };
+            for index in members {
+                let node = &world.nodes[index];
+                if node.engine.as_ref().is_some_and(|engine| engine.behind(circle) > 0) {
+                    let story = describe(world, index, circle);
+                    return Err(format!("{} is still behind in {}\n{story}", node.name, short(circle)));
                 }
             }
         }
