@@ -43,6 +43,14 @@ struct Measures {
     /// A supplied scenario, or a file like simulations/scenarios/mixed.toml
     #[arg(long, default_value = "mixed")]
     scenario: String,
+    /// How many of the nodes are malicious, each in its own way; such as 10%
+    #[arg(long, default_value = "0%", value_parser = percent)]
+    malicious: u64,
+}
+
+fn percent(text: &str) -> Result<u64, String> {
+    let number = text.trim_end_matches('%').parse().ok().filter(|number| *number <= 50);
+    number.ok_or_else(|| format!("{text} is not a share from 0% to 50%"))
 }
 
 impl Measures {
@@ -53,7 +61,13 @@ impl Measures {
         if self.hours == 0 {
             bail!("--hours must be at least 1");
         }
-        Ok(Plan { seed: 0, nodes: self.nodes, hours: self.hours, scenario: Scenario::find(&self.scenario)? })
+        Ok(Plan {
+            seed: 0,
+            nodes: self.nodes,
+            hours: self.hours,
+            malicious_percent: self.malicious,
+            scenario: Scenario::find(&self.scenario)?,
+        })
     }
 }
 

@@ -36,6 +36,11 @@ impl Dice {
         Self(rng)
     }
 
+    /// A stream of its own for somebody.
+    pub(crate) fn fork(&mut self) -> Self {
+        Self(ChaCha8Rng::from_seed(self.bytes()))
+    }
+
     /// A number below `bound`; 0 when that is 0.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0.next_u64() % bound.max(1)

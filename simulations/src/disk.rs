@@ -66,6 +66,7 @@ pub(crate) struct Disk {
     /// How many of those the sync under way covers.
     syncing: usize,
     rotten: BTreeSet<(LogKey, u64)>,
+    ever_rotten: bool,
 }
 
 impl Disk {
@@ -118,6 +119,12 @@ impl Disk {
     /// An entry at rest rots.
     pub(crate) fn rot(&mut self, key: LogKey, seq: u64) {
         self.rotten.insert((key, seq));
+        self.ever_rotten = true;
+    }
+
+    /// Whether anything ever rotted here.
+    pub(crate) fn ever_rotten(&self) -> bool {
+        self.ever_rotten
     }
 
     /// Whether an entry cannot be read back.

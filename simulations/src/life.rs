@@ -10,6 +10,9 @@ use crate::{
     world::World,
 };
 
+/// The last minutes of a calm, in which nothing should be left to say.
+const QUIET_MINUTES: u64 = 3;
+
 /// What a life came to.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -88,7 +91,10 @@ fn calm(world: &mut World) {
         }
     }
     let minutes = world.plan.scenario.calm_minutes;
-    world.run(World::minutes(minutes));
+    let quiet = minutes.min(QUIET_MINUTES);
+    world.run(World::minutes(minutes - quiet));
+    world.quiet(quiet);
+    world.run(World::minutes(quiet));
     if world.violation.is_none() {
         world.check_calm();
     }

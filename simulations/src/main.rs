@@ -11,6 +11,7 @@ mod cli;
 mod dice;
 mod disk;
 mod life;
+mod malicious;
 mod network;
 mod oracle;
 mod people;

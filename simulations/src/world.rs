@@ -32,6 +32,7 @@ use crate::{
     checker::{Checker, Seen, Violation},
     dice::{Dice, For},
     disk::{Disk, Held},
+    malicious::Malice,
     network::{Ask, End, Message, Network, Way},
     oracle::{Conclusion, Heard, History},
     plan::Plan,
@@ -97,6 +98,10 @@ pub(crate) enum Coming {
     },
     /// People do something, or something goes wrong.
     Life,
+    /// A malicious member does something.
+    Misdeed {
+        node: usize,
+    },
 }
 
 #[derive(Debug)]
@@ -138,8 +143,12 @@ pub(crate) struct Node {
     pub(crate) clock_ahead_ms: i64,
     /// Counts its starts: what was on its way to an earlier one does not arrive.
     pub(crate) start: u64,
-    /// Not to be started before this.
+    /// It never runs.
     pub(crate) down: bool,
+    /// Its disk was put back to an older state, or gave something up, at least once.
+    pub(crate) lost_ever: bool,
+    /// What it does against the others, if it does.
+    pub(crate) malice: Option<Malice>,
     pub(crate) sessions: BTreeMap<PublicKey, SessionId>,
     pulls: BTreeMap<PullId, StreamId>,
     plain: BTreeMap<CommandId, Vec<u8>>,
@@ -161,6 +170,11 @@ impl Node {
     /// What its clock says.
     pub(crate) fn clock(&self, now: Time) -> Time {
         Time(now.0.saturating_add_signed(self.clock_ahead_ms))
+    }
+
+    /// Whether it keeps to the protocol.
+    pub(crate) fn is_honest(&self) -> bool {
+        self.malice.is_none()
     }
 
     /// How an `add` or a charter names it.
@@ -283,12 +297,32 @@ impl World {
         for index in 0..world.plan.nodes {
             world.enrol(&name_of(index));
         }
+        world.corrupt();
         let down = world.plan.scenario.without_coordinator;
         for index in 0..world.nodes.len() {
             world.nodes[index].down = down && index == 0;
             world.start(index);
         }
         world
+    }
+
+    /// Makes some nodes malicious; never the coordinator's.
+    fn corrupt(&mut self) {
+        let mut dice = Dice::new(self.plan.seed, For::Malice);
+        let share = (self.nodes.len() as u64 * self.plan.malicious_percent).div_ceil(100);
+        for _ in 0..share {
+            let honest: Vec<usize> = (1..self.nodes.len()).filter(|index| self.nodes[*index].is_honest()).collect();
+            if let Some(index) = dice.pick(&honest).copied() {
+                self.nodes[index].malice = Malice::draw(dice.fork());
+                self.trace.tell(self.now, || {
+                    format!(
+                        "p{index:02} is malicious: {:?}",
+                        self.nodes[index].malice.as_ref().map(|malice| malice.kind)
+                    )
+                });
+                self.plot(index);
+            }
+        }
     }
 
     fn enrol(&mut self, name: &str) {
@@ -331,6 +365,8 @@ impl World {
             clock_ahead_ms,
             start: 0,
             down: false,
+            lost_ever: false,
+            malice: None,
             sessions: BTreeMap::new(),
             pulls: BTreeMap::new(),
             plain: BTreeMap::new(),
@@ -422,6 +458,7 @@ impl World {
             Coming::Start { node } => self.start(node),
             Coming::Mend { ways } => self.mend(&ways),
             Coming::Life => self.live(),
+            Coming::Misdeed { node } => self.misdeed(node),
         }
     }
 
@@ -437,7 +474,9 @@ impl World {
         let lost = node.disk.scrub();
         let config = Config { key: node.key.clone(), root, accept: AcceptRule::Certified };
         let opened = Engine::open(config, node.clock(self.now), &node.disk);
-        self.forgive(index, |_, told| lost.contains(&(told.key, told.seq)));
+        if !lost.is_empty() {
+            self.forgive(index, |_, told| lost.contains(&(told.key, told.seq)));
+        }
         let node = &mut self.nodes[index];
         node.start += 1;
         node.heard.clear();
@@ -507,6 +546,7 @@ impl World {
 
     /// What was acknowledged here and is gone from this disk may be gone for good, by no fault of the protocol.
     fn forgive(&mut self, index: usize, gone: impl Fn(&Held, &Acknowledged) -> bool) {
+        self.nodes[index].lost_ever = true;
         let held = self.nodes[index].disk.held();
         for told in self.truth.acknowledged.iter_mut().filter(|told| told.node == index) {
             told.machine_lost |= gone(held, told);
@@ -602,14 +642,21 @@ impl World {
             }
             Output::Disconnect { session, reason, .. } => {
                 self.trace.tell(self.now, || format!("{} disconnects session {}: {reason}", name_of(index), session.0));
-                self.saw(&Seen::Disconnected { node: index, session, reason: &reason });
+                if let Some(side) = self.side(index, session) {
+                    let peer = self.network.sessions[&session].ends[1 - side].node;
+                    self.saw(&Seen::Disconnected { node: index, peer, reason: &reason });
+                }
                 let late = self.lines.between(1, 100);
                 self.close(session, [late, late]);
             }
             Output::Seal { id, circle, target } => self.seal(index, id, circle, &target),
             Output::MakeEpoch { circle, recipients } => {
-                let key = self.secrets.bytes();
+                let mut key = self.secrets.bytes();
                 let commitment = EpochKey::from_bytes(key).commitment();
+                let recipients = match &mut self.nodes[index].malice {
+                    Some(malice) => malice.wrap(recipients, &mut key),
+                    None => recipients,
+                };
                 let input = match StandIn.seal_to_recipients(&recipients, &key) {
                     Ok(wrapped) => Input::EpochSealed { circle, commitment, wrapped },
                     Err(refusal) => Input::NotSealed { id: None, circle, why: refusal.to_string() },
@@ -755,7 +802,7 @@ impl World {
     // ---- Sessions and what travels on them.
 
     /// Which end of a session a node is, while it knows of it.
-    fn side(&self, node: usize, session: SessionId) -> Option<usize> {
+    pub(crate) fn side(&self, node: usize, session: SessionId) -> Option<usize> {
         let known = self.network.sessions.get(&session)?;
         let side = known.side_of(node);
         let peer = self.nodes[known.ends[1 - side].node].me;
@@ -807,7 +854,6 @@ impl World {
         let mut nonce = [0; 16];
         nonce.copy_from_slice(&self.secrets.bytes()[..16]);
         self.trace.event(self.now, 8, end.node, &id.0.to_be_bytes());
-        self.saw(&Seen::Connected { node: end.node, peer: other.node });
         self.input(end.node, Input::PeerUp { peer, session: id, dialled: side == 0, nonce: Nonce(nonce) });
     }
 
@@ -848,7 +894,7 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, id: SessionId, to_side: usize, message: Message) {
+    pub(crate) fn deliver(&mut self, id: SessionId, to_side: usize, message: Message) {
         let Some(session) = self.network.sessions.get_mut(&id) else { return };
         if session.broken {
             return;
@@ -876,7 +922,12 @@ impl World {
         }
         let peer = self.nodes[other.node].me;
         let input = match message {
-            Message::Frame(bytes) => Input::Frame { peer, session: id, bytes },
+            Message::Frame(bytes) => {
+                if let Some(malice) = &mut self.nodes[end.node].malice {
+                    malice.hear(&bytes);
+                }
+                Input::Frame { peer, session: id, bytes }
+            }
             Message::RunRequest(stream, bytes) => Input::RunRequested { peer, session: id, stream, bytes },
             Message::RunFrame(stream, bytes) => match self.network.asks.get(&stream) {
                 Some(ask) => Input::RunFrame { pull: ask.pull, bytes },
@@ -982,16 +1033,21 @@ impl World {
             if frame.entries.len() >= RUN_ENTRIES || bytes > limits::FRAME_BYTES / 2 {
                 let full = std::mem::replace(&mut frame, RunFrame { records: Vec::new(), entries: Vec::new() });
                 bytes = 0;
-                self.send_run_frame(index, session, side, stream, &full);
+                self.send_run_frame(index, session, side, stream, full);
             }
         }
         if !frame.entries.is_empty() {
-            self.send_run_frame(index, session, side, stream, &frame);
+            self.send_run_frame(index, session, side, stream, frame);
         }
         self.deliver(session, side, Message::RunEnd(stream));
     }
 
-    fn send_run_frame(&mut self, index: usize, session: SessionId, side: usize, stream: StreamId, frame: &RunFrame) {
+    fn send_run_frame(&mut self, index: usize, session: SessionId, side: usize, stream: StreamId, frame: RunFrame) {
+        let frame = match &mut self.nodes[index].malice {
+            Some(malice) => malice.serve(frame),
+            None => Some(frame),
+        };
+        let Some(frame) = frame else { return };
         let bytes = frame.to_bytes();
         self.trace.event(self.now, 10, index, &bytes);
         self.nodes[index].bytes += bytes.len() as u64;
@@ -1008,6 +1064,18 @@ impl World {
                 self.violated(checker.promise(), story);
             }
         }
+        self.checkers = checkers;
+    }
+
+    /// The nodes that keep to the protocol.
+    pub(crate) fn honest(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.is_honest())
+    }
+
+    /// Most of the time to agree is over: lets every checker note how things stand.
+    pub(crate) fn quiet(&mut self, minutes: u64) {
+        let mut checkers = std::mem::take(&mut self.checkers);
+        checkers.iter_mut().for_each(|checker| checker.quiet(self, minutes));
         self.checkers = checkers;
     }
 
@@ -1040,7 +1108,8 @@ impl World {
     /// by that, run and are not revoked. Whoever was removed need not have heard of it, and is not asked. None when
     /// none of those is in the circle.
     pub(crate) fn agreed(&self, circle: &CircleId) -> Option<(Rc<Conclusion>, Vec<usize>)> {
-        let standing = |node: &&Node| node.engine.is_some() && !self.truth.revoked.contains(&node.me);
+        let standing =
+            |node: &&Node| node.engine.is_some() && node.is_honest() && !self.truth.revoked.contains(&node.me);
         let holds = |node: &Node| node.engine.as_ref().is_some_and(|engine| engine.circle(circle).is_some());
         let mut known = Heard::new();
         for node in self.nodes.iter().filter(standing).filter(|node| holds(node)) {

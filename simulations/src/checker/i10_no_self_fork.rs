@@ -21,7 +21,7 @@ impl Checker for NoSelfFork {
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
         let Seen::HandedToStore { node, write: Write::Entry(entry), .. } = seen else { return Ok(()) };
         let node = &world.nodes[*node];
-        if entry.key().author != node.me {
+        if entry.key().author != node.me || !node.is_honest() {
             return Ok(());
         }
         let (seq, hash) = (entry.header().seq, entry.hash());

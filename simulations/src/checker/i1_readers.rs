@@ -27,6 +27,14 @@ impl Checker for Readers {
     }
 
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
+        let (Seen::HandedToStore { node, .. } | Seen::ServedRun { from: node, .. } | Seen::Sent { from: node, .. }) =
+            seen
+        else {
+            return Ok(());
+        };
+        if !world.nodes[*node].is_honest() {
+            return Ok(());
+        }
         match seen {
             Seen::HandedToStore { node, write: Write::Record { circle, bytes, .. }, .. } => {
                 wrapped_as_counted(world, *node, circle, bytes)

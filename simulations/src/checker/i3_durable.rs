@@ -41,7 +41,16 @@ impl Checker for Durable {
                     }
                 }
             }
-            Seen::Sent { from, bytes, .. } => {
+            Seen::Accepted { node, key, height } => {
+                let node = &world.nodes[*node];
+                if node.disk.held().height(key) < *height {
+                    return Err(format!(
+                        "{} accepts {height} entries of {} before they are durable",
+                        node.name, key.log
+                    ));
+                }
+            }
+            Seen::Sent { from, bytes, .. } if world.nodes[*from].is_honest() => {
                 if let Ok(frame) = Frame::from_bytes(bytes) {
                     announced(world, *from, &frame)?;
                 }

@@ -19,7 +19,7 @@ impl Checker for Authentic {
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
             Seen::HandedToStore { node, write: Write::Entry(entry), .. } => {
-                let author = world.nodes.iter().find(|node| node.me == entry.key().author);
+                let author = world.honest().find(|node| node.me == entry.key().author);
                 match author {
                     Some(author) if !world.truth.written.contains(&entry.hash()) => Err(format!(
                         "{} stores entry {} of {}, which {} never wrote",
@@ -37,7 +37,7 @@ impl Checker for Authentic {
 
     /// How far each log is accepted is what the rules say, for what the node itself has heard.
     fn calm(&mut self, world: &World) -> Result<(), String> {
-        for node in &world.nodes {
+        for node in world.honest() {
             let Some(engine) = &node.engine else { continue };
             for replica in engine.circles() {
                 let circle = replica.id();

@@ -12,7 +12,7 @@ impl Checker for Liveness {
     }
 
     fn calm(&mut self, world: &World) -> Result<(), String> {
-        for node in world.nodes.iter().filter(|node| node.engine.is_some()) {
+        for node in world.honest().filter(|node| node.engine.is_some()) {
             if let Some((since, what)) = node.waiting.values().next() {
                 let ms = world.now.since(*since);
                 return Err(format!("{} was asked to {what} {ms} ms ago and never answered", node.name));

@@ -5,13 +5,16 @@
 
 mod i10_no_self_fork;
 mod i1_readers;
+mod i2_certified;
 mod i3_durable;
 mod i4_convergence;
 mod i5_authentic;
+mod i7_bounded;
+mod i8_no_single_point;
+mod i9_honest;
 mod liveness;
 
 use cwn_engine::{
-    input::SessionId,
     log::LogKey,
     output::{CommandRefusal, Event, Reply},
     store::Write,
@@ -35,10 +38,8 @@ pub(crate) struct Violation {
 pub(crate) enum Seen<'a> {
     /// A node started on what its disk held.
     Started { node: usize },
-    /// One end of a session came up.
-    Connected { node: usize, peer: usize },
     /// A node ended a session because of its peer.
-    Disconnected { node: usize, session: SessionId, reason: &'a str },
+    Disconnected { node: usize, peer: usize, reason: &'a str },
     /// A node sent a frame on a live stream.
     Sent { from: usize, to: usize, bytes: &'a [u8] },
     /// A node sends entries of a log to a peer.
@@ -63,6 +64,9 @@ pub(crate) trait Checker {
         Ok(())
     }
 
+    /// Everybody runs and can reach everybody, most of the time to agree is over, and so many minutes of it are left.
+    fn quiet(&mut self, _world: &World, _minutes: u64) {}
+
     /// Everybody runs, can reach everybody, and had time.
     fn calm(&mut self, _world: &World) -> Result<(), String> {
         Ok(())
@@ -73,9 +77,13 @@ pub(crate) trait Checker {
 pub(crate) fn all() -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(i1_readers::Readers),
+        Box::new(i2_certified::Certified),
         Box::new(i3_durable::Durable),
         Box::new(i4_convergence::Convergence),
         Box::new(i5_authentic::Authentic),
+        Box::new(i7_bounded::Bounded::default()),
+        Box::new(i8_no_single_point::NoSinglePoint::default()),
+        Box::new(i9_honest::Honest),
         Box::new(i10_no_self_fork::NoSelfFork::default()),
         Box::new(liveness::Liveness),
     ]
