@@ -1,11 +1,21 @@
 //! I2: nobody speaks with whom it knows to be revoked. (That nothing of the mesh runs for a peer without a
 //! certificate is the connection's doing, which the engine never sees.)
 
+use std::collections::BTreeMap;
+
+use cwn_crypto::Time;
+
 use super::{Checker, Seen};
 use crate::world::World;
 
-#[derive(Debug)]
-pub(crate) struct Certified;
+/// A revocation acts once it is durable; no sync takes longer.
+const PATIENCE_MS: u64 = 10_000;
+
+#[derive(Debug, Default)]
+pub(crate) struct Certified {
+    /// Since when a start of a node speaks to one that it knows to be revoked.
+    since: BTreeMap<(usize, u64, usize), Time>,
+}
 
 impl Checker for Certified {
     fn promise(&self) -> &'static str {
@@ -14,10 +24,13 @@ impl Checker for Certified {
 
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
         let Seen::Sent { from, to, .. } = seen else { return Ok(()) };
-        let (from, to) = (&world.nodes[*from], &world.nodes[*to]);
-        let revoked = from.engine.as_ref().is_some_and(|engine| engine.word().revocation(&to.me).is_some());
-        if revoked && from.is_honest() {
-            return Err(format!("{} speaks to {}, which it knows to be revoked", from.name, to.name));
+        let (sender, peer) = (&world.nodes[*from], &world.nodes[*to]);
+        let revoked = sender.engine.as_ref().is_some_and(|engine| engine.word().revocation(&peer.me).is_some());
+        if revoked && sender.is_honest() {
+            let since = *self.since.entry((*from, sender.start, *to)).or_insert(world.now);
+            if world.now.since(since) > PATIENCE_MS {
+                return Err(format!("{} speaks to {}, which it knows to be revoked", sender.name, peer.name));
+            }
         }
         Ok(())
     }

@@ -77,7 +77,7 @@ pub(crate) trait Checker {
 pub(crate) fn all() -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(i1_readers::Readers),
-        Box::new(i2_certified::Certified),
+        Box::new(i2_certified::Certified::default()),
         Box::new(i3_durable::Durable),
         Box::new(i4_convergence::Convergence),
         Box::new(i5_authentic::Authentic),
