@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     life::{self, Outcome},
+    mutants::{self, Mutants},
     plan::Plan,
     scenario::Scenario,
 };
@@ -29,6 +30,8 @@ enum Sub {
     Run(Run),
     /// Live one life again and print what happened up to the first violation
     Replay(Replay),
+    /// Plant one bug after another and say which checker catches it
+    Mutants(Mutants),
 }
 
 /// What a life is made of, beside its seed.
@@ -103,6 +106,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Sub::Run(run) => many(&run),
         Sub::Replay(replay) => again(&replay),
+        Sub::Mutants(wanted) => mutants::run(&wanted),
     }
 }
 

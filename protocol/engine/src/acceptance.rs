@@ -15,6 +15,7 @@ use cwn_crypto::{
 use crate::{
     circle::cut_reach,
     log::{LogKey, LogKind, Under},
+    planted::{Bug, planted},
     replica::{Log, Replica, Rule},
 };
 
@@ -45,6 +46,7 @@ impl Reach {
     pub fn of(self, height: u64) -> u64 {
         match self {
             Self::All => height,
+            Self::Cut(_) if planted(Bug::AcceptBeyondCut) => height,
             Self::Cut(cut) => cut.min(height),
             Self::Undecided => 0,
         }
@@ -118,6 +120,7 @@ impl Right {
     fn reach(&self, log: &LogId) -> Reach {
         match self {
             Self::Stands => Reach::All,
+            Self::Cut(reach) if planted(Bug::CutOneTooFar) => Reach::Cut(reach.get(log).map_or(1, |cut| cut + 1)),
             Self::Cut(reach) => Reach::Cut(reach.get(log).copied().unwrap_or(0)),
             Self::Undecided => Reach::Undecided,
         }

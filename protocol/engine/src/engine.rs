@@ -19,6 +19,7 @@ use crate::{
     limits,
     log::{Authentic, CircleId, Decoded, Draft, EntryBytes, LogKey, LogKind, Opening, Stored, Suite, Under, Writer},
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
+    planted::{Bug, planted},
     replica::{Replica, Rule},
     store::{Damage, Read, Tip, Write},
     sync::Sync,
@@ -243,6 +244,19 @@ impl Engine {
     pub(crate) fn store(&mut self, writes: Vec<Write>, after: Vec<After>) {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
+        for after in &after {
+            match after {
+                After::Durable { key, height, head } if planted(Bug::AnnounceBeforeStored) => {
+                    let replica = self.circles.get_mut(&key.circle);
+                    replica.into_iter().for_each(|held| held.stored(&key.author, &key.log, *height, *head));
+                    self.announce(*key);
+                }
+                After::Reply(id, reply) if planted(Bug::ReplyBeforeStored) => {
+                    self.output(Output::Reply { id: *id, reply: Ok(reply.clone()) });
+                }
+                _ => {}
+            }
+        }
         self.tickets.insert(ticket, after);
         self.output(Output::Store { ticket, writes });
     }
@@ -297,7 +311,7 @@ impl Engine {
     /// since its start it knows whole.
     pub fn unheard(&self, circle: &CircleId) -> Vec<PartnerId> {
         let Some(replica) = self.circles.get(circle) else { return Vec::new() };
-        if replica.control().is_none() || self.founded_now.contains(circle) {
+        if replica.control().is_none() || self.founded_now.contains(circle) || planted(Bug::CurrentAtOnce) {
             return Vec::new();
         }
         let roster = replica.fold().roster();
@@ -326,6 +340,9 @@ impl Engine {
             // Damage that one of these meets must not swallow what the others owe.
             if let Err(damage) = self.follow(after, store) {
                 self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
+                if planted(Bug::DamageSwallowsReplies) {
+                    return;
+                }
             }
         }
     }
@@ -479,6 +496,10 @@ impl Engine {
     // ---- Commands.
 
     fn command(&mut self, id: CommandId, command: Command, random: [u8; 32]) -> Result<(), CommandRefusal> {
+        let silent = |at: Time| self.wall.since(at) > 60 * 60 * Time::SECOND_MS;
+        if planted(Bug::NeedTheIssuer) && self.word().newest().is_none_or(silent) {
+            return Err(CommandRefusal::NotCurrent { missing: Vec::new() });
+        }
         match command {
             Command::Found { charter } => self.found(id, charter),
             Command::Add { circle, partner, nodes } => {
@@ -661,8 +682,10 @@ impl Engine {
             self.writers.remove(&(circle, kind));
         }
         let writer = self.writers.entry((circle, kind)).or_insert_with(|| {
-            let mut log = [0; 16];
-            log.copy_from_slice(&random[..16]);
+            let mut log = [kind as u8; 16];
+            if !planted(Bug::ReuseLogId) {
+                log.copy_from_slice(&random[..16]);
+            }
             let cites = replica.longest_uncited(&self.me, Some(kind), limits::CITED_LOGS);
             Writer::open(circle, self.key.clone(), LogId(log), Opening { under, cites })
         });
@@ -755,7 +778,9 @@ impl Engine {
                 if let Some(stranger) = partners.iter().find(|partner| !belongs(partner)) {
                     return Err(CommandRefusal::NotMember { partner: stranger.clone() });
                 }
-                let named = |member: &Member| partners.contains(&member.partner) || member.partner == own.partner;
+                let all = planted(Bug::SealNamedToAll);
+                let named =
+                    |member: &Member| all || partners.contains(&member.partner) || member.partner == own.partner;
                 let recipients: Vec<Recipient> = roster
                     .iter()
                     .filter(|(node, member)| set.contains(node) && named(member))
@@ -771,7 +796,7 @@ impl Engine {
     pub fn present_set(&self, replica: &Replica) -> (BTreeSet<PublicKey>, Vec<PublicKey>) {
         let nodes = replica.fold().roster().iter().map(|(node, _)| *node);
         let (set, left_out): (Vec<PublicKey>, Vec<PublicKey>) =
-            nodes.partition(|node| *node == self.me || self.is_certified(node));
+            nodes.partition(|node| *node == self.me || self.is_certified(node) || planted(Bug::WrapToRevoked));
         (set.into_iter().collect(), left_out)
     }
 
@@ -814,6 +839,10 @@ impl Engine {
         let bytes = cwn_crypto::encoding::to_bytes(&signed);
         self.making.insert(circle, MakingEpoch { made: Some(hash), ..making });
         self.store(vec![Write::Record { circle, hash, bytes }], vec![After::RecordDurable { circle, hash }]);
+        if planted(Bug::UseEpochBeforeDurable) {
+            self.circles.get_mut(&circle).into_iter().for_each(|replica| replica.record_stored(hash));
+            self.advance_appends(&circle);
+        }
     }
 
     fn sealed(&mut self, id: CommandId, payload: Vec<u8>, random: [u8; 32]) -> Result<(), CommandRefusal> {

@@ -66,6 +66,10 @@ pub mod input;
 pub mod limits;
 pub mod log;
 pub mod output;
+#[cfg(not(feature = "planted-bugs"))]
+mod planted;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
 pub mod replica;
 pub mod store;
 pub mod sync;

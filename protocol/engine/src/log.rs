@@ -16,6 +16,7 @@ use cwn_crypto::{
 use minicbor::{Decode, Encode};
 
 use crate::limits;
+use crate::planted::{Bug, planted};
 
 /// The id of a circle: the hash of its charter, or the network's id for the network circle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -420,7 +421,7 @@ pub fn authenticate(run: Vec<Decoded>, link: Link) -> Result<Authenticated, RunR
         if seq != next {
             return Err(RunRefusal::Gap { found: seq, expected: next });
         }
-        if header.previous != previous {
+        if header.previous != previous && !planted(Bug::SkipHashLink) {
             let signed = index == 0 && is_vouched_for(&run);
             return Err(if signed { RunRefusal::Forked { seq } } else { RunRefusal::BrokenLink { seq } });
         }
@@ -430,7 +431,12 @@ pub fn authenticate(run: Vec<Decoded>, link: Link) -> Result<Authenticated, RunR
         (next, previous, time, kind) = (seq + 1, Some(entry.hash()), header.time, Some(header.suite.kind()));
     }
     // From the end, because all but hostile runs end at the first look: one signature per run.
-    let proven_count = run.iter().rposition(Decoded::signature_holds).map_or(0, |last| last + 1);
+    let proven_count = match run.iter().rposition(Decoded::signature_holds).map_or(0, |last| last + 1) {
+        _ if planted(Bug::SkipSignature) => run.len(),
+        _ if planted(Bug::TrustFirstSignature) && run[0].signature_holds() => run.len(),
+        1.. if planted(Bug::OneSignatureForTheBatch) => run.len(),
+        count => count,
+    };
     let mut proven = run;
     let mut undecided = proven.split_off(proven_count);
     undecided.iter_mut().for_each(|entry| entry.unsigned = true);

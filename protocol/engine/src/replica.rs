@@ -22,6 +22,7 @@ use crate::{
         self, Authentic, CircleId, Decoded, EntryBytes, Link, LogKey, LogKind, Opening, RunRefusal, Stored, Suite,
         Under,
     },
+    planted::{Bug, planted},
     store::{Damage, Read, Tip, Write},
     wire::{BucketHash, WireTip},
 };
@@ -541,13 +542,13 @@ impl Replica {
         };
         match reach {
             Reach::All => {}
-            Reach::Cut(cut) if header.seq < cut => {}
+            Reach::Cut(cut) if header.seq < cut || planted(Bug::AcceptBeyondCut) => {}
             Reach::Cut(_) => return Err(Stop::Beyond),
             Reach::Undecided => return Err(Stop::Missing),
         }
         if let Some(epoch) = &header.epoch {
             let epoch = self.epochs.get(epoch).ok_or(Stop::Missing)?;
-            if !epoch.admits(&header.author) {
+            if !epoch.admits(&header.author) && !planted(Bug::AnybodysEpoch) {
                 return Err(Refusal::EpochExcludesAuthor { author: header.author }.into());
             }
         }
@@ -647,7 +648,10 @@ impl Replica {
 
     /// How many entries of a log are durable and accepted.
     pub fn accepted(&self, author: &PublicKey, log: &LogId) -> u64 {
-        let durable = self.log(author, log).map_or(0, |held| held.durable);
+        let durable = self.log(author, log).map_or(0, |held| match planted(Bug::AcceptBeforeStored) {
+            false => held.durable,
+            true => held.height,
+        });
         acceptance::reach(self, author, log).of(durable)
     }
 
@@ -665,6 +669,7 @@ impl Replica {
             let height = self.accepted(&key.author, &key.log);
             let head = match height {
                 0 => continue,
+                _ if planted(Bug::DigestLeavesLogsOut) && key.log.0[0] & 1 == 1 => continue,
                 _ if height == log.durable => log.durable_head,
                 _ => store.hash(&key, height - 1)?,
             };
@@ -672,7 +677,8 @@ impl Replica {
             tips.insert((key.author, key.log), WireTip { author: key.author, log: key.log, first, height, head });
         }
         for (author, line) in &cited {
-            let control = self.log(author, &line.log).is_some_and(|log| log.kind == LogKind::Control);
+            let control = self.log(author, &line.log).is_some_and(|log| log.kind == LogKind::Control)
+                && !planted(Bug::CitedControlLeftOut);
             let full = |tip: &WireTip| !control && tip.height == line.height && tip.head == Some(line.head);
             match tips.get(&(*author, line.log)) {
                 Some(tip) if full(tip) => drop(tips.remove(&(*author, line.log))),
@@ -725,7 +731,7 @@ impl Replica {
         let fits = |(hash, epoch): &(&Hash, &Epoch)| {
             self.durable_epochs.contains(hash)
                 && epoch.admits(author)
-                && epoch.set() == set
+                && (epoch.set() == set || planted(Bug::SealToStaleEpoch))
                 && now.since(epoch.made) < limits::EPOCH_LIFE_MS
         };
         let newest = self.epochs.iter().filter(fits).max_by_key(|(hash, epoch)| (epoch.made, **hash));

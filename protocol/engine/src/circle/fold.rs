@@ -18,6 +18,7 @@ use super::{Act, Charter, Member, MemberNode, Operation, OperationRefusal, Rank,
 use crate::{
     limits,
     log::{Header, Under},
+    planted::{Bug, planted},
 };
 
 /// A set of operations by their index, as bits.
@@ -281,6 +282,7 @@ impl Control {
             let reach = cut.map(|cut| cut_reach(cut, |log| self.control_cites(&fold, &seat.node, log)));
             let stands = |known: &Known| match &reach {
                 None => true,
+                Some(reach) if planted(Bug::VoidOneLess) => known.seq <= reach.get(&known.log).copied().unwrap_or(0),
                 Some(reach) => known.seq < reach.get(&known.log).copied().unwrap_or(0),
             };
             for index in seat.operations.iter().copied().filter(|index| fold.within.contains(*index)) {
@@ -331,6 +333,9 @@ impl Control {
         let mut seen = Bits::default();
         policies.iter().for_each(|index| seen.extend(&self.operations[*index].past));
         let latest = policies.into_iter().filter(|index| !seen.contains(*index));
+        if planted(Bug::PolicyByArrival) {
+            return latest.max();
+        }
         latest.min_by_key(|index| (&self.operations[*index].rank, self.operations[*index].hash))
     }
 
@@ -392,9 +397,14 @@ impl Control {
         right.into_iter().flat_map(move |(partner, add, rank)| {
             fold.ends.iter().copied().filter(move |index| {
                 let known = &self.operations[*index];
-                let seen = add.is_some_and(|add| add.past.contains(*index));
-                let may = rank.as_ref().is_none_or(|rank| known.rank < *rank);
-                known.operation.act.removes(partner, &author) && !seen && may
+                let seen = add.is_some_and(|add| {
+                    let at = self.by_hash[&add.hash];
+                    add.past.contains(*index)
+                        || planted(Bug::AddUndoesConcurrentRemove) && !known.past.contains(at)
+                        || planted(Bug::FoldByArrival) && at > *index
+                });
+                let may = rank.as_ref().is_none_or(|rank| known.rank < *rank || planted(Bug::WorseRankRemoves));
+                !planted(Bug::IgnoreRemoval) && known.operation.act.removes(partner, &author) && !seen && may
             })
         })
     }

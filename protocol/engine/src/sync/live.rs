@@ -49,6 +49,7 @@ impl Engine {
         entry: EntryBytes,
     ) {
         let entry = match Decoded::decode(entry) {
+            Ok(entry) if self.shuns(&entry) => return,
             Ok(entry) if entry.key().circle == circle => entry,
             Ok(_) => return self.fault(peer, circle, "an entry of another circle than it was sent in".to_owned()),
             Err(refusal) => return self.fault(peer, circle, refusal.to_string()),

@@ -17,6 +17,7 @@ use crate::input::{PullId, SessionId};
 use crate::limits;
 use crate::log::{CircleId, Decoded, EntryBytes, LogKey};
 use crate::output::{Event, Output};
+use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::store::{Damage, Read};
 use crate::wire::{Frame, Nonce, Tag, VERSION, WireTip};
@@ -244,7 +245,9 @@ impl Engine {
         // What was asked of it can be asked of others.
         self.sync.look_at(self.now);
         self.sync.wants.retain(|_, want| {
-            want.sources.remove(peer);
+            if !planted(Bug::WaitForTheGone) {
+                want.sources.remove(peer);
+            }
             !want.sources.is_empty()
         });
     }
@@ -267,7 +270,7 @@ impl Engine {
         self.output(Output::Emit(Event::Refused { peer: *peer, circle, reason: reason.clone() }));
         let Some(state) = self.sync.peers.get_mut(peer) else { return };
         state.faults += 1;
-        if state.faults >= limits::FAULTS {
+        if state.faults >= limits::FAULTS && !planted(Bug::ForgiveFaults) {
             self.disconnect(peer, format!("{reason}; it was not the first fault"));
         }
     }
@@ -401,7 +404,7 @@ impl Engine {
     /// this node counts is for the peer to judge: who was removed may have been added again without having heard.
     /// The network circle belongs to everybody who was admitted; a peer's certificate may be news to this node.
     fn shares(&self, peer: &PublicKey, replica: &Replica) -> bool {
-        let revoked = self.word().revocation(peer).is_some();
+        let revoked = self.word().revocation(peer).is_some() && !planted(Bug::SpeakToRevoked);
         !revoked && (replica.word().is_some() || replica.counts(peer))
     }
 
@@ -482,7 +485,9 @@ impl Engine {
             state.by_tag.insert(theirs, circle);
             self.sync.digest_at(digest_due);
             self.compare(peer, circle, digest, store)?;
-            self.held_due_to(peer, circle);
+            if !planted(Bug::HeldUnsaidOnConnect) {
+                self.held_due_to(peer, circle);
+            }
         }
         Ok(())
     }
@@ -493,11 +498,12 @@ impl Engine {
         let peers: Vec<PublicKey> = self.sync.peers.keys().copied().collect();
         for peer in peers {
             let Some(replica) = self.circles.get(circle) else { return Ok(()) };
-            if *circle == self.network && replica.word().is_some_and(|word| word.revocation(&peer).is_some()) {
+            let revoked = replica.word().is_some_and(|word| word.revocation(&peer).is_some());
+            if revoked && !planted(Bug::SpeakToRevoked) {
                 self.disconnect(&peer, "its certificate was revoked".to_owned());
                 continue;
             }
-            if !self.shares(&peer, replica) {
+            if !self.shares(&peer, replica) && !planted(Bug::GoOnWithRemoved) {
                 if let Some(state) = self.sync.peers.get_mut(&peer) {
                     if let Some(shared) = state.shared.remove(circle) {
                         state.by_tag.remove(&shared.theirs);
@@ -547,6 +553,9 @@ impl Engine {
             self.state_held();
         }
         let now = self.now;
+        if planted(Bug::WaitForStalled) {
+            self.sync.pulls.values_mut().for_each(|pull| (pull.last_frame, pull.counted_from) = (now, now));
+        }
         if self.sync.digest_due.is_some_and(|due| due <= now) {
             self.say_digests(store)?;
         }
@@ -575,10 +584,11 @@ impl Engine {
     /// Says the digests that are due, and when the next will be.
     fn say_digests(&mut self, store: &dyn Read) -> Result<(), Damage> {
         let now = self.now;
+        let pause = if planted(Bug::DigestEverySecond) { 1_000 } else { limits::DIGEST_EVERY_MS };
         let mut due = Vec::new();
         for (peer, state) in &mut self.sync.peers {
             for (circle, shared) in state.shared.iter_mut().filter(|(_, shared)| shared.digest_due <= now) {
-                shared.digest_due = now.plus(limits::DIGEST_EVERY_MS);
+                shared.digest_due = now.plus(pause);
                 due.push((*peer, *circle, shared.mine));
             }
         }

@@ -1,0 +1,241 @@
+//! Planted bugs: every wrong version of the engine must be caught by a checker, or one is missing.
+//!
+//! What can be planted stands in [`cwn_engine::planted`]; here stands where each bug should show. A life counts as
+//! evidence only when the same life without the bug is clean.
+
+use std::{
+    fmt,
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use anyhow::bail;
+use clap::Args;
+use cwn_engine::planted::{Bug, plant};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{life, plan::Plan, scenario::Scenario};
+
+/// What `cwn-sim mutants` is asked for.
+#[derive(Debug, Args)]
+pub(crate) struct Mutants {
+    /// How many seeds a bug has at most, in each scenario, to show itself
+    #[arg(long, default_value_t = 8)]
+    seeds: u64,
+    /// Only this bug, such as IgnoreRemoval
+    #[arg(long)]
+    only: Option<String>,
+    /// How many lives at a time; as many as there are processors when not given
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+/// Lives in which a bug should show.
+struct Lives {
+    scenario: &'static str,
+    nodes: usize,
+    hours: u64,
+    malicious_percent: u64,
+    /// What happens more often than the scenario says.
+    more: fn(&mut Scenario),
+}
+
+impl Lives {
+    const fn of(scenario: &'static str) -> Self {
+        Self { scenario, nodes: 7, hours: 2, malicious_percent: 0, more: |_| {} }
+    }
+
+    const fn more(self, more: fn(&mut Scenario)) -> Self {
+        Self { more, ..self }
+    }
+
+    const fn malicious(self, malicious_percent: u64) -> Self {
+        Self { malicious_percent, ..self }
+    }
+
+    const fn hours(self, hours: u64) -> Self {
+        Self { hours, ..self }
+    }
+
+    fn plan(&self, seed: u64) -> anyhow::Result<Plan> {
+        let mut scenario = Scenario::find(self.scenario)?;
+        scenario.calm_every_minutes = scenario.calm_every_minutes.min(60);
+        (self.more)(&mut scenario);
+        let Self { nodes, hours, malicious_percent, .. } = *self;
+        Ok(Plan { seed, nodes, hours, malicious_percent, scenario })
+    }
+}
+
+fn slow_disks(scenario: &mut Scenario) {
+    scenario.faults.slow_sync_per_mille = 300;
+}
+
+fn many_changes(scenario: &mut Scenario) {
+    scenario.people.add *= 8;
+    scenario.people.remove *= 8;
+    scenario.people.appoint *= 4;
+    scenario.people.dismiss *= 8;
+    scenario.people.policy *= 8;
+    scenario.faults.partition *= 4;
+}
+
+fn many_starts(scenario: &mut Scenario) {
+    scenario.faults.kill *= 20;
+    scenario.faults.partition *= 20;
+    scenario.people.publish *= 4;
+}
+
+/// Where a bug should show.
+fn lives_for(bug: Bug) -> Vec<Lives> {
+    let mixed = || Lives::of("mixed");
+    let changes = || mixed().more(many_changes);
+    match bug {
+        Bug::SkipSync | Bug::ReuseLogId => vec![mixed()],
+        Bug::AnnounceBeforeStored | Bug::ReplyBeforeStored | Bug::AcceptBeforeStored | Bug::UseEpochBeforeDurable => {
+            vec![mixed().more(slow_disks)]
+        }
+        Bug::WrapToRevoked | Bug::SpeakToRevoked | Bug::RevocationInAcceptance => vec![Lives::of("revocation")],
+        Bug::ClockInAcceptance => vec![mixed().more(|scenario| scenario.faults.clock_jump *= 4)],
+        Bug::SealToStaleEpoch
+        | Bug::WelcomeStrangers
+        | Bug::GoOnWithRemoved
+        | Bug::IgnoreRemoval
+        | Bug::AddUndoesConcurrentRemove
+        | Bug::FoldByArrival
+        | Bug::WorseRankRemoves
+        | Bug::PolicyByArrival
+        | Bug::VoidOneLess
+        | Bug::CitedControlLeftOut
+        | Bug::AcceptBeyondCut
+        | Bug::CutOneTooFar
+        | Bug::WelcomeBeforeDurable => vec![changes(), changes().malicious(40)],
+        Bug::SkipSignature
+        | Bug::TrustFirstSignature
+        | Bug::OneSignatureForTheBatch
+        | Bug::SkipHashLink
+        | Bug::AnybodysEpoch
+        | Bug::ForgiveFaults
+        | Bug::WaitForStalled => vec![mixed().malicious(40)],
+        Bug::DigestLeavesLogsOut
+        | Bug::DigestEverySecond
+        | Bug::HeldClaimsMore
+        | Bug::HeldUnsaidOnConnect
+        | Bug::SealNamedToAll
+        | Bug::WaitForTheGone => vec![mixed()],
+        Bug::NeedTheIssuer => vec![Lives::of("without-coordinator").hours(3)],
+        Bug::CurrentAtOnce => vec![mixed().more(many_starts)],
+        Bug::DamageSwallowsReplies => vec![Lives::of("rot").more(|scenario| scenario.faults.rot *= 4)],
+    }
+}
+
+/// What ended a life with a bug in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Catcher {
+    /// A checker.
+    Checker(&'static str),
+    /// An assertion of the engine's or the disk's own.
+    Assertion,
+}
+
+impl fmt::Display for Catcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Checker(promise) => f.write_str(promise),
+            Self::Assertion => f.write_str("an assertion"),
+        }
+    }
+}
+
+/// Lives a life with a bug planted, or with none.
+fn live(plan: &Plan, bug: Option<Bug>) -> Option<Catcher> {
+    plant(bug);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| life::live(plan, 0)));
+    plant(None);
+    match outcome {
+        Ok(outcome) => outcome.violation.map(|violation| Catcher::Checker(violation.promise)),
+        Err(_panic) => Some(Catcher::Assertion),
+    }
+}
+
+/// Where a bug was caught, and by what.
+#[derive(Debug)]
+struct Caught {
+    by: Catcher,
+    seed: u64,
+    scenario: &'static str,
+}
+
+/// Lives with a bug until one ends because of it.
+fn hunt(bug: Bug, seeds: u64) -> anyhow::Result<Option<Caught>> {
+    let lives = lives_for(bug);
+    for seed in 0..seeds {
+        for one in &lives {
+            let plan = one.plan(seed)?;
+            if let Some(by) = live(&plan, Some(bug))
+                && live(&plan, None).is_none()
+            {
+                return Ok(Some(Caught { by, seed, scenario: one.scenario }));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Plants one bug after another.
+pub(crate) fn run(wanted: &Mutants) -> anyhow::Result<ExitCode> {
+    let chosen = |bug: &Bug| wanted.only.as_ref().is_none_or(|only| format!("{bug:?}").eq_ignore_ascii_case(only));
+    let bugs: Vec<Bug> = Bug::ALL.iter().map(|(bug, _)| *bug).filter(chosen).collect();
+    if bugs.is_empty() {
+        let names: Vec<String> = Bug::ALL.iter().map(|(bug, about)| format!("{bug:?}:{about}")).collect();
+        bail!("there is no such bug to plant; there are\n{}", names.join("\n"));
+    }
+    let bar = ProgressBar::new(bugs.len() as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} bugs, {eta} left {msg}") {
+        bar.set_style(style);
+    }
+    bar.tick();
+    // A life that an assertion ends says so in its line.
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let next = AtomicUsize::new(0);
+    let caught = AtomicUsize::new(0);
+    let failure: Mutex<Option<anyhow::Error>> = Mutex::new(None);
+    thread::scope(|scope| {
+        for _ in 0..jobs(wanted.jobs) {
+            scope.spawn(|| {
+                while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let line = match hunt(*bug, wanted.seeds) {
+                        Ok(Some(Caught { by, seed, scenario })) => {
+                            caught.fetch_add(1, Ordering::Relaxed);
+                            format!("{bug:<26?}  caught by {by} at seed {seed}, scenario {scenario}")
+                        }
+                        Ok(None) => format!("{bug:<26?}  NOT CAUGHT"),
+                        Err(error) => {
+                            *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                            return;
+                        }
+                    };
+                    bar.suspend(|| println!("{line}"));
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    panic::set_hook(hook);
+    if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    let caught = caught.into_inner();
+    println!("caught {caught} of {}", bugs.len());
+    Ok(if caught == bugs.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn jobs(wanted: Option<usize>) -> usize {
+    wanted.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1).max(1)
+}
