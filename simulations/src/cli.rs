@@ -69,6 +69,7 @@ impl Measures {
             nodes: self.nodes,
             hours: self.hours,
             malicious_percent: self.malicious,
+            malice: None,
             scenario: Scenario::find(&self.scenario)?,
         })
     }

@@ -1,6 +1,6 @@
 //! What a life is made from: its seed and its measures.
 
-use crate::scenario::Scenario;
+use crate::{malicious::Kind, scenario::Scenario};
 
 /// Everything that decides a life, for ever.
 #[derive(Debug, Clone)]
@@ -10,5 +10,7 @@ pub(crate) struct Plan {
     pub(crate) hours: u64,
     /// Of a hundred nodes so many are malicious.
     pub(crate) malicious_percent: u64,
+    /// What all of those do; each something of its own when it is not said.
+    pub(crate) malice: Option<Kind>,
     pub(crate) scenario: Scenario,
 }

@@ -313,7 +313,7 @@ impl World {
         for _ in 0..share {
             let honest: Vec<usize> = (1..self.nodes.len()).filter(|index| self.nodes[*index].is_honest()).collect();
             if let Some(index) = dice.pick(&honest).copied() {
-                self.nodes[index].malice = Malice::draw(dice.fork());
+                self.nodes[index].malice = Malice::draw(dice.fork(), self.plan.malice);
                 self.trace.tell(self.now, || {
                     format!(
                         "p{index:02} is malicious: {:?}",
@@ -1039,7 +1039,9 @@ impl World {
         if !frame.entries.is_empty() {
             self.send_run_frame(index, session, side, stream, frame);
         }
-        self.deliver(session, side, Message::RunEnd(stream));
+        if self.nodes[index].malice.as_mut().is_none_or(Malice::ends_runs) {
+            self.deliver(session, side, Message::RunEnd(stream));
+        }
     }
 
     fn send_run_frame(&mut self, index: usize, session: SessionId, side: usize, stream: StreamId, frame: RunFrame) {
