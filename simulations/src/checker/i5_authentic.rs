@@ -1,6 +1,9 @@
 //! I5: nothing unsigned, altered, beyond a cut, or from somebody who may not write is counted as accepted.
 
-use cwn_engine::{log::LogKind, store::Write};
+use cwn_engine::{
+    log::{Authentic as Entry, LogKind},
+    store::Write,
+};
 
 use super::{Checker, Seen};
 use crate::{
@@ -19,6 +22,7 @@ impl Checker for Authentic {
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
             Seen::HandedToStore { node, write: Write::Entry(entry), .. } => {
+                sealed_to_its_own(world, *node, entry)?;
                 let author = world.honest().find(|node| node.me == entry.key().author);
                 match author {
                     Some(author) if !world.truth.written.contains(&entry.hash()) => Err(format!(
@@ -62,5 +66,20 @@ impl Checker for Authentic {
             }
         }
         Ok(())
+    }
+}
+
+/// An epoch is for what its maker's partner writes, and nobody else.
+fn sealed_to_its_own(world: &World, node: usize, entry: &Entry) -> Result<(), String> {
+    let (key, node) = (entry.key(), &world.nodes[node]);
+    let replica = node.engine.as_ref().and_then(|engine| engine.circle(&key.circle));
+    let epoch = entry.header().epoch.and_then(|epoch| replica?.epoch(&epoch));
+    let author = world.nodes.iter().find(|node| node.me == key.author);
+    match (epoch, author) {
+        (Some(epoch), Some(author)) if epoch.partner != author.partner => Err(format!(
+            "{} stores an entry of {} that is sealed to an epoch of {}",
+            node.name, author.name, epoch.partner
+        )),
+        _ => Ok(()),
     }
 }

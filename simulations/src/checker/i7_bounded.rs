@@ -1,6 +1,6 @@
 //! I7: one bad peer cannot stop others, nor set them against each other; and who has nothing to say says little.
 
-use cwn_engine::output::Event;
+use cwn_engine::{limits, output::Event};
 
 use super::{Checker, Seen};
 use crate::world::World;
@@ -26,6 +26,10 @@ impl Checker for Bounded {
         match seen {
             Seen::Noted { node, event: Event::Refused { peer, circle: _, reason } } => {
                 let node = &world.nodes[*node];
+                let peers = node.engine.iter().flat_map(|engine| engine.peers());
+                if let Some(bad) = peers.into_iter().find(|peer| peer.faults >= limits::FAULTS) {
+                    return Err(format!("{} stays connected to a peer after {} faults", node.name, bad.faults));
+                }
                 let peer = world.honest().find(|other| other.me == *peer);
                 match peer.filter(|_| node.is_honest()) {
                     Some(peer) => Err(format!("{} blames {}, which is honest: {reason}", node.name, peer.name)),
