@@ -19,7 +19,7 @@ use clap::Args;
 use cwn_engine::planted::{Bug, plant};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{life, plan::Plan, scenario::Scenario};
+use crate::{life, malicious::Kind, plan::Plan, scenario::Scenario};
 
 /// What `cwn-sim mutants` is asked for.
 #[derive(Debug, Args)]
@@ -35,27 +35,30 @@ pub(crate) struct Mutants {
     jobs: Option<usize>,
 }
 
+/// Of a hundred nodes so many are malicious, where a bug needs somebody who is.
+const MALICIOUS_PERCENT: u64 = 25;
+
 /// Lives in which a bug should show.
 struct Lives {
     scenario: &'static str,
     nodes: usize,
     hours: u64,
-    malicious_percent: u64,
+    malice: Option<Kind>,
     /// What happens more often than the scenario says.
     more: fn(&mut Scenario),
 }
 
 impl Lives {
     const fn of(scenario: &'static str) -> Self {
-        Self { scenario, nodes: 7, hours: 2, malicious_percent: 0, more: |_| {} }
+        Self { scenario, nodes: 7, hours: 2, malice: None, more: |_| {} }
     }
 
     const fn more(self, more: fn(&mut Scenario)) -> Self {
         Self { more, ..self }
     }
 
-    const fn malicious(self, malicious_percent: u64) -> Self {
-        Self { malicious_percent, ..self }
+    const fn with(self, malice: Kind) -> Self {
+        Self { malice: Some(malice), ..self }
     }
 
     const fn hours(self, hours: u64) -> Self {
@@ -66,8 +69,9 @@ impl Lives {
         let mut scenario = Scenario::find(self.scenario)?;
         scenario.calm_every_minutes = scenario.calm_every_minutes.min(60);
         (self.more)(&mut scenario);
-        let Self { nodes, hours, malicious_percent, .. } = *self;
-        Ok(Plan { seed, nodes, hours, malicious_percent, scenario })
+        let Self { nodes, hours, malice, .. } = *self;
+        let malicious_percent = if malice.is_some() { MALICIOUS_PERCENT } else { 0 };
+        Ok(Plan { seed, nodes, hours, malicious_percent, malice, scenario })
     }
 }
 
@@ -108,19 +112,22 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
         | Bug::AddUndoesConcurrentRemove
         | Bug::FoldByArrival
         | Bug::WorseRankRemoves
-        | Bug::PolicyByArrival
         | Bug::VoidOneLess
         | Bug::CitedControlLeftOut
         | Bug::AcceptBeyondCut
         | Bug::CutOneTooFar
-        | Bug::WelcomeBeforeDurable => vec![changes(), changes().malicious(40)],
-        Bug::SkipSignature
-        | Bug::TrustFirstSignature
-        | Bug::OneSignatureForTheBatch
-        | Bug::SkipHashLink
-        | Bug::AnybodysEpoch
-        | Bug::ForgiveFaults
-        | Bug::WaitForStalled => vec![mixed().malicious(40)],
+        | Bug::WelcomeBeforeDurable => vec![changes(), changes().with(Kind::Usurper)],
+        Bug::PolicyByArrival => vec![changes().more(|scenario| {
+            many_changes(scenario);
+            scenario.people.policy *= 10;
+        })],
+        Bug::SkipSignature | Bug::TrustFirstSignature | Bug::OneSignatureForTheBatch | Bug::SkipHashLink => {
+            vec![mixed().with(Kind::Forger)]
+        }
+        Bug::AnybodysEpoch => vec![mixed().with(Kind::Borrower)],
+        Bug::OfferUncertified => vec![mixed().with(Kind::Recruiter)],
+        Bug::ForgiveFaults => vec![mixed().with(Kind::Garbler)],
+        Bug::WaitForStalled => vec![mixed().with(Kind::Withholder)],
         Bug::DigestLeavesLogsOut
         | Bug::DigestEverySecond
         | Bug::HeldClaimsMore

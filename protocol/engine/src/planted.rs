@@ -9,7 +9,11 @@
 
 #![cfg_attr(
     not(feature = "planted-bugs"),
-    allow(unreachable_pub, dead_code, reason = "only with the feature is this public, and the simulation's disk asked")
+    allow(
+        unreachable_pub,
+        dead_code,
+        reason = "only with the feature is this public, and the simulation's disk asked"
+    )
 )]
 
 use crate::{engine::Engine, log::Decoded};
@@ -46,6 +50,8 @@ bugs! {
     // I2: only the certified connect.
     /// A session with a revoked node goes on.
     SpeakToRevoked,
+    /// Circles are shown and joined though nobody certified their founder.
+    OfferUncertified,
 
     // I3: acknowledged is durable.
     /// The store says that writes are durable, and syncs them with later ones.
