@@ -370,7 +370,16 @@ async fn i10_a_node_that_was_lost_comes_back_from_a_backup_and_forks_nothing() -
     assert!(said.contains("must never run again") && said.contains("It opens new logs"), "{said}");
     cwn_node::files::durable_write(&data.join("credential"), &credential)?;
 
-    // It has what the backup had, gets back what it wrote since, and goes on in a log of its own.
+    // Alone it has what the backup had, and is sure of nobody.
+    world.stop("ncsc")?;
+    world.start("z-cert").await?;
+    world.expect_titles("z-cert", "haven", &["before"]).await?;
+    let amber = cwn(&world, "z-cert", "publish haven --tlp AMBER --title x --yes --wait 0")?;
+    assert!(refused(amber).contains("not yet current"));
+    world.stop("z-cert")?;
+
+    // Among the others it gets back what it wrote since, and goes on in a log of its own.
+    world.start("ncsc").await?;
     world.start("z-cert").await?;
     world.expect_titles("z-cert", "haven", &["after the backup", "before"]).await?;
     let saved = elsewhere.path().join("saved.pdf");
