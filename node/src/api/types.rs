@@ -99,6 +99,12 @@ pub struct CircleSummary {
     pub behind: u64,
     /// How many connected peers share it.
     pub peers: usize,
+    /// With how many of those it is still being compared what either holds.
+    #[serde(default)]
+    pub comparing: usize,
+    /// Partners of whom no node is connected: what they wrote meanwhile may be unknown here.
+    #[serde(default)]
+    pub unreachable: Vec<String>,
 }
 
 /// A circle that was offered.

@@ -139,6 +139,13 @@ pub enum Input {
         /// Whether it opens.
         opens: bool,
     },
+    /// A stored entry turned out not to be readable: its log is held up to there until peers have sent it again.
+    Damaged {
+        /// Its log.
+        key: LogKey,
+        /// Its place.
+        seq: u64,
+    },
     /// Entries that came otherwise than from a peer: an issuer's log from a file or from the desk.
     Import {
         /// The entries, every log in order.

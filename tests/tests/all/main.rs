@@ -8,6 +8,7 @@ mod carry;
 mod circles;
 mod enrolment;
 mod kills;
+mod outbound;
 mod processes;
 mod readme;
 mod refusals;
