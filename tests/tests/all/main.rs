@@ -4,6 +4,7 @@
 mod api;
 mod arrows;
 mod bench;
+mod carry;
 mod circles;
 mod enrolment;
 mod kills;

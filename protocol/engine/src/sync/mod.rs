@@ -21,6 +21,7 @@ use crate::replica::Replica;
 use crate::store::{Damage, Read};
 use crate::wire::{Frame, Nonce, Tag, VERSION, WireTip};
 
+mod carry;
 mod compare;
 mod live;
 mod runs;
@@ -150,6 +151,19 @@ pub(crate) struct Sync {
 }
 
 impl Sync {
+    /// Says digests of a circle at once, to whoever shares it; false when nobody does.
+    pub(crate) fn compare_soon(&mut self, circle: &CircleId, now: Time) -> bool {
+        let mut shared = false;
+        for one in self.peers.values_mut().filter_map(|peer| peer.shared.get_mut(circle)) {
+            (one.digest_due, shared) = (now, true);
+        }
+        if shared {
+            self.digest_due = Some(now);
+            self.digests.remove(circle);
+        }
+        shared
+    }
+
     pub(crate) fn was_synced_with(&self, circle: &CircleId, peer: &PublicKey) -> bool {
         self.synced.contains(&(*circle, *peer))
     }
