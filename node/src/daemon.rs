@@ -372,7 +372,11 @@ async fn heed_news(node: Arc<Node>, mut news: mpsc::UnboundedReceiver<News>) {
 async fn want(node: &Arc<Node>, peer: PublicKey) {
     let certified = node.driver.ask(move |engine, _| engine.is_certified(&peer)).await.unwrap_or(false);
     let Some(announced) = node.inbox.directory().announced(&peer) else { return };
-    let addresses: Vec<Address> = announced.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+    let mut addresses: Vec<Address> = announced.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+    if node.config.network.anchor {
+        // Whoever is behind a wall dials an anchor itself: a circuit would only take a place at a relay.
+        addresses.retain(|address| !network::is_circuit(address));
+    }
     if certified && peer != node.me && !addresses.is_empty() {
         node.network.want(peer, addresses.clone());
         if announced.relay && node.config.is_reached_through_relays() {

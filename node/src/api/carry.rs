@@ -154,6 +154,8 @@ fn imported(account: Account, authors: Vec<String>) -> Imported {
         known: account.known,
         parts: account.chunks,
         stray_parts: account.stray_chunks,
+        passed_entries: account.passed,
+        left_operations: account.left_operations,
         left_entries: account.left.values().map(|left| left.entries).sum(),
         left: left.map(view).take(LEFT_LOGS).collect(),
         stopped: account.stop,

@@ -536,6 +536,10 @@ pub struct Imported {
     pub parts: u64,
     /// Parts of attachments that no entry which this node can read names; they were not kept.
     pub stray_parts: u64,
+    /// Entries of the circle that were passed over, for this node is not in it.
+    pub passed_entries: u64,
+    /// Operations that were not taken: they build on what is not here, or can be no part of the circle.
+    pub left_operations: u64,
     /// Entries that were not taken.
     pub left_entries: u64,
     /// Of which logs, and why; the first hundred.

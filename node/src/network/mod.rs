@@ -29,6 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::{
     admission::{Admitted, Gate, Reason, Refusal},
     framing::Broken,
+    relays::is_circuit,
     session::RunWriter,
 };
 /// Where a node can be reached, such as `/dns4/mesh.example.org/tcp/4001`.

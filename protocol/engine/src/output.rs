@@ -165,6 +165,8 @@ pub enum CarriedCircle {
     Known {
         /// So many of them are new here.
         taken: u64,
+        /// So many of them were not taken: they build on what is not here, or can be no part of the circle.
+        left: u64,
     },
     /// The circle is offered to this node.
     Offered,
