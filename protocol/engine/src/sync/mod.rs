@@ -193,6 +193,15 @@ pub struct PeerStatus {
     pub faults: u32,
 }
 
+/// What one peer makes this node remember.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remembered {
+    /// Heights it says it holds, in the circle where they are most: at most [`limits::TIPS_PER_PEER`].
+    pub heights: usize,
+    /// Circles it offered that nobody accepted or declined: at most [`limits::OFFERS_PER_PEER`].
+    pub offers: usize,
+}
+
 fn tag(secret: &[u8; 32], me: PublicKey, peer: &PublicKey, session: &Peer, from_me: bool) -> Option<Tag> {
     let theirs = session.their_nonce?;
     let (dialler, listener) = if session.dialled { (&me, peer) } else { (peer, &me) };
@@ -298,6 +307,15 @@ impl Engine {
             faults: state.faults,
         };
         self.sync.peers.iter().map(status).collect()
+    }
+
+    /// What a peer makes this node remember; each part has its limit.
+    pub fn remembered_of(&self, peer: &PublicKey) -> Remembered {
+        let shared = self.sync.peers.get(peer).into_iter().flat_map(|state| state.shared.values());
+        Remembered {
+            heights: shared.map(|shared| shared.tips.len()).max().unwrap_or(0),
+            offers: self.offers.values().filter(|offer| offer.from.contains(peer)).count(),
+        }
     }
 
     /// The circle that a peer's tag stands for in a session; for streams beside the live one.
