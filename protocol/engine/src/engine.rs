@@ -856,7 +856,7 @@ impl Engine {
                 return Err(refusal);
             }
         };
-        if present != pending.target {
+        if present != pending.target && !planted(Bug::SealedForThoseBefore) {
             if let Some(pending) = self.appends.get_mut(&id) {
                 pending.target = None;
             }
@@ -920,7 +920,8 @@ impl Engine {
         }
         let undecided = self.offers.values().filter(|offer| offer.from.contains(&peer));
         let (count, held) = undecided.fold((0, 0), |(count, held), offer| (count + 1, held + offer.bytes));
-        if count >= limits::OFFERS_PER_PEER || held + bytes > limits::OFFER_BYTES_PER_PEER {
+        let many = count >= limits::OFFERS_PER_PEER || held + bytes > limits::OFFER_BYTES_PER_PEER;
+        if many && !planted(Bug::RememberEveryOffer) {
             let reason = "more offers of circles than one peer may leave undecided; accept or decline some".to_owned();
             self.output(Output::Emit(Event::Refused { peer, circle, reason }));
             return;

@@ -40,6 +40,8 @@ bugs! {
     WrapToRevoked,
     /// What is written is sealed to the newest epoch at hand, whoever has left since.
     SealToStaleEpoch,
+    /// What was sealed is written though who belongs changed meanwhile.
+    SealedForThoseBefore,
     /// Circles are handed to connected nodes that do not belong to them.
     WelcomeStrangers,
     /// Who was removed is spoken to about the circle as before.
@@ -78,6 +80,10 @@ bugs! {
     WorseRankRemoves,
     /// Of concurrent policies the one that arrived last counts.
     PolicyByArrival,
+    /// Dismissals end no stewardship.
+    IgnoreDismissal,
+    /// A later cut of the same rank does not replace an earlier one.
+    CutNeverReplaced,
     /// Whoever dismisses a steward voids one operation less than its cut says.
     VoidOneLess,
     /// Half of all logs are left out of tips, and so of digests.
@@ -104,6 +110,10 @@ bugs! {
     // I7: bounded.
     /// Peers that do not keep to the protocol are never disconnected.
     ForgiveFaults,
+    /// Every height that a peer says it holds is remembered.
+    RememberEveryHeight,
+    /// Every circle that a peer offers is remembered.
+    RememberEveryOffer,
     /// Digests are said every second.
     DigestEverySecond,
     /// A circle is offered while what names the newcomer is on its way to the store.

@@ -272,7 +272,10 @@ impl Control {
                 continue;
             }
             // Everything that ends stewardships and was found valid so far is of better rank.
-            let unseats = |known: &Known| known.operation.act.unseats(&seat.partner, &seat.node);
+            let unseats = |known: &Known| {
+                let dismisses = matches!(known.operation.act, Act::Dismiss { .. });
+                known.operation.act.unseats(&seat.partner, &seat.node) && !(dismisses && planted(Bug::IgnoreDismissal))
+            };
             let seen = seat.appointment.map(|appointment| &self.operations[appointment].past);
             let ended =
                 fold.ends.iter().copied().filter(|index| {
@@ -362,7 +365,8 @@ impl Control {
             ends.map(|index| &self.operations[index]).take_while(|known| known.rank == *best).collect();
         let mut seen = Bits::default();
         best.iter().for_each(|known| seen.extend(&known.past));
-        let counts = best.into_iter().filter(|known| !seen.contains(self.by_hash[&known.hash]));
+        let replaced = |known: &&Known| seen.contains(self.by_hash[&known.hash]) && !planted(Bug::CutNeverReplaced);
+        let counts = best.into_iter().filter(|known| !replaced(known));
         counts.min_by_key(|known| known.hash).and_then(|known| known.operation.act.cut())
     }
 
