@@ -236,7 +236,8 @@ impl World {
         let Some(circle) = self.own_circle(node, dice) else { return };
         let Some((session, tag)) = self.sharer(node, &circle, dice) else { return };
         let mut tips = Vec::new();
-        for _ in 0..dice.between(1, 200) {
+        let flood = dice.per_mille(30);
+        for _ in 0..if flood { limits::TIPS_PER_FRAME as u64 } else { dice.between(1, 200) } {
             let author = self.nodes[dice.below(self.nodes.len() as u64) as usize].me;
             let mut log = [0; 16];
             log.copy_from_slice(&dice.bytes()[..16]);
@@ -250,7 +251,11 @@ impl World {
             });
         }
         self.trace.tell(self.now, || format!("p{node:02} announces {} inventions in {}", tips.len(), short(&circle)));
-        self.send_raw(node, session, Frame::Have { tag, tips }.to_bytes());
+        // Three floods are more than anybody remembers of one peer.
+        for part in 0..if flood { 3 } else { 1 } {
+            tips.iter_mut().for_each(|tip| tip.log.0[0] = tip.log.0[0].wrapping_add(part));
+            self.send_raw(node, session, Frame::Have { tag, tips: tips.clone() }.to_bytes());
+        }
     }
 
     /// Writes in a log of its own, by any right it ever had, and shows it to one member.
@@ -309,16 +314,19 @@ impl World {
         };
         let mut founder = steward(node);
         founder.node.node = nobody;
-        let charter = Charter {
-            name: "come in".to_owned(),
-            stewards: vec![founder, steward(other)],
-            terms: Terms::default(),
-            secret: malice.dice.bytes(),
-            founded: self.now,
-        };
-        self.trace.tell(self.now, || format!("p{node:02} offers p{other:02} a circle that nobody founded"));
-        let frame = Frame::Welcome { charter: charter.to_bytes(), entries: Vec::new(), last: true };
-        self.send_raw(node, session, frame.to_bytes());
+        let stewards = vec![founder, steward(other)];
+        self.trace.tell(self.now, || format!("p{node:02} offers p{other:02} circles that nobody founded"));
+        for _ in 0..malice.dice.between(1, 6) {
+            let charter = Charter {
+                name: "come in".to_owned(),
+                stewards: stewards.clone(),
+                terms: Terms::default(),
+                secret: malice.dice.bytes(),
+                founded: self.now,
+            };
+            let frame = Frame::Welcome { charter: charter.to_bytes(), entries: Vec::new(), last: true };
+            self.send_raw(node, session, frame.to_bytes());
+        }
     }
 
     fn replay_frames(&mut self, node: usize, malice: &mut Malice) {

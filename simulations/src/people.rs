@@ -181,17 +181,20 @@ impl World {
     fn publish(&mut self, node: usize, to_some: bool) {
         let Some(circle) = self.some_circle(node, false) else { return };
         self.texts += 1;
-        let mut text = format!("{} {}", self.nodes[node].name, self.texts).into_bytes();
+        let mut text = format!("{} {}", self.nodes[node].name, self.texts);
         let longest = self.plan.scenario.people.longest_bytes;
         let length = self.people.below(longest) as usize;
-        text.resize(text.len() + length, b'.');
         let audience = match self.roster(node, &circle) {
             members if to_some => {
-                let partners = members.into_iter().filter(|_| self.people.per_mille(400));
-                Audience::Partners(partners.map(|member| self.nodes[member].partner.clone()).collect())
+                let named: Vec<usize> = members.into_iter().filter(|_| self.people.per_mille(400)).collect();
+                let names: Vec<&str> = named.iter().map(|member| self.nodes[*member].name.as_str()).collect();
+                text = format!("{text}{FOR}{}", names.join(" "));
+                Audience::Partners(named.iter().map(|member| self.nodes[*member].partner.clone()).collect())
             }
             _ => Audience::Circle,
         };
+        let mut text = text.into_bytes();
+        text.resize(text.len() + length, b'.');
         let only_when_current = self.people.per_mille(100);
         let command = Command::Append { circle, audience, expiry: None, only_when_current };
         self.trace.tell(self.now, || format!("p{node:02} publishes {} in {}", self.texts, short(&circle)));
@@ -288,6 +291,15 @@ impl World {
         self.say(&Statement::Revocation { node, serial: 0, reason: "lost".to_owned(), cut: Vec::new() });
         self.import_issuers_word(0);
     }
+}
+
+/// What stands in a text between what it says and whom it is for.
+const FOR: &str = " for ";
+
+/// The names of the nodes that a text says it is for.
+pub(crate) fn addressees(text: &[u8]) -> impl Iterator<Item = &str> {
+    let text = std::str::from_utf8(text).unwrap_or_default().trim_end_matches('.');
+    text.split_once(FOR).into_iter().flat_map(|(_, names)| names.split(' '))
 }
 
 /// Enough of a circle's id to tell it from others.

@@ -44,6 +44,8 @@ pub(crate) const START: Time = Time(1_790_000_000_000);
 const MINUTE_MS: u64 = 60 * Time::SECOND_MS;
 /// Entries in one frame of a run: small, so that runs can break off in the middle.
 const RUN_ENTRIES: usize = 32;
+/// Of a thousand payloads so many take seconds to be sealed.
+const SLOW_SEALS_PER_MILLE: u64 = 20;
 
 /// What is to happen.
 #[derive(Debug)]
@@ -577,6 +579,7 @@ impl World {
         node.plain.extend(plain.map(|plain| (id, plain)));
         node.waiting.insert(id, (self.now, what));
         self.trace.event(self.now, 3, index, what.as_bytes());
+        self.saw(&Seen::Asked { node: index, id, command: &command });
         self.input(index, Input::Command { id, command, random });
     }
 
@@ -686,7 +689,7 @@ impl World {
         if let (Err(refusal), Some((_, what))) = (reply, asked) {
             self.trace.tell(self.now, || format!("{} is refused to {what}: {refusal}", name_of(index)));
         }
-        self.saw(&Seen::Replied { node: index, reply });
+        self.saw(&Seen::Replied { node: index, id, reply });
         if let Ok(Reply::Appended { place, hash }) = reply {
             let acknowledged =
                 Acknowledged { node: index, key: place.key, seq: place.seq, hash: *hash, machine_lost: false };
@@ -796,7 +799,9 @@ impl World {
             Some(payload) => Input::Sealed { id, payload, random },
             None => Input::NotSealed { id: Some(id), circle, why: "its key does not open".to_owned() },
         };
-        self.local(index, 1, input);
+        // Sealing runs beside the engine, and has a busy machine's time.
+        let takes = if self.disks.per_mille(SLOW_SEALS_PER_MILLE) { self.disks.between(100, 5_000) } else { 1 };
+        self.local(index, takes, input);
     }
 
     // ---- Sessions and what travels on them.
@@ -923,6 +928,7 @@ impl World {
         let peer = self.nodes[other.node].me;
         let input = match message {
             Message::Frame(bytes) => {
+                self.saw(&Seen::Heard { node: end.node, from: other.node });
                 if let Some(malice) = &mut self.nodes[end.node].malice {
                     malice.hear(&bytes);
                 }
