@@ -106,6 +106,9 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
         Bug::WrapToRevoked | Bug::SpeakToRevoked | Bug::RevocationInAcceptance => vec![Lives::of("revocation")],
         Bug::ClockInAcceptance => vec![mixed().more(|scenario| scenario.faults.clock_jump *= 4)],
         Bug::SealToStaleEpoch
+        | Bug::SealedForThoseBefore
+        | Bug::IgnoreDismissal
+        | Bug::CutNeverReplaced
         | Bug::WelcomeStrangers
         | Bug::GoOnWithRemoved
         | Bug::IgnoreRemoval
@@ -118,25 +121,35 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
         | Bug::CutOneTooFar
         | Bug::WelcomeBeforeDurable => vec![changes(), changes().with(Kind::Usurper)],
         Bug::PolicyByArrival => vec![changes().more(|scenario| {
-            many_changes(scenario);
-            scenario.people.policy *= 10;
+            scenario.people.policy *= 40;
+            scenario.faults.partition *= 20;
         })],
         Bug::SkipSignature | Bug::TrustFirstSignature | Bug::OneSignatureForTheBatch | Bug::SkipHashLink => {
             vec![mixed().with(Kind::Forger)]
         }
         Bug::AnybodysEpoch => vec![mixed().with(Kind::Borrower)],
-        Bug::OfferUncertified => vec![mixed().with(Kind::Recruiter)],
+        Bug::OfferUncertified | Bug::RememberEveryOffer => vec![mixed().with(Kind::Recruiter)],
+        Bug::RememberEveryHeight => vec![mixed().with(Kind::Announcer)],
         Bug::ForgiveFaults => vec![mixed().with(Kind::Garbler)],
         Bug::WaitForStalled => vec![mixed().with(Kind::Withholder)],
         Bug::DigestLeavesLogsOut
         | Bug::DigestEverySecond
         | Bug::HeldClaimsMore
         | Bug::HeldUnsaidOnConnect
-        | Bug::SealNamedToAll
-        | Bug::WaitForTheGone => vec![mixed()],
+        | Bug::SealNamedToAll => vec![mixed()],
+        Bug::WaitForTheGone => vec![Lives::of("revocation").more(|scenario| {
+            scenario.people.revoke *= 4;
+            scenario.people.publish *= 8;
+            scenario.network.slow_per_mille = 600;
+        })],
         Bug::NeedTheIssuer => vec![Lives::of("without-coordinator").hours(3)],
         Bug::CurrentAtOnce => vec![mixed().more(many_starts)],
-        Bug::DamageSwallowsReplies => vec![Lives::of("rot").more(|scenario| scenario.faults.rot *= 4)],
+        Bug::DamageSwallowsReplies => vec![Lives::of("rot").more(|scenario| {
+            scenario.faults.rot *= 60;
+            scenario.people.add *= 8;
+            scenario.people.remove *= 8;
+            (scenario.faults.kill, scenario.faults.power_loss, scenario.faults.disk_full) = (0, 0, 0);
+        })],
     }
 }
 
