@@ -410,7 +410,7 @@ impl Word {
         let issuer = &certificate.issuer;
         let later = certificate.not_before.plus(Time::DAY_MS);
         let spoke_later = self.spoke.get(issuer).and_then(BTreeSet::last).is_some_and(|last| *last > later);
-        spoke_later && self.is_whole(issuer) && !self.names(certificate)
+        !self.names(certificate) && spoke_later && self.is_whole(issuer)
     }
 
     /// Whether every log of the issuer that its other logs cite was heard so far.

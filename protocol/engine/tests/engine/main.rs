@@ -8,5 +8,6 @@ mod convergence;
 mod cost;
 mod fold;
 mod hostile;
+mod root;
 mod stories;
 mod world;
