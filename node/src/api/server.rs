@@ -17,7 +17,7 @@ use tokio::net::UnixListener;
 
 use super::{
     door::Api,
-    types::{Compared, IssuerLog, Membership, NewCircle, NewEntry, Problem},
+    types::{Compared, IssuerLog, Membership, NewCircle, NewEntry, PolicyChange, Problem},
 };
 
 /// The most that a JSON request may have: a body of 256 KiB, escaped.
@@ -126,6 +126,9 @@ pub fn router(api: Api) -> Router {
         )
         .route("/v1/circles/{circle}/add", post(add))
         .route("/v1/circles/{circle}/remove", post(remove))
+        .route("/v1/circles/{circle}/appoint", post(appoint))
+        .route("/v1/circles/{circle}/dismiss", post(dismiss))
+        .route("/v1/circles/{circle}/policy", post(policy))
         .route("/v1/entries", get(list).post(publish))
         .route("/v1/audience", post(audience))
         .route(
@@ -176,6 +179,30 @@ async fn remove(
     body: Request<Membership>,
 ) -> Result<impl IntoResponse, Problem> {
     answer(api.remove(&circle, &request(body)?).await)
+}
+
+async fn appoint(
+    State(api): State<Api>,
+    InPath(circle): InPath<String>,
+    body: Request<Membership>,
+) -> Result<impl IntoResponse, Problem> {
+    answer(api.appoint(&circle, &request(body)?).await)
+}
+
+async fn dismiss(
+    State(api): State<Api>,
+    InPath(circle): InPath<String>,
+    body: Request<Membership>,
+) -> Result<impl IntoResponse, Problem> {
+    answer(api.dismiss(&circle, &request(body)?).await)
+}
+
+async fn policy(
+    State(api): State<Api>,
+    InPath(circle): InPath<String>,
+    body: Request<PolicyChange>,
+) -> Result<impl IntoResponse, Problem> {
+    answer(api.policy(&circle, &request(body)?).await)
 }
 
 async fn list(State(api): State<Api>, InQuery(query): InQuery<ListQuery>) -> Result<impl IntoResponse, Problem> {

@@ -18,7 +18,7 @@ pub(super) fn words_of(node: &PublicKey, recipient: &cwn_crypto::seal::Recipient
     words::fingerprint(node, recipient).join(" ")
 }
 
-/// The policy in a circle's charter; the strictest reading where it cannot be read.
+/// The policy in a circle's terms; the strictest reading where it cannot be read.
 pub(super) fn policy_of(bytes: &[u8]) -> Policy {
     Policy::from_bytes(bytes).unwrap_or_default()
 }
@@ -26,7 +26,7 @@ pub(super) fn policy_of(bytes: &[u8]) -> Policy {
 /// A circle as a list shows it.
 pub(super) fn summarise(engine: &Engine, replica: &Replica) -> Option<CircleSummary> {
     let circle = replica.id();
-    let policy = policy_of(&replica.control()?.charter().policy);
+    let policy = policy_of(&replica.control()?.terms(replica.fold()).policy);
     let roster = replica.fold().roster();
     let content = replica.logs().filter(|(_, log)| log.kind == LogKind::Content);
     let entries = content.map(|(key, log)| acceptance::reach(replica, &key.author, &key.log).of(log.durable)).sum();
@@ -50,7 +50,9 @@ pub(super) fn summarise(engine: &Engine, replica: &Replica) -> Option<CircleSumm
 /// The offers that wait.
 pub(super) fn offers(engine: &Engine) -> Vec<OfferSummary> {
     let summary = |(circle, offer): (&cwn_engine::log::CircleId, &cwn_engine::engine::Offer)| {
-        let policy = policy_of(&offer.charter.policy);
+        let control = offer.preview.control();
+        let terms = control.map_or(&offer.charter.terms, |control| control.terms(offer.preview.fold()));
+        let policy = policy_of(&terms.policy);
         let partners = offer.preview.fold().roster().partners();
         OfferSummary {
             id: circle.to_string(),

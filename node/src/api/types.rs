@@ -132,8 +132,8 @@ pub struct CircleDetail {
     pub founded: u64,
     /// The nodes that count.
     pub members: Vec<MemberView>,
-    /// Operations that the rules set aside, for stewards to issue again or not.
-    pub voided: usize,
+    /// Operations that the rules set aside, in words, for stewards to issue again or not.
+    pub voided: Vec<String>,
 }
 
 /// A node that counts in a circle.
@@ -143,8 +143,10 @@ pub struct MemberView {
     pub partner: String,
     /// The node.
     pub node: String,
-    /// Its rank, if it is a steward: 0 is the founder.
+    /// Its place among the stewards, best rank first, if it is one.
     pub steward: Option<u16>,
+    /// Whether it founded the circle, and still is its steward.
+    pub founder: bool,
     /// Whether it is connected and shares the circle.
     pub connected: bool,
     /// Whether its certificate is known and not revoked.
@@ -246,7 +248,22 @@ pub struct NewCircle {
     pub partners: Vec<String>,
 }
 
-/// `POST /v1/circles/{id}/add`, `…/remove`
+/// `POST /v1/circles/{id}/policy`: what is not named stays as it is.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyChange {
+    /// The highest marking.
+    #[serde(default)]
+    pub ceiling: Option<String>,
+    /// The functions it is for.
+    #[serde(default)]
+    pub purposes: Option<Vec<String>>,
+    /// What it is for.
+    #[serde(default)]
+    pub description: Option<String>,
+}
+
+/// `POST /v1/circles/{id}/add`, `…/remove`, `…/appoint`, `…/dismiss`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Membership {

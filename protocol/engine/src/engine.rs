@@ -12,7 +12,7 @@ use cwn_crypto::{
 };
 
 use crate::{
-    circle::{Act, Charter, Control, Operation, Steward},
+    circle::{Act, Charter, Control, Member, Operation, Rank, Steward, Stewardship},
     epoch::{self, Record, SignedRecord},
     held::Ledger,
     input::{Audience, Command, CommandId, EntryPlace, Input, Ticket},
@@ -470,6 +470,7 @@ impl Engine {
                 if nodes.len() > limits::OPERATION_LIST {
                     return Err(CommandRefusal::TooMany { limit: limits::OPERATION_LIST });
                 }
+                self.own_stewardship(&circle)?;
                 let known = |replica: &Replica| {
                     nodes.iter().all(|node| {
                         let roster = replica.fold().roster();
@@ -482,9 +483,25 @@ impl Engine {
                 self.operate(id, circle, Act::Add { partner, nodes }, random)
             }
             Command::Remove { circle, partner, node } => {
-                let cut = self.cut_for(&circle, &partner, node)?;
+                let cut = self.cut_of_removal(&circle, &partner, node)?;
                 self.operate(id, circle, Act::Remove { partner, node, cut }, random)
             }
+            Command::Appoint { circle, partner, node } => {
+                let (replica, _) = self.closed(&circle)?;
+                let member = replica.fold().roster().member(&node.node);
+                if member.is_some_and(|member| member.steward.is_some()) {
+                    return Err(CommandRefusal::AlreadySteward { partner });
+                }
+                if self.own_stewardship(&circle)?.0.depth() >= limits::APPOINTMENTS {
+                    return Err(CommandRefusal::TooDeep);
+                }
+                self.operate(id, circle, Act::Appoint { partner, node }, random)
+            }
+            Command::Dismiss { circle, node } => {
+                let cut = self.cut_of_dismissal(&circle, &node)?;
+                self.operate(id, circle, Act::Dismiss { node, cut }, random)
+            }
+            Command::Policy { circle, terms } => self.operate(id, circle, Act::Policy { terms }, random),
             Command::Append { circle, audience, expiry, only_when_current } => {
                 self.append(id, circle, audience, expiry, only_when_current)
             }
@@ -530,21 +547,27 @@ impl Engine {
     }
 
     fn operate(&mut self, id: CommandId, circle: CircleId, act: Act, random: [u8; 32]) -> Result<(), CommandRefusal> {
-        let (replica, control) = self.closed(&circle)?;
-        let place = replica.fold().roster().member(&self.me).and_then(|member| member.steward);
-        let Some(place) = place else {
-            let stewards = replica.fold().roster().iter().filter(|(_, member)| member.steward.is_some());
-            return Err(CommandRefusal::NotASteward {
-                stewards: stewards.map(|(_, m)| m.partner.to_string()).collect(),
-            });
-        };
-        let operation = Operation { place, heads: control.heads_to_name(), act };
+        let (_, control) = self.closed(&circle)?;
+        let (_, stewardship) = self.own_stewardship(&circle)?;
+        let operation = Operation { stewardship, heads: control.heads_to_name(&stewardship), act };
         let draft = Draft { suite: Suite::Control, epoch: None, payload: operation.to_bytes(), expiry: None };
+        if draft.payload.len() > limits::PAYLOAD_BYTES {
+            return Err(CommandRefusal::TooLong { length: draft.payload.len(), limit: limits::PAYLOAD_BYTES });
+        }
         self.write(id, circle, draft, random, true)
     }
 
+    fn own_stewardship(&self, circle: &CircleId) -> Result<(Rank, Stewardship), CommandRefusal> {
+        let (replica, _) = self.closed(circle)?;
+        let roster = replica.fold().roster();
+        roster.member(&self.me).and_then(|member| member.steward.clone()).ok_or_else(|| {
+            let stewards = roster.stewards().into_iter().map(|(_, steward)| steward.partner.to_string());
+            CommandRefusal::NotASteward { stewards: stewards.collect() }
+        })
+    }
+
     /// The cut of a removal: what is held now of what the removed wrote stays.
-    fn cut_for(
+    fn cut_of_removal(
         &self,
         circle: &CircleId,
         partner: &PartnerId,
@@ -552,20 +575,32 @@ impl Engine {
     ) -> Result<Vec<CutLine>, CommandRefusal> {
         let (replica, _) = self.closed(circle)?;
         let roster = replica.fold().roster();
-        let named = |(key, member): &(&PublicKey, &crate::circle::Member)| {
-            member.partner == *partner && node.is_none_or(|node| node == **key)
-        };
+        let named =
+            |(key, member): &(&PublicKey, &Member)| member.partner == *partner && node.is_none_or(|node| node == **key);
         let targets: Vec<_> = roster.iter().filter(named).collect();
         if targets.is_empty() {
             return Err(CommandRefusal::NotMember { partner: partner.clone() });
         }
-        let mine = roster.member(&self.me).and_then(|member| member.steward);
-        let out_of_reach = |rank: Option<u16>| rank.is_some_and(|rank| mine.is_some_and(|mine| rank <= mine));
-        if targets.iter().any(|(_, member)| out_of_reach(member.steward)) {
-            return Err(CommandRefusal::BetterRank { partner: partner.clone() });
-        }
+        targets.iter().try_for_each(|(_, member)| self.outranks(circle, member))?;
         let share = limits::OPERATION_LIST / targets.len();
         Ok(targets.iter().flat_map(|(key, _)| replica.longest_uncited(key, None, share)).collect())
+    }
+
+    /// The cut of a dismissal: the operations that are held now stay.
+    fn cut_of_dismissal(&self, circle: &CircleId, node: &PublicKey) -> Result<Vec<CutLine>, CommandRefusal> {
+        let (replica, _) = self.closed(circle)?;
+        let steward = replica.fold().roster().member(node).filter(|member| member.steward.is_some());
+        self.outranks(circle, steward.ok_or(CommandRefusal::NoSteward { node: *node })?)?;
+        Ok(replica.longest_uncited(node, Some(LogKind::Control), limits::OPERATION_LIST))
+    }
+
+    /// Whether this node may end the stewardship of a member, if it has one.
+    fn outranks(&self, circle: &CircleId, member: &Member) -> Result<(), CommandRefusal> {
+        let (mine, _) = self.own_stewardship(circle)?;
+        match &member.steward {
+            Some((rank, _)) if *rank <= mine => Err(CommandRefusal::BetterRank { partner: member.partner.clone() }),
+            _ => Ok(()),
+        }
     }
 
     fn announce_network(&mut self, id: CommandId, payload: Vec<u8>, random: [u8; 32]) -> Result<(), CommandRefusal> {
@@ -592,7 +627,13 @@ impl Engine {
         }
         let under = match (&replica.rule, kind) {
             (Rule::Network { word, .. }, _) => word.certificate(&self.me).map(|own| Under::Certificate(own.entry)),
-            (Rule::Closed(_), LogKind::Control) => Some(Under::Charter),
+            (Rule::Closed(_), LogKind::Control) => {
+                let steward = replica.fold().roster().member(&self.me).and_then(|member| member.steward.as_ref());
+                steward.map(|(_, stewardship)| match stewardship {
+                    Stewardship::Charter(_) => Under::Charter,
+                    Stewardship::Appointed(appointment) => Under::Add(*appointment),
+                })
+            }
             (Rule::Closed(_), _) => replica.fold().roster().member(&self.me).map(|member| member.under),
         };
         let under = under.ok_or(CommandRefusal::NotAMember)?;
@@ -703,9 +744,7 @@ impl Engine {
                 if let Some(stranger) = partners.iter().find(|partner| !belongs(partner)) {
                     return Err(CommandRefusal::NotMember { partner: stranger.clone() });
                 }
-                let named = |member: &crate::circle::Member| {
-                    partners.contains(&member.partner) || member.partner == own.partner
-                };
+                let named = |member: &Member| partners.contains(&member.partner) || member.partner == own.partner;
                 let recipients: Vec<Recipient> = roster
                     .iter()
                     .filter(|(node, member)| set.contains(node) && named(member))

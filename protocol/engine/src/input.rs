@@ -3,7 +3,7 @@
 use cwn_crypto::{Hash, PartnerId, PublicKey, Time, certificate::Certificate, root::SignedRoot};
 
 use crate::{
-    circle::{Charter, MemberNode},
+    circle::{Charter, MemberNode, Terms},
     log::{CircleId, EntryBytes, LogKey},
     wire::Nonce,
 };
@@ -186,6 +186,29 @@ pub enum Command {
         partner: PartnerId,
         /// One node of it.
         node: Option<PublicKey>,
+    },
+    /// Make a node of a partner a steward; with that it belongs.
+    Appoint {
+        /// The circle.
+        circle: CircleId,
+        /// The partner.
+        partner: PartnerId,
+        /// The node.
+        node: MemberNode,
+    },
+    /// End a node's stewardship; it goes on belonging, and what it did so far stays.
+    Dismiss {
+        /// The circle.
+        circle: CircleId,
+        /// The node.
+        node: PublicKey,
+    },
+    /// Keep a circle by other terms.
+    Policy {
+        /// The circle.
+        circle: CircleId,
+        /// All of them.
+        terms: Terms,
     },
     /// Append an entry; its payload is asked for by `Output::Seal`.
     Append {

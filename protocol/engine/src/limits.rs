@@ -21,6 +21,9 @@ pub const CIRCLE_NAME_CHARS: usize = 80;
 /// Stewards that a charter lists: as many people as can still agree.
 pub const CHARTER_STEWARDS: usize = 16;
 
+/// Appointments between the charter and a steward: as deep as any organisation, and a rank stays short.
+pub const APPOINTMENTS: usize = 16;
+
 /// A charter with its policy.
 pub const CHARTER_BYTES: usize = 64 << 10;
 

@@ -160,6 +160,24 @@ pub enum CommandRefusal {
         /// The partner.
         partner: PartnerId,
     },
+    /// It is one already.
+    #[error("that node of {partner} is a steward of the circle already")]
+    AlreadySteward {
+        /// The partner.
+        partner: PartnerId,
+    },
+    /// Nobody can end what is not there.
+    #[error("node {node} is no steward of the circle; `cwn circle show` lists them")]
+    NoSteward {
+        /// The node.
+        node: PublicKey,
+    },
+    /// Each steward appoints the next, and the next.
+    #[error(
+        "a steward appointed through {} others appoints nobody; ask a steward that stands nearer to the charter",
+        crate::limits::APPOINTMENTS
+    )]
+    TooDeep,
     /// A steward of equal or better rank.
     #[error("{partner} holds a stewardship of equal or better rank in this circle, which you cannot end")]
     BetterRank {

@@ -577,9 +577,7 @@ impl Replica {
                 Under::Charter | Under::Add(_) => Some(false),
             },
             (Rule::Closed(control), LogKind::Content) => control.entitles(author, under),
-            (Rule::Closed(control), LogKind::Control) => {
-                Some(*under == Under::Charter && control.place_of(author).is_some())
-            }
+            (Rule::Closed(control), LogKind::Control) => control.entitles_steward(author, under),
             _ => return Err(Refusal::WrongKind.into()),
         };
         match entitled {

@@ -238,7 +238,8 @@ impl Engine {
 /// How much of what a peer holds of a log is worth having, and whether it decides who belongs.
 fn acceptable(replica: &Replica, tip: &WireTip) -> (u64, bool) {
     let decides = match replica.control() {
-        Some(control) => tip.first && control.place_of(&tip.author).is_some(),
+        // Whether its author may operate is told by operations that may come with it.
+        Some(_) => tip.first,
         None => replica.decides(&tip.author, LogKind::Network),
     };
     let height = if decides { tip.height } else { acceptance::hope(replica, &tip.author, &tip.log, tip.height) };

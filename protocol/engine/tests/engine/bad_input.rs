@@ -145,7 +145,7 @@ fn i1_an_epoch_that_does_not_name_its_author_seals_nothing() {
 fn an_operation_by_somebody_who_is_no_steward_changes_nothing() {
     let (mut world, circle) = with_peer();
     let operation = cwn_engine::circle::Operation {
-        place: 0,
+        stewardship: cwn_engine::circle::Stewardship::Charter(0),
         heads: Vec::new(),
         act: cwn_engine::circle::Act::Remove { partner: "z-cert".parse().unwrap(), node: None, cut: Vec::new() },
     };

@@ -162,13 +162,19 @@ fn chaos(seed: u64) {
         let name = names[world.rng(4) as usize];
         let other = names[1 + world.rng(3) as usize];
         let running = world.node(name).engine.is_some();
-        match world.rng(13) {
+        let actor = names[world.rng(4) as usize];
+        let acts = world.node(actor).engine.is_some();
+        match world.rng(16) {
             0..=4 if running => {
                 published += 1;
                 world.append(name, circle, &format!("{name} {published}"));
             }
-            5 if world.node("ncsc").engine.is_some() => drop(world.remove("ncsc", circle, other)),
-            6 if world.node("ncsc").engine.is_some() => drop(world.add("ncsc", circle, other)),
+            // Who is no steward, or of worse rank, is refused.
+            5 if acts => drop(world.remove(actor, circle, other)),
+            6 if acts => drop(world.add(actor, circle, other)),
+            12 if acts => drop(world.appoint(actor, circle, other)),
+            13 if acts => drop(world.dismiss(actor, circle, other)),
+            14 if acts => drop(world.policy(actor, circle, published as u8)),
             7 => drop(world.crash(name)),
             8 if !running => drop(world.start(name).connect_all()),
             9 => drop(world.disconnect(name, other)),
@@ -197,6 +203,7 @@ fn chaos(seed: u64) {
         if member {
             let described = || format!("{}\n{}", world.describe(name, circle), world.describe("ncsc", circle));
             let same = world.conclusions(name, circle) == founder;
+            assert_eq!(world.terms(name, circle), world.terms("ncsc", circle), "the terms of {name}, seed {seed}");
             assert!(same, "{name} and ncsc differ, seed {seed}\n{}", described());
             let digest = world.digest(name, circle) == world.digest("ncsc", circle);
             assert!(digest, "the digests of {name} and ncsc differ, seed {seed}\n{}", described());

@@ -5,7 +5,7 @@ use cwn_crypto::{
     issuer_log::{CutLine, LogId},
 };
 use cwn_engine::{
-    circle::{Act, Charter, Operation, Steward},
+    circle::{Act, Charter, Operation, Steward, Stewardship, Terms},
     epoch::{Record, sign},
     held::Statement,
     input::{Audience, Command, Input},
@@ -107,7 +107,7 @@ fn i7_a_steward_with_more_heads_than_an_operation_names_is_removed_all_the_same(
         let opening = Opening { under: Under::Charter, cites: Vec::new() };
         let key = world.node("z-cert").key.clone();
         let act = Act::Add { partner: partner("x"), nodes: Vec::new() };
-        let payload = Operation { place: 1, heads: Vec::new(), act }.to_bytes();
+        let payload = Operation { stewardship: Stewardship::Charter(1), heads: Vec::new(), act }.to_bytes();
         let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None };
         Writer::open(circle, key, invented(number), opening).append(world.now, draft).bytes().clone()
     };
@@ -391,7 +391,7 @@ fn charter_by(world: &World, founder: &str, number: u8) -> Charter {
     Charter {
         name: format!("circle {number}"),
         stewards: vec![Steward { partner: partner(founder), node: world.member(founder) }],
-        policy: Vec::new(),
+        terms: Terms::default(),
         secret: [number; 32],
         founded: world.now,
     }
@@ -408,7 +408,7 @@ fn operations(world: &World, charter: &Charter, founder: &str, whom: &str, count
             0 => Act::Add { partner: partner(whom), nodes: vec![world.member(whom)] },
             _ => Act::Remove { partner: partner("nobody"), node: None, cut: Vec::new() },
         };
-        let payload = Operation { place: 0, heads, act }.to_bytes();
+        let payload = Operation { stewardship: Stewardship::Charter(0), heads, act }.to_bytes();
         let entry = writer.append(world.now, Draft { suite: Suite::Control, epoch: None, payload, expiry: None });
         heads = vec![entry.hash()];
         entries.push(entry.bytes().clone());

@@ -9,5 +9,6 @@ mod cost;
 mod fold;
 mod hostile;
 mod root;
+mod stewards;
 mod stories;
 mod world;

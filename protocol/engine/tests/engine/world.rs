@@ -13,7 +13,7 @@ use cwn_crypto::{
     seal::{EpochKey, Seal, SealingKey, StandIn},
 };
 use cwn_engine::{
-    circle::{Charter, MemberNode, Steward},
+    circle::{Charter, Member, MemberNode, Steward, Terms},
     engine::{AcceptRule, Config, Engine},
     epoch::{Record, SignedRecord},
     input::{Audience, Command, CommandId, Input, PullId, SessionId, StreamId, Ticket},
@@ -77,7 +77,7 @@ impl Read for MemStore {
 }
 
 /// What a node concludes of a circle: how far each log is accepted, and who belongs.
-pub type Conclusions = (Vec<(LogKey, u64)>, Vec<(PublicKey, PartnerId)>);
+pub type Conclusions = (Vec<(LogKey, u64)>, Vec<(PublicKey, Member)>);
 
 #[derive(Debug)]
 enum Coming {
@@ -781,7 +781,7 @@ impl World {
         let charter = Charter {
             name: "test circle".to_owned(),
             stewards: stewards.iter().map(steward).collect(),
-            policy: Vec::new(),
+            terms: Terms::default(),
             secret,
             founded: self.now,
         };
@@ -813,6 +813,34 @@ impl World {
         let id = self.command(by, Command::Remove { circle, partner, node: None });
         self.run(5);
         id
+    }
+
+    pub fn appoint(&mut self, by: &str, circle: CircleId, name: &str) -> CommandId {
+        let (partner, node) = (self.node(name).partner.clone(), self.member(name));
+        let id = self.command(by, Command::Appoint { circle, partner, node });
+        self.run(5);
+        id
+    }
+
+    pub fn dismiss(&mut self, by: &str, circle: CircleId, name: &str) -> CommandId {
+        let node = self.key(name);
+        let id = self.command(by, Command::Dismiss { circle, node });
+        self.run(5);
+        id
+    }
+
+    /// Other terms, which nothing but their number tells apart.
+    pub fn policy(&mut self, by: &str, circle: CircleId, number: u8) -> CommandId {
+        let terms = Terms { policy: vec![number] };
+        let id = self.command(by, Command::Policy { circle, terms });
+        self.run(5);
+        id
+    }
+
+    /// The number of the terms that a node keeps a circle by.
+    pub fn terms(&self, name: &str, circle: CircleId) -> u8 {
+        let replica = self.engine(name).circle(&circle).unwrap();
+        replica.control().unwrap().terms(replica.fold()).policy.first().copied().unwrap_or(0)
     }
 
     /// One node hears what another's control logs say in a circle, at once.
@@ -868,7 +896,7 @@ impl World {
         let roster = replica.into_iter().flat_map(|replica| replica.fold().roster().iter());
         (
             accepted.map(|(key, height)| (*key, *height)).collect(),
-            roster.map(|(n, m)| (*n, m.partner.clone())).collect(),
+            roster.map(|(node, member)| (*node, member.clone())).collect(),
         )
     }
 
