@@ -257,8 +257,8 @@ impl Certificate {
         identity::check_name(&self.name).map_err(|reason| Refusal::Name { partner: partner(), reason })
     }
 
-    /// Whether it begins within the term of its issuer.
-    pub(crate) fn check_term(&self, root: &TrustRoot) -> Result<(), Refusal> {
+    /// Whether it begins within the term of its issuer, as `root` has it.
+    pub fn check_term(&self, root: &TrustRoot) -> Result<(), Refusal> {
         let (partner, issuer, not_before) = (self.partner.clone(), self.issuer, self.not_before);
         match root.known(&issuer) {
             None => Err(Refusal::UnknownIssuer { partner, issuer }),

@@ -19,8 +19,9 @@ use crate::{
     issuer_log::CutLine,
 };
 
-/// The bytes of a root document; 32 issuers and 256 dropped ones with a log each take half of it.
-pub const ROOT_LIMIT: usize = 64 * 1024;
+/// The bytes of a root document; 32 issuers and 256 dropped ones with a log each take two thirds of it. With its
+/// signatures it fits in one message of an admission.
+pub const ROOT_LIMIT: usize = 48 * 1024;
 /// The bytes of a root document with its signatures: those of two full sets of [`KEYS_LIMIT`] keys.
 pub const SIGNED_ROOT_LIMIT: usize = ROOT_LIMIT + 4 * 1024;
 /// The versions of one network's root document: one a season for sixty years.
@@ -387,9 +388,13 @@ impl SignedRoot {
 pub struct RootChain(#[n(0)] pub Vec<SignedRoot>);
 
 impl RootChain {
-    /// Reads what [`encoding::to_bytes`] made of a chain; its signatures are not checked yet.
+    /// Reads what [`encoding::to_bytes`] made of a chain, or of a first version alone, as it was written before there
+    /// were others; signatures are not checked yet.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Refusal> {
-        Ok(encoding::from_bytes(bytes, CHAIN_LIMIT)?)
+        match SignedRoot::from_bytes(bytes) {
+            Ok(first) => Ok(Self(vec![first])),
+            Err(_) => Ok(encoding::from_bytes(bytes, CHAIN_LIMIT)?),
+        }
     }
 
     /// The id of the network that its first version founds.
