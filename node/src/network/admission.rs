@@ -670,6 +670,96 @@ mod tests {
         }
     }
 
+    fn trust(root: TrustRoot, of_dropped: &[&Certificate]) -> Trust {
+        let of_dropped = of_dropped.iter().map(|certificate| certificate.hash()).collect();
+        Trust { root, revoked: BTreeSet::new(), of_dropped }
+    }
+
+    #[test]
+    fn of_a_dropped_issuer_only_what_it_said_in_time_is_admitted() {
+        let world = World::new();
+        let gate = world.gate("z-cert", HOST);
+        let (in_time, thiefs) = (world.contents("ferm", GUEST), world.contents("thief", 3));
+        let judge = |contents: &Certificate| {
+            let bytes = encoding::to_bytes(&world.sign(contents));
+            gate.admit(contents.node, &bytes).map_err(|refusal| refusal.reason())
+        };
+        assert_eq!((judge(&in_time), judge(&thiefs)), (Ok(()), Ok(())), "nobody knows of the theft yet");
+        gate.judge_by(trust(world.successor().0, &[&in_time]));
+        assert_eq!((judge(&in_time), judge(&thiefs)), (Ok(()), Err(Reason::Issuer)));
+        assert!(gate.admitted(&key(GUEST).public()).is_ok());
+        assert!(gate.admitted(&key(3).public()).is_err(), "who was admitted before is judged again");
+    }
+
+    #[test]
+    fn who_is_no_longer_revoked_is_admitted_again_and_said_to_be() {
+        let world = World::new();
+        let gate = world.gate("z-cert", HOST);
+        let guest = key(GUEST).public();
+        let revoked = Trust { revoked: BTreeSet::from([guest]), ..trust(world.root.clone(), &[]) };
+        assert_eq!(gate.judge_by(revoked), BTreeSet::new());
+        let bytes = encoding::to_bytes(&world.certificate("ferm", GUEST));
+        assert_eq!(reason(gate.judge(guest, &bytes, world.now())), Reason::Revoked);
+        assert_eq!(gate.judge_by(trust(world.root.clone(), &[])), BTreeSet::from([guest]));
+        assert!(gate.judge(guest, &bytes, world.now()).is_ok());
+    }
+
+    /// What both sides make of a conversation: the dialer's, then the listener's.
+    async fn talk(dialer: &Gate, listener: &Gate) -> (Result<(), String>, Result<(), String>) {
+        use tokio_util::compat::TokioAsyncReadCompatExt;
+        let (here, there) = tokio::io::duplex(1 << 10);
+        let (mut here, mut there) = (here.compat(), there.compat());
+        let end = End::Dialer { expected: Some(key(HOST).public()) };
+        let (one, other) = futures::join!(
+            exchange(dialer, &mut here, key(HOST).public(), end),
+            exchange(listener, &mut there, key(GUEST).public(), End::Listener),
+        );
+        (one.map_err(|failure| failure.to_string()), other.map_err(|failure| failure.to_string()))
+    }
+
+    #[tokio::test]
+    async fn who_was_away_while_the_root_went_on_learns_of_it_from_whom_it_would_refuse() {
+        let world = World::new();
+        let (root, issuer) = world.successor();
+        let renewed = |partner: &str, node: u8| {
+            let contents = Certificate { issuer: issuer.public(), ..world.contents(partner, node) };
+            world.gate_with(&Signed::sign(&contents, Domain::CERTIFICATE, &issuer))
+        };
+        for behind_dials in [true, false] {
+            let (own, theirs) = if behind_dials { (GUEST, HOST) } else { (HOST, GUEST) };
+            let (behind, ahead) = (world.gate("ferm", own), renewed("z-cert", theirs));
+            // What the one that was away has stands: the issuer said it in time.
+            ahead.judge_by(trust(root.clone(), &[&world.contents("ferm", own)]));
+            let mut shown = behind.hear_roots();
+            let talked =
+                || async { if behind_dials { talk(&behind, &ahead).await } else { talk(&ahead, &behind).await } };
+            let (dialer, listener) = talked().await;
+            let refusals = format!("{dialer:?} {listener:?}");
+            assert!(refusals.contains("root document does not allow"), "{refusals}");
+            let versions = shown.try_recv().unwrap();
+            assert_eq!(versions, root.after(1));
+            let mut learnt = world.root.clone();
+            learnt.adopt(&versions).unwrap();
+            behind.judge_by(trust(learnt, &[]));
+            assert_eq!(talked().await, (Ok(()), Ok(())));
+            assert!(shown.try_recv().is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stranger_that_is_asked_for_roots_and_shows_its_own_teaches_nothing() {
+        let (world, elsewhere) = (World::new(), World::named("elders"));
+        let listener = world.gate("z-cert", HOST);
+        let mut shown = listener.hear_roots();
+        let (_, issuer) = elsewhere.successor();
+        let contents = Certificate { issuer: issuer.public(), ..world.contents("ferm", GUEST) };
+        let stranger = world.gate_with(&Signed::sign(&contents, Domain::CERTIFICATE, &issuer));
+        stranger.judge_by(trust(elsewhere.successor().0, &[]));
+        let (dialer, listened) = talk(&stranger, &listener).await;
+        assert!(dialer.is_err() && listened.is_err());
+        assert!(shown.try_recv().is_err());
+    }
+
     #[test]
     fn a_certificate_that_cannot_be_is_not_admitted() {
         let world = World::new();
