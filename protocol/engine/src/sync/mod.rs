@@ -81,6 +81,8 @@ struct Peer {
     unknown: BTreeMap<Tag, Hash>,
     welcomed: BTreeSet<CircleId>,
     welcome: Option<Welcome>,
+    /// The version of the root document that it holds, as far as it is known here.
+    root_held: u32,
     faults: u32,
     /// Runs in a row that brought nothing of what it said it held.
     empty_runs: u32,
@@ -226,6 +228,7 @@ impl Engine {
             unknown: BTreeMap::new(),
             welcomed: BTreeSet::new(),
             welcome: None,
+            root_held: 1,
             faults: 0,
             empty_runs: 0,
             stalls: 0,
@@ -252,7 +255,7 @@ impl Engine {
         });
     }
 
-    fn send(&mut self, peer: &PublicKey, frame: &Frame) {
+    pub(crate) fn send(&mut self, peer: &PublicKey, frame: &Frame) {
         if let Some(session) = self.sync.peers.get(peer).map(|state| state.session) {
             self.output(Output::Send { peer: *peer, session, bytes: frame.to_bytes() });
         }
@@ -324,6 +327,17 @@ impl Engine {
             .sum()
     }
 
+    /// The version of the root document that a peer holds, as far as it is known here.
+    pub(crate) fn peer_root(&mut self, peer: &PublicKey) -> Option<&mut u32> {
+        self.sync.peers.get_mut(peer).map(|state| &mut state.root_held)
+    }
+
+    /// The greeted peers that hold an earlier version of the root document.
+    pub(crate) fn peers_behind(&self, version: u32) -> Vec<PublicKey> {
+        let behind = |state: &Peer| state.their_nonce.is_some() && state.root_held < version;
+        self.sync.peers.iter().filter(|(_, state)| behind(state)).map(|(peer, _)| *peer).collect()
+    }
+
     // ---- Frames.
 
     pub(crate) fn frame(
@@ -372,6 +386,7 @@ impl Engine {
                     self.push_heard(peer, circle, record, entry);
                 }
             }
+            Frame::Root { held, document } => self.root_heard(peer, held, document),
             Frame::Welcome { charter, entries, last } => self.welcome_heard(peer, charter, entries, last),
             Frame::Held { tag, statement } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
@@ -397,6 +412,7 @@ impl Engine {
             return Ok(());
         }
         state.their_nonce = Some(nonce);
+        self.say_root(peer);
         self.offer(peer, true, store)
     }
 
