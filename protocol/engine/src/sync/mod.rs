@@ -45,6 +45,8 @@ struct Shared {
     /// Everything the peer held at that comparison is held here too.
     caught_up: bool,
     compare_after: Time,
+    /// When buckets may be answered with buckets next.
+    buckets_after: Time,
     /// Until then the peer's tips are not answered with a digest once more.
     answer_after: Time,
     digest_due: Time,
@@ -473,6 +475,7 @@ impl Engine {
                 compared: false,
                 caught_up: false,
                 compare_after: Time(0),
+                buckets_after: Time(0),
                 answer_after: Time(0),
                 digest_due,
                 pushed_epoch: None,

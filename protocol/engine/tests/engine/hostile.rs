@@ -82,6 +82,19 @@ fn i7_a_member_with_more_logs_than_a_cut_lists_is_removed_all_the_same() {
     assert!(!world.engine("z-cert").circle(&circle).unwrap().counts(&world.key("ferm")));
 }
 
+/// Found by cwn-sim, seed 60 among malicious members: of two whose digests differ, the one with few logs said its
+/// tips, the one with many its buckets, and was answered with tips: nobody said what it had more.
+#[test]
+fn i4_a_member_that_holds_few_logs_hears_of_the_many_that_another_holds() {
+    let (mut world, circle) = circle_of_four();
+    world.disconnect("z-cert", "ncsc").disconnect("z-cert", "ibd").disconnect("z-cert", "ferm");
+    world.scatter("ferm", circle, limits::TIPS_AT_ONCE + 20, &["ncsc"]);
+    world.run(1_000);
+    world.connect("ncsc", "z-cert");
+    world.settle();
+    assert_eq!(world.digest("z-cert", circle), world.digest("ncsc", circle));
+}
+
 #[test]
 fn i7_an_author_of_many_logs_does_not_make_its_holders_say_too_much() {
     let (mut world, circle) = circle_of_four();
