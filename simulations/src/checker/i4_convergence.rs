@@ -10,7 +10,10 @@ use cwn_engine::{
 };
 
 use super::Checker;
-use crate::{people::short, world::{Node, World}};
+use crate::{
+    people::short,
+    world::{Node, World},
+};
 
 #[derive(Debug)]
 pub(crate) struct Convergence;
