@@ -95,6 +95,43 @@ fn i4_a_member_that_holds_few_logs_hears_of_the_many_that_another_holds() {
     assert_eq!(world.digest("z-cert", circle), world.digest("ncsc", circle));
 }
 
+/// Found by cwn-sim, seed 29 among malicious members: runs that waited for an operation counted as runs that brought
+/// nothing.
+#[test]
+fn i7_many_logs_that_build_on_an_operation_asked_for_later_do_not_blame_their_bearer() {
+    let mut world = World::new(&FOUR);
+    let circle = world.found(&["ncsc", "z-cert"]);
+    world.add("ncsc", circle, "ibd");
+    world.add("ncsc", circle, "ferm");
+    world.settle();
+    for other in ["ncsc", "z-cert", "ibd"] {
+        world.disconnect("ferm", other);
+    }
+    // Logs are asked for by their authors' keys: the one that all others build on comes last.
+    let mut stewards = [("ncsc", 0), ("z-cert", 1)];
+    stewards.sort_by_key(|(name, _)| world.key(name));
+    let operation = |world: &World, (name, place): (&str, u16), number: u32, heads: Vec<Hash>| {
+        let key = world.node(name).key.clone();
+        let act = Act::Add { partner: partner("x"), nodes: Vec::new() };
+        let payload = Operation { stewardship: Stewardship::Charter(place), heads, act }.to_bytes();
+        let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None };
+        let opening = Opening { under: Under::Charter, cites: Vec::new() };
+        Writer::open(circle, key, invented(number), opening).append(world.now, draft)
+    };
+    let last = operation(&world, stewards[1], u32::MAX, Vec::new());
+    let mut entries = vec![last.bytes().clone()];
+    for number in 0..limits::EMPTY_RUNS + 20 {
+        entries.push(operation(&world, stewards[0], number, vec![last.hash()]).bytes().clone());
+    }
+    let index = world.index("ibd");
+    world.input(index, Input::Import { entries });
+    world.run(1_000);
+    world.connect("ferm", "ibd");
+    world.settle();
+    assert!(world.is_connected("ferm", "ibd"));
+    assert_eq!(world.digest("ferm", circle), world.digest("ibd", circle));
+}
+
 #[test]
 fn i7_an_author_of_many_logs_does_not_make_its_holders_say_too_much() {
     let (mut world, circle) = circle_of_four();
