@@ -120,6 +120,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
 fn many(run: &Run) -> anyhow::Result<ExitCode> {
     let plan = run.measures.plan()?;
     let jobs = run.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1).max(1);
+    println!("{}: {}", run.measures.scenario, plan.scenario.about);
     let bar = ProgressBar::new(run.seeds);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds, {eta} left {msg}") {
         bar.set_style(style);

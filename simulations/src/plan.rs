@@ -16,7 +16,7 @@ pub(crate) struct Plan {
     pub(crate) malicious_percent: u64,
     pub(crate) scenario: Scenario,
     /// What was left out of the scenario.
-    left_out: Vec<Trouble>,
+    pub(crate) left_out: Vec<Trouble>,
 }
 
 /// A kind of trouble that can be left out of a life, to see what a failure needs.
