@@ -11,6 +11,9 @@
 //!
 //! This file refuses to know who may write what (that is the engine's), and what sealed payloads say.
 
+mod disk;
+#[cfg(test)]
+mod faults;
 mod index;
 mod segments;
 #[cfg(test)]
@@ -18,8 +21,8 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Write as _},
+    fs::TryLockError,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -33,6 +36,7 @@ use cwn_engine::{
     store::{Damage, Read, Tip, Write},
 };
 
+use disk::{Disk, DiskFile, Site};
 pub use index::{Change, View, ViewTrouble};
 use index::{Changes, Fact, Held, Index, Row, Standing, Trouble};
 use segments::{Files, Found, Hole, Kind, Place, Position, Segments, Span, Unreadable};
@@ -157,15 +161,22 @@ fn process_name(process: Option<u32>) -> String {
 
 impl Error {
     fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { path: path.to_owned(), source }
+        move |source| match is_full(&source) {
+            true => Self::Full { path: path.to_owned(), source },
+            false => Self::Io { path: path.to_owned(), source },
+        }
     }
 
     fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path: path.to_owned(), source },
-            _ => Self::Failed { path: path.to_owned(), source },
+        move |source| match is_full(&source) {
+            true => Self::Full { path: path.to_owned(), source },
+            false => Self::Failed { path: path.to_owned(), source },
         }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl From<Trouble> for Error {
@@ -270,14 +281,23 @@ impl Store {
 
     /// Like [`Store::open`], with other sizes.
     pub fn open_sized(dir: &Path, sizes: Sizes, progress: &mut dyn FnMut(Progress)) -> Result<(Self, Opened), Error> {
-        fs::create_dir_all(dir).map_err(Error::io(dir))?;
-        let lock = Arc::new(take_lock(dir)?);
+        Self::open_on(&Disk::default(), dir, sizes, progress)
+    }
+
+    fn open_on(
+        disk: &Disk,
+        dir: &Path,
+        sizes: Sizes,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Self, Opened), Error> {
+        disk.make_dir(Site::DataDirMake, dir).map_err(Error::io(dir))?;
+        let lock = Arc::new(take_lock(disk, dir)?);
         let mut damages = Damages::default();
         let mut opened = Opened::default();
 
-        let found = Found::look(&dir.join("segments"))?;
+        let found = Found::look(disk, &dir.join("segments"))?;
         let index_dir = dir.join("index");
-        let standing = index::standing(&index_dir);
+        let standing = index::standing(disk, &index_dir).map_err(Error::io(&index_dir))?;
         opened.rebuilt = match standing {
             Standing::Absent => !found.is_empty(),
             Standing::Suspect => true,
@@ -285,14 +305,17 @@ impl Store {
         };
         let mut usable = None;
         if let Standing::Present = standing {
-            match open_index(&index_dir, &lock) {
+            match open_index(disk, &index_dir, &lock) {
                 // After a crash before the first checkpoint nothing is covered yet; all is replayed.
                 Ok((index, None)) => usable = Some((index, None)),
-                Ok((index, Some(covered))) if found.vouch_for(covered) => usable = Some((index, Some(covered))),
-                Ok((_stale, Some(covered))) => {
-                    let why = format!("segment {} at {} ends otherwise", covered.segment, covered.offset);
-                    damages.add("what was acknowledged before the last checkpoint", why);
-                }
+                Ok((index, Some(covered))) => match found.vouch_for(covered) {
+                    Ok(true) => usable = Some((index, Some(covered))),
+                    Ok(false) => {
+                        let why = format!("segment {} at {} ends otherwise", covered.segment, covered.offset);
+                        damages.add("what was acknowledged before the last checkpoint", why);
+                    }
+                    Err(error) => tracing::warn!(%error, "it is not known whether the index fits; it is built anew"),
+                },
                 Err(trouble) => tracing::warn!(%trouble, "the index cannot be opened and is built anew"),
             }
             opened.rebuilt = usable.is_none();
@@ -317,17 +340,20 @@ impl Store {
             Some(caught_up) => caught_up,
             None => {
                 opened.rebuilt |= !matches!(standing, Standing::Absent);
-                index::set_aside(&index_dir).map_err(Error::io(&index_dir))?;
-                let index = Index::open(&index_dir, lock)?;
+                index::set_aside(disk, &index_dir).map_err(Error::io(&index_dir))?;
+                let index = Index::open(disk, &index_dir, lock)?;
                 let replay = Replay { index: &index, segments: &segments, work: Work::Rebuilding };
                 let replayed = replay.run(segments.start(), &mut damages, progress)?;
                 (index, replayed)
             }
         };
         opened.replayed = replayed;
-        (opened.damaged, opened.damages) = (damages.count, damages.described);
+        (opened.damaged, opened.damages) = (damages.count, damages.described.clone());
         let reader = Reader { index, files: segments.files().clone() };
         let mut store = Self { reader, segments, sizes, since_checkpoint_bytes: 0, flushing: None };
+        if damages.unread {
+            store.rebuild_next_time()?;
+        }
         if replayed > 0 || opened.rebuilt {
             store.checkpoint()?;
         }
@@ -478,6 +504,13 @@ impl Store {
         self.reader.index.apply(&draft.changes)
     }
 
+    /// The disk gave errors where the index was filled from: another time more may be read.
+    fn rebuild_next_time(&self) -> Result<(), Error> {
+        let (index, dir) = (&self.reader.index, &self.reader.files.dir());
+        tracing::warn!("not everything could be read; the index is built anew at the next start");
+        index.leave_mark().map_err(Error::write(dir))
+    }
+
     /// Makes the index durable, so that the next opening has nothing to replay. Appending does this now and
     /// then, closing once more.
     pub fn checkpoint(&mut self) -> Result<(), Error> {
@@ -520,6 +553,9 @@ impl Store {
             },
             &mut |done_bytes, total_bytes| progress(Progress { work: Work::Scrubbing, done_bytes, total_bytes }),
         )?;
+        if damages.unread {
+            self.rebuild_next_time()?;
+        }
         let mut scrubbed = Scrubbed { damaged: damages.count, damages: damages.described, ..Scrubbed::default() };
         if holes.may_hide(Kind::Entry) || holes.may_hide(Kind::Record) {
             self.withdraw(&holes, &mut scrubbed)?;
@@ -610,31 +646,36 @@ fn check_length(what: &'static str, length: usize, limit: usize) -> Result<(), E
     if length > limit { Err(Error::TooLong { what, length, limit }) } else { Ok(()) }
 }
 
-fn take_lock(dir: &Path) -> Result<File, Error> {
+fn take_lock(disk: &Disk, dir: &Path) -> Result<DiskFile, Error> {
     let path = dir.join("lock");
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(Error::io(&path))?;
+    let file = disk.open_or_create(Site::LockOpen, &path).map_err(Error::io(&path))?;
     let give_up = Instant::now() + LOCK_WAIT;
     loop {
-        match file.try_lock() {
+        match file.file().try_lock() {
             Ok(()) => break,
             Err(TryLockError::Error(source)) => return Err(Error::Io { path, source }),
             Err(TryLockError::WouldBlock) if Instant::now() < give_up => thread::sleep(Duration::from_millis(50)),
             Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let read = file.take(16).read_to_string(&mut text);
-                let process = read.ok().and_then(|_| text.trim().parse().ok());
-                return Err(Error::InUse { dir: dir.to_owned(), process });
+                return Err(Error::InUse { dir: dir.to_owned(), process: read_process(&file).ok() });
             }
         }
     }
-    let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-    written.map_err(Error::io(&path))?;
+    let process = format!("{}\n", std::process::id());
+    let written = file.write_all_at(Site::LockWrite, process.as_bytes(), 0);
+    written.and_then(|()| file.cut(Site::LockCut, process.len() as u64)).map_err(Error::io(&path))?;
     Ok(file)
 }
 
-fn open_index(dir: &Path, lock: &Arc<File>) -> Result<(Index, Option<Position>), Trouble> {
-    let index = Index::open(dir, lock.clone())?;
+/// Whose the lock is.
+fn read_process(file: &DiskFile) -> io::Result<u32> {
+    let mut text = vec![0; file.length(Site::LockLength)?.min(16) as usize];
+    file.read_exact_at(Site::LockRead, &mut text, 0)?;
+    let text = String::from_utf8_lossy(&text);
+    text.trim().parse().map_err(io::Error::other)
+}
+
+fn open_index(disk: &Disk, dir: &Path, lock: &Arc<DiskFile>) -> Result<(Index, Option<Position>), Trouble> {
+    let index = Index::open(disk, dir, lock.clone())?;
     let covered = index.covered()?;
     Ok((index, covered))
 }
@@ -826,6 +867,8 @@ impl Replay<'_> {
 #[derive(Debug, Default)]
 struct Damages {
     count: usize,
+    /// Some of them are errors of the disk, which may not come again.
+    unread: bool,
     described: Vec<Damage>,
 }
 
@@ -839,15 +882,17 @@ impl Damages {
         if self.described.len() < DESCRIBED_DAMAGES {
             tracing::error!(what = %damage.what, why = %damage.why, "damage on the disk");
         }
-        self.join(Self { count: 1, described: vec![damage] });
+        self.join(Self { count: 1, unread: false, described: vec![damage] });
     }
 
     fn add_hole(&mut self, hole: &Hole) {
+        self.unread |= hole.unread;
         self.add(place_name(hole.segment, hole.start), hole.why.clone());
     }
 
     fn join(&mut self, other: Self) {
         self.count += other.count;
+        self.unread |= other.unread;
         let room = DESCRIBED_DAMAGES.saturating_sub(self.described.len());
         self.described.extend(other.described.into_iter().take(room));
     }

@@ -1,12 +1,14 @@
 //! The store as a whole: what is kept, what survives, what is refused.
 
+use std::fs::{self, OpenOptions};
+
 use cwn_crypto::{Signature, SigningKey, Time, issuer_log::LogId};
 use cwn_engine::log::{Draft as EntryDraft, Opening, Suite, Under, Writer};
 
 use super::*;
 
 /// Small segments and frequent checkpoints, so that a test sees many of both.
-const SMALL: Sizes = Sizes { segment_bytes: 4_000, checkpoint_bytes: 6_000 };
+pub(super) const SMALL: Sizes = Sizes { segment_bytes: 4_000, checkpoint_bytes: 6_000 };
 
 fn circle(number: u8) -> CircleId {
     CircleId(Hash([number; 32]))
@@ -57,7 +59,7 @@ impl World {
     }
 }
 
-fn copy_directory(from: &Path, to: &Path) {
+pub(super) fn copy_directory(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for item in fs::read_dir(from).unwrap() {
         let item = item.unwrap();
@@ -69,30 +71,30 @@ fn copy_directory(from: &Path, to: &Path) {
     }
 }
 
-fn writer(number: u8) -> Writer {
+pub(super) fn writer(number: u8) -> Writer {
     let signing = SigningKey::from_seed(&[number; 32]);
     let opening = Opening { under: Under::Charter, cites: vec![] };
     Writer::open(circle(1), signing, LogId([number; 16]), opening)
 }
 
-fn entry(writer: &mut Writer, payload: &[u8]) -> Authentic {
+pub(super) fn entry(writer: &mut Writer, payload: &[u8]) -> Authentic {
     let draft = EntryDraft { suite: Suite::Control, epoch: None, payload: payload.to_vec(), expiry: None };
     writer.append(Time(1), draft)
 }
 
-fn entries(writer: &mut Writer, count: usize) -> Vec<Authentic> {
+pub(super) fn entries(writer: &mut Writer, count: usize) -> Vec<Authentic> {
     (0..count).map(|number| entry(writer, format!("entry {number}").as_bytes())).collect()
 }
 
-fn writes(entries: &[Authentic]) -> Vec<Write> {
+pub(super) fn writes(entries: &[Authentic]) -> Vec<Write> {
     entries.iter().cloned().map(Write::Entry).collect()
 }
 
-fn record(number: u8) -> Write {
+pub(super) fn record(number: u8) -> Write {
     Write::Record { circle: circle(1), hash: Hash([number; 32]), bytes: vec![number; 40] }
 }
 
-fn fact(key: &str, value: &str) -> Write {
+pub(super) fn fact(key: &str, value: &str) -> Write {
     Write::Fact { key: key.as_bytes().to_vec(), value: value.as_bytes().to_vec() }
 }
 
@@ -102,9 +104,10 @@ fn facts(store: &impl Read, prefix: &str) -> Vec<(String, String)> {
 }
 
 /// Everything a store holds, in an order that does not depend on how it came there.
-type Contents = (Vec<(LogKey, Tip)>, Vec<EntryBytes>, Vec<((CircleId, Hash), Vec<u8>)>, Vec<(Vec<u8>, Vec<u8>)>);
+pub(super) type Contents =
+    (Vec<(LogKey, Tip)>, Vec<EntryBytes>, Vec<((CircleId, Hash), Vec<u8>)>, Vec<(Vec<u8>, Vec<u8>)>);
 
-fn contents(store: &impl Read) -> Contents {
+pub(super) fn contents(store: &impl Read) -> Contents {
     let logs = store.logs().unwrap();
     let every = logs.iter().flat_map(|(key, tip)| (0..tip.height).map(move |seq| (key, seq)));
     let entries = every.map(|(key, seq)| store.entry(key, seq).unwrap().unwrap()).collect();
@@ -541,10 +544,10 @@ fn progress_ends_at_its_total() {
 }
 
 /// splitmix64, which suffices for tests and repeats from its seed.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -553,15 +556,15 @@ impl Random {
 }
 
 /// What a store should hold.
-#[derive(Default)]
-struct Model {
-    entries: BTreeMap<LogKey, Vec<Authentic>>,
+#[derive(Clone, Default)]
+pub(super) struct Model {
+    pub(super) entries: BTreeMap<LogKey, Vec<Authentic>>,
     records: BTreeMap<(CircleId, Hash), Vec<u8>>,
     facts: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Model {
-    fn apply(&mut self, write: &Write) {
+    pub(super) fn apply(&mut self, write: &Write) {
         match write {
             Write::Entry(entry) => self.entries.entry(entry.key()).or_default().push(entry.clone()),
             Write::Record { circle, hash, bytes } => drop(self.records.insert((*circle, *hash), bytes.clone())),
@@ -570,7 +573,7 @@ impl Model {
         }
     }
 
-    fn contents(&self) -> Contents {
+    pub(super) fn contents(&self) -> Contents {
         let tip = |log: &Vec<Authentic>| Tip { height: log.len() as u64, head: log[log.len() - 1].hash() };
         (
             self.entries.iter().map(|(key, log)| (*key, tip(log))).collect(),
