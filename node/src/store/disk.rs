@@ -74,6 +74,16 @@ sites! {
     FrameRead,
     WalkRead,
     WalkLength,
+    // A segment is written anew without what is not to stay in it.
+    RewriteLength,
+    RewriteCreate,
+    RewriteRead,
+    RewriteWrite,
+    RewriteErased,
+    RewriteSync,
+    RewriteRename,
+    RewriteNameSync,
+    RewriteRemove,
     // The index, as far as its files are not sled's.
     IndexLook,
     MarkLook,

@@ -97,6 +97,8 @@ pub(super) struct Changes {
     pub(super) records: BTreeMap<(CircleId, Hash), Place>,
     /// `None` takes the fact back.
     pub(super) facts: BTreeMap<Vec<u8>, Option<Fact>>,
+    /// Which entries' payloads are not to be kept, and where that stands.
+    pub(super) erasures: BTreeMap<(LogKey, u64, Hash), Place>,
 }
 
 /// The index of one store. sled's handles go from thread to thread by being cloned, and so does this.
@@ -107,6 +109,7 @@ pub(super) struct Index {
     logs: Box<Tree>,
     records: Box<Tree>,
     facts: Box<Tree>,
+    erasures: Box<Tree>,
     meta: Box<Tree>,
     suspect: Arc<Suspect>,
     /// Held by whoever may still write to the directory.
@@ -200,6 +203,7 @@ impl Index {
                 logs: tree("logs")?,
                 records: tree("records")?,
                 facts: tree("facts")?,
+                erasures: tree("erasures")?,
                 meta: tree("meta")?,
                 db,
                 suspect: Arc::new(Suspect { disk: disk.clone(), mark: mark_of(dir), set: AtomicBool::new(false) }),
@@ -272,6 +276,9 @@ impl Index {
     /// Applies changes. A log's row comes last, so that who reads it finds the entries it speaks of.
     pub(super) fn apply(&self, changes: &Changes) -> Result<(), Trouble> {
         self.guarded(|| {
+            for ((key, seq, hash), place) in &changes.erasures {
+                self.erasures.insert(erasure_key(key, *seq, *hash), &place_value(*place)[..])?;
+            }
             let mut entries = sled::Batch::default();
             for ((id, seq), held) in &changes.entries {
                 entries.insert(&entry_key(*id, *seq)[..], held_value(held));
@@ -356,6 +363,21 @@ impl Index {
         self.scan(&self.records, Bound::Unbounded, &mut |key, value| {
             let [circle, hash] = halves(key)?;
             visit(CircleId(circle), hash, read_place(value)?);
+            Ok(true)
+        })
+    }
+
+    /// Where it stands that an entry's payload is not to be kept.
+    pub(super) fn erasure(&self, key: &LogKey, seq: u64, hash: Hash) -> Result<Option<Place>, Trouble> {
+        let key = erasure_key(key, seq, hash);
+        self.guarded(|| self.erasures.get(key)?.map(|value| read_place(&value)).transpose())
+    }
+
+    pub(super) fn erasures(&self, visit: &mut dyn FnMut(LogKey, u64, Hash, Place)) -> Result<(), Trouble> {
+        self.scan(&self.erasures, Bound::Unbounded, &mut |key, value| {
+            let (log, rest) = key.split_at_checked(80).ok_or(malformed("key"))?;
+            let (seq, hash) = rest.split_at_checked(8).ok_or(malformed("key"))?;
+            visit(read_log_key(log)?, u64::from_be_bytes(fixed(seq)?), Hash(fixed(hash)?), read_place(value)?);
             Ok(true)
         })
     }
@@ -457,6 +479,10 @@ fn read_row(value: &[u8]) -> io::Result<Row> {
     let value: [u8; 56] = fixed(value)?;
     let number = |at: usize| Ok::<_, io::Error>(u64::from_be_bytes(fixed(&value[at..at + 8])?));
     Ok(Row { id: number(0)?, height: number(8)?, beyond: number(16)?, head: Hash(fixed(&value[24..])?) })
+}
+
+fn erasure_key(key: &LogKey, seq: u64, hash: Hash) -> Vec<u8> {
+    [log_key(key), seq.to_be_bytes().to_vec(), hash.0.to_vec()].concat()
 }
 
 fn record_key(circle: &CircleId, hash: &Hash) -> Vec<u8> {

@@ -12,10 +12,15 @@
 //! commit   a frame whose body is: where its append began 4 | chain 4
 //! ```
 //!
+//! A frame's payload is erased, and a frame that was damaged and stands elsewhere again is made void, by writing
+//! the segment anew beside the old one and putting it in its place. Offsets and lengths stay, with zeros for what
+//! is gone, so that whoever knows where something stands is still right.
+//!
 //! Integers are little-endian. The crc of a head covers the segment's salt and the frame's own offset, so that
 //! the walk finds its way again behind a damaged frame, and no payload, whoever made it up, looks like a frame
 //! of this segment. The chain runs over the heads of all frames of all segments: it shows writes that a disk
-//! lost or put elsewhere, and lets an index say which history it knows.
+//! lost or put elsewhere, and lets an index say which history it knows. A batch in which something was erased is
+//! no longer the one whose chain its commit names, and is not held to it.
 //!
 //! This file refuses to know what bodies mean; that is the store's own file, `mod.rs`.
 
@@ -75,20 +80,32 @@ pub(super) enum Kind {
     Record,
     Fact,
     Commit,
+    /// That an entry's payload is not to be kept, and by what its author took it back.
+    Erasure,
+    /// An entry without its payload.
+    Erased,
+    /// Nothing: what stood here stands elsewhere.
+    Void,
 }
 
 impl Kind {
+    const ALL: [Self; 7] =
+        [Self::Entry, Self::Record, Self::Fact, Self::Commit, Self::Erasure, Self::Erased, Self::Void];
+
     fn byte(self) -> u8 {
         match self {
             Self::Entry => 1,
             Self::Record => 2,
             Self::Fact => 3,
             Self::Commit => 4,
+            Self::Erasure => 5,
+            Self::Erased => 6,
+            Self::Void => 7,
         }
     }
 
     fn of(byte: u8) -> Option<Self> {
-        [Self::Entry, Self::Record, Self::Fact, Self::Commit].into_iter().find(|kind| kind.byte() == byte)
+        Self::ALL.into_iter().find(|kind| kind.byte() == byte)
     }
 }
 
@@ -138,6 +155,21 @@ pub(super) struct Hole {
     /// The disk gave an error: what stands there may be whole, and be read another time.
     pub(super) unread: bool,
     pub(super) why: String,
+}
+
+/// A frame that takes the place of another: as long, its body zeros behind what is kept.
+#[derive(Debug)]
+pub(super) struct Replacement {
+    pub(super) place: Place,
+    pub(super) kind: Kind,
+    pub(super) kept: Vec<u8>,
+}
+
+impl Replacement {
+    /// Nothing in place of what stood there.
+    pub(super) fn void(place: Place) -> Self {
+        Self { place, kind: Kind::Void, kept: Vec::new() }
+    }
 }
 
 // ---------------------------------------------------------------------------------------------- one segment
@@ -305,7 +337,11 @@ impl Segment {
                 }
                 .map_err(Walk::Visit)?;
             } else {
-                heads.update(&head);
+                match kind {
+                    // Something else may have stood here when the batch was committed.
+                    Kind::Erased | Kind::Void => chain = None,
+                    _ => heads.update(&head),
+                }
                 visit(Step::Frame(place, kind, body)).map_err(Walk::Visit)?;
             }
             at = place.end();
@@ -447,11 +483,19 @@ impl Files {
         Ok(Span { salt: open.salt, start, bytes })
     }
 
-    /// The body of one frame.
+    /// The body of one frame, which must be of this kind.
     pub(super) fn body(&self, place: Place, kind: Kind) -> Result<Vec<u8>, Unreadable> {
+        match self.frame(place)? {
+            (found, body) if found == kind => Ok(body),
+            _ => Err(Unreadable::Frame { place, what: "not the frame that was written here" }),
+        }
+    }
+
+    /// What kind of frame stands in a place, and its body.
+    pub(super) fn frame(&self, place: Place) -> Result<(Kind, Vec<u8>), Unreadable> {
         let mut span = self.span(place.segment, place.offset, place.end())?;
-        span.body(place, kind)?;
-        Ok(span.bytes.split_off(HEAD_BYTES as usize))
+        let (kind, _) = span.frame(place)?;
+        Ok((kind, span.bytes.split_off(HEAD_BYTES as usize)))
     }
 }
 
@@ -464,20 +508,19 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// The body of a frame that lies within the span, its checksums verified.
-    pub(super) fn body(&self, place: Place, kind: Kind) -> Result<&[u8], Unreadable> {
+    /// A frame that lies within the span: its kind and its body, the checksums verified.
+    pub(super) fn frame(&self, place: Place) -> Result<(Kind, &[u8]), Unreadable> {
         let damaged = |what| Unreadable::Frame { place, what };
         let at = place.offset.checked_sub(self.start).ok_or(damaged("not within what was read"))? as usize;
         let body_at = at + HEAD_BYTES as usize;
         let whole = self.bytes.get(at..body_at + place.length as usize).ok_or(damaged("not within what was read"))?;
-        if read_head(self.salt, place.offset, whole) != Some((kind, place.length)) {
-            return Err(damaged("not the frame that was written here"));
-        }
+        let head = read_head(self.salt, place.offset, whole).filter(|(_, length)| *length == place.length);
+        let Some((kind, _)) = head else { return Err(damaged("not the frame that was written here")) };
         let body = &whole[HEAD_BYTES as usize..];
         if crc32fast::hash(body) != u32_at(whole, 5) {
             return Err(damaged("the checksum does not match"));
         }
-        Ok(body)
+        Ok((kind, body))
     }
 }
 
@@ -776,6 +819,69 @@ impl Segments {
         self.tail = Position { segment: number, offset: HEADER_BYTES, chain: self.tail.chain };
         self.batch = Batch { buffer: std::mem::take(&mut self.batch.buffer), ..Batch::begin(HEADER_BYTES) };
         Ok(())
+    }
+
+    /// Writes a segment anew with these frames in place of those that stand there now, and puts it in the old one's
+    /// place; then what was replaced is gone for good, as far as files can be. After an error either stands there
+    /// whole.
+    pub(super) fn replace(&mut self, number: u32, frames: &[Replacement]) -> Result<(), Error> {
+        if self.poisoned {
+            return Err(Error::Poisoned);
+        }
+        if number == self.current.number {
+            // A segment that is appended to is never replaced: what is known of its tail stays true.
+            self.poisoned = true;
+            self.roll()?;
+            self.poisoned = false;
+        }
+        let (disk, path) = (self.files.disk.clone(), self.files.path(number));
+        let new = self.files.dir.join(format!("{number:08}{REWRITTEN}"));
+        let written = self
+            .write_anew(number, frames, &new)
+            .and_then(|()| disk.rename(Site::RewriteRename, &new, &path).map_err(Error::write(&path)));
+        if let Err(error) = written {
+            match disk.remove(Site::RewriteRemove, &new) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, path = %new.display(), "it is removed at the next start");
+                    self.poisoned = true;
+                }
+                _ => {}
+            }
+            return Err(error);
+        }
+        self.files.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        disk.sync_dir(Site::RewriteNameSync, &self.files.dir).map_err(Error::write(&self.files.dir))
+    }
+
+    fn write_anew(&self, number: u32, frames: &[Replacement], new: &Path) -> Result<(), Error> {
+        let path = self.files.path(number);
+        let old = self.files.segment(number).map_err(|why| match why {
+            Unreadable::Io { source, .. } => Error::io(&path)(source),
+            why => Error::io(&path)(io::Error::other(why)),
+        })?;
+        let length = old.file.length(Site::RewriteLength).map_err(Error::io(&path))?;
+        let file = self.files.disk.create(Site::RewriteCreate, new).map_err(Error::write(new))?;
+        let copy = |from: u64, to: u64| -> Result<(), Error> {
+            for start in (from..to).step_by(WINDOW_BYTES as usize) {
+                let mut bytes = vec![0; u64::from(WINDOW_BYTES).min(to - start) as usize];
+                old.file.read_exact_at(Site::RewriteRead, &mut bytes, start).map_err(Error::io(&path))?;
+                file.write_all_at(Site::RewriteWrite, &bytes, start).map_err(Error::write(new))?;
+            }
+            Ok(())
+        };
+        let mut at = 0;
+        for Replacement { place, kind, kept } in frames {
+            copy(at, u64::from(place.offset))?;
+            let mut body = kept.clone();
+            body.resize(place.length as usize, 0);
+            let mut bytes = head_bytes(old.salt, place.offset, *kind, &body).to_vec();
+            bytes.extend_from_slice(kept);
+            // The zeros behind it need not be written, and take no space.
+            file.write_all_at(Site::RewriteErased, &bytes, u64::from(place.offset)).map_err(Error::write(new))?;
+            at = u64::from(place.end());
+        }
+        copy(at, length)?;
+        file.sync(Site::RewriteSync).map_err(Error::write(new))
     }
 
     /// Reads every frame from `from` to the end, and says what cannot be read. `passed` hears after each
