@@ -2,7 +2,7 @@
 
 use cwn_crypto::{PartnerId, PublicKey, encoding::hex_decode};
 use cwn_engine::{
-    circle::{Charter, MemberNode, Steward},
+    circle::{Act, Charter, Member, MemberNode, Operation, Steward, Stewardship, Terms},
     engine::Engine,
     input::Command,
     log::CircleId,
@@ -13,7 +13,7 @@ use cwn_functions::{circle_policy::Policy, marking::Tlp};
 use super::{
     door::{Api, find_circle, find_offer},
     status::{offers, policy_of, summarise},
-    types::{CircleDetail, CircleSummary, Id, MemberView, Membership, NewCircle, OfferSummary, Problem},
+    types::{CircleDetail, CircleSummary, Id, MemberView, Membership, NewCircle, OfferSummary, PolicyChange, Problem},
 };
 use crate::{clock, driver::random, node::nodes_of};
 
@@ -55,7 +55,7 @@ impl Api {
         let purposes = new.purposes.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>();
         let policy =
             Policy { ceiling, purposes: purposes.map_err(Problem::bad_request)?, description: new.description };
-        let policy = policy.to_bytes().map_err(Problem::bad_request)?;
+        let terms = Terms { policy: policy.to_bytes().map_err(Problem::bad_request)? };
         let mut stewards = vec![Steward {
             partner: self.node.certificate.get().partner,
             node: MemberNode { node: self.node.me, recipient: self.node.recipient },
@@ -74,7 +74,8 @@ impl Api {
                 adds.push((partner, nodes));
             }
         }
-        let charter = Charter { name: new.name, stewards, policy, secret: random(), founded: clock::now() };
+        let (secret, founded) = (random(), clock::now());
+        let charter = Charter { name: new.name, stewards, terms, secret, founded };
         let circle = match self.node.driver.command(Command::Found { charter }).await? {
             Reply::Founded(circle) => circle,
             other => return Err(Problem::broken(format!("founding came to {other:?}"))),
@@ -120,6 +121,68 @@ impl Api {
         Ok(Id { id: circle.to_string() })
     }
 
+    /// Makes a node of a partner a steward.
+    pub async fn appoint(&self, circle: &str, membership: &Membership) -> Result<Id, Problem> {
+        let circle = self.find(circle).await?;
+        let partner = parse_partner(&membership.partner)?;
+        let mut nodes = self.certified(&partner).await?;
+        if let Some(only) = one_node(membership)? {
+            nodes.retain(|node| node.node == only);
+        }
+        let node = match nodes.as_slice() {
+            [node] => node.clone(),
+            [] => return Err(Problem::not_found(format!("{partner} has no such certified node"))),
+            several => {
+                let keys: Vec<String> = several.iter().map(|node| node.node.to_string()).collect();
+                return Err(Problem::bad_request(format!(
+                    "{partner} has {} nodes, and one node is steward; name it: {}",
+                    keys.len(),
+                    keys.join(", ")
+                )));
+            }
+        };
+        self.node.driver.command(Command::Appoint { circle, partner, node }).await?;
+        Ok(Id { id: circle.to_string() })
+    }
+
+    /// Ends the stewardship of a partner, or of one node of it.
+    pub async fn dismiss(&self, circle: &str, membership: &Membership) -> Result<Id, Problem> {
+        let circle = self.find(circle).await?;
+        let partner = parse_partner(&membership.partner)?;
+        let only = one_node(membership)?;
+        let named = partner.clone();
+        let stewards = move |engine: &Engine, _: &_| {
+            let roster = engine.circle(&circle).map(|replica| replica.fold().roster().stewards()).unwrap_or_default();
+            let named = |(node, member): &(&PublicKey, &Member)| {
+                member.partner == named && only.is_none_or(|only| only == **node)
+            };
+            roster.into_iter().filter(named).map(|(node, _)| *node).collect::<Vec<_>>()
+        };
+        let stewards = self.node.driver.ask(stewards).await?;
+        if stewards.is_empty() {
+            return Err(Problem::not_found(format!(
+                "{partner} has no such steward in this circle; `cwn circle show` lists its stewards"
+            )));
+        }
+        for node in stewards {
+            self.node.driver.command(Command::Dismiss { circle, node }).await?;
+        }
+        Ok(Id { id: circle.to_string() })
+    }
+
+    /// Keeps a circle by other terms: what is not named stays as it is.
+    pub async fn policy(&self, circle: &str, change: &PolicyChange) -> Result<Id, Problem> {
+        let circle = self.find(circle).await?;
+        let present = move |engine: &Engine, _: &_| {
+            let replica = engine.circle(&circle)?;
+            Some(replica.control()?.terms(replica.fold()).clone())
+        };
+        let present = self.node.driver.ask(present).await?.ok_or_else(|| Problem::not_found("the circle is gone"))?;
+        let terms = changed(&present, change)?;
+        self.node.driver.command(Command::Policy { circle, terms }).await?;
+        Ok(Id { id: circle.to_string() })
+    }
+
     /// Joins an offered circle.
     pub async fn accept(&self, circle: &str) -> Result<Id, Problem> {
         let circle = self.find_offered(circle).await?;
@@ -145,6 +208,33 @@ impl Api {
     }
 }
 
+fn changed(present: &Terms, change: &PolicyChange) -> Result<Terms, Problem> {
+    let mut policy = Policy::from_bytes(&present.policy).map_err(Problem::bad_request)?;
+    if let Some(ceiling) = &change.ceiling {
+        policy.ceiling = ceiling.parse().map_err(Problem::bad_request)?;
+    }
+    if let Some(purposes) = &change.purposes {
+        let purposes = purposes.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>();
+        policy.purposes = purposes.map_err(Problem::bad_request)?;
+    }
+    if let Some(description) = &change.description {
+        policy.description.clone_from(description);
+    }
+    Ok(Terms { policy: policy.to_bytes().map_err(Problem::bad_request)? })
+}
+
+/// An operation in words.
+fn in_words(operation: &Operation) -> String {
+    let of = |node: &Option<PublicKey>| node.map(|node| format!(" (node {node})")).unwrap_or_default();
+    match &operation.act {
+        Act::Add { partner, .. } => format!("add {partner}"),
+        Act::Remove { partner, node, .. } => format!("remove {partner}{}", of(node)),
+        Act::Appoint { partner, node } => format!("appoint {partner}{}", of(&Some(node.node))),
+        Act::Dismiss { node, .. } => format!("dismiss node {node}"),
+        Act::Policy { .. } => "change the policy".to_owned(),
+    }
+}
+
 fn one_node(membership: &Membership) -> Result<Option<PublicKey>, Problem> {
     let parse = |text: &String| {
         let key = hex_decode(text).map(PublicKey);
@@ -159,10 +249,13 @@ fn detail(engine: &Engine, named: &str) -> Result<CircleDetail, Problem> {
     let replica = engine.circle(&circle).ok_or_else(gone)?;
     let control = replica.control().ok_or_else(gone)?;
     let sharing = engine.sharing(&circle);
-    let view = |(node, member): (&PublicKey, &cwn_engine::circle::Member)| MemberView {
+    let stewards: Vec<&PublicKey> = replica.fold().roster().stewards().into_iter().map(|(node, _)| node).collect();
+    let rank = |node: &PublicKey| stewards.iter().position(|steward| *steward == node);
+    let view = |(node, member): (&PublicKey, &Member)| MemberView {
         partner: member.partner.to_string(),
         node: node.to_string(),
-        steward: member.steward,
+        steward: rank(node).and_then(|rank| u16::try_from(rank).ok()),
+        founder: member.steward.as_ref().is_some_and(|(_, by)| *by == Stewardship::Charter(0)),
         connected: sharing.iter().any(|(peer, ..)| peer == node),
         certified: engine.is_certified(node),
         this: *node == engine.me(),
@@ -173,9 +266,9 @@ fn detail(engine: &Engine, named: &str) -> Result<CircleDetail, Problem> {
     });
     Ok(CircleDetail {
         summary: summarise(engine, replica).ok_or_else(gone)?,
-        description: policy_of(&control.charter().policy).description,
+        description: policy_of(&control.terms(replica.fold()).policy).description,
         founded: control.charter().founded.0,
         members,
-        voided: control.voided(replica.fold()).count(),
+        voided: control.voided(replica.fold()).map(|(_, operation)| in_words(operation)).collect(),
     })
 }

@@ -264,7 +264,7 @@ fn audience(engine: &Engine, circle: &CircleId, tlp: Tlp, to: &[PartnerId]) -> R
     let own = roster
         .member(&engine.me())
         .ok_or_else(|| Problem::refused("this node no longer belongs to the circle; ask a steward to add it again"))?;
-    let policy = policy_of(&control.charter().policy);
+    let policy = policy_of(&control.terms(replica.fold()).policy);
     let members: BTreeMap<PublicKey, PartnerId> =
         roster.iter().map(|(node, member)| (*node, member.partner.clone())).collect();
     sharing::may_publish(tlp, to, &policy, &members).map_err(Problem::refused)?;

@@ -1,7 +1,15 @@
 //! How this node is: identity, certificate, connections, circles.
 
-use cwn_crypto::{PublicKey, Time, certificate::Standing, words};
-use cwn_engine::{acceptance, engine::Engine, log::LogKind, replica::Replica};
+use std::collections::BTreeSet;
+
+use cwn_crypto::{PartnerId, PublicKey, Time, certificate::Standing, words};
+use cwn_engine::{
+    acceptance,
+    engine::Engine,
+    log::{CircleId, LogKind},
+    replica::Replica,
+    sync::PeerStatus,
+};
 use cwn_functions::circle_policy::Policy;
 
 use super::{
@@ -18,7 +26,7 @@ pub(super) fn words_of(node: &PublicKey, recipient: &cwn_crypto::seal::Recipient
     words::fingerprint(node, recipient).join(" ")
 }
 
-/// The policy in a circle's charter; the strictest reading where it cannot be read.
+/// The policy in a circle's terms; the strictest reading where it cannot be read.
 pub(super) fn policy_of(bytes: &[u8]) -> Policy {
     Policy::from_bytes(bytes).unwrap_or_default()
 }
@@ -26,12 +34,16 @@ pub(super) fn policy_of(bytes: &[u8]) -> Policy {
 /// A circle as a list shows it.
 pub(super) fn summarise(engine: &Engine, replica: &Replica) -> Option<CircleSummary> {
     let circle = replica.id();
-    let policy = policy_of(&replica.control()?.charter().policy);
+    let policy = policy_of(&replica.control()?.terms(replica.fold()).policy);
     let roster = replica.fold().roster();
     let content = replica.logs().filter(|(_, log)| log.kind == LogKind::Content);
     let entries = content.map(|(key, log)| acceptance::reach(replica, &key.author, &key.log).of(log.durable)).sum();
     let own = roster.member(&engine.me());
     let unheard: Vec<String> = engine.unheard(&circle).iter().map(ToString::to_string).collect();
+    let sharing: Vec<(PublicKey, bool)> = engine.peers().iter().filter_map(|peer| shared_with(peer, &circle)).collect();
+    let connected = sharing.iter().filter_map(|(peer, _)| roster.member(peer)).chain(own);
+    let connected: BTreeSet<&PartnerId> = connected.map(|member| &member.partner).collect();
+    let unreachable = roster.partners().into_iter().filter(|partner| own.is_some() && !connected.contains(partner));
     Some(CircleSummary {
         id: circle.to_string(),
         name: name_of(replica)?,
@@ -43,14 +55,24 @@ pub(super) fn summarise(engine: &Engine, replica: &Replica) -> Option<CircleSumm
         current: own.is_some() && unheard.is_empty(),
         unheard,
         behind: engine.behind(&circle),
-        peers: engine.sharing(&circle).len(),
+        peers: sharing.len(),
+        comparing: sharing.iter().filter(|(_, caught_up)| !caught_up).count(),
+        unreachable: unreachable.map(ToString::to_string).collect(),
     })
+}
+
+/// A connected peer that shares a circle, and whether it is known what either lacks.
+fn shared_with(peer: &PeerStatus, circle: &CircleId) -> Option<(PublicKey, bool)> {
+    let (_, caught_up) = peer.circles.iter().find(|(shared, _)| shared == circle)?;
+    Some((peer.peer, *caught_up))
 }
 
 /// The offers that wait.
 pub(super) fn offers(engine: &Engine) -> Vec<OfferSummary> {
     let summary = |(circle, offer): (&cwn_engine::log::CircleId, &cwn_engine::engine::Offer)| {
-        let policy = policy_of(&offer.charter.policy);
+        let control = offer.preview.control();
+        let terms = control.map_or(&offer.charter.terms, |control| control.terms(offer.preview.fold()));
+        let policy = policy_of(&terms.policy);
         let partners = offer.preview.fold().roster().partners();
         OfferSummary {
             id: circle.to_string(),

@@ -99,6 +99,12 @@ pub struct CircleSummary {
     pub behind: u64,
     /// How many connected peers share it.
     pub peers: usize,
+    /// With how many of those it is still being compared what either holds.
+    #[serde(default)]
+    pub comparing: usize,
+    /// Partners of whom no node is connected: what they wrote meanwhile may be unknown here.
+    #[serde(default)]
+    pub unreachable: Vec<String>,
 }
 
 /// A circle that was offered.
@@ -132,8 +138,8 @@ pub struct CircleDetail {
     pub founded: u64,
     /// The nodes that count.
     pub members: Vec<MemberView>,
-    /// Operations that the rules set aside, for stewards to issue again or not.
-    pub voided: usize,
+    /// Operations that the rules set aside, in words, for stewards to issue again or not.
+    pub voided: Vec<String>,
 }
 
 /// A node that counts in a circle.
@@ -143,8 +149,10 @@ pub struct MemberView {
     pub partner: String,
     /// The node.
     pub node: String,
-    /// Its rank, if it is a steward: 0 is the founder.
+    /// Its place among the stewards, best rank first, if it is one.
     pub steward: Option<u16>,
+    /// Whether it founded the circle, and still is its steward.
+    pub founder: bool,
     /// Whether it is connected and shares the circle.
     pub connected: bool,
     /// Whether its certificate is known and not revoked.
@@ -246,7 +254,22 @@ pub struct NewCircle {
     pub partners: Vec<String>,
 }
 
-/// `POST /v1/circles/{id}/add`, `…/remove`
+/// `POST /v1/circles/{id}/policy`: what is not named stays as it is.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyChange {
+    /// The highest marking.
+    #[serde(default)]
+    pub ceiling: Option<String>,
+    /// The functions it is for.
+    #[serde(default)]
+    pub purposes: Option<Vec<String>>,
+    /// What it is for.
+    #[serde(default)]
+    pub description: Option<String>,
+}
+
+/// `POST /v1/circles/{id}/add`, `…/remove`, `…/appoint`, `…/dismiss`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Membership {
@@ -466,4 +489,70 @@ pub struct Check {
     pub state: String,
     /// What was found, and what to do.
     pub found: String,
+}
+
+/// `GET /v1/circles/{id}/export/plan`: what a file would hold, and who could open it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExportView {
+    /// The circle's name.
+    pub circle: String,
+    /// Its id.
+    pub id: String,
+    /// The partners who can open the file.
+    pub partners: Vec<String>,
+    /// How many nodes they have.
+    pub nodes: usize,
+    /// Partners of the circle who cannot: not certified, or revoked.
+    pub left_out: Vec<String>,
+    /// Entries of the circle in it.
+    pub entries: u64,
+    /// Parts of attachments in it.
+    pub parts: usize,
+    /// Parts that belong to its entries and are not on this node.
+    pub missing_parts: usize,
+}
+
+/// `POST /v1/import`: what became of a file.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Imported {
+    /// The circle's name; none when the file broke off before it.
+    pub circle: Option<String>,
+    /// Its id.
+    pub id: String,
+    /// When the file was made, as its maker says.
+    pub made: u64,
+    /// How the circle stands here: `member`, `joined` by this file, `offered`, `declined`, `not_named` or
+    /// `too_many_offers`; none when the file broke off before that was known.
+    pub standing: Option<String>,
+    /// New entries of the network circle, certificates and revocations among them.
+    pub network_entries: u64,
+    /// New operations of the circle.
+    pub operations: u64,
+    /// New entries of the circle.
+    pub entries: u64,
+    /// What was here already.
+    pub known: u64,
+    /// New parts of attachments.
+    pub parts: u64,
+    /// Parts of attachments that no entry which this node can read names; they were not kept.
+    pub stray_parts: u64,
+    /// Entries that were not taken.
+    pub left_entries: u64,
+    /// Of which logs, and why; the first hundred.
+    pub left: Vec<LeftView>,
+    /// Why the file was not taken to its end; what came before it is kept.
+    pub stopped: Option<String>,
+}
+
+/// Entries of one log that were not taken.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeftView {
+    /// The author's partner.
+    pub author: String,
+    /// How many entries.
+    pub entries: u64,
+    /// Why.
+    pub why: String,
+    /// Whether they can never be taken; else they wait for something.
+    pub refused: bool,
 }

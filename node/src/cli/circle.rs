@@ -11,7 +11,9 @@ use super::{
 use crate::{
     api::{
         Circles,
-        types::{CircleDetail, CircleSummary, Id, MemberView, Membership, NewCircle, NodeView, PartnerView},
+        types::{
+            CircleDetail, CircleSummary, Id, MemberView, Membership, NewCircle, NodeView, PartnerView, PolicyChange,
+        },
     },
     clock,
 };
@@ -65,6 +67,41 @@ pub enum Command {
         after_help = "Example:\n  cwn circle remove haven ibd\n\nWhat the partner wrote and this node holds stays. What it writes later is not accepted."
     )]
     Remove(Change),
+    /// Make a partner a steward of a circle, below this one; with that it belongs. Only its stewards can.
+    #[command(
+        after_help = "Example:\n  cwn circle appoint haven ncsc\n\nA steward adds and removes partners and changes the policy. One of worse rank can end nothing that a better one did; `cwn circle show` lists them by rank."
+    )]
+    Appoint(Change),
+    /// End the stewardship of a partner of worse rank; it goes on belonging.
+    #[command(
+        after_help = "Example:\n  cwn circle dismiss haven ncsc\n\nWhat it did as a steward and this node holds stays. What it does later is set aside."
+    )]
+    Dismiss(Change),
+    /// Change what a circle is for and how high it goes. What is not named stays as it is.
+    #[command(
+        after_help = "Example:\n  cwn circle policy haven --ceiling GREEN --description \"De haven en wie haar helpt\""
+    )]
+    Policy(Policy),
+}
+
+/// Arguments of `cwn circle policy`.
+#[derive(Debug, Args)]
+pub struct Policy {
+    /// The circle, by name or id.
+    circle: String,
+    /// The narrowest marking that may be published in it.
+    #[arg(long, value_name = super::publish::MARKINGS)]
+    ceiling: Option<String>,
+    /// What it is for.
+    #[arg(long)]
+    description: Option<String>,
+    /// A function it is for, in place of those before: sharing, notification, incident, knowledge or exercise; may
+    /// be given again.
+    #[arg(long)]
+    purpose: Vec<String>,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
 }
 
 /// Arguments of `cwn circle create`.
@@ -94,7 +131,7 @@ pub struct Create {
     yes: bool,
 }
 
-/// Arguments of `cwn circle add` and `remove`.
+/// Arguments of `cwn circle add`, `remove`, `appoint` and `dismiss`.
 #[derive(Debug, Args)]
 pub struct Change {
     /// The circle, by name or id.
@@ -118,6 +155,9 @@ pub(super) async fn run(face: &Face, command: Command) -> anyhow::Result<()> {
         Command::Decline { circle } => decide(face, &circle, "decline", "Declined", 0).await,
         Command::Add(change) => add(face, change).await,
         Command::Remove(change) => remove(face, change).await,
+        Command::Appoint(change) => appoint(face, change).await,
+        Command::Dismiss(change) => dismiss(face, change).await,
+        Command::Policy(change) => policy(face, change).await,
     }
 }
 
@@ -220,12 +260,12 @@ fn detail_page(detail: &CircleDetail) -> String {
     }
     let (founded, state) = (show::time(detail.founded), circle_state(summary));
     page += &format!("up to {}, founded {founded}, {state}\n", summary.ceiling);
-    if detail.voided > 0 {
-        page += &format!("{} operations were set aside by the rules of rank; issue them again or not\n", detail.voided);
+    for operation in &detail.voided {
+        page += &format!("set aside by the rules of rank, issue it again or not: {operation}\n");
     }
     let row = |member: &MemberView| {
         let role = match member.steward {
-            Some(0) => "founder".to_owned(),
+            Some(_) if member.founder => "founder".to_owned(),
             Some(rank) => format!("steward {rank}"),
             None => String::new(),
         };
@@ -285,6 +325,41 @@ async fn remove(face: &Face, change: Change) -> anyhow::Result<()> {
     Ok(show::page(&format!("{partner} no longer belongs to {}.\n", show::line(&circle)))?)
 }
 
+async fn appoint(face: &Face, change: Change) -> anyhow::Result<()> {
+    let Change { circle, partner, node, yes } = change;
+    show_keys(face, std::slice::from_ref(&partner), node.as_deref()).await?;
+    if !yes {
+        confirm(&format!("Make {partner} a steward of {circle}? It will add and remove partners of worse rank."))?;
+    }
+    let membership = Membership { partner: partner.clone(), node };
+    let _: Id = face.client.post(&format!("/v1/circles/{}/appoint", encode(&circle)), &membership).await?;
+    Ok(show::page(&format!("{partner} is a steward of {}.\n", show::line(&circle)))?)
+}
+
+async fn dismiss(face: &Face, change: Change) -> anyhow::Result<()> {
+    let Change { circle, partner, node, yes } = change;
+    if !yes {
+        confirm(&format!("End the stewardship of {partner} in {circle}? It goes on belonging."))?;
+    }
+    let membership = Membership { partner: partner.clone(), node };
+    let _: Id = face.client.post(&format!("/v1/circles/{}/dismiss", encode(&circle)), &membership).await?;
+    Ok(show::page(&format!("{partner} is no longer a steward of {}.\n", show::line(&circle)))?)
+}
+
+async fn policy(face: &Face, policy: Policy) -> anyhow::Result<()> {
+    let Policy { circle, ceiling, description, purpose, yes } = policy;
+    let purposes = (!purpose.is_empty()).then_some(purpose);
+    let change = PolicyChange { ceiling, purposes, description };
+    if change.ceiling.is_none() && change.purposes.is_none() && change.description.is_none() {
+        anyhow::bail!("nothing to change; name what should be different, see `cwn circle policy --help`");
+    }
+    if !yes {
+        confirm(&format!("Change the policy of {circle} for everybody in it?"))?;
+    }
+    let _: Id = face.client.post(&format!("/v1/circles/{}/policy", encode(&circle)), &change).await?;
+    Ok(show::page(&format!("The policy of {} is changed.\n", show::line(&circle)))?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{
@@ -334,6 +409,7 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
             partner: partner.to_owned(),
             node: "86ed6ed0c5b79f61".to_owned(),
             steward,
+            founder: steward == Some(0),
             connected,
             certified,
             this,
@@ -348,13 +424,13 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
                 member("ibd", None, false, true, false),
                 member("z-cert", None, true, true, false),
             ],
-            voided: 2,
+            voided: vec!["add divd".to_owned()],
         };
         let expected = "\
 haven (aed0b4352552)
 De haven
 up to TLP:AMBER, founded 1970-01-01T00:00:00Z, in sync
-2 operations were set aside by the rules of rank; issue them again or not
+set aside by the rules of rank, issue it again or not: add divd
   ferm    86ed6ed0c5b7  founder    this node
   ncsc    86ed6ed0c5b7  steward 1  away, or has not joined yet
   ibd     86ed6ed0c5b7             NO CERTIFICATE: gets no keys

@@ -37,6 +37,7 @@ sites! {
     // Opening: the directory and whose it is.
     DataDirMake,
     LockOpen,
+    LockLook,
     LockCut,
     LockWrite,
     LockLength,
@@ -74,6 +75,7 @@ sites! {
     FrameRead,
     WalkRead,
     WalkLength,
+    CommittedLength,
     // A segment is written anew without what is not to stay in it.
     RewriteLength,
     RewriteCreate,

@@ -24,6 +24,7 @@ use super::{
     Erasure, Error, Store,
     disk::{Deed, Disk, Site},
     index::Trouble,
+    is_locked,
     tests::{
         Contents, Model, Random, SMALL, contents, copy_directory, entries, entry, erasure, fact, record,
         stands_somewhere, writer, writes,
@@ -481,6 +482,8 @@ impl Life {
         self.faults.scribble(&self.dir.path().join("segments/00000001.seg.new"), 0, &[9; 700]);
         let mut store = self.open()?;
         self.append_some(&mut store, 1)?;
+        let whole: u64 = store.committed()?.iter().map(|(_, length)| length).sum();
+        assert!(whole > 4_000, "a backup takes all of the segments: {whole}");
         if store.scrub(&mut |_| {})?.damaged > 0 {
             return Err(End::DamageSaid);
         }
@@ -585,7 +588,7 @@ fn seed() -> u64 {
 const MAY_BE_PASSED_OVER: [Site; 3] = [Site::MarkCreate, Site::MarkSync, Site::MarkNameSync];
 
 /// Where a second process looks whose the lock is. These have a test of their own, because that takes time.
-const AT_A_LOCK_THAT_IS_HELD: [Site; 2] = [Site::LockLength, Site::LockRead];
+const AT_A_LOCK_THAT_IS_HELD: [Site; 3] = [Site::LockLook, Site::LockLength, Site::LockRead];
 
 #[test]
 fn whichever_touch_of_a_file_fails_tears_or_finds_the_disk_full_nothing_acknowledged_is_lost() {
@@ -636,6 +639,9 @@ fn a_directory_in_use_is_said_to_be_so_also_when_it_cannot_be_read_by_whom() {
         let refused = Store::open_on(&disk, good.dir.path(), SMALL, &mut |_| {});
         let Err(Error::InUse { process, .. }) = refused else { panic!("{site:?}: {refused:?}") };
         assert_eq!(process.is_some(), named, "{site:?}");
+    }
+    for (planned, known) in [(None, true), (Some((Site::LockLook, 0, Fault::Fails)), false)] {
+        assert_eq!(is_locked(&Disk { faults: Some(Faults::planning(planned)) }, good.dir.path()), known);
     }
 }
 

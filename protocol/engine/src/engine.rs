@@ -12,7 +12,7 @@ use cwn_crypto::{
 };
 
 use crate::{
-    circle::{Act, Charter, Control, Operation, Steward},
+    circle::{Act, Charter, Control, Member, Operation, Rank, Steward, Stewardship},
     epoch::{self, Record, SignedRecord},
     held::Ledger,
     input::{Audience, Command, CommandId, EntryPlace, Input, Ticket},
@@ -139,13 +139,13 @@ impl Engine {
             logs.entry(log.circle).or_default().push((log, tip));
         }
         let logs_of = |circle: &CircleId| logs.get(circle).map(Vec::as_slice).unwrap_or_default();
-        network_replica.load(store, logs_of(&network))?;
+        let mut damages = network_replica.load(store, logs_of(&network));
         let mut circles = BTreeMap::from([(network, network_replica)]);
         for (fact, charter) in store.facts(CIRCLE_FACT)? {
             let damage = |why: String| Damage { what: format!("the charter in {} bytes of fact", fact.len()), why };
             let charter = Charter::from_bytes(&charter).map_err(|refusal| damage(refusal.to_string()))?;
             let mut replica = Replica::closed(Control::new(charter));
-            replica.load(store, logs_of(&replica.id()))?;
+            damages.extend(replica.load(store, logs_of(&replica.id())));
             circles.insert(replica.id(), replica);
         }
         for (circle, hash) in store.records()? {
@@ -154,7 +154,7 @@ impl Engine {
             let bytes = store.record(&circle, &hash)?.ok_or_else(|| damage("it is not there".to_owned()))?;
             let record: SignedRecord = cwn_crypto::encoding::from_bytes(&bytes, limits::SIGNED_RECORD_BYTES)
                 .map_err(|refusal| damage(refusal.to_string()))?;
-            replica.load_record(hash, &record).map_err(|refusal| damage(refusal.to_string()))?;
+            replica.load_record(hash, record).map_err(|refusal| damage(refusal.to_string()))?;
         }
         let declined = store.facts(DECLINED_FACT)?.into_iter().filter_map(|(fact, _)| {
             let id: [u8; 32] = fact[DECLINED_FACT.len()..].try_into().ok()?;
@@ -182,6 +182,9 @@ impl Engine {
             wall: now,
             now,
         };
+        for damage in damages {
+            engine.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
+        }
         engine.load_held(store)?;
         for circle in engine.circles.keys().copied().collect::<Vec<_>>() {
             engine.tell_accepted(&circle);
@@ -207,7 +210,7 @@ impl Engine {
             Input::RunFrame { pull, bytes } => self.run_frame(pull, &bytes, store)?,
             Input::RunEnded { pull } => self.run_ended(pull, store)?,
             Input::LiveDropped { peer, session } => self.live_dropped(&peer, session),
-            Input::Stored { ticket } => self.stored(ticket, store)?,
+            Input::Stored { ticket } => self.stored(ticket, store),
             Input::Command { id, command, random } => {
                 if let Err(refusal) = self.command(id, command, random) {
                     self.output(Output::Reply { id, reply: Err(refusal) });
@@ -221,6 +224,7 @@ impl Engine {
             Input::NotSealed { id, circle, why } => self.not_sealed(id, &circle, &why),
             Input::EpochSealed { circle, commitment, wrapped } => self.epoch_sealed(circle, commitment, wrapped),
             Input::Openable { circle, epoch, opens } => self.openable(circle, epoch, opens),
+            Input::Damaged { key, seq } => self.damaged(&key, seq, store),
             Input::Import { entries } => self.import(entries),
             Input::Tick => {}
         }
@@ -317,41 +321,48 @@ impl Engine {
 
     // ---- Writes that became durable.
 
-    fn stored(&mut self, ticket: Ticket, store: &dyn Read) -> Result<(), Damage> {
+    fn stored(&mut self, ticket: Ticket, store: &dyn Read) {
         for after in self.tickets.remove(&ticket).unwrap_or_default() {
-            match after {
-                After::Durable { key, height, head } => {
-                    if let Some(replica) = self.circles.get_mut(&key.circle) {
-                        let log = replica.log(&key.author, &key.log);
-                        let opened = log.is_some_and(|log| log.durable == 0 && !log.opening.cites.is_empty());
-                        replica.stored(&key.author, &key.log, height, head);
-                        if opened {
-                            // What an opening cites, a cut that reaches it reaches too.
-                            self.tell_accepted_by(&key.circle, &key.author);
-                        } else {
-                            self.tell_accepted_log(key);
-                        }
-                        self.announce(key);
-                        self.log_grew(&key, store)?;
-                    }
-                }
-                After::Push(entry) => self.push(&entry, store)?,
-                After::Membership(circle) => self.membership_changed(&circle, store)?,
-                After::RecordDurable { circle, hash } => {
-                    if let Some(replica) = self.circles.get_mut(&circle) {
-                        replica.record_stored(hash);
-                    }
-                    if self.making.get(&circle).is_some_and(|making| making.made == Some(hash)) {
-                        self.making.remove(&circle);
-                        self.advance_appends(&circle);
-                    }
-                }
-                After::Joined(circle) => {
-                    self.output(Output::Emit(Event::Joined { circle }));
-                    self.membership_changed(&circle, store)?;
-                }
-                After::Reply(id, reply) => self.output(Output::Reply { id, reply: Ok(reply) }),
+            // Damage that one of these meets must not swallow what the others owe.
+            if let Err(damage) = self.follow(after, store) {
+                self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
             }
+        }
+    }
+
+    fn follow(&mut self, after: After, store: &dyn Read) -> Result<(), Damage> {
+        match after {
+            After::Durable { key, height, head } => {
+                if let Some(replica) = self.circles.get_mut(&key.circle) {
+                    let log = replica.log(&key.author, &key.log);
+                    let opened = log.is_some_and(|log| log.durable == 0 && !log.opening.cites.is_empty());
+                    replica.stored(&key.author, &key.log, height, head);
+                    if opened {
+                        // What an opening cites, a cut that reaches it reaches too.
+                        self.tell_accepted_by(&key.circle, &key.author);
+                    } else {
+                        self.tell_accepted_log(key);
+                    }
+                    self.announce(key);
+                    self.log_grew(&key, store)?;
+                }
+            }
+            After::Push(entry) => self.push(&entry, store)?,
+            After::Membership(circle) => self.membership_changed(&circle, store)?,
+            After::RecordDurable { circle, hash } => {
+                if let Some(replica) = self.circles.get_mut(&circle) {
+                    replica.record_stored(hash);
+                }
+                if self.making.get(&circle).is_some_and(|making| making.made == Some(hash)) {
+                    self.making.remove(&circle);
+                    self.advance_appends(&circle);
+                }
+            }
+            After::Joined(circle) => {
+                self.output(Output::Emit(Event::Joined { circle }));
+                self.membership_changed(&circle, store)?;
+            }
+            After::Reply(id, reply) => self.output(Output::Reply { id, reply: Ok(reply) }),
         }
         Ok(())
     }
@@ -431,6 +442,20 @@ impl Engine {
             .find(|writer| writer.key() == *key)
     }
 
+    /// Holds a log up to an entry that cannot be read back, and compares with the peers at once. Alone, this node
+    /// keeps what it has: nobody could send it again.
+    fn damaged(&mut self, key: &LogKey, seq: u64, store: &dyn Read) {
+        self.output(Output::Emit(Event::Damaged { what: format!("entry {seq} of log {} of {}", key.log, key.author) }));
+        if !self.sync.compare_soon(&key.circle, self.now) {
+            return;
+        }
+        self.leave_log(key);
+        if let Some(replica) = self.circles.get_mut(&key.circle) {
+            replica.hold_up_to(store, key, seq);
+        }
+        self.tell_accepted_log(*key);
+    }
+
     /// Takes entries that may build on one another, round after round until nothing moves.
     fn import(&mut self, entries: Vec<EntryBytes>) {
         let mut runs: BTreeMap<LogKey, Vec<Decoded>> = BTreeMap::new();
@@ -460,6 +485,7 @@ impl Engine {
                 if nodes.len() > limits::OPERATION_LIST {
                     return Err(CommandRefusal::TooMany { limit: limits::OPERATION_LIST });
                 }
+                self.own_stewardship(&circle)?;
                 let known = |replica: &Replica| {
                     nodes.iter().all(|node| {
                         let roster = replica.fold().roster();
@@ -472,9 +498,25 @@ impl Engine {
                 self.operate(id, circle, Act::Add { partner, nodes }, random)
             }
             Command::Remove { circle, partner, node } => {
-                let cut = self.cut_for(&circle, &partner, node)?;
+                let cut = self.cut_of_removal(&circle, &partner, node)?;
                 self.operate(id, circle, Act::Remove { partner, node, cut }, random)
             }
+            Command::Appoint { circle, partner, node } => {
+                let (replica, _) = self.closed(&circle)?;
+                let member = replica.fold().roster().member(&node.node);
+                if member.is_some_and(|member| member.steward.is_some()) {
+                    return Err(CommandRefusal::AlreadySteward { partner });
+                }
+                if self.own_stewardship(&circle)?.0.depth() >= limits::APPOINTMENTS {
+                    return Err(CommandRefusal::TooDeep);
+                }
+                self.operate(id, circle, Act::Appoint { partner, node }, random)
+            }
+            Command::Dismiss { circle, node } => {
+                let cut = self.cut_of_dismissal(&circle, &node)?;
+                self.operate(id, circle, Act::Dismiss { node, cut }, random)
+            }
+            Command::Policy { circle, terms } => self.operate(id, circle, Act::Policy { terms }, random),
             Command::Append { circle, audience, expiry, only_when_current } => {
                 self.append(id, circle, audience, expiry, only_when_current)
             }
@@ -486,6 +528,8 @@ impl Engine {
                 self.store(vec![Write::Fact { key, value }], vec![After::Reply(id, Reply::Done)]);
                 Ok(())
             }
+            Command::CarryRun { key, records, entries } => self.carry_run(id, key, records, entries),
+            Command::CarryCircle { charter, entries } => self.carry_circle(id, &charter, entries),
             Command::Decline { circle } => {
                 self.take_offer(&circle)?;
                 self.declined.insert(circle);
@@ -518,21 +562,27 @@ impl Engine {
     }
 
     fn operate(&mut self, id: CommandId, circle: CircleId, act: Act, random: [u8; 32]) -> Result<(), CommandRefusal> {
-        let (replica, control) = self.closed(&circle)?;
-        let place = replica.fold().roster().member(&self.me).and_then(|member| member.steward);
-        let Some(place) = place else {
-            let stewards = replica.fold().roster().iter().filter(|(_, member)| member.steward.is_some());
-            return Err(CommandRefusal::NotASteward {
-                stewards: stewards.map(|(_, m)| m.partner.to_string()).collect(),
-            });
-        };
-        let operation = Operation { place, heads: control.heads_to_name(), act };
+        let (_, control) = self.closed(&circle)?;
+        let (_, stewardship) = self.own_stewardship(&circle)?;
+        let operation = Operation { stewardship, heads: control.heads_to_name(&stewardship), act };
         let draft = Draft { suite: Suite::Control, epoch: None, payload: operation.to_bytes(), expiry: None };
+        if draft.payload.len() > limits::PAYLOAD_BYTES {
+            return Err(CommandRefusal::TooLong { length: draft.payload.len(), limit: limits::PAYLOAD_BYTES });
+        }
         self.write(id, circle, draft, random, true)
     }
 
+    fn own_stewardship(&self, circle: &CircleId) -> Result<(Rank, Stewardship), CommandRefusal> {
+        let (replica, _) = self.closed(circle)?;
+        let roster = replica.fold().roster();
+        roster.member(&self.me).and_then(|member| member.steward.clone()).ok_or_else(|| {
+            let stewards = roster.stewards().into_iter().map(|(_, steward)| steward.partner.to_string());
+            CommandRefusal::NotASteward { stewards: stewards.collect() }
+        })
+    }
+
     /// The cut of a removal: what is held now of what the removed wrote stays.
-    fn cut_for(
+    fn cut_of_removal(
         &self,
         circle: &CircleId,
         partner: &PartnerId,
@@ -540,20 +590,32 @@ impl Engine {
     ) -> Result<Vec<CutLine>, CommandRefusal> {
         let (replica, _) = self.closed(circle)?;
         let roster = replica.fold().roster();
-        let named = |(key, member): &(&PublicKey, &crate::circle::Member)| {
-            member.partner == *partner && node.is_none_or(|node| node == **key)
-        };
+        let named =
+            |(key, member): &(&PublicKey, &Member)| member.partner == *partner && node.is_none_or(|node| node == **key);
         let targets: Vec<_> = roster.iter().filter(named).collect();
         if targets.is_empty() {
             return Err(CommandRefusal::NotMember { partner: partner.clone() });
         }
-        let mine = roster.member(&self.me).and_then(|member| member.steward);
-        let out_of_reach = |rank: Option<u16>| rank.is_some_and(|rank| mine.is_some_and(|mine| rank <= mine));
-        if targets.iter().any(|(_, member)| out_of_reach(member.steward)) {
-            return Err(CommandRefusal::BetterRank { partner: partner.clone() });
-        }
+        targets.iter().try_for_each(|(_, member)| self.outranks(circle, member))?;
         let share = limits::OPERATION_LIST / targets.len();
         Ok(targets.iter().flat_map(|(key, _)| replica.longest_uncited(key, None, share)).collect())
+    }
+
+    /// The cut of a dismissal: the operations that are held now stay.
+    fn cut_of_dismissal(&self, circle: &CircleId, node: &PublicKey) -> Result<Vec<CutLine>, CommandRefusal> {
+        let (replica, _) = self.closed(circle)?;
+        let steward = replica.fold().roster().member(node).filter(|member| member.steward.is_some());
+        self.outranks(circle, steward.ok_or(CommandRefusal::NoSteward { node: *node })?)?;
+        Ok(replica.longest_uncited(node, Some(LogKind::Control), limits::OPERATION_LIST))
+    }
+
+    /// Whether this node may end the stewardship of a member, if it has one.
+    fn outranks(&self, circle: &CircleId, member: &Member) -> Result<(), CommandRefusal> {
+        let (mine, _) = self.own_stewardship(circle)?;
+        match &member.steward {
+            Some((rank, _)) if *rank <= mine => Err(CommandRefusal::BetterRank { partner: member.partner.clone() }),
+            _ => Ok(()),
+        }
     }
 
     fn announce_network(&mut self, id: CommandId, payload: Vec<u8>, random: [u8; 32]) -> Result<(), CommandRefusal> {
@@ -580,7 +642,13 @@ impl Engine {
         }
         let under = match (&replica.rule, kind) {
             (Rule::Network { word, .. }, _) => word.certificate(&self.me).map(|own| Under::Certificate(own.entry)),
-            (Rule::Closed(_), LogKind::Control) => Some(Under::Charter),
+            (Rule::Closed(_), LogKind::Control) => {
+                let steward = replica.fold().roster().member(&self.me).and_then(|member| member.steward.as_ref());
+                steward.map(|(_, stewardship)| match stewardship {
+                    Stewardship::Charter(_) => Under::Charter,
+                    Stewardship::Appointed(appointment) => Under::Add(*appointment),
+                })
+            }
             (Rule::Closed(_), _) => replica.fold().roster().member(&self.me).map(|member| member.under),
         };
         let under = under.ok_or(CommandRefusal::NotAMember)?;
@@ -687,9 +755,7 @@ impl Engine {
                 if let Some(stranger) = partners.iter().find(|partner| !belongs(partner)) {
                     return Err(CommandRefusal::NotMember { partner: stranger.clone() });
                 }
-                let named = |member: &crate::circle::Member| {
-                    partners.contains(&member.partner) || member.partner == own.partner
-                };
+                let named = |member: &Member| partners.contains(&member.partner) || member.partner == own.partner;
                 let recipients: Vec<Recipient> = roster
                     .iter()
                     .filter(|(node, member)| set.contains(node) && named(member))

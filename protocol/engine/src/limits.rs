@@ -21,6 +21,9 @@ pub const CIRCLE_NAME_CHARS: usize = 80;
 /// Stewards that a charter lists: as many people as can still agree.
 pub const CHARTER_STEWARDS: usize = 16;
 
+/// Appointments between the charter and a steward: as deep as any organisation, and a rank stays short.
+pub const APPOINTMENTS: usize = 16;
+
 /// A charter with its policy.
 pub const CHARTER_BYTES: usize = 64 << 10;
 
@@ -50,6 +53,9 @@ pub const REQUEST_BYTES: usize = 256;
 
 /// How long one epoch's key seals: thirty days, so that a key found later opens no more than that.
 pub const EPOCH_LIFE_MS: u64 = 30 * 24 * 3_600_000;
+
+/// Entries at a log's end of which one must be readable at the start; else the log is fetched from its beginning.
+pub const DAMAGED_TAIL: u64 = 256;
 
 /// Offers of circles that one peer may leave undecided here.
 pub const OFFERS_PER_PEER: usize = 16;

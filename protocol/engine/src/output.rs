@@ -125,8 +125,57 @@ pub enum Reply {
         /// Its hash.
         hash: Hash,
     },
+    /// What became of a run that was carried here.
+    Carried(Carried),
+    /// What became of a circle's operations that were carried here.
+    CarriedCircle {
+        /// The circle.
+        circle: CircleId,
+        /// What became of them.
+        outcome: CarriedCircle,
+    },
     /// It is done.
     Done,
+}
+
+/// What became of a run that was carried here. What was taken is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    /// So many of its entries are new here.
+    pub taken: u64,
+    /// So many entries of the log are held now.
+    pub height: u64,
+    /// Why the rest was not taken, if there is one.
+    pub rest: Option<Rest>,
+}
+
+/// Why a part of a carried run was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rest {
+    /// It may be taken once something else has come.
+    Waits(String),
+    /// It can never be part of the circle.
+    Refused(String),
+}
+
+/// What became of a circle's operations that were carried here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CarriedCircle {
+    /// This node is in the circle.
+    Known {
+        /// So many of them are new here.
+        taken: u64,
+    },
+    /// The circle is offered to this node.
+    Offered,
+    /// This node joined it, as its rule says.
+    Joined,
+    /// This node declined it before.
+    Declined,
+    /// By these operations this node does not belong to it.
+    NotNamed,
+    /// As many offers that were carried here wait as may.
+    TooManyOffers,
 }
 
 /// Why a command was not done.
@@ -159,6 +208,24 @@ pub enum CommandRefusal {
         /// The partner.
         partner: PartnerId,
     },
+    /// It is one already.
+    #[error("that node of {partner} is a steward of the circle already")]
+    AlreadySteward {
+        /// The partner.
+        partner: PartnerId,
+    },
+    /// Nobody can end what is not there.
+    #[error("node {node} is no steward of the circle; `cwn circle show` lists them")]
+    NoSteward {
+        /// The node.
+        node: PublicKey,
+    },
+    /// Each steward appoints the next, and the next.
+    #[error(
+        "a steward appointed through {} others appoints nobody; ask a steward that stands nearer to the charter",
+        crate::limits::APPOINTMENTS
+    )]
+    TooDeep,
     /// A steward of equal or better rank.
     #[error("{partner} holds a stewardship of equal or better rank in this circle, which you cannot end")]
     BetterRank {

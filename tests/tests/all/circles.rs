@@ -6,7 +6,7 @@ use cwn_node::{
     api::{
         Circles,
         client::{Client, Error},
-        types::{Id, Membership, NewCircle, NewEntry, Published, Status, Uploaded, Who},
+        types::{CircleDetail, Id, Membership, NewCircle, NewEntry, Published, Status, Uploaded, Who},
     },
     config::{Accept, Fetch},
 };
@@ -290,4 +290,53 @@ async fn an_attachment_on_demand_is_fetched_when_somebody_saves_it_and_not_befor
     assert_eq!(parts_here(&world, "z-cert", &reference).await?, (0, 1));
     let fetched = async || Ok(saved(&world, "z-cert", &reference).await? == Some(bytes.clone()));
     world.until("z-cert", "it is fetched once it was asked for", fetched).await
+}
+
+/// Asks for a change of a circle; whether it was done, and why not.
+async fn change(world: &World, by: &str, verb: &str, body: serde_json::Value) -> Result<(), String> {
+    let path = format!("/v1/circles/zorg/{verb}");
+    world.client(by).post::<_, Id>(&path, &body).await.map(drop).map_err(|error| error.to_string())
+}
+
+async fn is_steward(world: &World, name: &str) -> anyhow::Result<bool> {
+    Ok(world.client(name).get::<CircleDetail>("/v1/circles/zorg").await?.summary.steward)
+}
+
+fn all_of(partner: &str) -> serde_json::Value {
+    serde_json::json!({ "partner": partner })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i8_an_appointed_steward_goes_on_while_the_founder_is_away_and_is_dismissed_by_it() -> anyhow::Result<()> {
+    let mut world = three().await?;
+    let narrower = serde_json::json!({ "ceiling": "GREEN" });
+    let refused = change(&world, "z-cert", "policy", narrower.clone()).await.unwrap_err();
+    assert!(refused.contains("no steward") && refused.contains("ncsc"), "{refused}");
+    change(&world, "ncsc", "appoint", all_of("z-cert")).await.unwrap();
+    let steward = async || is_steward(&world, "z-cert").await;
+    world.until("z-cert", "it is a steward", steward).await?;
+    world.stop("ncsc")?;
+    change(&world, "z-cert", "policy", narrower.clone()).await.unwrap();
+    let green = async || {
+        let detail: CircleDetail = world.client("ferm").get("/v1/circles/zorg").await?;
+        Ok(detail.summary.ceiling == "TLP:GREEN")
+    };
+    world.until("ferm", "the circle goes up to GREEN", green).await?;
+    let above = NewEntry { title: "above".to_owned(), ..entry("AMBER", 0) };
+    let (_, why) = refusal(&world.client("ferm"), &above).await;
+    assert!(why.contains("GREEN"), "{why}");
+    let refused = change(&world, "z-cert", "remove", all_of("ncsc")).await.unwrap_err();
+    assert!(refused.contains("equal or better rank"), "{refused}");
+    world.start("ncsc").await?;
+    world.connected("ncsc", 2).await?;
+    change(&world, "ncsc", "dismiss", all_of("z-cert")).await.unwrap();
+    let dismissed = async || Ok(!is_steward(&world, "z-cert").await?);
+    world.until("z-cert", "it is no steward any more", dismissed).await?;
+    let refused = change(&world, "z-cert", "policy", narrower.clone()).await.unwrap_err();
+    assert!(refused.contains("no steward"), "{refused}");
+    let refused = change(&world, "ncsc", "dismiss", all_of("z-cert")).await.unwrap_err();
+    assert!(refused.contains("`cwn circle show`"), "{refused}");
+    let detail: CircleDetail = world.client("ferm").get("/v1/circles/zorg").await?;
+    assert_eq!(detail.members.len(), 3, "who is dismissed goes on belonging");
+    Ok(())
 }

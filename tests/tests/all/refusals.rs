@@ -160,6 +160,7 @@ async fn i2_a_certificate_in_grace_works_and_shows_and_one_beyond_it_is_refused(
     world.start("ncsc").await?;
     world.start("grace").await?;
     world.connected("grace", 1).await?;
+    world.connected("ncsc", 1).await?;
     let status: Status = world.client("grace").get("/v1/status").await?;
     assert_eq!(status.certificate.standing, "grace");
     assert!(status.warnings.iter().any(|warning| warning.contains("coordinator")));

@@ -162,13 +162,19 @@ fn chaos(seed: u64) {
         let name = names[world.rng(4) as usize];
         let other = names[1 + world.rng(3) as usize];
         let running = world.node(name).engine.is_some();
-        match world.rng(13) {
+        let actor = names[world.rng(4) as usize];
+        let acts = world.node(actor).engine.is_some();
+        match world.rng(16) {
             0..=4 if running => {
                 published += 1;
                 world.append(name, circle, &format!("{name} {published}"));
             }
-            5 if world.node("ncsc").engine.is_some() => drop(world.remove("ncsc", circle, other)),
-            6 if world.node("ncsc").engine.is_some() => drop(world.add("ncsc", circle, other)),
+            // Who is no steward, or of worse rank, is refused.
+            5 if acts => drop(world.remove(actor, circle, other)),
+            6 if acts => drop(world.add(actor, circle, other)),
+            12 if acts => drop(world.appoint(actor, circle, other)),
+            13 if acts => drop(world.dismiss(actor, circle, other)),
+            14 if acts => drop(world.policy(actor, circle, published as u8)),
             7 => drop(world.crash(name)),
             8 if !running => drop(world.start(name).connect_all()),
             9 => drop(world.disconnect(name, other)),
@@ -197,6 +203,7 @@ fn chaos(seed: u64) {
         if member {
             let described = || format!("{}\n{}", world.describe(name, circle), world.describe("ncsc", circle));
             let same = world.conclusions(name, circle) == founder;
+            assert_eq!(world.terms(name, circle), world.terms("ncsc", circle), "the terms of {name}, seed {seed}");
             assert!(same, "{name} and ncsc differ, seed {seed}\n{}", described());
             let digest = world.digest(name, circle) == world.digest("ncsc", circle);
             assert!(digest, "the digests of {name} and ncsc differ, seed {seed}\n{}", described());
@@ -266,4 +273,44 @@ fn i8_members_go_on_for_forty_days_without_the_coordinator() {
     world.append("ferm", founded, "for itself");
     world.settle();
     world.expect_reads("z-cert", founded, &["a new circle"]);
+}
+
+#[test]
+fn what_arrives_from_a_third_while_two_compare_leaves_neither_waiting() {
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"]);
+    let circle = world.circle(&["ncsc", "z-cert", "ferm"]);
+    world.settle();
+    world.disconnect("z-cert", "ferm");
+    world.slow_line("ncsc", "ferm", 300);
+    world.append("z-cert", circle, "on its way to ferm through ncsc");
+    // What ferm says first is older than what it holds when it hears what z-cert says.
+    world.run(100).connect("z-cert", "ferm").slow_line("z-cert", "ferm", 1_000);
+    world.run(5_000);
+    for (name, other) in [("z-cert", "ferm"), ("ferm", "z-cert")] {
+        let peers = world.engine(name).peers();
+        let status = peers.iter().find(|status| status.peer == world.key(other)).unwrap();
+        let caught_up = status.circles.iter().find(|(shared, _)| *shared == circle);
+        assert_eq!(caught_up, Some(&(circle, true)), "{name} with {other}");
+    }
+}
+
+#[test]
+fn members_of_a_circle_just_founded_have_compared_within_seconds() {
+    for seed in seeds(20) {
+        let names = ["ncsc", "z-cert", "ferm", "surf", "dtc", "mkb"];
+        let mut world = World::unconnected(seed, &names);
+        world.connect_all().settle();
+        let circle = world.found(&names[..1]);
+        for name in &names[1..] {
+            world.add("ncsc", circle, name);
+        }
+        world.run(10_000);
+        for name in names {
+            for status in world.engine(name).peers() {
+                let caught_up = status.circles.iter().find(|(shared, _)| *shared == circle);
+                let other = names.into_iter().find(|other| world.key(other) == status.peer).unwrap();
+                assert_eq!(caught_up, Some(&(circle, true)), "seed {seed}: {name} with {other}");
+            }
+        }
+    }
 }

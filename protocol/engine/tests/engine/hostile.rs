@@ -5,12 +5,12 @@ use cwn_crypto::{
     issuer_log::{CutLine, LogId},
 };
 use cwn_engine::{
-    circle::{Act, Charter, Operation, Steward},
+    circle::{Act, Charter, Operation, Steward, Stewardship, Terms},
     epoch::{Record, sign},
     held::Statement,
     input::{Audience, Command, Input},
     limits,
-    log::{CircleId, Draft, EntryBytes, LogKey, LogKind, Opening, Suite, Under, Writer},
+    log::{CircleId, Draft, EntryBytes, Opening, Suite, Under, Writer},
     output::{CommandRefusal, Event, Reply},
     wire::{Frame, RunFrame, WireTip},
 };
@@ -63,12 +63,6 @@ impl World {
     }
 
     /// The log of entries that a node writes.
-    fn content_log(&self, name: &str, circle: CircleId) -> LogKey {
-        let replica = self.engine(name).circle(&circle).unwrap();
-        let author = self.key(name);
-        replica.logs_of(&author).find(|(_, log)| log.kind == LogKind::Content).unwrap().0
-    }
-
     fn reads_within(&mut self, ms: u64, name: &str, circle: CircleId, text: &str) -> bool {
         self.run(ms);
         self.reads(name, circle).iter().any(|read| read == text)
@@ -107,7 +101,7 @@ fn i7_a_steward_with_more_heads_than_an_operation_names_is_removed_all_the_same(
         let opening = Opening { under: Under::Charter, cites: Vec::new() };
         let key = world.node("z-cert").key.clone();
         let act = Act::Add { partner: partner("x"), nodes: Vec::new() };
-        let payload = Operation { place: 1, heads: Vec::new(), act }.to_bytes();
+        let payload = Operation { stewardship: Stewardship::Charter(1), heads: Vec::new(), act }.to_bytes();
         let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None };
         Writer::open(circle, key, invented(number), opening).append(world.now, draft).bytes().clone()
     };
@@ -391,7 +385,7 @@ fn charter_by(world: &World, founder: &str, number: u8) -> Charter {
     Charter {
         name: format!("circle {number}"),
         stewards: vec![Steward { partner: partner(founder), node: world.member(founder) }],
-        policy: Vec::new(),
+        terms: Terms::default(),
         secret: [number; 32],
         founded: world.now,
     }
@@ -408,7 +402,7 @@ fn operations(world: &World, charter: &Charter, founder: &str, whom: &str, count
             0 => Act::Add { partner: partner(whom), nodes: vec![world.member(whom)] },
             _ => Act::Remove { partner: partner("nobody"), node: None, cut: Vec::new() },
         };
-        let payload = Operation { place: 0, heads, act }.to_bytes();
+        let payload = Operation { stewardship: Stewardship::Charter(0), heads, act }.to_bytes();
         let entry = writer.append(world.now, Draft { suite: Suite::Control, epoch: None, payload, expiry: None });
         heads = vec![entry.hash()];
         entries.push(entry.bytes().clone());

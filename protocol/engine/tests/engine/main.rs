@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so at once")]
 
 mod bad_input;
+mod carried;
 mod convergence;
 mod cost;
 mod fold;
 mod hostile;
+mod stewards;
 mod stories;
 mod world;

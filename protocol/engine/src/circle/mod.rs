@@ -1,0 +1,357 @@
+//! Who belongs to a circle: its charter, the operations of its stewards, and who counts by them.
+//!
+//! What the operations come to is in [`fold`]. This module refuses to know certificates, revocations and clocks:
+//! none of them changes who belongs.
+
+pub mod fold;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cwn_crypto::{
+    Domain, Hash, PartnerId, PublicKey, Time,
+    encoding::{self, Refusal},
+    issuer_log::CutLine,
+    seal::Recipient,
+};
+use minicbor::{Decode, Encode};
+
+pub use fold::{Control, Fold, cut_reach};
+
+use crate::{
+    limits,
+    log::{CircleId, Under},
+};
+
+/// A node of a partner, as a charter or an `add` names it.
+///
+/// The sealing key is named beside the node key, so that no later certificate, by whatever issuer, can turn
+/// what is sealed to this node towards another key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct MemberNode {
+    /// The node's key.
+    #[n(0)]
+    pub node: PublicKey,
+    /// What is sealed to this node is sealed to this key.
+    #[n(1)]
+    pub recipient: Recipient,
+}
+
+/// A steward that the charter names.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Steward {
+    /// Its partner.
+    #[n(0)]
+    pub partner: PartnerId,
+    /// The node that is steward.
+    #[n(1)]
+    pub node: MemberNode,
+}
+
+/// What a circle is kept by; a `policy` operation puts others in their place.
+#[derive(Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Terms {
+    /// What honest nodes publish and show; the functions read it, the engine does not.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub policy: Vec<u8>,
+}
+
+impl std::fmt::Debug for Terms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Terms({} bytes of policy)", self.policy.len())
+    }
+}
+
+/// What a circle is founded with. Its hash is the circle's id.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Charter {
+    /// What people call it.
+    #[n(0)]
+    pub name: String,
+    /// The stewards by rank, the founder first.
+    #[n(1)]
+    pub stewards: Vec<Steward>,
+    /// What it is kept by, until a `policy` operation says otherwise.
+    #[n(2)]
+    pub terms: Terms,
+    /// Random, known to members alone: by it they recognise each other.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub secret: [u8; 32],
+    /// When it was founded, as the founder says.
+    #[n(4)]
+    pub founded: Time,
+}
+
+impl std::fmt::Debug for Charter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Charter").field("stewards", &self.stewards).finish_non_exhaustive()
+    }
+}
+
+/// Why something is not a charter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CharterRefusal {
+    /// The bytes are not a canonical charter.
+    #[error("the charter is {0}")]
+    Encoding(#[from] Refusal),
+    /// The name cannot be shown.
+    #[error("a circle's name has 1 to {} characters and no control characters", limits::CIRCLE_NAME_CHARS)]
+    Name,
+    /// Nobody could ever change it.
+    #[error("a charter names 1 to {} stewards, each node once", limits::CHARTER_STEWARDS)]
+    Stewards,
+}
+
+impl Charter {
+    /// Reads a charter.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CharterRefusal> {
+        let charter: Self = encoding::from_bytes(bytes, limits::CHARTER_BYTES)?;
+        charter.check()?;
+        Ok(charter)
+    }
+
+    /// Whether it can be a charter.
+    pub fn check(&self) -> Result<(), CharterRefusal> {
+        let name_length = self.name.chars().count();
+        if !(1..=limits::CIRCLE_NAME_CHARS).contains(&name_length) || self.name.chars().any(char::is_control) {
+            return Err(CharterRefusal::Name);
+        }
+        let nodes: BTreeSet<_> = self.stewards.iter().map(|steward| steward.node.node).collect();
+        if !(1..=limits::CHARTER_STEWARDS).contains(&self.stewards.len()) || nodes.len() != self.stewards.len() {
+            return Err(CharterRefusal::Stewards);
+        }
+        Ok(())
+    }
+
+    /// The canonical bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encoding::to_bytes(self)
+    }
+
+    /// The id of the circle it founds.
+    pub fn id(&self) -> CircleId {
+        CircleId(Hash::of(Domain::CHARTER, &[&self.to_bytes()]))
+    }
+}
+
+/// What an operation does.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Act {
+    /// A partner belongs, with the nodes that count.
+    #[n(0)]
+    Add {
+        /// The partner.
+        #[n(0)]
+        partner: PartnerId,
+        /// Its nodes.
+        #[n(1)]
+        nodes: Vec<MemberNode>,
+    },
+    /// A partner, or one node of it, belongs no longer.
+    #[n(1)]
+    Remove {
+        /// The partner.
+        #[n(0)]
+        partner: PartnerId,
+        /// One node of it; all when none is named.
+        #[n(1)]
+        node: Option<PublicKey>,
+        /// How far into its logs what it wrote still holds. A listed log includes what its opening cites; a log
+        /// that is not listed holds nowhere.
+        #[n(2)]
+        cut: Vec<CutLine>,
+    },
+    /// A node of a partner becomes a steward; with that it belongs.
+    #[n(2)]
+    Appoint {
+        /// The partner.
+        #[n(0)]
+        partner: PartnerId,
+        /// The node.
+        #[n(1)]
+        node: MemberNode,
+    },
+    /// A node is no longer a steward; it goes on belonging.
+    #[n(3)]
+    Dismiss {
+        /// The node.
+        #[n(0)]
+        node: PublicKey,
+        /// How far into its control logs what it did still holds, as in a removal.
+        #[n(1)]
+        cut: Vec<CutLine>,
+    },
+    /// The circle is kept by other terms.
+    #[n(4)]
+    Policy {
+        /// All of them.
+        #[n(0)]
+        terms: Terms,
+    },
+}
+
+impl Act {
+    /// The partner and the nodes that it adds.
+    pub fn adds(&self) -> Option<(&PartnerId, &[MemberNode])> {
+        match self {
+            Self::Add { partner, nodes } => Some((partner, nodes)),
+            Self::Appoint { partner, node } => Some((partner, std::slice::from_ref(node))),
+            Self::Remove { .. } | Self::Dismiss { .. } | Self::Policy { .. } => None,
+        }
+    }
+
+    /// Its cut, if it ends what others may do.
+    pub fn cut(&self) -> Option<&[CutLine]> {
+        match self {
+            Self::Remove { cut, .. } | Self::Dismiss { cut, .. } => Some(cut),
+            Self::Add { .. } | Self::Appoint { .. } | Self::Policy { .. } => None,
+        }
+    }
+
+    /// Whether it takes a node of a partner out of the circle.
+    pub fn removes(&self, partner: &PartnerId, node: &PublicKey) -> bool {
+        match self {
+            Self::Remove { partner: removed, node: one, .. } => {
+                removed == partner && one.is_none_or(|one| one == *node)
+            }
+            Self::Add { .. } | Self::Appoint { .. } | Self::Dismiss { .. } | Self::Policy { .. } => false,
+        }
+    }
+
+    /// Whether it ends the stewardships of a node of a partner.
+    fn unseats(&self, partner: &PartnerId, node: &PublicKey) -> bool {
+        matches!(self, Self::Dismiss { node: dismissed, .. } if dismissed == node) || self.removes(partner, node)
+    }
+}
+
+/// By what a node is a steward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub enum Stewardship {
+    /// Its place in the charter's list.
+    #[n(0)]
+    Charter(#[n(0)] u16),
+    /// The `appoint` with this hash.
+    #[n(1)]
+    Appointed(#[n(0)] Hash),
+}
+
+/// The rank of a stewardship, fixed for life: its path from the charter. The smaller is the better: a steward stands
+/// above those it appointed, and above those that worse ones appointed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// The place in the charter's list from which it comes.
+    pub place: u16,
+    /// For each appointment on the way: how many operations it had seen, and its hash.
+    path: Vec<(u32, Hash)>,
+}
+
+impl Rank {
+    fn of_charter(place: u16) -> Self {
+        Self { place, path: Vec::new() }
+    }
+
+    fn below(&self, seen: u32, appointment: Hash) -> Self {
+        let mut path = self.path.clone();
+        path.push((seen, appointment));
+        Self { place: self.place, path }
+    }
+
+    /// How many appointments lie between the charter and it.
+    pub fn depth(&self) -> usize {
+        self.path.len()
+    }
+}
+
+/// A control operation: the payload of an entry of suite 3.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Operation {
+    /// The stewardship it acts under.
+    #[n(0)]
+    pub stewardship: Stewardship,
+    /// The control heads its author had seen.
+    #[n(1)]
+    pub heads: Vec<Hash>,
+    /// What it does.
+    #[n(2)]
+    pub act: Act,
+}
+
+impl Operation {
+    /// Reads an operation from a payload.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Refusal> {
+        encoding::from_bytes(bytes, limits::PAYLOAD_BYTES)
+    }
+
+    /// The canonical bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encoding::to_bytes(self)
+    }
+}
+
+/// Why an operation was not taken into the circle's history.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OperationRefusal {
+    /// The payload is not an operation.
+    #[error("a control operation is {0}")]
+    Encoding(#[from] Refusal),
+    /// Only stewards change a circle.
+    #[error("{author} is no steward of this circle; only a steward can change it")]
+    NotASteward {
+        /// Who tried.
+        author: PublicKey,
+    },
+    /// It names more than one operation may.
+    #[error("an operation names at most {} nodes, heads and cut logs", limits::OPERATION_LIST)]
+    TooLong,
+    /// Each steward appoints the next, and the next.
+    #[error("a steward appointed through {} others appoints nobody", limits::APPOINTMENTS)]
+    TooDeep,
+    /// It names heads that are not held yet. Not a fault: they may still come.
+    #[error("an operation that builds on {0}, which has not arrived yet")]
+    Missing(Hash),
+}
+
+/// A node that counts in a circle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its partner.
+    pub partner: PartnerId,
+    /// What is sealed to it is sealed to this key.
+    pub recipient: Recipient,
+    /// By what it counts.
+    pub under: Under,
+    /// Its best stewardship that stands, if one does.
+    pub steward: Option<(Rank, Stewardship)>,
+}
+
+/// The nodes that count in a circle.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Roster(BTreeMap<PublicKey, Member>);
+
+impl Roster {
+    /// Whether a node counts.
+    pub fn counts(&self, node: &PublicKey) -> bool {
+        self.0.contains_key(node)
+    }
+
+    /// A node that counts.
+    pub fn member(&self, node: &PublicKey) -> Option<&Member> {
+        self.0.get(node)
+    }
+
+    /// All nodes that count.
+    pub fn iter(&self) -> impl Iterator<Item = (&PublicKey, &Member)> {
+        self.0.iter()
+    }
+
+    /// The stewards, best rank first, with the partner of each.
+    pub fn stewards(&self) -> Vec<(&PublicKey, &Member)> {
+        let mut stewards: Vec<_> = self.0.iter().filter(|(_, member)| member.steward.is_some()).collect();
+        stewards.sort_by_key(|(_, member)| member.steward.as_ref());
+        stewards
+    }
+
+    /// The partners that belong.
+    pub fn partners(&self) -> BTreeSet<&PartnerId> {
+        self.0.values().map(|member| &member.partner).collect()
+    }
+}
