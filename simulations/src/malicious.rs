@@ -3,6 +3,7 @@
 //! Each does one kind of thing, over raw frames and with its own keys. It can do nothing that the network would not
 //! let it do; what others make of it is for the checkers to see.
 
+use clap::ValueEnum;
 use cwn_crypto::{Domain, Hash, Signature, SigningKey, Time, encoding, issuer_log::LogId, seal::Recipient};
 use cwn_engine::{
     circle::{Act, Charter, Operation, Steward, Stewardship, Terms},
@@ -25,49 +26,32 @@ const PAUSE_MS: u64 = 60_000;
 const REMEMBERED: usize = 64;
 
 /// What a malicious member does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Kind {
-    /// Announces logs and heights that do not exist.
+    /// Announces logs and heights that do not exist
     Announcer,
-    /// Its clock is a month late, and it writes to circles it was removed from as if it had been before.
+    /// Its clock is a month late, and it writes to circles it was removed from as if it had been before
     BackDater,
-    /// Sends again what others sent, to anybody.
+    /// Sends again what others sent, to anybody
     Replayer,
-    /// Wraps epoch keys to some of those who count, or wraps another key than it says.
+    /// Wraps epoch keys to some of those who count, or wraps another key than it says
     MisWrapper,
-    /// Says what it holds, and sends nothing of it, or half, or never comes to an end.
+    /// Says what it holds, and sends nothing of it, or half, or never comes to an end
     Withholder,
-    /// Sends runs with bad signatures inside.
+    /// Sends runs with bad signatures inside
     BadSigner,
-    /// Writes logs that it shows to one member alone.
+    /// Writes logs that it shows to one member alone
     Hider,
-    /// Sends altered entries and noise.
+    /// Sends altered entries and noise
     Garbler,
-    /// Acts as a steward by every right it ever had, whatever has become of it, having seen nothing of late.
+    /// Acts as a steward by every right it ever had, whatever has become of it, having seen nothing of late
     Usurper,
-    /// Puts entries of its own into others' logs, in their names.
+    /// Puts entries of its own into others' logs, in their names
     Forger,
-    /// Seals to the epochs that others made for what they write.
+    /// Seals to the epochs that others made for what they write
     Borrower,
-    /// Offers circles whose founder nobody certified.
+    /// Offers circles whose founder nobody certified
     Recruiter,
-}
-
-impl Kind {
-    const ALL: [Self; 12] = [
-        Self::Announcer,
-        Self::BackDater,
-        Self::Replayer,
-        Self::MisWrapper,
-        Self::Withholder,
-        Self::BadSigner,
-        Self::Hider,
-        Self::Garbler,
-        Self::Usurper,
-        Self::Forger,
-        Self::Borrower,
-        Self::Recruiter,
-    ];
 }
 
 /// The bad side of one node.
@@ -85,7 +69,7 @@ pub(crate) struct Malice {
 impl Malice {
     /// A kind of malice, drawn unless it is given.
     pub(crate) fn draw(mut dice: Dice, kind: Option<Kind>) -> Option<Self> {
-        let drawn = *dice.pick(&Kind::ALL)?;
+        let drawn = *dice.pick(Kind::value_variants())?;
         let kind = kind.unwrap_or(drawn);
         Some(Self { kind, dice, heard: Vec::new(), writers: Vec::new(), rights: Vec::new() })
     }

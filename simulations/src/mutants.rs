@@ -71,7 +71,7 @@ impl Lives {
         (self.more)(&mut scenario);
         let Self { nodes, hours, malice, .. } = *self;
         let malicious_percent = if malice.is_some() { MALICIOUS_PERCENT } else { 0 };
-        Ok(Plan { seed, nodes, hours, malicious_percent, malice, scenario })
+        Ok(Plan { seed, malice, ..Plan::new(nodes, hours, malicious_percent, scenario) })
     }
 }
 
@@ -105,10 +105,19 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
         }
         Bug::WrapToRevoked | Bug::SpeakToRevoked | Bug::RevocationInAcceptance => vec![Lives::of("revocation")],
         Bug::ClockInAcceptance => vec![mixed().more(|scenario| scenario.faults.clock_jump *= 4)],
+        Bug::SealedForThoseBefore => vec![mixed().more(|scenario| {
+            many_changes(scenario);
+            slow_disks(scenario);
+            scenario.people.publish *= 8;
+        })],
+        Bug::CutNeverReplaced => vec![mixed().hours(4).more(|scenario| {
+            scenario.people.add *= 40;
+            scenario.people.remove *= 40;
+            scenario.people.publish *= 8;
+            scenario.faults.partition *= 4;
+        })],
         Bug::SealToStaleEpoch
-        | Bug::SealedForThoseBefore
         | Bug::IgnoreDismissal
-        | Bug::CutNeverReplaced
         | Bug::WelcomeStrangers
         | Bug::GoOnWithRemoved
         | Bug::IgnoreRemoval
@@ -190,20 +199,22 @@ struct Caught {
     scenario: &'static str,
 }
 
-/// Lives with a bug until one ends because of it.
-fn hunt(bug: Bug, seeds: u64) -> anyhow::Result<Option<Caught>> {
+/// Lives with a bug until one ends because of it. Else says how many lives end without it, too.
+fn hunt(bug: Bug, seeds: u64) -> anyhow::Result<Result<Caught, u64>> {
     let lives = lives_for(bug);
+    let mut violated = 0;
     for seed in 0..seeds {
         for one in &lives {
             let plan = one.plan(seed)?;
-            if let Some(by) = live(&plan, Some(bug))
-                && live(&plan, None).is_none()
-            {
-                return Ok(Some(Caught { by, seed, scenario: one.scenario }));
+            if let Some(by) = live(&plan, Some(bug)) {
+                if live(&plan, None).is_none() {
+                    return Ok(Ok(Caught { by, seed, scenario: one.scenario }));
+                }
+                violated += 1;
             }
         }
     }
-    Ok(None)
+    Ok(Err(violated))
 }
 
 /// Plants one bug after another.
@@ -229,12 +240,16 @@ pub(crate) fn run(wanted: &Mutants) -> anyhow::Result<ExitCode> {
         for _ in 0..jobs(wanted.jobs) {
             scope.spawn(|| {
                 while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let name = format!("{bug:?}");
                     let line = match hunt(*bug, wanted.seeds) {
-                        Ok(Some(Caught { by, seed, scenario })) => {
+                        Ok(Ok(Caught { by, seed, scenario })) => {
                             caught.fetch_add(1, Ordering::Relaxed);
-                            format!("{bug:<26?}  caught by {by} at seed {seed}, scenario {scenario}")
+                            format!("{name:<26}  caught by {by} at seed {seed}, scenario {scenario}")
                         }
-                        Ok(None) => format!("{bug:<26?}  NOT CAUGHT"),
+                        Ok(Err(0)) => format!("{name:<26}  NOT CAUGHT"),
+                        Ok(Err(violated)) => {
+                            format!("{name:<26}  NOT CAUGHT; {violated} lives were violated without it, too")
+                        }
                         Err(error) => {
                             *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                             return;

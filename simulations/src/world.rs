@@ -44,8 +44,6 @@ pub(crate) const START: Time = Time(1_790_000_000_000);
 const MINUTE_MS: u64 = 60 * Time::SECOND_MS;
 /// Entries in one frame of a run: small, so that runs can break off in the middle.
 const RUN_ENTRIES: usize = 32;
-/// Of a thousand payloads so many take seconds to be sealed.
-const SLOW_SEALS_PER_MILLE: u64 = 20;
 
 /// What is to happen.
 #[derive(Debug)]
@@ -800,7 +798,8 @@ impl World {
             None => Input::NotSealed { id: Some(id), circle, why: "its key does not open".to_owned() },
         };
         // Sealing runs beside the engine, and has a busy machine's time.
-        let takes = if self.disks.per_mille(SLOW_SEALS_PER_MILLE) { self.disks.between(100, 5_000) } else { 1 };
+        let slow = self.disks.per_mille(self.plan.scenario.faults.slow_sync_per_mille);
+        let takes = if slow { self.disks.between(500, 6_000) } else { 1 };
         self.local(index, takes, input);
     }
 
@@ -877,6 +876,12 @@ impl World {
             self.schedule(self.now.plus(late), Coming::Down { session: id, side });
         }
         self.dial_later(a, b, 500, 15_000);
+    }
+
+    /// Ends every session; those that can, speak again soon.
+    pub(crate) fn close_all(&mut self) {
+        let open: Vec<SessionId> = self.network.sessions.keys().copied().collect();
+        open.into_iter().for_each(|session| self.close(session, [1, 1]));
     }
 
     fn session_down(&mut self, id: SessionId, side: usize) {

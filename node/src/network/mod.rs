@@ -27,7 +27,7 @@ use cwn_crypto::{
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::{
-    admission::{Admitted, Gate, Reason, Refusal},
+    admission::{Admitted, Gate, Reason, Refusal, Trust},
     framing::Broken,
     relays::is_circuit,
     session::RunWriter,

@@ -71,6 +71,7 @@ mod planted;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
 pub mod replica;
+pub mod root;
 pub mod store;
 pub mod sync;
 pub mod wire;

@@ -48,6 +48,8 @@ struct Shared {
     compare_after: Time,
     /// The digest that the peer said last.
     heard: Hash,
+    /// When buckets may be answered with buckets next.
+    buckets_after: Time,
     digest_due: Time,
     /// The epoch whose record was last pushed.
     pushed_epoch: Option<Hash>,
@@ -82,6 +84,8 @@ struct Peer {
     unknown: BTreeMap<Tag, Hash>,
     welcomed: BTreeSet<CircleId>,
     welcome: Option<Welcome>,
+    /// The version of the root document that it holds, as far as it is known here.
+    root_held: u32,
     faults: u32,
     /// Runs in a row that brought nothing of what it said it held.
     empty_runs: u32,
@@ -236,6 +240,7 @@ impl Engine {
             unknown: BTreeMap::new(),
             welcomed: BTreeSet::new(),
             welcome: None,
+            root_held: 1,
             faults: 0,
             empty_runs: 0,
             stalls: 0,
@@ -264,7 +269,7 @@ impl Engine {
         });
     }
 
-    fn send(&mut self, peer: &PublicKey, frame: &Frame) {
+    pub(crate) fn send(&mut self, peer: &PublicKey, frame: &Frame) {
         if let Some(session) = self.sync.peers.get(peer).map(|state| state.session) {
             self.output(Output::Send { peer: *peer, session, bytes: frame.to_bytes() });
         }
@@ -345,6 +350,17 @@ impl Engine {
             .sum()
     }
 
+    /// The version of the root document that a peer holds, as far as it is known here.
+    pub(crate) fn peer_root(&mut self, peer: &PublicKey) -> Option<&mut u32> {
+        self.sync.peers.get_mut(peer).map(|state| &mut state.root_held)
+    }
+
+    /// The greeted peers that hold an earlier version of the root document.
+    pub(crate) fn peers_behind(&self, version: u32) -> Vec<PublicKey> {
+        let behind = |state: &Peer| state.their_nonce.is_some() && state.root_held < version;
+        self.sync.peers.iter().filter(|(_, state)| behind(state)).map(|(peer, _)| *peer).collect()
+    }
+
     // ---- Frames.
 
     pub(crate) fn frame(
@@ -393,6 +409,7 @@ impl Engine {
                     self.push_heard(peer, circle, record, entry);
                 }
             }
+            Frame::Root { held, document } => self.root_heard(peer, held, document),
             Frame::Welcome { charter, entries, last } => self.welcome_heard(peer, charter, entries, last),
             Frame::Held { tag, statement } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
@@ -418,6 +435,7 @@ impl Engine {
             return Ok(());
         }
         state.their_nonce = Some(nonce);
+        self.say_root(peer);
         self.offer(peer, true, store)
     }
 
@@ -500,6 +518,7 @@ impl Engine {
                 caught_up: false,
                 compare_after: Time(0),
                 heard: digest,
+                buckets_after: Time(0),
                 digest_due,
                 pushed_epoch: None,
                 refused: BTreeSet::new(),
