@@ -483,8 +483,12 @@ impl World {
         for (key, log) in &node.disk.held().logs {
             let control =
                 self.truth.logs.get(&(key.author, key.log)).is_some_and(|(_, kind, _)| *kind == LogKind::Control);
+            // What builds on something that rotted is on the disk, and does not act.
+            let replica = opened.as_ref().ok().and_then(|engine| engine.circle(&key.circle));
+            let acts = |hash: &Hash| replica?.control().map(|control| control.holds(hash));
             if control {
-                node.heard.entry(key.circle).or_default().extend(log.iter().map(|(hash, _)| *hash));
+                let acting = log.iter().map(|(hash, _)| *hash).filter(|hash| acts(hash).unwrap_or(false));
+                node.heard.entry(key.circle).or_default().extend(acting);
             }
         }
         node.known = node.heard.clone();
