@@ -417,7 +417,7 @@ impl Engine {
     pub(crate) fn membership_changed(&mut self, circle: &CircleId, store: &dyn Read) -> Result<(), Damage> {
         self.output(Output::Emit(Event::MembershipChanged { circle: *circle }));
         self.tell_accepted(circle);
-        self.roster_changed(circle, store)?;
+        let outcome = self.roster_changed(circle, store);
         // The set to seal to may be another now: what waits for a seal is asked for again when it comes back.
         if *circle == self.network {
             self.look_for_alarms();
@@ -427,7 +427,7 @@ impl Engine {
         } else {
             self.advance_appends(circle);
         }
-        Ok(())
+        outcome
     }
 
     /// Stores what a replica took in, and lets follow what depends on it.
