@@ -154,7 +154,7 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
         Bug::NeedTheIssuer => vec![Lives::of("without-coordinator").hours(3)],
         Bug::CurrentAtOnce => vec![mixed().more(many_starts)],
         Bug::DamageSwallowsReplies => vec![Lives::of("rot").more(|scenario| {
-            scenario.faults.rot *= 60;
+            scenario.faults.rot *= 7;
             scenario.people.add *= 8;
             scenario.people.remove *= 8;
             (scenario.faults.kill, scenario.faults.power_loss, scenario.faults.disk_full) = (0, 0, 0);
