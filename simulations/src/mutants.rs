@@ -274,3 +274,25 @@ pub(crate) fn run(wanted: &Mutants) -> anyhow::Result<ExitCode> {
 fn jobs(wanted: Option<usize>) -> usize {
     wanted.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_planted_bugs_are_caught_where_the_same_lives_without_them_are_clean() {
+        for (bug, promise) in [(Bug::IgnoreRemoval, "I1"), (Bug::ReplyBeforeStored, "I3"), (Bug::SkipHashLink, "I5")] {
+            let caught = hunt(bug, 2).unwrap().unwrap_or_else(|_| panic!("{bug:?} is not caught"));
+            assert_eq!(caught.by, Catcher::Checker(promise), "{bug:?}");
+            let lives = lives_for(bug).into_iter().find(|lives| lives.scenario == caught.scenario).unwrap();
+            assert_eq!(live(&lives.plan(caught.seed).unwrap(), None), None, "{bug:?}");
+        }
+    }
+
+    #[test]
+    fn a_bug_that_is_not_there_is_told_with_those_that_are() {
+        let wanted = Mutants { seeds: 1, only: Some("IgnoreRemovals".to_owned()), jobs: Some(1) };
+        let refusal = run(&wanted).unwrap_err().to_string();
+        assert!(refusal.contains("IgnoreRemoval: Removals end nothing."), "{refusal}");
+    }
+}
