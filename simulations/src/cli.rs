@@ -163,7 +163,8 @@ fn many(run: &Run) -> anyhow::Result<ExitCode> {
     let mut traces = Sha256::new();
     done.iter().for_each(|outcome| traces.update(outcome.hash));
     let traces: String = traces.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    println!("{entries} entries written, traces {traces}");
+    let slowest = done.iter().map(|outcome| outcome.slowest_ms).max().unwrap_or(0) / 1_000;
+    println!("{entries} entries written, all agreed at most {slowest} s after faults ended, traces {traces}");
     println!("seeds {}, simulated hours {hours}, violations {violations}", done.len());
     Ok(if violations > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
