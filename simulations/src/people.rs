@@ -24,6 +24,7 @@ enum Deed {
     Stop,
     Backup,
     Restore,
+    Clone,
     Kill,
     PowerLoss,
     ConnectionDrop,
@@ -50,6 +51,7 @@ impl World {
             (people.stop, Deed::Stop),
             (people.backup, Deed::Backup),
             (people.restore, Deed::Restore),
+            (people.clone, Deed::Clone),
             (faults.kill, Deed::Kill),
             (faults.power_loss, Deed::PowerLoss),
             (faults.connection_drop, Deed::ConnectionDrop),
@@ -110,6 +112,10 @@ impl World {
                 self.trace.tell(self.now, || format!("{} is backed up", self.nodes[node].name));
             }
             Deed::Restore => self.restore(node),
+            Deed::Clone if !self.nodes[node].is_double && self.nodes.len() < 2 * self.plan.nodes => {
+                self.clone_node(node)
+            }
+            Deed::Clone => {}
             Deed::Kill => self.go_down(node, 200, 60_000, false),
             Deed::PowerLoss => self.go_down(node, 5_000, 300_000, true),
             Deed::ConnectionDrop => {
@@ -164,6 +170,17 @@ impl World {
             self.trace.tell(self.now, || format!("entry {seq} of log {} rots on p{node:02}", key.log));
             self.nodes[node].disk.rot(key, seq);
         }
+    }
+
+    /// Half of the nodes cannot reach the other half for so long.
+    pub(crate) fn split(&mut self, ms: u64) {
+        let half = self.nodes.len() / 2;
+        let across = |a: usize, b: usize| (a < half) != (b < half);
+        let all = 0..self.nodes.len();
+        let ways = all.clone().flat_map(|a| all.clone().map(move |b| (a, b))).filter(|(a, b)| across(*a, *b));
+        let ways = ways.collect();
+        self.trace.tell(self.now, || "the network falls into two halves".to_owned());
+        self.cut(ways, ms);
     }
 
     /// A circle that a node is in, as its own engine knows it.

@@ -34,7 +34,7 @@ pub(crate) enum Trouble {
     Clocks,
     /// Disks that rot, are full or slow
     Disks,
-    /// Old backups that are put back
+    /// Old backups that are put back, and machines that run twice
     Backups,
     /// Revoked nodes
     Revocations,
@@ -59,11 +59,14 @@ impl Plan {
         let Scenario { people, faults, .. } = &mut self.scenario;
         match trouble {
             Trouble::Kills => (faults.kill, faults.power_loss) = (0, 0),
-            Trouble::Partitions => (faults.partition, faults.one_way_cut) = (0, 0),
+            Trouble::Partitions => {
+                (faults.partition, faults.one_way_cut) = (0, 0);
+                self.scenario.split_minutes = 0;
+            }
             Trouble::Drops => faults.connection_drop = 0,
             Trouble::Clocks => (faults.clock_jump, faults.clock_skew_ms) = (0, 0),
             Trouble::Disks => (faults.rot, faults.disk_full, faults.slow_sync_per_mille) = (0, 0, 0),
-            Trouble::Backups => people.restore = 0,
+            Trouble::Backups => (people.restore, people.clone) = (0, 0),
             Trouble::Revocations => people.revoke = 0,
             Trouble::Removals => people.remove = 0,
             Trouble::Stewards => (people.appoint, people.dismiss, people.policy) = (0, 0, 0),

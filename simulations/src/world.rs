@@ -98,6 +98,10 @@ pub(crate) enum Coming {
     },
     /// People do something, or something goes wrong.
     Life,
+    /// A second machine with the keys of another ends.
+    EndDouble {
+        node: usize,
+    },
     /// A malicious member does something.
     Misdeed {
         node: usize,
@@ -143,8 +147,10 @@ pub(crate) struct Node {
     pub(crate) clock_ahead_ms: i64,
     /// Counts its starts: what was on its way to an earlier one does not arrive.
     pub(crate) start: u64,
-    /// It never runs.
+    /// It does not run any more, or never did.
     pub(crate) down: bool,
+    /// It has the keys of another.
+    pub(crate) is_double: bool,
     /// Its disk was put back to an older state, or gave something up, at least once.
     pub(crate) lost_ever: bool,
     /// What it does against the others, if it does.
@@ -344,6 +350,11 @@ impl World {
         };
         let signed = Signed::sign(&certificate, Domain::CERTIFICATE, &self.issuer.key);
         self.say(&Statement::Certificate(signed));
+        self.install(name, partner, key, sealing);
+    }
+
+    /// A machine with these keys and an empty disk.
+    fn install(&mut self, name: &str, partner: PartnerId, key: SigningKey, sealing: SealingKey) {
         let skew = self.plan.scenario.faults.clock_skew_ms;
         let clock_ahead_ms = self.faults.below(2 * skew + 1) as i64 - skew as i64;
         let index = self.nodes.len();
@@ -365,6 +376,7 @@ impl World {
             clock_ahead_ms,
             start: 0,
             down: false,
+            is_double: false,
             lost_ever: false,
             malice: None,
             sessions: BTreeMap::new(),
@@ -379,6 +391,36 @@ impl World {
             frames: 0,
             bytes: 0,
         });
+    }
+
+    /// A second machine starts on a copy of a node's disk, its keys among it, and runs for a while.
+    pub(crate) fn clone_node(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        let (name, partner, key) = (format!("{}'", node.name), node.partner.clone(), node.key.clone());
+        let (sealing, held) = (SealingKey::from_bytes(*node.sealing.to_bytes()), node.disk.held().clone());
+        self.install(&name, partner, key, sealing);
+        let double = self.nodes.len() - 1;
+        self.trace.tell(self.now, || format!("a second machine starts as {}", self.nodes[index].name));
+        self.nodes[double].disk.restore(held);
+        self.nodes[double].is_double = true;
+        for node in [index, double] {
+            self.nodes[node].lost_ever = true;
+        }
+        self.start(double);
+        let while_ms = self.faults.between(60_000, 900_000);
+        self.schedule(self.now.plus(while_ms), Coming::EndDouble { node: double });
+    }
+
+    /// Whoever runs a second machine with the keys of another noticed, and ends it for good.
+    fn end_double(&mut self, index: usize) {
+        self.end(index, false);
+        self.nodes[index].down = true;
+    }
+
+    /// No two machines have the same keys any more.
+    pub(crate) fn end_doubles(&mut self) {
+        let doubles: Vec<usize> = (0..self.nodes.len()).filter(|index| self.nodes[*index].is_double).collect();
+        doubles.into_iter().for_each(|index| self.end_double(index));
     }
 
     fn draw_way(&mut self) -> Way {
@@ -458,6 +500,7 @@ impl World {
             Coming::Start { node } => self.start(node),
             Coming::Mend { ways } => self.mend(&ways),
             Coming::Life => self.live(),
+            Coming::EndDouble { node } => self.end_double(node),
             Coming::Misdeed { node } => self.misdeed(node),
         }
     }
@@ -830,6 +873,9 @@ impl World {
         let pair = Network::pair(a, b);
         self.network.dialling.remove(&pair);
         let running = |node: usize| self.nodes[node].engine.is_some();
+        if self.nodes[a].me == self.nodes[b].me {
+            return;
+        }
         if !running(a) || !running(b) || self.network.pairs.contains_key(&pair) {
             // Whoever starts dials.
             return;
@@ -858,7 +904,10 @@ impl World {
             return;
         }
         let peer = self.nodes[other.node].me;
-        self.nodes[end.node].sessions.insert(peer, id);
+        if let Some(before) = self.nodes[end.node].sessions.insert(peer, id) {
+            // Two machines with one key, or a session whose end was not noticed yet: one session for each key.
+            self.close(before, [1, 1]);
+        }
         let mut nonce = [0; 16];
         nonce.copy_from_slice(&self.secrets.bytes()[..16]);
         self.trace.event(self.now, 8, end.node, &id.0.to_be_bytes());

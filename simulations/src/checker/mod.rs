@@ -80,6 +80,11 @@ pub(crate) trait Checker {
     }
 }
 
+/// Whether those who count agree by now.
+pub(crate) fn agree(world: &World) -> bool {
+    i4_convergence::Convergence.calm(world).is_ok()
+}
+
 /// All of them.
 pub(crate) fn all() -> Vec<Box<dyn Checker>> {
     vec![

@@ -36,6 +36,12 @@ fn the_arrows_between_the_crates_go_one_way() {
 }
 
 #[test]
+fn the_simulations_know_the_engine_and_no_node() {
+    let tree = tree("cwn-sim");
+    assert!(tree.contains("cwn-engine") && !tree.contains("cwn-node") && !tree.contains("tokio"));
+}
+
+#[test]
 fn the_engine_and_the_functions_know_no_io() {
     for package in ["cwn-crypto", "cwn-engine", "cwn-functions"] {
         let tree = tree(package);
