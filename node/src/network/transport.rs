@@ -1,4 +1,4 @@
-//! From a TCP connection to an admitted, multiplexed one: TCP and DNS, TLS 1.3, admission, yamux.
+//! From a TCP connection, or a circuit through a relay, to an admitted, multiplexed one: TCP and DNS, TLS 1.3, admission, yamux.
 //!
 //! Noise and QUIC are not compiled in: with QUIC a stranger would reach the muxer before it is judged. The
 //! protocols have names of their own, so that other libp2p software fails while it negotiates. This module
@@ -19,7 +19,7 @@ use libp2p::{
     },
     dns, identity,
     multiaddr::Protocol,
-    tcp, tls, yamux,
+    relay, tcp, tls, yamux,
 };
 use tokio::sync::mpsc;
 
@@ -31,14 +31,19 @@ const SECURITY: &str = "/cwn/tls+cert/1";
 const MUXER: &str = "/cwn/cert+yamux/1";
 /// From the first packet to an admitted connection. At the usual 10 s, 200 dials at once timed out.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// Streams of a connection, both directions together: 24 served, 12 asked for, the live stream and pings,
-/// and some that are still closing. More of them ends the connection.
-const STREAMS: usize = 64;
+/// Streams of a session, both directions together: 24 served, 12 asked for, the live stream and pings, and some
+/// that are still closing.
+pub(super) const STREAMS_OF_A_SESSION: usize = 64;
+/// Streams of a connection: those of its session, and circuits if one side is a relay. More of them ends the
+/// connection. It is the last of several bounds: each handler bounds what it takes, the swarm what is negotiating.
+pub(super) const STREAMS: usize = 1_024 + STREAMS_OF_A_SESSION;
 
 /// A refusal on its way to the audit.
 #[derive(Debug)]
 pub(super) struct Audited {
     pub(super) peer: Option<PublicKey>,
+    /// The node that was dialled, which need not be the one that answered; none where nobody was.
+    pub(super) dialled: Option<PublicKey>,
     pub(super) address: Multiaddr,
     pub(super) refusal: Refusal,
 }
@@ -49,6 +54,7 @@ pub(super) fn transport(
     keypair: &identity::Keypair,
     gate: Arc<Gate>,
     audit: mpsc::Sender<Audited>,
+    circuits: relay::client::Transport,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, BuildError> {
     let security = Tls::new(keypair)?;
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
@@ -59,8 +65,9 @@ pub(super) fn transport(
         };
         Admission { gate, audit, peer: public_key(peer), end, address: address.clone() }
     };
-    Ok(dns::tokio::Transport::system(tcp)
-        .map_err(BuildError::Resolver)?
+    // What leads through a relay goes there first: its addresses begin as those of the relay do.
+    Ok(circuits
+        .or_transport(dns::tokio::Transport::system(tcp).map_err(BuildError::Resolver)?)
         .upgrade(Version::V1Lazy)
         .authenticate(security)
         .multiplex_ext(admit)
@@ -165,12 +172,16 @@ type Muxing<C> = Pin<Box<dyn Future<Output = Result<yamux::Muxer<C>, Failure>> +
 
 impl Admission {
     async fn admit<C: AsyncRead + AsyncWrite + Unpin>(self, socket: &mut C) -> Result<(), Failure> {
+        let dialled = match self.end {
+            End::Dialer { expected } => expected,
+            End::Listener => None,
+        };
         let outcome = match self.peer {
             Some(peer) => admission::exchange(&self.gate, socket, peer, self.end).await,
             None => Err(Refusal::OtherKindOfKey.into()),
         };
         if let Err(Failure::Refused(refusal)) = &outcome {
-            let audited = Audited { peer: self.peer, address: self.address, refusal: refusal.clone() };
+            let audited = Audited { peer: self.peer, dialled, address: self.address, refusal: refusal.clone() };
             if let Err(full) = self.audit.try_send(audited) {
                 tracing::warn!(refused = ?full.into_inner(), "more are refused than the audit takes");
             }

@@ -21,6 +21,7 @@ use crate::replica::Replica;
 use crate::store::{Damage, Read};
 use crate::wire::{Frame, Nonce, Tag, VERSION, WireTip};
 
+mod carry;
 mod compare;
 mod live;
 mod runs;
@@ -44,6 +45,8 @@ struct Shared {
     /// Everything the peer held at that comparison is held here too.
     caught_up: bool,
     compare_after: Time,
+    /// The digest that the peer said last.
+    heard: Hash,
     digest_due: Time,
     /// The epoch whose record was last pushed.
     pushed_epoch: Option<Hash>,
@@ -70,6 +73,8 @@ struct Peer {
     /// Whether its first offer came, so that a missing tag means that it does not know the circle.
     offered: bool,
     my_tags: BTreeMap<CircleId, Tag>,
+    /// The digest that was last said of each circle.
+    said: BTreeMap<CircleId, Hash>,
     shared: BTreeMap<CircleId, Shared>,
     /// The shared circles by the peer's tags.
     by_tag: BTreeMap<Tag, CircleId>,
@@ -148,6 +153,19 @@ pub(crate) struct Sync {
 }
 
 impl Sync {
+    /// Says digests of a circle at once, to whoever shares it; false when nobody does.
+    pub(crate) fn compare_soon(&mut self, circle: &CircleId, now: Time) -> bool {
+        let mut shared = false;
+        for one in self.peers.values_mut().filter_map(|peer| peer.shared.get_mut(circle)) {
+            (one.digest_due, shared) = (now, true);
+        }
+        if shared {
+            self.digest_due = Some(now);
+            self.digests.remove(circle);
+        }
+        shared
+    }
+
     pub(crate) fn was_synced_with(&self, circle: &CircleId, peer: &PublicKey) -> bool {
         self.synced.contains(&(*circle, *peer))
     }
@@ -204,6 +222,7 @@ impl Engine {
             since: self.wall,
             offered: false,
             my_tags: BTreeMap::new(),
+            said: BTreeMap::new(),
             shared: BTreeMap::new(),
             by_tag: BTreeMap::new(),
             unknown: BTreeMap::new(),
@@ -423,9 +442,11 @@ impl Engine {
         }
         let mut circles = Vec::with_capacity(fresh.len());
         for (circle, mine) in fresh {
-            circles.push((mine, self.digest(&circle, store)?));
+            let digest = self.digest(&circle, store)?;
+            circles.push((mine, digest));
             if let Some(state) = self.sync.peers.get_mut(peer) {
                 state.my_tags.insert(circle, mine);
+                state.said.insert(circle, digest);
             }
         }
         self.send(peer, &Frame::Offer { circles });
@@ -473,6 +494,7 @@ impl Engine {
                 compared: false,
                 caught_up: false,
                 compare_after: Time(0),
+                heard: digest,
                 digest_due,
                 pushed_epoch: None,
                 refused: BTreeSet::new(),
@@ -504,6 +526,7 @@ impl Engine {
                         state.unknown.insert(shared.theirs, Hash([0; 32]));
                     }
                     state.my_tags.remove(circle);
+                    state.said.remove(circle);
                     state.welcomed.remove(circle);
                 }
                 self.sync.pulls.retain(|_, pull| pull.peer != peer || pull.circle != *circle);
@@ -578,15 +601,11 @@ impl Engine {
         for (peer, state) in &mut self.sync.peers {
             for (circle, shared) in state.shared.iter_mut().filter(|(_, shared)| shared.digest_due <= now) {
                 shared.digest_due = now.plus(limits::DIGEST_EVERY_MS);
-                due.push((*peer, *circle, shared.mine));
+                due.push((*peer, *circle));
             }
         }
         let all = self.sync.peers.values().flat_map(|state| state.shared.values());
         self.sync.digest_due = all.map(|shared| shared.digest_due).min();
-        for (peer, circle, tag) in due {
-            let digest = self.digest(&circle, store)?;
-            self.send(&peer, &Frame::Digest { tag, digest });
-        }
-        Ok(())
+        due.into_iter().try_for_each(|(peer, circle)| self.say_digest(&peer, circle, store))
     }
 }

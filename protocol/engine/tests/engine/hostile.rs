@@ -10,7 +10,7 @@ use cwn_engine::{
     held::Statement,
     input::{Audience, Command, Input},
     limits,
-    log::{CircleId, Draft, EntryBytes, LogKey, LogKind, Opening, Suite, Under, Writer},
+    log::{CircleId, Draft, EntryBytes, Opening, Suite, Under, Writer},
     output::{CommandRefusal, Event, Reply},
     wire::{Frame, RunFrame, WireTip},
 };
@@ -63,12 +63,6 @@ impl World {
     }
 
     /// The log of entries that a node writes.
-    fn content_log(&self, name: &str, circle: CircleId) -> LogKey {
-        let replica = self.engine(name).circle(&circle).unwrap();
-        let author = self.key(name);
-        replica.logs_of(&author).find(|(_, log)| log.kind == LogKind::Content).unwrap().0
-    }
-
     fn reads_within(&mut self, ms: u64, name: &str, circle: CircleId, text: &str) -> bool {
         self.run(ms);
         self.reads(name, circle).iter().any(|read| read == text)

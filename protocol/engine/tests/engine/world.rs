@@ -17,7 +17,7 @@ use cwn_engine::{
     engine::{AcceptRule, Config, Engine},
     epoch::{Record, SignedRecord},
     input::{Audience, Command, CommandId, Input, PullId, SessionId, StreamId, Ticket},
-    log::{CircleId, Draft, EntryBytes, Header, LogKey, Opening, Suite, Under, Writer},
+    log::{CircleId, Draft, EntryBytes, Header, LogKey, LogKind, Opening, Suite, Under, Writer},
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
     store::{Damage, Read, Tip, Write},
     wire::{Nonce, RunFrame, Tag},
@@ -36,6 +36,8 @@ pub struct MemStore {
     pub logs: BTreeMap<LogKey, Vec<(Hash, EntryBytes)>>,
     pub records: BTreeMap<(CircleId, Hash), Vec<u8>>,
     pub facts: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Entries that rot took.
+    pub rotten: BTreeSet<(LogKey, u64)>,
 }
 
 impl MemStore {
@@ -43,8 +45,15 @@ impl MemStore {
         match write {
             Write::Entry(entry) => {
                 let log = self.logs.entry(entry.key()).or_default();
-                assert_eq!(log.len() as u64, entry.header().seq, "a store is handed every log in order");
-                log.push((entry.hash(), entry.bytes().clone()));
+                let seq = entry.header().seq;
+                match log.get(seq as usize) {
+                    None => {
+                        assert_eq!(log.len() as u64, seq, "a store is handed every log in order");
+                        log.push((entry.hash(), entry.bytes().clone()));
+                    }
+                    Some((hash, _)) => assert_eq!(*hash, entry.hash(), "a store holds one entry at a place"),
+                }
+                self.rotten.remove(&(entry.key(), seq));
             }
             Write::Record { circle, hash, bytes } => drop(self.records.insert((circle, hash), bytes)),
             Write::Fact { key, value } if value.is_empty() => drop(self.facts.remove(&key)),
@@ -55,6 +64,9 @@ impl MemStore {
 
 impl Read for MemStore {
     fn entry(&self, key: &LogKey, seq: u64) -> Result<Option<EntryBytes>, Damage> {
+        if self.rotten.contains(&(*key, seq)) {
+            return Err(Damage { what: format!("entry {seq}"), why: "its checksum does not fit".to_owned() });
+        }
         Ok(self.logs.get(key).and_then(|log| log.get(seq as usize)).map(|(_, bytes)| bytes.clone()))
     }
     fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage> {
@@ -855,6 +867,13 @@ impl World {
     /// Publishes to the whole circle.
     pub fn append(&mut self, by: &str, circle: CircleId, text: &str) -> CommandId {
         self.append_to(by, circle, text, Audience::Circle)
+    }
+
+    /// The content log that a node found first of another's.
+    pub fn content_log(&self, name: &str, circle: CircleId) -> LogKey {
+        let replica = self.engine(name).circle(&circle).unwrap();
+        let author = self.key(name);
+        replica.logs_of(&author).find(|(_, log)| log.kind == LogKind::Content).unwrap().0
     }
 
     pub fn append_to(&mut self, by: &str, circle: CircleId, text: &str, audience: Audience) -> CommandId {
