@@ -94,7 +94,7 @@ impl Disk {
     pub(crate) fn end_sync(&mut self) -> Vec<(Ticket, Vec<Write>)> {
         let synced: Vec<_> = self.waiting.drain(..self.syncing).collect();
         self.syncing = 0;
-        synced.iter().flat_map(|(_, writes)| writes).for_each(|write| self.held.write(write));
+        synced.iter().flat_map(|(_, writes)| writes).for_each(|write| self.write(write));
         synced
     }
 
@@ -104,8 +104,16 @@ impl Disk {
         let mut writes: Vec<Write> = self.waiting.drain(..).flat_map(|(_, writes)| writes).collect();
         self.syncing = 0;
         writes.truncate(draw(writes.len() as u64 + 1) as usize);
-        writes.iter().for_each(|write| self.held.write(write));
+        writes.iter().for_each(|write| self.write(write));
         writes
+    }
+
+    fn write(&mut self, write: &Write) {
+        if let Write::Entry(entry) = write {
+            // What cannot be read back is written once more.
+            self.rotten.remove(&(entry.key(), entry.header().seq));
+        }
+        self.held.write(write);
     }
 
     /// Puts back an older state, whole.

@@ -1071,8 +1071,15 @@ impl World {
         let mut frame = RunFrame { records: Vec::new(), entries: Vec::new() };
         let mut bytes = 0;
         for seq in from..to {
-            // A run breaks off where the disk gives nothing back.
-            let Ok(Some(entry)) = self.nodes[index].disk.entry(key, seq) else { break };
+            // A run breaks off where the disk gives nothing back, and the engine hears of it.
+            let entry = match self.nodes[index].disk.entry(key, seq) {
+                Ok(Some(entry)) => entry,
+                Ok(None) => break,
+                Err(_) => {
+                    self.local(index, 1, Input::Damaged { key: *key, seq });
+                    break;
+                }
+            };
             let header = encoding::from_bytes::<Header>(&entry.header, limits::HEADER_BYTES);
             let Ok(header) = header else { break };
             if let Some(epoch) = header.epoch.filter(|epoch| known.insert(*epoch)) {
