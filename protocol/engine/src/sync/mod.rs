@@ -515,6 +515,7 @@ impl Engine {
     pub(crate) fn roster_changed(&mut self, circle: &CircleId, store: &dyn Read) -> Result<(), Damage> {
         self.sync.digests.remove(circle);
         let peers: Vec<PublicKey> = self.sync.peers.keys().copied().collect();
+        let mut damage = Ok(());
         for peer in peers {
             let Some(replica) = self.circles.get(circle) else { return Ok(()) };
             if *circle == self.network && replica.word().is_some_and(|word| word.revocation(&peer).is_some()) {
@@ -538,8 +539,9 @@ impl Engine {
                 }
                 continue;
             }
-            self.offer(&peer, false, store)?;
-            self.welcome(&peer, store)?;
+            // Damage that one peer's part meets keeps no other from being heard, or from being shut out.
+            let told = self.offer(&peer, false, store).and_then(|()| self.welcome(&peer, store));
+            damage = damage.and(told);
             // What was not wanted, or waited, may be wanted now.
             let shared = self.sync.peers.get(&peer).and_then(|state| state.shared.get(circle));
             let tips: Vec<WireTip> = shared.into_iter().flat_map(|shared| shared.tips.values().copied()).collect();
@@ -550,7 +552,7 @@ impl Engine {
             want.unblock();
         }
         self.sync.look_at(self.now);
-        Ok(())
+        damage
     }
 
     // ---- Time.
