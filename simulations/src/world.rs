@@ -1196,7 +1196,7 @@ impl World {
         self.truth.histories.insert(charter.id(), History::new(charter));
     }
 
-    /// Forty minutes and the like, in the words of scenarios.
+    /// Minutes, as scenarios count, in milliseconds.
     pub(crate) fn minutes(minutes: u64) -> u64 {
         minutes * MINUTE_MS
     }
