@@ -112,7 +112,7 @@ impl Disk {
             {
                 self.loose.entry(entry.key()).or_insert(entry.header().seq);
             }
-            self.held.write(write);
+            self.write(write);
         }
         synced
     }
@@ -127,14 +127,23 @@ impl Disk {
             self.held.cut_off(&key, seq);
         }
         writes.truncate(draw(writes.len() as u64 + 1) as usize);
-        writes.iter().for_each(|write| self.held.write(write));
+        writes.iter().for_each(|write| self.write(write));
         writes
+    }
+
+    fn write(&mut self, write: &Write) {
+        if let Write::Entry(entry) = write {
+            // What cannot be read back is written once more.
+            self.rotten.remove(&(entry.key(), entry.header().seq));
+        }
+        self.held.write(write);
     }
 
     /// Puts back an older state, whole.
     pub(crate) fn restore(&mut self, backup: Held) {
         self.waiting.clear();
         self.syncing = 0;
+        self.loose.clear();
         self.rotten.clear();
         self.held = backup;
     }

@@ -112,10 +112,13 @@ impl World {
                 self.trace.tell(self.now, || format!("{} is backed up", self.nodes[node].name));
             }
             Deed::Restore => self.restore(node),
-            Deed::Clone if !self.nodes[node].is_double && self.nodes.len() < 2 * self.plan.nodes => {
-                self.clone_node(node)
+            Deed::Clone => {
+                // Two machines of somebody malicious are one that is malicious.
+                let once = self.nodes[node].is_honest() && !self.nodes[node].is_double;
+                if once && self.nodes.len() < 2 * self.plan.nodes {
+                    self.clone_node(node);
+                }
             }
-            Deed::Clone => {}
             Deed::Kill => self.go_down(node, 200, 60_000, false),
             Deed::PowerLoss => self.go_down(node, 5_000, 300_000, true),
             Deed::ConnectionDrop => {
@@ -204,7 +207,7 @@ impl World {
         let audience = match self.roster(node, &circle) {
             members if to_some => {
                 let named: Vec<usize> = members.into_iter().filter(|_| self.people.per_mille(400)).collect();
-                let names: Vec<&str> = named.iter().map(|member| self.nodes[*member].name.as_str()).collect();
+                let names: Vec<&str> = named.iter().map(|member| self.nodes[*member].partner.as_str()).collect();
                 text = format!("{text}{FOR}{}", names.join(" "));
                 Audience::Partners(named.iter().map(|member| self.nodes[*member].partner.clone()).collect())
             }
@@ -313,7 +316,7 @@ impl World {
 /// What stands in a text between what it says and whom it is for.
 const FOR: &str = " for ";
 
-/// The names of the nodes that a text says it is for.
+/// The partners that a text says it is for.
 pub(crate) fn addressees(text: &[u8]) -> impl Iterator<Item = &str> {
     let text = std::str::from_utf8(text).unwrap_or_default().trim_end_matches('.');
     text.split_once(FOR).into_iter().flat_map(|(_, names)| names.split(' '))

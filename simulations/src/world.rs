@@ -1080,8 +1080,15 @@ impl World {
         let mut frame = RunFrame { records: Vec::new(), entries: Vec::new() };
         let mut bytes = 0;
         for seq in from..to {
-            // A run breaks off where the disk gives nothing back.
-            let Ok(Some(entry)) = self.nodes[index].disk.entry(key, seq) else { break };
+            // A run breaks off where the disk gives nothing back, and the engine hears of it.
+            let entry = match self.nodes[index].disk.entry(key, seq) {
+                Ok(Some(entry)) => entry,
+                Ok(None) => break,
+                Err(_) => {
+                    self.local(index, 1, Input::Damaged { key: *key, seq });
+                    break;
+                }
+            };
             let header = encoding::from_bytes::<Header>(&entry.header, limits::HEADER_BYTES);
             let Ok(header) = header else { break };
             if let Some(epoch) = header.epoch.filter(|epoch| known.insert(*epoch)) {
@@ -1200,7 +1207,7 @@ impl World {
         self.truth.histories.insert(charter.id(), History::new(charter));
     }
 
-    /// Forty minutes and the like, in the words of scenarios.
+    /// Minutes, as scenarios count, in milliseconds.
     pub(crate) fn minutes(minutes: u64) -> u64 {
         minutes * MINUTE_MS
     }

@@ -537,8 +537,8 @@ impl Engine {
     /// Who belongs to a circle changed: sessions follow.
     pub(crate) fn roster_changed(&mut self, circle: &CircleId, store: &dyn Read) -> Result<(), Damage> {
         self.sync.digests.remove(circle);
-        let mut outcome = Ok(());
         let peers: Vec<PublicKey> = self.sync.peers.keys().copied().collect();
+        let mut damage = Ok(());
         for peer in peers {
             let Some(replica) = self.circles.get(circle) else { return Ok(()) };
             let revoked = replica.word().is_some_and(|word| word.revocation(&peer).is_some());
@@ -563,9 +563,9 @@ impl Engine {
                 }
                 continue;
             }
-            // Damage that one peer's part meets must not keep others, who may be removed, in the circle's sessions.
-            let met = self.offer(&peer, false, store).and_then(|()| self.welcome(&peer, store));
-            outcome = outcome.and(met);
+            // Damage that one peer's part meets keeps no other from being heard, or from being shut out.
+            let told = self.offer(&peer, false, store).and_then(|()| self.welcome(&peer, store));
+            damage = damage.and(told);
             // What was not wanted, or waited, may be wanted now.
             let shared = self.sync.peers.get(&peer).and_then(|state| state.shared.get(circle));
             let tips: Vec<WireTip> = shared.into_iter().flat_map(|shared| shared.tips.values().copied()).collect();
@@ -576,7 +576,7 @@ impl Engine {
             want.unblock();
         }
         self.sync.look_at(self.now);
-        outcome
+        damage
     }
 
     // ---- Time.
