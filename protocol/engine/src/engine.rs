@@ -17,9 +17,13 @@ use crate::{
     held::Ledger,
     input::{Audience, Command, CommandId, EntryPlace, Input, Ticket},
     limits,
-    log::{Authentic, CircleId, Decoded, Draft, EntryBytes, LogKey, LogKind, Opening, Stored, Suite, Under, Writer},
+    log::{
+        Authentic, CircleId, Decoded, Draft, EntryBytes, LogKey, LogKind, Opening, Retracts, Stored, Suite, Under,
+        Writer,
+    },
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
     replica::{Replica, Rule},
+    retract::{RETRACT_FACT, Retractions},
     store::{Damage, Read, Tip, Write},
     sync::Sync,
 };
@@ -77,6 +81,7 @@ struct PendingAppend {
     circle: CircleId,
     audience: Audience,
     expiry: Option<Time>,
+    retracts: Option<Retracts>,
     /// What it was sent out to be sealed to; `None` while its epoch is being made.
     target: Option<SealTarget>,
 }
@@ -111,6 +116,7 @@ pub struct Engine {
     next_ticket: u64,
     outputs: VecDeque<Output>,
     pub(crate) sync: Sync,
+    pub(crate) retractions: Retractions,
     /// What the clock said last: goes into what is signed, and may jump.
     pub(crate) wall: Time,
     /// Runs timers: follows the clock and never goes back, so that a clock which was far ahead and was set right
@@ -179,6 +185,7 @@ impl Engine {
             next_ticket: 0,
             outputs: VecDeque::new(),
             sync: Sync::default(),
+            retractions: Retractions::load(store)?,
             wall: now,
             now,
         };
@@ -362,6 +369,7 @@ impl Engine {
         if self.told.get(&key).copied().unwrap_or(0) != height {
             self.told.insert(key, height);
             self.output(Output::Accepted { key, height });
+            self.judge_retractions(&key, height);
         }
     }
 
@@ -393,7 +401,7 @@ impl Engine {
     }
 
     /// Stores what a replica took in, and lets follow what depends on it.
-    pub(crate) fn keep(&mut self, circle: CircleId, writes: Vec<Write>, membership: bool) {
+    pub(crate) fn keep(&mut self, circle: CircleId, mut writes: Vec<Write>, membership: bool) {
         if writes.is_empty() {
             return;
         }
@@ -405,9 +413,10 @@ impl Engine {
                     tips.insert(entry.key(), (entry.header().seq + 1, entry.hash()));
                 }
                 Write::Record { circle, hash, .. } => after.push(After::RecordDurable { circle: *circle, hash: *hash }),
-                Write::Fact { .. } => {}
+                Write::Fact { .. } | Write::Erase { .. } => {}
             }
         }
+        writes.extend(self.note_retractions(&writes));
         let own = tips.keys().any(|key| key.author == self.me && self.own_log(key).is_none());
         after.extend(tips.into_iter().map(|(key, (height, head))| After::Durable { key, height, head }));
         if membership {
@@ -492,13 +501,15 @@ impl Engine {
                 self.operate(id, circle, Act::Dismiss { node, cut }, random)
             }
             Command::Policy { circle, terms } => self.operate(id, circle, Act::Policy { terms }, random),
-            Command::Append { circle, audience, expiry, only_when_current } => {
-                self.append(id, circle, audience, expiry, only_when_current)
+            Command::Append { circle, audience, expiry, only_when_current, retracts } => {
+                let append = PendingAppend { circle, audience, expiry, retracts, target: None };
+                self.append(id, append, only_when_current)
             }
             Command::Announce { payload } => self.announce_network(id, payload, random),
             Command::Accept { circle } => self.accept_offer(circle, Some(id)),
             Command::Remember { key, value } => {
-                let own = [CIRCLE_FACT, DECLINED_FACT, HELD_FACT].iter().any(|prefix| key.starts_with(prefix));
+                let own =
+                    [CIRCLE_FACT, DECLINED_FACT, HELD_FACT, RETRACT_FACT].iter().any(|prefix| key.starts_with(prefix));
                 assert!(!own, "a fact of the node is named as one of the engine's");
                 self.store(vec![Write::Fact { key, value }], vec![After::Reply(id, Reply::Done)]);
                 Ok(())
@@ -538,7 +549,8 @@ impl Engine {
         let (_, control) = self.closed(&circle)?;
         let (_, stewardship) = self.own_stewardship(&circle)?;
         let operation = Operation { stewardship, heads: control.heads_to_name(&stewardship), act };
-        let draft = Draft { suite: Suite::Control, epoch: None, payload: operation.to_bytes(), expiry: None };
+        let draft =
+            Draft { suite: Suite::Control, epoch: None, payload: operation.to_bytes(), expiry: None, retracts: None };
         if draft.payload.len() > limits::PAYLOAD_BYTES {
             return Err(CommandRefusal::TooLong { length: draft.payload.len(), limit: limits::PAYLOAD_BYTES });
         }
@@ -595,7 +607,7 @@ impl Engine {
         if payload.len() > limits::PAYLOAD_BYTES {
             return Err(CommandRefusal::TooLong { length: payload.len(), limit: limits::PAYLOAD_BYTES });
         }
-        let draft = Draft { suite: Suite::Network, epoch: None, payload, expiry: None };
+        let draft = Draft { suite: Suite::Network, epoch: None, payload, expiry: None, retracts: None };
         self.write(id, self.network, draft, random, false)
     }
 
@@ -653,21 +665,21 @@ impl Engine {
             after.push(After::Membership(circle));
         }
         after.push(After::Reply(id, Reply::Appended { place, hash }));
-        self.store(vec![Write::Entry(entry)], after);
+        let mut writes = vec![Write::Entry(entry)];
+        writes.extend(self.note_retractions(&writes));
+        self.store(writes, after);
         Ok(())
     }
 
     // ---- Appending sealed entries.
 
-    fn append(
-        &mut self,
-        id: CommandId,
-        circle: CircleId,
-        audience: Audience,
-        expiry: Option<Time>,
-        only_when_current: bool,
-    ) -> Result<(), CommandRefusal> {
+    fn append(&mut self, id: CommandId, append: PendingAppend, only_when_current: bool) -> Result<(), CommandRefusal> {
+        let circle = append.circle;
         let (replica, _) = self.closed(&circle)?;
+        let own = |what: &Retracts| replica.log(&self.me, &what.log).is_some_and(|log| what.seq < log.height);
+        if append.retracts.as_ref().is_some_and(|what| !own(what)) {
+            return Err(CommandRefusal::NotOwn);
+        }
         if !replica.counts(&self.me) {
             return Err(CommandRefusal::NotAMember);
         }
@@ -677,7 +689,7 @@ impl Engine {
                 return Err(CommandRefusal::NotCurrent { missing: missing.iter().map(ToString::to_string).collect() });
             }
         }
-        self.appends.insert(id, PendingAppend { circle, audience, expiry, target: None });
+        self.appends.insert(id, append);
         self.advance_append(id)
     }
 
@@ -814,7 +826,8 @@ impl Engine {
             Some(SealTarget::Epoch(hash)) => (Suite::Epoch, Some(hash)),
             _ => (Suite::Named, None),
         };
-        self.write(id, circle, Draft { suite, epoch, payload, expiry: pending.expiry }, random, false)
+        let PendingAppend { expiry, retracts, .. } = pending;
+        self.write(id, circle, Draft { suite, epoch, payload, expiry, retracts }, random, false)
     }
 
     /// What waits for the seal is refused: a person can then do something about it.

@@ -54,6 +54,9 @@ pub const REQUEST_BYTES: usize = 256;
 /// How long one epoch's key seals: thirty days, so that a key found later opens no more than that.
 pub const EPOCH_LIFE_MS: u64 = 30 * 24 * 3_600_000;
 
+/// How long a retraction only hides: within a day a thief's can be put aside by a cut.
+pub const RETRACT_MS: u64 = 24 * 3_600_000;
+
 /// Offers of circles that one peer may leave undecided here.
 pub const OFFERS_PER_PEER: usize = 16;
 

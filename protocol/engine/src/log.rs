@@ -153,6 +153,90 @@ pub struct Header {
     /// In the first entry of a log, and there alone.
     #[n(11)]
     pub opening: Option<Opening>,
+    /// An earlier entry of the same author in this circle that it takes back.
+    #[n(12)]
+    pub retracts: Option<Retracts>,
+}
+
+/// An entry that its author takes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct Retracts {
+    /// Which of the author's logs.
+    #[n(0)]
+    pub log: LogId,
+    /// The place in it.
+    #[n(1)]
+    pub seq: u64,
+    /// The entry's hash: of a fork no other branch is meant.
+    #[n(2)]
+    pub hash: Hash,
+}
+
+/// The signed header of an entry that retracts another: it stands in the place of the payload that was erased, so
+/// that nobody can withhold a payload which its author did not take back.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Retraction {
+    /// The header.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub header: Vec<u8>,
+    /// Its author's signature over it.
+    #[n(1)]
+    pub signature: Signature,
+}
+
+impl fmt::Debug for Retraction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Retraction({} bytes)", self.header.len())
+    }
+}
+
+impl Retraction {
+    /// Whether it takes back the entry with this header and hash.
+    fn is_of(&self, entry: &Header, hash: Hash) -> bool {
+        let Ok(header) = encoding::from_bytes::<Header>(&self.header, limits::HEADER_BYTES) else { return false };
+        let taken = Retracts { log: entry.log, seq: entry.seq, hash };
+        let right = header.retracts == Some(taken) && header.author == entry.author && header.circle == entry.circle;
+        right && header.author.verify(Domain::ENTRY, &self.header, &self.signature).is_ok()
+    }
+}
+
+/// What an entry carries.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Payload {
+    /// What its author sealed.
+    #[n(0)]
+    Sealed(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// Nothing any more: its author took it back.
+    #[n(1)]
+    Retracted(#[n(0)] Retraction),
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sealed(bytes) => write!(f, "Sealed({} bytes)", bytes.len()),
+            Self::Retracted(_) => f.write_str("Retracted"),
+        }
+    }
+}
+
+impl Payload {
+    /// What its author sealed, if that is still there.
+    pub fn sealed(&self) -> Option<&[u8]> {
+        match self {
+            Self::Sealed(bytes) => Some(bytes),
+            Self::Retracted(_) => None,
+        }
+    }
+
+    /// How many bytes it takes.
+    #[allow(clippy::len_without_is_empty, reason = "whether it is empty says nothing")]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Sealed(bytes) => bytes.len(),
+            Self::Retracted(retraction) => retraction.header.len() + 64,
+        }
+    }
 }
 
 /// An entry as it travels and as it lies on disk: exact bytes, nothing yet believed.
@@ -164,9 +248,9 @@ pub struct EntryBytes {
     /// The author's signature over it.
     #[n(1)]
     pub signature: Signature,
-    /// The sealed payload.
-    #[cbor(n(2), with = "minicbor::bytes")]
-    pub payload: Vec<u8>,
+    /// What it carries.
+    #[n(2)]
+    pub payload: Payload,
 }
 
 impl fmt::Debug for EntryBytes {
@@ -202,6 +286,12 @@ pub enum EntryRefusal {
         /// The entry's place.
         seq: u64,
     },
+    /// The payload is missing, and what stands in its place does not show that its author took it back.
+    #[error("entry {seq} comes without its payload, which its author did not take back")]
+    NotRetracted {
+        /// The entry's place.
+        seq: u64,
+    },
     /// Parts of the header contradict each other.
     #[error("entry {seq} contradicts itself: {what}")]
     Contradiction {
@@ -227,13 +317,23 @@ impl Decoded {
     pub fn decode(bytes: EntryBytes) -> Result<Self, EntryRefusal> {
         let header: Header = encoding::from_bytes(&bytes.header, limits::HEADER_BYTES)?;
         let seq = header.seq;
-        if bytes.payload.len() > limits::PAYLOAD_BYTES {
-            return Err(EntryRefusal::PayloadTooLong { length: bytes.payload.len(), limit: limits::PAYLOAD_BYTES });
-        }
-        if usize::try_from(header.payload_length) != Ok(bytes.payload.len())
-            || Hash::of(Domain::PAYLOAD, &[&bytes.payload]) != header.payload_hash
-        {
-            return Err(EntryRefusal::PayloadMismatch { seq });
+        let hash = Hash::of(Domain::ENTRY, &[&bytes.header]);
+        match &bytes.payload {
+            Payload::Sealed(payload) if payload.len() > limits::PAYLOAD_BYTES => {
+                return Err(EntryRefusal::PayloadTooLong { length: payload.len(), limit: limits::PAYLOAD_BYTES });
+            }
+            Payload::Sealed(payload) => {
+                if usize::try_from(header.payload_length) != Ok(payload.len())
+                    || Hash::of(Domain::PAYLOAD, &[payload]) != header.payload_hash
+                {
+                    return Err(EntryRefusal::PayloadMismatch { seq });
+                }
+            }
+            Payload::Retracted(retraction) => {
+                if header.suite.kind() != LogKind::Content || !retraction.is_of(&header, hash) {
+                    return Err(EntryRefusal::NotRetracted { seq });
+                }
+            }
         }
         let contradiction = |what| Err(EntryRefusal::Contradiction { seq, what });
         if (seq == 0) == header.previous.is_some() {
@@ -248,7 +348,9 @@ impl Decoded {
         if header.opening.as_ref().is_some_and(|opening| opening.cites.len() > limits::CITED_LOGS) {
             return contradiction("it cites more logs than one opening may");
         }
-        let hash = Hash::of(Domain::ENTRY, &[&bytes.header]);
+        if header.retracts.is_some() && header.suite.kind() != LogKind::Content {
+            return contradiction("it takes back an entry, which only a member's own entries can be");
+        }
         Ok(Self { header, hash, bytes, unsigned: false })
     }
 
@@ -327,9 +429,9 @@ impl Stored {
         self.0.hash()
     }
 
-    /// The sealed payload.
-    pub fn payload(&self) -> &[u8] {
-        &self.0.bytes.payload
+    /// The sealed payload, unless its author took it back.
+    pub fn payload(&self) -> Option<&[u8]> {
+        self.0.bytes.payload.sealed()
     }
 
     /// The exact bytes.
@@ -469,6 +571,8 @@ pub struct Draft {
     pub payload: Vec<u8>,
     /// From when on the payload may be dropped.
     pub expiry: Option<Time>,
+    /// The entry of this author that it takes back.
+    pub retracts: Option<Retracts>,
 }
 
 impl Writer {
@@ -492,7 +596,7 @@ impl Writer {
     ///
     /// The payload must fit: our own code asks [`limits::PAYLOAD_BYTES`] before it seals.
     pub fn append(&mut self, now: Time, draft: Draft) -> Authentic {
-        let Draft { suite, epoch, payload, expiry } = draft;
+        let Draft { suite, epoch, payload, expiry, retracts } = draft;
         assert!(payload.len() <= limits::PAYLOAD_BYTES, "a payload is checked before it is sealed");
         self.time = self.time.max(now);
         let header = Header {
@@ -508,6 +612,7 @@ impl Writer {
             payload_length: payload.len() as u32,
             expiry,
             opening: self.opening.take(),
+            retracts,
         };
         let header_bytes = encoding::to_bytes(&header);
         let signature = self.signing.sign(Domain::ENTRY, &header_bytes);
@@ -517,7 +622,7 @@ impl Writer {
         Authentic(Decoded {
             header,
             hash,
-            bytes: EntryBytes { header: header_bytes, signature, payload },
+            bytes: EntryBytes { header: header_bytes, signature, payload: Payload::Sealed(payload) },
             unsigned: false,
         })
     }

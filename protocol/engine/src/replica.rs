@@ -210,7 +210,7 @@ impl Replica {
             for (key, next, height) in &mut waiting {
                 while *next < *height {
                     let entry = read(key, *next)?;
-                    match self.apply(entry.header(), entry.hash(), entry.payload()) {
+                    match self.apply(entry.header(), entry.hash(), entry.payload().unwrap_or_default()) {
                         Ok(_) => (*next, moved) = (*next + 1, true),
                         Err(Stop::Missing) => break,
                         Err(stop) => return Err(damage(key, stop.to_string())),
@@ -518,7 +518,7 @@ impl Replica {
         }
         let decisive = self.decides(&header.author, kind);
         if decisive {
-            self.apply(header, entry.hash(), &entry.bytes().payload)?;
+            self.apply(header, entry.hash(), entry.bytes().payload.sealed().unwrap_or_default())?;
         }
         match self.logs.get_mut(&place) {
             Some(held) => {
@@ -705,7 +705,8 @@ fn in_order(entries: Vec<Authentic>) -> Vec<Authentic> {
     let mut missing = vec![0_usize; entries.len()];
     let mut followers: Vec<Vec<usize>> = vec![Vec::new(); entries.len()];
     for (place, entry) in entries.iter().enumerate() {
-        let heads = Operation::from_bytes(&entry.bytes().payload).map(|operation| operation.heads).unwrap_or_default();
+        let heads = entry.bytes().payload.sealed().and_then(|payload| Operation::from_bytes(payload).ok());
+        let heads = heads.map(|operation| operation.heads).unwrap_or_default();
         let builds_on: BTreeSet<Hash> = heads.into_iter().chain(entry.header().previous).collect();
         for before in builds_on.iter().filter_map(|hash| places.get(hash)) {
             missing[place] += 1;

@@ -518,8 +518,8 @@ impl Engine {
         let stalls = self.sync.pulls.values().map(|pull| pull.last_frame.min(pull.counted_from)).min();
         let stalls = stalls.map(|since| since.plus(limits::PULL_STALL_MS));
         let timers = [self.sync.digest_due, self.sync.look_due, self.sync.announce_due, self.sync.held_due, stalls];
-        let next = timers.into_iter().flatten().min()?;
-        Some(self.wall.plus(next.since(self.now)))
+        let next = timers.into_iter().flatten().min().map(|next| self.wall.plus(next.since(self.now)));
+        next.into_iter().chain(self.retractions.due()).min()
     }
 
     pub(crate) fn run_timers(&mut self, store: &dyn Read) -> Result<(), Damage> {
@@ -529,6 +529,7 @@ impl Engine {
         if self.sync.held_due.is_some_and(|due| due <= self.now) {
             self.state_held();
         }
+        self.erase_due(store)?;
         let now = self.now;
         if self.sync.digest_due.is_some_and(|due| due <= now) {
             self.say_digests(store)?;

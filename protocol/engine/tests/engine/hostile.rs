@@ -10,7 +10,7 @@ use cwn_engine::{
     held::Statement,
     input::{Audience, Command, Input},
     limits,
-    log::{CircleId, Draft, EntryBytes, LogKey, LogKind, Opening, Suite, Under, Writer},
+    log::{CircleId, Draft, EntryBytes, Opening, Payload, Suite, Under, Writer},
     output::{CommandRefusal, Event, Reply},
     wire::{Frame, RunFrame, WireTip},
 };
@@ -34,7 +34,7 @@ fn invented(number: u32) -> LogId {
 }
 
 fn named(payload: &[u8]) -> Draft {
-    Draft { suite: Suite::Named, epoch: None, payload: payload.to_vec(), expiry: None }
+    Draft { suite: Suite::Named, epoch: None, payload: payload.to_vec(), expiry: None, retracts: None }
 }
 
 impl World {
@@ -63,12 +63,6 @@ impl World {
     }
 
     /// The log of entries that a node writes.
-    fn content_log(&self, name: &str, circle: CircleId) -> LogKey {
-        let replica = self.engine(name).circle(&circle).unwrap();
-        let author = self.key(name);
-        replica.logs_of(&author).find(|(_, log)| log.kind == LogKind::Content).unwrap().0
-    }
-
     fn reads_within(&mut self, ms: u64, name: &str, circle: CircleId, text: &str) -> bool {
         self.run(ms);
         self.reads(name, circle).iter().any(|read| read == text)
@@ -108,7 +102,7 @@ fn i7_a_steward_with_more_heads_than_an_operation_names_is_removed_all_the_same(
         let key = world.node("z-cert").key.clone();
         let act = Act::Add { partner: partner("x"), nodes: Vec::new() };
         let payload = Operation { stewardship: Stewardship::Charter(1), heads: Vec::new(), act }.to_bytes();
-        let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None };
+        let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None, retracts: None };
         Writer::open(circle, key, invented(number), opening).append(world.now, draft).bytes().clone()
     };
     let entries = (0..limits::OPERATION_LIST as u32 + 50).map(operation).collect();
@@ -270,7 +264,7 @@ fn i9_a_node_is_not_current_before_it_holds_what_a_steward_held() {
     assert!(!world.engine("z-cert").unheard(&circle).is_empty(), "ncsc sent nothing of what it holds");
     let id = world.command(
         "z-cert",
-        Command::Append { circle, audience: Audience::Circle, expiry: None, only_when_current: true },
+        Command::Append { circle, audience: Audience::Circle, expiry: None, only_when_current: true, retracts: None },
     );
     assert!(world.reply("z-cert", id).unwrap().as_ref().unwrap_err().to_string().contains("not yet current"));
     world.mute_runs("ncsc", false);
@@ -363,7 +357,7 @@ fn push_record(change: impl FnOnce(&mut Record), forge: bool) -> Vec<String> {
     let signer = if forge { key_of("somebody else", 1) } else { world.node("ferm").key.clone() };
     let signed = sign(&record, &signer);
     let hash = signed.hash(cwn_crypto::Domain::EPOCH);
-    let draft = Draft { suite: Suite::Epoch, epoch: Some(hash), payload: b"x".to_vec(), expiry: None };
+    let draft = Draft { suite: Suite::Epoch, epoch: Some(hash), payload: b"x".to_vec(), expiry: None, retracts: None };
     let entry = world.hidden_log("ferm", circle, invented(1)).append(world.now, draft);
     let tag = world.tag("ferm", "ncsc", circle);
     let frame = Frame::Push { tag, record: Some(signed), entry: entry.bytes().clone() };
@@ -409,7 +403,8 @@ fn operations(world: &World, charter: &Charter, founder: &str, whom: &str, count
             _ => Act::Remove { partner: partner("nobody"), node: None, cut: Vec::new() },
         };
         let payload = Operation { stewardship: Stewardship::Charter(0), heads, act }.to_bytes();
-        let entry = writer.append(world.now, Draft { suite: Suite::Control, epoch: None, payload, expiry: None });
+        let entry = writer
+            .append(world.now, Draft { suite: Suite::Control, epoch: None, payload, expiry: None, retracts: None });
         heads = vec![entry.hash()];
         entries.push(entry.bytes().clone());
     }
@@ -424,7 +419,8 @@ fn welcome(charter: &Charter, entries: Vec<EntryBytes>, last: bool) -> Vec<u8> {
 fn i7_a_welcome_without_end_is_refused_however_little_its_entries_hold() {
     let (mut world, _) = circle_of_four();
     let charter = charter_by(&world, "ferm", 1);
-    let nothing = EntryBytes { header: Vec::new(), signature: Signature([0; 64]), payload: Vec::new() };
+    let nothing =
+        EntryBytes { header: Vec::new(), signature: Signature([0; 64]), payload: Payload::Sealed(Vec::new()) };
     let frame = welcome(&charter, vec![nothing; 10_000], false);
     let mut frames = 0;
     while world.refusals_of("z-cert", "ferm").is_empty() {

@@ -8,6 +8,7 @@ mod convergence;
 mod cost;
 mod fold;
 mod hostile;
+mod retract;
 mod stewards;
 mod stories;
 mod world;
