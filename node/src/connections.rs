@@ -8,6 +8,7 @@ use std::{
 };
 
 use cwn_crypto::{PublicKey, Time};
+use tokio::sync::watch;
 
 /// Refusals remembered: enough to see who knocks, too few to fill memory.
 const REFUSALS: usize = 256;
@@ -48,11 +49,15 @@ struct State {
 
 /// The connections of a node, as people see them.
 #[derive(Debug, Default)]
-pub struct Connections(Mutex<State>);
+pub struct Connections {
+    state: Mutex<State>,
+    /// Whether the node listens anywhere yet.
+    listens: watch::Sender<bool>,
+}
 
 impl Connections {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A peer is connected.
@@ -91,6 +96,13 @@ impl Connections {
         if !state.listening.contains(&address) {
             state.listening.push(address);
         }
+        self.listens.send_replace(true);
+    }
+
+    /// Waits until the node listens on an address.
+    pub async fn listens_somewhere(&self) {
+        // The sender is this very value's.
+        let _ = self.listens.subscribe().wait_for(|listens| *listens).await;
     }
 
     /// A connected peer.

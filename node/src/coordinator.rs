@@ -6,12 +6,15 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use cwn_crypto::authority::SignedRequest;
+use cwn_crypto::{PublicKey, authority::SignedRequest};
 use cwn_engine::input::Input;
 use tokio::{sync::Notify, task::JoinHandle, time::MissedTickBehavior};
 
 use crate::{
-    ca::directory::{Admission, Ca, Follower, Outcome},
+    ca::{
+        self,
+        directory::{Admission, Ca, Follower, Mesh, Outcome},
+    },
     clock,
     config::Enrolment,
     enrolment::{self, Desk, Judge},
@@ -22,6 +25,8 @@ use crate::{
 
 /// How often the issuer's log is looked at for what `cwn-ca` commands wrote.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+/// How long the desk waits for the node to listen before it opens.
+const LISTENS_WITHIN: Duration = Duration::from_secs(10);
 /// How often certificates are looked at that may be due.
 const RENEW_EVERY: Duration = Duration::from_secs(3_600);
 
@@ -54,7 +59,7 @@ impl Judge for DeskJudge {
             }
         })();
         self.wrote.notify_one();
-        judged.map_err(|error: crate::ca::directory::Error| error.to_string())
+        judged.map_err(|error: ca::directory::Error| error.to_string())
     }
 }
 
@@ -68,6 +73,10 @@ pub async fn start(node: &Arc<Node>, keys: &Keys) -> anyhow::Result<Option<Coord
     let follower = Follower::new(&config.ca)?;
     let wrote = Arc::new(Notify::new());
     let judge = DeskJudge { dir: config.ca.clone(), unlock: unlock.clone(), wrote: Arc::clone(&wrote) };
+    // Before the desk opens: whoever it admits is told whom to dial, and would else stand alone.
+    let (dir, me, reachable) = (config.ca.clone(), node.me, reachable(node).await);
+    let opened = unlock.clone();
+    tokio::task::spawn_blocking(move || place(&mut Ca::open(&dir, &opened)?, me, reachable)).await??;
     let desk = enrolment::open_desk(&config.listen, &keys.signing, config.requests_per_minute, Arc::new(judge))
         .await
         .with_context(|| format!("the enrolment desk cannot listen on {}", config.listen))?;
@@ -78,6 +87,28 @@ pub async fn start(node: &Arc<Node>, keys: &Keys) -> anyhow::Result<Option<Coord
         tokio::spawn(keep(Arc::clone(node), config, unlock, addresses, wrote)),
     ];
     Ok(Some(Coordinator { _desk: desk, tasks }))
+}
+
+/// Where this node can be reached: where its configuration says, else where it listens, once it does.
+async fn reachable(node: &Node) -> Vec<String> {
+    let network = &node.config.network;
+    if !network.external.is_empty() {
+        return network.external.iter().map(Address::to_string).collect();
+    }
+    if !network.listen.is_empty() {
+        // A port that cannot be had is said by the network; the desk then opens all the same.
+        let _ = tokio::time::timeout(LISTENS_WITHIN, node.connections.listens_somewhere()).await;
+    }
+    node.connections.listening()
+}
+
+/// Writes down where newcomers reach this node.
+fn place(ca: &mut Ca, me: PublicKey, reachable: Vec<String>) -> Result<Mesh, ca::directory::Error> {
+    let mut mesh = ca.mesh()?;
+    mesh.nodes.retain(|(node, _)| *node != me);
+    mesh.nodes.push((me, reachable));
+    ca.set_mesh(&mesh)?;
+    Ok(mesh)
 }
 
 /// Takes into the network circle what the issuer said.
@@ -117,8 +148,7 @@ async fn keep(node: Arc<Node>, config: Enrolment, unlock: Unlock, desk: Vec<Stri
             _ = look.tick() => false,
             _ = renew.tick() => true,
         };
-        let external: Vec<String> = node.config.network.external.iter().map(Address::to_string).collect();
-        let reachable = if external.is_empty() { node.connections.listening() } else { external };
+        let reachable = reachable(&node).await;
         if !renews && reachable == said {
             continue;
         }
@@ -126,16 +156,12 @@ async fn keep(node: Arc<Node>, config: Enrolment, unlock: Unlock, desk: Vec<Stri
         let (dir, unlock, desk, me) = (config.ca.clone(), unlock.clone(), desk.clone(), node.me);
         let work = move || {
             let mut ca = Ca::open(&dir, &unlock)?;
-            let mut mesh = ca.mesh()?;
-            mesh.desk = Some(me);
-            mesh.desk_addresses = desk;
-            mesh.nodes.retain(|(node, _)| *node != me);
-            mesh.nodes.push((me, reachable));
-            ca.set_mesh(&mesh)?;
+            let mesh = place(&mut ca, me, reachable)?;
+            ca.set_mesh(&Mesh { desk: Some(me), desk_addresses: desk, ..mesh })?;
             let now = clock::now();
             let renewed = ca.renew_due(now)?;
             ca.nothing_else(now)?;
-            Ok::<_, crate::ca::directory::Error>(renewed)
+            Ok::<_, ca::directory::Error>(renewed)
         };
         match tokio::task::spawn_blocking(work).await {
             Ok(Ok(renewed)) => {
