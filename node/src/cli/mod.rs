@@ -24,6 +24,7 @@ mod partners;
 mod peers;
 mod publish;
 mod read;
+mod retract;
 mod save;
 pub mod show;
 mod status;
@@ -68,6 +69,8 @@ pub enum Command {
     List(list::Arguments),
     /// Read an entry.
     Read(read::Arguments),
+    /// Take back an entry that this node published.
+    Retract(retract::Arguments),
     /// Show who has received an entry, and of whom that is unknown.
     Who(who::Arguments),
     /// Save an attachment of an entry to a file.
@@ -117,6 +120,7 @@ pub async fn run(program: Program) -> anyhow::Result<()> {
         Command::Attach(arguments) => attach::run(&face()?, arguments).await,
         Command::List(arguments) => list::run(&face()?, &arguments).await,
         Command::Read(arguments) => read::run(&face()?, &arguments).await,
+        Command::Retract(arguments) => retract::run(&face()?, arguments).await,
         Command::Who(arguments) => who::run(&face()?, &arguments).await,
         Command::Save(arguments) => save::run(&face()?, &arguments).await,
         Command::Peers(arguments) => peers::run(&face()?, &arguments).await,
