@@ -54,6 +54,9 @@ pub struct Network {
     pub external: Vec<Address>,
     /// Whether others can rely on reaching this node at its addresses. Default: false.
     pub anchor: bool,
+    /// Whether this node passes connections on between nodes that nobody can dial; for an anchor. What they say to
+    /// each other it cannot read. Default: false.
+    pub relay: bool,
     /// Whether to announce no address at all. Default: false.
     pub outbound_only: bool,
     /// Over how many seconds at most the first dials after a start are spread. Default: 30.
@@ -68,6 +71,7 @@ impl Default for Network {
             listen: Vec::new(),
             external: Vec::new(),
             anchor: false,
+            relay: false,
             outbound_only: false,
             reconnect_jitter_seconds: 30,
             bootstrap: Vec::new(),
@@ -273,6 +277,12 @@ impl Config {
     /// Where the local API listens.
     pub fn socket(&self, data: &Path) -> PathBuf {
         self.api.socket.clone().unwrap_or_else(|| data.join("cwn.sock"))
+    }
+
+    /// Whether nobody can dial this node, so that it is reached through relays.
+    pub fn is_reached_through_relays(&self) -> bool {
+        let Network { listen, external, outbound_only, .. } = &self.network;
+        listen.is_empty() && external.is_empty() && !outbound_only
     }
 
     /// The nodes to dial before any address was heard.

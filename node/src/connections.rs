@@ -105,6 +105,11 @@ impl Connections {
         let _ = self.listens.subscribe().wait_for(|listens| *listens).await;
     }
 
+    /// The node can be reached at an address no longer.
+    pub fn listens_no_longer(&self, address: &str) {
+        self.state().listening.retain(|listening| listening != address);
+    }
+
     /// A connected peer.
     pub fn connected(&self, peer: &PublicKey) -> Option<Connected> {
         self.state().connected.get(peer).cloned()

@@ -93,6 +93,8 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     let (network, network_events) = network::start(network::Config {
         key: keys.signing.clone(),
         listen: config.network.listen.clone(),
+        external: config.network.external.clone(),
+        relay: config.network.relay,
         gate: Arc::clone(&gate),
         dial_spread,
         memory_limit: None,
@@ -181,6 +183,11 @@ async fn carry_network(node: Arc<Node>, mut events: mpsc::Receiver<network::Even
                 tracing::info!(%address, "listening");
                 node.connections.listens(address.to_string());
                 announce(&node);
+                continue;
+            }
+            network::Event::ListeningNoLonger { address } => {
+                tracing::info!(%address, "not reachable there any more");
+                node.connections.listens_no_longer(&address.to_string());
                 continue;
             }
             network::Event::PeerUp { peer, standing, dialer, session, .. } => {
@@ -316,8 +323,10 @@ fn announce(node: &Arc<Node>) {
         let mut addresses = node.config.network.external.iter().map(Address::to_string).collect::<Vec<_>>();
         if addresses.is_empty() && !node.config.network.outbound_only {
             addresses = node.connections.listening();
+            addresses.sort();
         }
-        let announced = NodeAddresses { addresses, anchor: node.config.network.anchor };
+        let config::Network { anchor, relay, .. } = node.config.network;
+        let announced = NodeAddresses { addresses, anchor, relay };
         let payload = match announced.to_bytes() {
             Ok(payload) => payload,
             Err(refusal) => return tracing::error!(%refusal, "this node's addresses cannot be announced"),
@@ -330,6 +339,13 @@ fn announce(node: &Arc<Node>) {
         // Until it is certified nobody would take it; once said it stands.
         let Ok(Some(said)) = known.await else { return };
         if said.as_ref() == Some(&payload) {
+            return;
+        }
+        // A relay that is away comes back, and what was said of it holds again.
+        let before = said.and_then(|said| NodeAddresses::from_bytes(&said).ok());
+        if node.config.is_reached_through_relays()
+            && before.is_some_and(|before| announced.addresses.iter().all(|now| before.addresses.contains(now)))
+        {
             return;
         }
         let announce = Command::Announce { payload: payload.clone() };
@@ -358,6 +374,9 @@ async fn want(node: &Arc<Node>, peer: PublicKey) {
     let Some(announced) = node.inbox.directory().announced(&peer) else { return };
     let addresses: Vec<Address> = announced.addresses.iter().filter_map(|text| text.parse().ok()).collect();
     if certified && peer != node.me && !addresses.is_empty() {
-        node.network.want(peer, addresses);
+        node.network.want(peer, addresses.clone());
+        if announced.relay && node.config.is_reached_through_relays() {
+            node.network.reach_through(peer, addresses);
+        }
     }
 }

@@ -185,6 +185,8 @@ struct Driver {
     failed: watch::Sender<Option<String>>,
     traffic: Arc<Traffic>,
     runtime: tokio::runtime::Handle,
+    /// To its own inbox, which closes when everybody else has let go of it.
+    inputs: mpsc::WeakSender<Message>,
 }
 
 /// Starts the log thread.
@@ -196,6 +198,7 @@ pub fn start(
     outlets: Outlets,
 ) -> std::io::Result<Handle> {
     let (inbox, messages) = mpsc::channel(INBOX);
+    let inputs = inbox.downgrade();
     let (failed, failed_watch) = watch::channel(None);
     let (deadline, deadlines) = watch::channel(engine.next_deadline());
     let (seal, jobs) = std_mpsc::channel();
@@ -216,6 +219,7 @@ pub fn start(
         failed,
         traffic,
         runtime,
+        inputs,
     };
     vital("log", move || driver.run(messages, &deadline))?;
     Ok(handle)
@@ -355,7 +359,14 @@ impl Driver {
             Output::SendRun { stream, key, from, to, epoch } => {
                 let run = runs::Run { key, from, to, epoch };
                 let writer = self.network.serve(stream.0);
-                self.runtime.spawn(runs::serve(run, self.store.reader(), writer));
+                let inputs = self.inputs.clone();
+                let damaged = move |seq| {
+                    if let Some(inputs) = inputs.upgrade() {
+                        // When the inbox is full, the next who asks for the run finds the damage again.
+                        drop(inputs.try_send(Message::Input(Input::Damaged { key, seq })));
+                    }
+                };
+                self.runtime.spawn(runs::serve(run, self.store.reader(), writer, damaged));
             }
             Output::RefuseRun { stream } => self.network.decline(stream.0),
             Output::Disconnect { peer, reason, .. } => self.network.disconnect(peer, reason),

@@ -2,7 +2,9 @@
 
 pub mod api;
 pub mod attachments;
+pub mod backup;
 pub mod ca;
+pub mod carry;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -21,5 +23,6 @@ pub mod lend;
 pub mod membership;
 pub mod network;
 pub mod node;
+pub mod parcel;
 pub mod runs;
 pub mod store;

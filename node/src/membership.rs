@@ -8,6 +8,7 @@ use std::{
 };
 
 use cwn_crypto::{
+    PublicKey,
     armour::{self, Label},
     certificate::{self, CERTIFICATE_LIMIT, Certificate, SignedCertificate},
     encoding,
@@ -23,6 +24,8 @@ use crate::{
 const ROOT_FILE: &str = "root.cwn";
 const CERTIFICATE_FILE: &str = "certificate.cwn";
 const ISSUER_LOG_FILE: &str = "issuer-log.cwn";
+/// The files that a membership is kept in, within the data directory.
+pub const FILES: [&str; 3] = [ROOT_FILE, CERTIFICATE_FILE, ISSUER_LOG_FILE];
 
 /// A root document: sixteen keys and as many issuers.
 const ROOT_BYTES: usize = 64 << 10;
@@ -115,6 +118,13 @@ impl Membership {
     /// Keeps a renewed certificate.
     pub fn renew(data: &Path, signed: &SignedCertificate) -> Result<(), Error> {
         write(data, CERTIFICATE_FILE, Label::Certificate, &encoding::to_bytes(signed))
+    }
+
+    /// Of which node a data directory says it is, without its keys; nothing is verified.
+    pub fn node_of(data: &Path) -> Option<PublicKey> {
+        let bytes = dearmour(data, CERTIFICATE_FILE, Label::Certificate, CERTIFICATE_LIMIT + 128).ok()?;
+        let signed: SignedCertificate = encoding::from_bytes(&bytes, CERTIFICATE_LIMIT + 128).ok()?;
+        Some(signed.unverified(CERTIFICATE_LIMIT).ok()?.node)
     }
 
     /// The issuer's log as it was handed over.

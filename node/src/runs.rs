@@ -29,13 +29,14 @@ pub struct Run {
     pub epoch: Option<Hash>,
 }
 
-/// Streams a run; ends the stream early when the peer goes away or the disk does.
-pub async fn serve(run: Run, reader: Reader, mut writer: RunWriter) {
+/// Streams a run; ends the stream early when the peer goes away or the disk does. `damaged` is told of an entry that
+/// cannot be read back.
+pub async fn serve(run: Run, reader: Reader, mut writer: RunWriter, damaged: impl FnOnce(u64) + Send + 'static) {
     let Run { key, from, to, epoch } = run;
     let mut known: BTreeSet<Hash> = epoch.into_iter().collect();
     let mut next = from;
     while next < to {
-        let reader = reader.clone();
+        let (asked, reader) = (reader.clone(), reader.clone());
         let read = tokio::task::spawn_blocking(move || {
             let frames = frames(&reader, &key, next, to, &mut known);
             (frames, known)
@@ -57,6 +58,10 @@ pub async fn serve(run: Run, reader: Reader, mut writer: RunWriter) {
             }
             Err(damage) => {
                 tracing::error!(%damage, log = %key.log, "a run breaks off");
+                let find = move || (next..to).find(|seq| asked.entry(&key, *seq).is_err());
+                if let Ok(Some(seq)) = tokio::task::spawn_blocking(find).await {
+                    damaged(seq);
+                }
                 return;
             }
         }
@@ -67,7 +72,7 @@ pub async fn serve(run: Run, reader: Reader, mut writer: RunWriter) {
 }
 
 /// The frames of what one read brings, and the place after its last entry.
-fn frames(
+pub(crate) fn frames(
     reader: &Reader,
     key: &LogKey,
     from: u64,

@@ -1,7 +1,8 @@
 //! A network of real daemons over loopback, with a coordinator's keys in the test's own hands.
 
 use std::{
-    net::Ipv4Addr,
+    ffi::OsString,
+    net::{Ipv4Addr, SocketAddrV4},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -39,6 +40,7 @@ use cwn_node::{
     keyring::Keyring,
     keystore::{Keys, Unlock},
     membership::Membership,
+    network::Address,
     store::Store,
 };
 use tokio::time::Instant;
@@ -127,6 +129,15 @@ impl Authority {
     }
 }
 
+/// Where a node runs.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Where it listens.
+    pub address: SocketAddrV4,
+    /// What stands before the program on its command line, such as what takes it into a host of its own.
+    pub before: Vec<String>,
+}
+
 /// One node: its directory, and its process while it runs.
 #[derive(Debug)]
 pub struct Node {
@@ -136,6 +147,7 @@ pub struct Node {
     pub data: PathBuf,
     /// Its key.
     pub key: PublicKey,
+    place: Place,
     process: Option<Child>,
 }
 
@@ -158,7 +170,6 @@ pub struct World {
     /// The nodes.
     pub nodes: Vec<Node>,
     host: Ipv4Addr,
-    ports: Vec<u16>,
 }
 
 /// A loopback address for one world alone: between a node's end and its next start nobody else, and no outgoing
@@ -169,48 +180,66 @@ fn own_host() -> Ipv4Addr {
     Ipv4Addr::new(127, 64 + high % 128, low, WORLDS.fetch_add(1, Ordering::Relaxed).max(1))
 }
 
-/// A port that was free a moment ago, chosen by the system.
-fn free_port(host: Ipv4Addr) -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind((host, 0))?.local_addr()?.port())
+/// A place on this machine, with a port that was free a moment ago, chosen by the system.
+fn loopback(host: Ipv4Addr) -> anyhow::Result<Place> {
+    let port = std::net::TcpListener::bind((host, 0))?.local_addr()?.port();
+    Ok(Place { address: SocketAddrV4::new(host, port), before: Vec::new() })
 }
 
 impl World {
     /// A network in which these partners are members; nothing runs yet.
     pub fn new(names: &[&str]) -> anyhow::Result<Self> {
+        let host = own_host();
+        let place = |name: &&str| Ok(((*name).to_owned(), loopback(host)?));
+        Self::lay_out(host, &names.iter().map(place).collect::<anyhow::Result<Vec<_>>>()?)
+    }
+
+    /// A network in which these partners are members, each in its own place; nothing runs yet.
+    pub fn in_places(places: &[(String, Place)]) -> anyhow::Result<Self> {
+        Self::lay_out(own_host(), places)
+    }
+
+    fn lay_out(host: Ipv4Addr, places: &[(String, Place)]) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let mut world =
-            Self { dir, authority: Authority::found("test")?, nodes: Vec::new(), host: own_host(), ports: Vec::new() };
-        let keys: Vec<Keys> = names.iter().map(|_| Keys::generate()).collect();
-        let memberships = names.iter().zip(&keys).map(|(name, keys)| world.authority.certify(keys, name, clock::now()));
-        let memberships = memberships.collect::<anyhow::Result<Vec<_>>>()?;
-        for ((name, keys), membership) in names.iter().zip(&keys).zip(&memberships) {
-            world.add(name, keys, membership)?;
+        let mut world = Self { dir, authority: Authority::found("test")?, nodes: Vec::new(), host };
+        let mut certified = Vec::new();
+        for (name, _) in places {
+            let keys = Keys::generate();
+            let membership = world.authority.certify(&keys, name, clock::now())?;
+            certified.push((keys, membership));
+        }
+        for ((name, place), (keys, membership)) in places.iter().zip(&certified) {
+            world.add_in(name, keys, membership, place.clone())?;
         }
         Ok(world)
     }
 
     /// Lays out the data directory of one more node, which dials all that are there already.
     pub fn add(&mut self, name: &str, keys: &Keys, membership: &Membership) -> anyhow::Result<()> {
+        self.add_in(name, keys, membership, loopback(self.host)?)
+    }
+
+    fn add_in(&mut self, name: &str, keys: &Keys, membership: &Membership, place: Place) -> anyhow::Result<()> {
         let data = self.dir.path().join(name);
         files::make_dir(&data)?;
         let credential = data.join("credential");
         files::durable_write(&credential, &random())?;
         keys.create(&data, &Unlock::credential(&credential)?)?;
         membership.store(&data, &self.authority.entries)?;
-        let (host, port) = (self.host, free_port(self.host)?);
+        let multiaddress =
+            |address: SocketAddrV4| format!("/ip4/{}/tcp/{}", address.ip(), address.port()).parse::<Address>();
         let mut config = Config::default();
-        config.network.listen = vec![format!("/ip4/{host}/tcp/{port}").parse()?];
+        config.network.listen = vec![multiaddress(place.address)?];
         config.network.reconnect_jitter_seconds = 0;
         config.keys.credential = Some(credential);
         config.circles.accept = Accept::Certified;
-        for (node, port) in self.nodes.iter().zip(&self.ports) {
-            let addresses = vec![format!("/ip4/{host}/tcp/{port}").parse()?];
+        for node in &self.nodes {
+            let addresses = vec![multiaddress(node.place.address)?];
             config.network.bootstrap.push(Bootstrap { node: node.key.to_string(), addresses });
         }
         files::durable_write(&data.join(FILE), config.to_text()?.as_bytes())?;
-        self.ports.push(port);
         let key = keys.signing.public();
-        self.nodes.push(Node { name: name.to_owned(), data, key, process: None });
+        self.nodes.push(Node { name: name.to_owned(), data, key, place, process: None });
         Ok(())
     }
 
@@ -266,10 +295,18 @@ impl World {
 
     /// The command that runs a node's daemon.
     pub fn daemon(&self, name: &str) -> anyhow::Result<Command> {
-        let data = &self.node(name).data;
+        let Node { data, place, .. } = self.node(name);
         let log = std::fs::OpenOptions::new().create(true).append(true).open(data.join("daemon.log"))?;
-        let mut command = Command::new(program()?);
-        command.arg("--data").arg(data).arg("daemon").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut words = place.before.iter().map(OsString::from).chain([program()?.into_os_string()]);
+        let mut command = Command::new(words.next().context("a command has a first word")?);
+        command
+            .args(words)
+            .arg("--data")
+            .arg(data)
+            .arg("daemon")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
         Ok(command)
     }
 

@@ -18,7 +18,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
-    fs::File,
+    fs::{File, OpenOptions},
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
 };
@@ -166,9 +166,26 @@ impl Client {
 
     /// Writes an answer to a file, which must not exist yet, and says as it goes how many bytes came.
     pub async fn download(&self, path: &str, file: &Path, progress: impl Fn(u64)) -> Result<u64, Error> {
+        self.download_as(path, file, OpenOptions::new(), progress).await
+    }
+
+    /// As [`Self::download`], to a file that this user alone can read.
+    pub async fn download_private(&self, path: &str, file: &Path, progress: impl Fn(u64)) -> Result<u64, Error> {
+        let mut options = OpenOptions::new();
+        options.mode(0o600);
+        self.download_as(path, file, options, progress).await
+    }
+
+    async fn download_as(
+        &self,
+        path: &str,
+        file: &Path,
+        mut options: OpenOptions,
+        progress: impl Fn(u64),
+    ) -> Result<u64, Error> {
         let at = |source| Error::File { path: file.to_owned(), source };
         let mut response = self.send(Self::request(Method::GET, path, whole(Bytes::new()))?).await?;
-        let mut target = File::create_new(file).await.map_err(at)?;
+        let mut target = options.write(true).create_new(true).open(file).await.map_err(at)?;
         let mut written = 0;
         let result = loop {
             match response.frame().await {

@@ -1,6 +1,8 @@
 //! The one door for every face: commands and queries of a running daemon, as JSON over a Unix socket.
 
 mod attachments;
+mod backup;
+mod carry;
 mod circles;
 pub mod client;
 mod doctor;

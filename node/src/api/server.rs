@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::net::UnixListener;
 
 use super::{
+    carry::ExportQuery,
     door::Api,
     types::{Compared, IssuerLog, Membership, NewCircle, NewEntry, PolicyChange, Problem, Retract},
 };
@@ -126,6 +127,10 @@ pub fn router(api: Api) -> Router {
         )
         .route("/v1/circles/{circle}/add", post(add))
         .route("/v1/circles/{circle}/remove", post(remove))
+        .route("/v1/circles/{circle}/export/plan", get(export_plan))
+        .route("/v1/circles/{circle}/export", get(export))
+        .route("/v1/backup", get(backup))
+        .route("/v1/import", post(import).layer(DefaultBodyLimit::disable()))
         .route("/v1/circles/{circle}/appoint", post(appoint))
         .route("/v1/circles/{circle}/dismiss", post(dismiss))
         .route("/v1/circles/{circle}/policy", post(policy))
@@ -180,6 +185,32 @@ async fn remove(
     body: Request<Membership>,
 ) -> Result<impl IntoResponse, Problem> {
     answer(api.remove(&circle, &request(body)?).await)
+}
+
+async fn export_plan(
+    State(api): State<Api>,
+    InPath(circle): InPath<String>,
+    InQuery(query): InQuery<ExportQuery>,
+) -> Result<impl IntoResponse, Problem> {
+    answer(api.export_plan(&circle, &query).await)
+}
+
+async fn export(
+    State(api): State<Api>,
+    InPath(circle): InPath<String>,
+    InQuery(query): InQuery<ExportQuery>,
+) -> Result<impl IntoResponse, Problem> {
+    let stream = api.export(&circle, &query).await?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::from_stream(stream)))
+}
+
+async fn backup(State(api): State<Api>) -> Result<impl IntoResponse, Problem> {
+    let stream = api.backup().await?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::from_stream(stream)))
+}
+
+async fn import(State(api): State<Api>, body: Body) -> Result<impl IntoResponse, Problem> {
+    answer(api.import(body.into_data_stream()).await)
 }
 
 async fn appoint(

@@ -1,7 +1,15 @@
 //! How this node is: identity, certificate, connections, circles.
 
-use cwn_crypto::{PublicKey, Time, certificate::Standing, words};
-use cwn_engine::{acceptance, engine::Engine, log::LogKind, replica::Replica};
+use std::collections::BTreeSet;
+
+use cwn_crypto::{PartnerId, PublicKey, Time, certificate::Standing, words};
+use cwn_engine::{
+    acceptance,
+    engine::Engine,
+    log::{CircleId, LogKind},
+    replica::Replica,
+    sync::PeerStatus,
+};
 use cwn_functions::circle_policy::Policy;
 
 use super::{
@@ -32,6 +40,10 @@ pub(super) fn summarise(engine: &Engine, replica: &Replica) -> Option<CircleSumm
     let entries = content.map(|(key, log)| acceptance::reach(replica, &key.author, &key.log).of(log.durable)).sum();
     let own = roster.member(&engine.me());
     let unheard: Vec<String> = engine.unheard(&circle).iter().map(ToString::to_string).collect();
+    let sharing: Vec<(PublicKey, bool)> = engine.peers().iter().filter_map(|peer| shared_with(peer, &circle)).collect();
+    let connected = sharing.iter().filter_map(|(peer, _)| roster.member(peer)).chain(own);
+    let connected: BTreeSet<&PartnerId> = connected.map(|member| &member.partner).collect();
+    let unreachable = roster.partners().into_iter().filter(|partner| own.is_some() && !connected.contains(partner));
     Some(CircleSummary {
         id: circle.to_string(),
         name: name_of(replica)?,
@@ -43,8 +55,16 @@ pub(super) fn summarise(engine: &Engine, replica: &Replica) -> Option<CircleSumm
         current: own.is_some() && unheard.is_empty(),
         unheard,
         behind: engine.behind(&circle),
-        peers: engine.sharing(&circle).len(),
+        peers: sharing.len(),
+        comparing: sharing.iter().filter(|(_, caught_up)| !caught_up).count(),
+        unreachable: unreachable.map(ToString::to_string).collect(),
     })
+}
+
+/// A connected peer that shares a circle, and whether it is known what either lacks.
+fn shared_with(peer: &PeerStatus, circle: &CircleId) -> Option<(PublicKey, bool)> {
+    let (_, caught_up) = peer.circles.iter().find(|(shared, _)| shared == circle)?;
+    Some((peer.peer, *caught_up))
 }
 
 /// The offers that wait.

@@ -99,6 +99,12 @@ pub struct CircleSummary {
     pub behind: u64,
     /// How many connected peers share it.
     pub peers: usize,
+    /// With how many of those it is still being compared what either holds.
+    #[serde(default)]
+    pub comparing: usize,
+    /// Partners of whom no node is connected: what they wrote meanwhile may be unknown here.
+    #[serde(default)]
+    pub unreachable: Vec<String>,
 }
 
 /// A circle that was offered.
@@ -492,4 +498,70 @@ pub struct Check {
     pub state: String,
     /// What was found, and what to do.
     pub found: String,
+}
+
+/// `GET /v1/circles/{id}/export/plan`: what a file would hold, and who could open it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExportView {
+    /// The circle's name.
+    pub circle: String,
+    /// Its id.
+    pub id: String,
+    /// The partners who can open the file.
+    pub partners: Vec<String>,
+    /// How many nodes they have.
+    pub nodes: usize,
+    /// Partners of the circle who cannot: not certified, or revoked.
+    pub left_out: Vec<String>,
+    /// Entries of the circle in it.
+    pub entries: u64,
+    /// Parts of attachments in it.
+    pub parts: usize,
+    /// Parts that belong to its entries and are not on this node.
+    pub missing_parts: usize,
+}
+
+/// `POST /v1/import`: what became of a file.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Imported {
+    /// The circle's name; none when the file broke off before it.
+    pub circle: Option<String>,
+    /// Its id.
+    pub id: String,
+    /// When the file was made, as its maker says.
+    pub made: u64,
+    /// How the circle stands here: `member`, `joined` by this file, `offered`, `declined`, `not_named` or
+    /// `too_many_offers`; none when the file broke off before that was known.
+    pub standing: Option<String>,
+    /// New entries of the network circle, certificates and revocations among them.
+    pub network_entries: u64,
+    /// New operations of the circle.
+    pub operations: u64,
+    /// New entries of the circle.
+    pub entries: u64,
+    /// What was here already.
+    pub known: u64,
+    /// New parts of attachments.
+    pub parts: u64,
+    /// Parts of attachments that no entry which this node can read names; they were not kept.
+    pub stray_parts: u64,
+    /// Entries that were not taken.
+    pub left_entries: u64,
+    /// Of which logs, and why; the first hundred.
+    pub left: Vec<LeftView>,
+    /// Why the file was not taken to its end; what came before it is kept.
+    pub stopped: Option<String>,
+}
+
+/// Entries of one log that were not taken.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeftView {
+    /// The author's partner.
+    pub author: String,
+    /// How many entries.
+    pub entries: u64,
+    /// Why.
+    pub why: String,
+    /// Whether they can never be taken; else they wait for something.
+    pub refused: bool,
 }

@@ -16,14 +16,18 @@ use serde::Serialize;
 use crate::{api::client::Client, config::Config};
 
 mod attach;
+mod backup;
 mod circle;
 mod doctor;
+mod export;
+mod import;
 mod join;
 mod list;
 mod partners;
 mod peers;
 mod publish;
 mod read;
+mod restore;
 mod retract;
 mod save;
 pub mod show;
@@ -75,6 +79,14 @@ pub enum Command {
     Who(who::Arguments),
     /// Save an attachment of an entry to a file.
     Save(save::Arguments),
+    /// Write a circle to a file, to carry it where no connection leads.
+    Export(export::Arguments),
+    /// Take in a file that was carried here.
+    Import(import::Arguments),
+    /// Write everything this node needs to come back to one file.
+    Backup(backup::Arguments),
+    /// Put a backup back into an empty data directory.
+    Restore(restore::Arguments),
     /// Show who is connected, and why others are not.
     Peers(peers::Arguments),
     /// Look at everything this node depends on.
@@ -123,6 +135,14 @@ pub async fn run(program: Program) -> anyhow::Result<()> {
         Command::Retract(arguments) => retract::run(&face()?, arguments).await,
         Command::Who(arguments) => who::run(&face()?, &arguments).await,
         Command::Save(arguments) => save::run(&face()?, &arguments).await,
+        Command::Export(arguments) => export::run(&face()?, arguments).await,
+        Command::Import(arguments) if arguments.only_checks() => import::check(&arguments),
+        Command::Import(arguments) => import::run(&face()?, &arguments).await,
+        Command::Backup(arguments) => match arguments.verifies() {
+            Some(file) => backup::verify(file).await,
+            None => backup::run(&face()?, &arguments).await,
+        },
+        Command::Restore(arguments) => restore::run(&data, &arguments).await,
         Command::Peers(arguments) => peers::run(&face()?, &arguments).await,
         Command::Doctor(arguments) => doctor::run(&face()?, &arguments).await,
         Command::Demo(arguments) => crate::demo::run(arguments).await,

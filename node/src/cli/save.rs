@@ -88,17 +88,17 @@ fn target(name: &str, out: Option<&Path>) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-fn exists(path: &Path) -> String {
+pub(super) fn exists(path: &Path) -> String {
     format!("{} exists already; choose another name with --out", show::line(&path.display().to_string()))
 }
 
 /// The file while it is coming in: beside the other, and not to be taken for the whole, whatever ends us.
-fn part_of(path: &Path) -> anyhow::Result<PathBuf> {
+pub(super) fn part_of(path: &Path) -> anyhow::Result<PathBuf> {
     let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?;
     Ok(path.with_file_name(format!(".{}.{}.part", name.to_string_lossy(), std::process::id())))
 }
 
-fn remove_part(part: &Path) -> io::Result<()> {
+pub(super) fn remove_part(part: &Path) -> io::Result<()> {
     match std::fs::remove_file(part) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -106,7 +106,7 @@ fn remove_part(part: &Path) -> io::Result<()> {
 }
 
 /// Gives the whole file its name, unless something has that name by now.
-fn put(part: &Path, path: &Path) -> anyhow::Result<()> {
+pub(super) fn put(part: &Path, path: &Path) -> anyhow::Result<()> {
     let put = match renameat_with(CWD, part, CWD, path, RenameFlags::NOREPLACE).map_err(io::Error::from) {
         // Network file systems know no such renaming; a second name does not replace anything either.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {

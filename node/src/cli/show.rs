@@ -96,6 +96,11 @@ pub fn span(ms: u64) -> String {
     format!("{value} {unit}{}", if value == 1 { "" } else { "s" })
 }
 
+/// So many of something.
+pub fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// A size, roughly.
 pub fn size(bytes: u64) -> String {
     match bytes {

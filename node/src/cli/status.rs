@@ -28,7 +28,11 @@ pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()
     Ok(show::page(&page(&status, clock::now().0, show::Ink::of_stdout()))?)
 }
 
-/// What can be said of a circle in a few words.
+/// Partners that a line names one by one.
+const NAMED: usize = 5;
+
+/// What can be said of a circle in a few words. "In sync" without more is said only when somebody of every
+/// partner is connected.
 pub(super) fn circle_state(circle: &CircleSummary) -> String {
     if !circle.member {
         return "no longer a member".to_owned();
@@ -36,11 +40,20 @@ pub(super) fn circle_state(circle: &CircleSummary) -> String {
     if !circle.current {
         return format!("not current yet: waits for {}", circle.unheard.join(", "));
     }
-    match (circle.behind, circle.peers) {
-        (0, 0) => "nobody of it is connected".to_owned(),
-        (0, _) => "in sync".to_owned(),
-        (behind, _) => format!("{behind} behind"),
+    let known = match (circle.behind, circle.peers, circle.comparing) {
+        (0, 0, _) => return "nobody of it is connected".to_owned(),
+        (0, _, 0) => "in sync".to_owned(),
+        (0, _, comparing) => format!("comparing with {comparing} of {}", circle.peers),
+        (behind, ..) => format!("{behind} behind"),
+    };
+    if circle.unreachable.is_empty() {
+        return known;
     }
+    let mut named: Vec<String> = circle.unreachable.iter().take(NAMED).map(|name| show::line(name)).collect();
+    if let Some(more @ 1..) = circle.unreachable.len().checked_sub(NAMED) {
+        named.push(format!("{more} more"));
+    }
+    format!("{known} with {} connected; not connected: {}", circle.peers, named.join(", "))
 }
 
 fn page(status: &Status, now: u64, ink: show::Ink) -> String {
@@ -125,6 +138,8 @@ pub(super) mod tests {
             unheard: Vec::new(),
             behind: 0,
             peers: 2,
+            comparing: 0,
+            unreachable: Vec::new(),
         }
     }
 
@@ -202,6 +217,23 @@ Circles
         assert_eq!(circle_state(&waiting), "not current yet: waits for ncsc");
         assert_eq!(circle_state(&CircleSummary { peers: 0, ..circle("haven") }), "nobody of it is connected");
         assert_eq!(circle_state(&CircleSummary { member: false, ..circle("haven") }), "no longer a member");
+    }
+
+    #[test]
+    fn a_circle_is_in_sync_without_more_only_when_somebody_of_every_partner_is_connected() {
+        assert_eq!(circle_state(&circle("haven")), "in sync");
+        let comparing = CircleSummary { comparing: 1, ..circle("haven") };
+        assert_eq!(circle_state(&comparing), "comparing with 1 of 2");
+        let cut_off = |names: &[&str], behind| {
+            let unreachable = names.iter().map(|name| (*name).to_owned()).collect();
+            circle_state(&CircleSummary { unreachable, behind, ..circle("haven") })
+        };
+        assert_eq!(cut_off(&["ferm"], 0), "in sync with 2 connected; not connected: ferm");
+        assert_eq!(cut_off(&["a", "b", "c"], 4), "4 behind with 2 connected; not connected: a, b, c");
+        assert_eq!(
+            cut_off(&["a", "b", "c", "d", "e", "f", "g"], 0),
+            "in sync with 2 connected; not connected: a, b, c, d, e, 2 more"
+        );
     }
 
     #[test]

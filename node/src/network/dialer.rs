@@ -15,6 +15,11 @@ pub(super) const DIALS_AT_ONCE: usize = 16;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause: a partner that was away for a week is met again within ten minutes.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// The longest pause towards whom this node was connected with within [`LATELY`]: a line that broke is up again
+/// soon after it can be.
+const SHORT_PAUSE: Duration = Duration::from_secs(30);
+/// How long a peer that was lost is expected back any moment.
+const LATELY: Duration = Duration::from_secs(3_600);
 /// A connection that lasted as long as this was a success, and the pauses start over. A peer that admits us
 /// and ends each session at once would otherwise be dialled every second for ever.
 const LASTING: Duration = Duration::from_secs(60);
@@ -40,6 +45,16 @@ struct Wanted {
     addresses: Vec<Address>,
     state: State,
     failures: u32,
+    /// When a connection that had lasted ended.
+    lost: Option<Duration>,
+}
+
+impl Wanted {
+    fn wait(&mut self, now: Duration, random: u64) {
+        let lately = self.lost.is_some_and(|lost| now.saturating_sub(lost) < LATELY);
+        let longest = if lately { SHORT_PAUSE } else { LONGEST_PAUSE };
+        self.state = State::Waiting { until: now + pause(self.failures, longest, random) };
+    }
 }
 
 /// The peers to be connected with, and when each is to be dialled next. Times count from the node's start.
@@ -67,7 +82,8 @@ impl Dialer {
     ) {
         let until = now + part(self.spread, random);
         let state = if connected { State::Connected { since: now } } else { State::Waiting { until } };
-        let wanted = self.wanted.entry(peer).or_insert_with(|| Wanted { addresses: Vec::new(), state, failures: 0 });
+        let fresh = || Wanted { addresses: Vec::new(), state, failures: 0, lost: None };
+        let wanted = self.wanted.entry(peer).or_insert_with(fresh);
         wanted.addresses = addresses;
     }
 
@@ -91,8 +107,9 @@ impl Dialer {
         if let State::Connected { since } = wanted.state {
             let lasted = now.saturating_sub(since) >= LASTING;
             wanted.failures = if lasted { 0 } else { wanted.failures.saturating_add(1) };
+            wanted.lost = if lasted { Some(now) } else { wanted.lost };
         }
-        wanted.state = State::Waiting { until: now + pause(wanted.failures, random) };
+        wanted.wait(now, random);
     }
 
     /// A dial of `peer` failed.
@@ -102,11 +119,12 @@ impl Dialer {
             return;
         }
         wanted.failures = wanted.failures.saturating_add(1);
-        let failures = match setback {
-            Setback::Passing => wanted.failures,
-            Setback::Lasting => u32::MAX,
-        };
-        wanted.state = State::Waiting { until: now + pause(failures, random) };
+        match setback {
+            Setback::Passing => wanted.wait(now, random),
+            Setback::Lasting => {
+                wanted.state = State::Waiting { until: now + pause(u32::MAX, LONGEST_PAUSE, random) };
+            }
+        }
     }
 
     /// Whom to dial now, and where. Each is taken to be dialled until one of the calls above says how it went.
@@ -148,7 +166,7 @@ impl Dialer {
     pub(super) fn start_over(&mut self, now: Duration, mut random: impl FnMut() -> u64) {
         for wanted in self.wanted.values_mut() {
             if !matches!(wanted.state, State::Waiting { .. }) {
-                wanted.state = State::Waiting { until: now + pause(wanted.failures, random()) };
+                wanted.wait(now, random());
             }
         }
     }
@@ -156,9 +174,9 @@ impl Dialer {
 
 /// The pause after so many failures: between half and all of what doubling gives, so that two nodes that
 /// failed together do not try together again.
-fn pause(failures: u32, random: u64) -> Duration {
+fn pause(failures: u32, longest: Duration, random: u64) -> Duration {
     let doubled = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
-    let full = FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE);
+    let full = FIRST_PAUSE.saturating_mul(doubled).min(longest);
     full / 2 + part(full / 2, random)
 }
 
@@ -237,6 +255,28 @@ mod tests {
         now += LASTING;
         dialer.disconnected(now, &peer(0), 0);
         assert!(dialer.next().unwrap() - now <= at(1));
+    }
+
+    #[test]
+    fn whom_it_was_connected_with_lately_it_looks_for_every_half_minute_and_after_an_hour_less_often() {
+        let mut dialer = wanting(1);
+        dialer.due(at(0));
+        dialer.connected(at(0), &peer(0));
+        let lost = at(0) + LASTING;
+        dialer.disconnected(lost, &peer(0), 0);
+        let mut longest_lately = Duration::ZERO;
+        let mut longest = Duration::ZERO;
+        let mut now = lost;
+        while now < lost + 3 * LATELY {
+            let next = dialer.next().unwrap();
+            let seen = if next < lost + LATELY { &mut longest_lately } else { &mut longest };
+            *seen = (*seen).max(next - now);
+            now = next;
+            assert_eq!(dialer.due(now).len(), 1);
+            dialer.failed(now, &peer(0), Setback::Passing, u64::MAX / 2);
+        }
+        assert!(longest_lately <= SHORT_PAUSE && longest_lately >= SHORT_PAUSE / 2, "{longest_lately:?}");
+        assert!(longest >= LONGEST_PAUSE / 2, "{longest:?}");
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub mod admission;
 mod dialer;
 mod framing;
 mod membership;
+mod relays;
 mod session;
 mod streams;
 mod swarm;
@@ -64,6 +65,10 @@ pub struct Config {
     pub key: SigningKey,
     /// Where to listen; none for a node that only dials. Port 0 takes a free one.
     pub listen: Vec<Address>,
+    /// Where others reach this node, when it is not where it listens.
+    pub external: Vec<Address>,
+    /// Whether connections between others are passed on.
+    pub relay: bool,
     /// Who may connect.
     pub gate: Arc<Gate>,
     /// Over how long the first dials are spread. 30 s in a network; nothing in tests and the demo.
@@ -81,6 +86,11 @@ pub enum Event {
     /// This node can be reached here.
     Listening {
         /// The address, with its real port.
+        address: Address,
+    },
+    /// This node can be reached there no longer: the relay or the way to it is gone.
+    ListeningNoLonger {
+        /// The address.
         address: Address,
     },
     /// A session with a member stands.
@@ -214,6 +224,10 @@ enum Command {
     Unwant {
         peer: PublicKey,
     },
+    ReachThrough {
+        relay: PublicKey,
+        addresses: Vec<Address>,
+    },
     Disconnect {
         peer: PublicKey,
         reason: String,
@@ -265,6 +279,12 @@ impl Handle {
     /// This node no longer tries to stay connected with a peer.
     pub fn unwant(&self, peer: PublicKey) {
         self.command(Command::Unwant { peer });
+    }
+
+    /// While this node is connected with that relay, others can reach it through it: of several such relays a few
+    /// are asked. For a node that nobody can dial.
+    pub fn reach_through(&self, relay: PublicKey, addresses: Vec<Address>) {
+        self.command(Command::ReachThrough { relay, addresses });
     }
 
     /// Ends the session with a peer. One that is wanted is dialled again.

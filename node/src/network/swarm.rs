@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     error::Error,
+    io,
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::{Arc, atomic::AtomicU64},
@@ -18,10 +19,11 @@ use futures::{FutureExt, StreamExt};
 use libp2p::{
     Multiaddr, PeerId, Swarm, connection_limits,
     connection_limits::ConnectionLimits,
+    core::ConnectedPoint,
     identity::Keypair,
     memory_connection_limits,
     multiaddr::Protocol,
-    ping,
+    ping, relay,
     swarm::{
         self, ConnectionId, DialError, Executor, NetworkBehaviour, SwarmEvent,
         behaviour::toggle::Toggle,
@@ -39,6 +41,7 @@ use super::{
     admission::{Gate, Reason, Refusal},
     dialer::{Dialer, Setback},
     membership,
+    relays::{self, Relays},
     session::{Session, Shared},
     transport::{self, Audited},
 };
@@ -58,8 +61,10 @@ const ESTABLISHED_PER_PEER: u32 = 2;
 const NEGOTIATING: usize = 32;
 /// A connection without streams; a session's live stream keeps it. At the usual 10 s connections churned.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-/// Pings that may fail one after the other: a machine that swaps misses one.
-const PINGS_MISSED: u32 = 2;
+/// A line that falls silent is noticed within four of these: the pause before a ping and its patience, twice,
+/// because libp2p tells of no first failure. A machine that swaps misses one. At the usual 15 s and 20 s a node
+/// believed for over a minute that it was connected with whom it no longer reached.
+const PING: Duration = Duration::from_secs(10);
 /// How often the connected are judged again.
 const RECHECK: Duration = Duration::from_secs(60);
 /// Refusals on their way to the driver.
@@ -76,6 +81,8 @@ struct Behaviour {
     memory: Toggle<memory_connection_limits::Behaviour>,
     membership: membership::Behaviour,
     ping: ping::Behaviour,
+    circuits: relay::client::Behaviour,
+    relay: Toggle<relay::Behaviour>,
 }
 
 /// Runs libp2p's tasks, and tells when one of them panicked: the swarm itself does not notice, and would
@@ -112,10 +119,11 @@ struct Connection {
     id: ConnectionId,
     /// Whether this node dialled it.
     dialer: bool,
+    /// Whether it goes through a relay.
+    relayed: bool,
     address: Multiaddr,
     stop: Option<oneshot::Sender<String>>,
     session: JoinHandle<()>,
-    pings_missed: u32,
 }
 
 /// How a run of the swarm ended.
@@ -136,6 +144,7 @@ pub(super) struct Node {
     commands: mpsc::UnboundedReceiver<Command>,
     first: Option<Running>,
     dialer: Dialer,
+    relays: Relays,
     started: Instant,
     connections: BTreeMap<PublicKey, Connection>,
     /// Sessions that were told to end. The next with the same peer waits for it.
@@ -166,6 +175,7 @@ impl Node {
             commands,
             first: None,
             dialer: Dialer::new(config.dial_spread),
+            relays: Relays::default(),
             started: Instant::now(),
             connections: BTreeMap::new(),
             ending: BTreeMap::new(),
@@ -184,7 +194,9 @@ impl Node {
         let gate: &Arc<Gate> = &self.config.gate;
         let (audits, audit) = mpsc::channel(AUDIT);
         let (panics, panicked) = mpsc::unbounded_channel();
-        let transport = transport::transport(&keypair, gate.clone(), audits)
+        let own = keypair.public().to_peer_id();
+        let (circuit_transport, circuits) = relay::client::new(own);
+        let transport = transport::transport(&keypair, gate.clone(), audits, circuit_transport)
             .map_err(|error| StartError::Transport(error.to_string()))?;
         let limits = ConnectionLimits::default()
             .with_max_established_incoming(Some(ESTABLISHED_INBOUND))
@@ -197,12 +209,15 @@ impl Node {
             limits: connection_limits::Behaviour::new(limits),
             memory: memory.into(),
             membership: membership::Behaviour::new(gate.clone(), self.handlers_built.clone()),
-            ping: ping::Behaviour::default(),
+            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING).with_timeout(PING)),
+            circuits,
+            relay: self.config.relay.then(|| relays::server(own)).into(),
         };
         let config = swarm::Config::with_executor(Guarded(panics))
             .with_idle_connection_timeout(IDLE_TIMEOUT)
             .with_max_negotiating_inbound_streams(NEGOTIATING);
-        let mut swarm = Swarm::new(transport, behaviour, keypair.public().to_peer_id(), config);
+        let mut swarm = Swarm::new(transport, behaviour, own, config);
+        self.config.external.iter().for_each(|address| swarm.add_external_address(address.clone()));
         for address in &self.config.listen {
             let listened = swarm.listen_on(address.clone());
             listened.map_err(|error| StartError::Listen { address: address.clone(), reason: causes(&error) })?;
@@ -236,6 +251,8 @@ impl Node {
                 self.ending.insert(peer, connection.session);
             }
             self.refused.clear();
+            let gone = self.relays.start_over();
+            self.backlog.extend(gone.into_iter().map(|address| Event::ListeningNoLonger { address }));
             self.dialer.start_over(self.started.elapsed(), random);
         }
     }
@@ -279,7 +296,10 @@ impl Node {
                     }
                     self.happened(swarm, event);
                 }
-                _tick = recheck.tick() => self.recheck(swarm),
+                _tick = recheck.tick() => {
+                    self.recheck(swarm);
+                    self.reserve(swarm);
+                }
                 () = sleep_until(next_dial.unwrap_or_else(Instant::now)), if next_dial.is_some() => {}
             }
         }
@@ -294,6 +314,10 @@ impl Node {
                 self.dialer.want(self.started.elapsed(), peer, addresses, connected, random());
             }
             Command::Unwant { peer } => self.dialer.unwant(&peer),
+            Command::ReachThrough { relay, addresses } => {
+                self.relays.know(relay, addresses);
+                self.reserve(swarm);
+            }
             Command::Disconnect { peer, reason } => self.disconnect(swarm, &peer, reason),
             Command::Recheck => self.recheck(swarm),
             Command::ShutDown => {}
@@ -362,13 +386,20 @@ impl Node {
 
     fn happened(&mut self, swarm: &mut Swarm<Behaviour>, event: SwarmEvent<BehaviourEvent>) {
         match event {
+            SwarmEvent::NewListenAddr { listener_id, .. } if self.relays.is_at_one(listener_id) => {
+                let reachable = self.relays.agreed(listener_id);
+                self.backlog.extend(reachable.into_iter().map(|address| Event::Listening { address }));
+            }
             SwarmEvent::NewListenAddr { address, .. } => {
                 self.remember_port(&address);
+                if self.config.relay && self.config.external.is_empty() {
+                    // A relay says where it is in each reservation.
+                    swarm.add_external_address(address.clone());
+                }
                 self.backlog.push_back(Event::Listening { address });
             }
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-                let address = endpoint.get_remote_address().clone();
-                self.established(swarm, peer_id, connection_id, endpoint.is_dialer(), address);
+                self.established(swarm, peer_id, connection_id, &endpoint);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, num_established, .. } => {
                 let Some(peer) = transport::public_key(&peer_id) else { return };
@@ -396,11 +427,18 @@ impl Node {
             SwarmEvent::ListenerError { error, .. } => {
                 tracing::warn!(%error, "a listener failed; new connections may not arrive");
             }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } if self.relays.is_at_one(listener_id) => {
+                tracing::info!(?reason, "not reachable through this relay, or no longer");
+                let gone = self.relays.ended(listener_id);
+                self.backlog.extend(gone.into_iter().map(|address| Event::ListeningNoLonger { address }));
+            }
             SwarmEvent::ListenerClosed { addresses, reason, .. } => {
                 tracing::error!(?addresses, ?reason, "a listener closed; nobody can reach this node there");
             }
-            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, connection, result })) => {
-                self.pinged(swarm, peer, connection, result.is_ok());
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(failure) }))
+                if is_silence(&failure) =>
+            {
+                self.unanswered(swarm, peer, connection);
             }
             _ => {}
         }
@@ -411,9 +449,10 @@ impl Node {
         swarm: &mut Swarm<Behaviour>,
         peer_id: PeerId,
         id: ConnectionId,
-        dialer: bool,
-        address: Multiaddr,
+        endpoint: &ConnectedPoint,
     ) {
+        let (dialer, relayed) = (endpoint.is_dialer(), endpoint.is_relayed());
+        let address = endpoint.get_remote_address().clone();
         let link = swarm.behaviour_mut().membership.take_link(id);
         let (Some(peer), Some(link)) = (transport::public_key(&peer_id), link) else {
             swarm.close_connection(id);
@@ -427,7 +466,7 @@ impl Node {
             }
         };
         if let Some(current) = self.connections.get(&peer)
-            && !stays(dialer, current.dialer, self.own, peer)
+            && !stays((dialer, relayed), (current.dialer, current.relayed), self.own, peer)
         {
             tracing::debug!(%peer, "both dialled; the connection that was there stays");
             swarm.close_connection(id);
@@ -452,16 +491,26 @@ impl Node {
             // The node that would close the connection may be gone.
             let _gone = over.send((peer, id));
         });
-        self.connections.insert(peer, Connection { id, dialer, address, stop: Some(stop), session, pings_missed: 0 });
+        self.connections.insert(peer, Connection { id, dialer, relayed, address, stop: Some(stop), session });
         self.refused.remove(&peer);
         self.dialer.connected(self.started.elapsed(), &peer);
+        self.reserve(swarm);
     }
 
-    fn pinged(&mut self, swarm: &mut Swarm<Behaviour>, peer: PeerId, id: ConnectionId, answered: bool) {
+    /// Asks relays, when this node is to be reached through some and is through too few.
+    fn reserve(&mut self, swarm: &mut Swarm<Behaviour>) {
+        let connected = |node: &PublicKey| self.connections.get(node).is_some_and(|connection| !connection.relayed);
+        for (relay, address) in self.relays.missing(connected) {
+            match swarm.listen_on(address) {
+                Ok(listener) => self.relays.asked(&relay, listener),
+                Err(error) => tracing::warn!(%relay, error = causes(&error), "this relay cannot be used"),
+            }
+        }
+    }
+
+    fn unanswered(&mut self, swarm: &mut Swarm<Behaviour>, peer: PeerId, id: ConnectionId) {
         let Some(peer) = transport::public_key(&peer) else { return };
-        let Some(connection) = self.connections.get_mut(&peer).filter(|current| current.id == id) else { return };
-        connection.pings_missed = if answered { 0 } else { connection.pings_missed + 1 };
-        if connection.pings_missed >= PINGS_MISSED {
+        if self.connections.get(&peer).is_some_and(|current| current.id == id) {
             self.disconnect(swarm, &peer, "it does not answer; its line or machine may be down".to_owned());
         }
     }
@@ -487,10 +536,15 @@ impl Connection {
     }
 }
 
-/// Whether a new connection takes the place of the one there is. Of two that were dialled from both sides the
-/// one dialled by the lower key stays: both sides know that without asking. Of two from the same side the new
-/// one stays, for nobody dials who believes to be connected.
-fn stays(new_is_ours: bool, current_is_ours: bool, own: PublicKey, peer: PublicKey) -> bool {
+/// Whether a new connection, dialled here or not and relayed or not, takes the place of the one there is. A direct
+/// one is better than one through a relay. Of two that were dialled from both sides the one dialled by the lower key
+/// stays: both sides know that without asking. Of two from the same side the new one stays, for nobody dials who
+/// believes to be connected.
+fn stays(new: (bool, bool), current: (bool, bool), own: PublicKey, peer: PublicKey) -> bool {
+    let ((new_is_ours, new_is_relayed), (current_is_ours, current_is_relayed)) = (new, current);
+    if new_is_relayed != current_is_relayed {
+        return current_is_relayed;
+    }
     new_is_ours == current_is_ours || new_is_ours == (own < peer)
 }
 
@@ -499,6 +553,17 @@ fn setback(refusal: Option<&Refusal>) -> Setback {
     match refusal {
         Some(Refusal::ByPeer(Reason::Expired | Reason::Revoked)) => Setback::Lasting,
         _ => Setback::Passing,
+    }
+}
+
+/// Whether a ping failed because nothing came back. One that broke has a cause, with which the connection ends.
+fn is_silence(failure: &ping::Failure) -> bool {
+    match failure {
+        ping::Failure::Timeout => true,
+        ping::Failure::Unsupported => false,
+        ping::Failure::Other { error } => {
+            error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+        }
     }
 }
 
@@ -536,9 +601,21 @@ mod tests {
     #[test]
     fn both_sides_keep_the_connection_that_the_lower_key_dialled() {
         let (low, high) = (PublicKey([1; 32]), PublicKey([2; 32]));
-        // At the lower node its own dial stays, whichever came first; at the higher node the other's.
-        assert!(stays(true, false, low, high) && !stays(false, true, low, high));
-        assert!(stays(false, true, high, low) && !stays(true, false, high, low));
+        for relayed in [false, true] {
+            let (ours, theirs) = ((true, relayed), (false, relayed));
+            // At the lower node its own dial stays, whichever came first; at the higher node the other's.
+            assert!(stays(ours, theirs, low, high) && !stays(theirs, ours, low, high));
+            assert!(stays(theirs, ours, high, low) && !stays(ours, theirs, high, low));
+        }
+    }
+
+    #[test]
+    fn a_direct_connection_takes_the_place_of_a_relayed_one_whoever_dialled() {
+        let (low, high) = (PublicKey([1; 32]), PublicKey([2; 32]));
+        for (new, current) in [(true, true), (true, false), (false, true), (false, false)] {
+            assert!(stays((new, false), (current, true), low, high));
+            assert!(!stays((new, true), (current, false), low, high));
+        }
     }
 
     #[test]
@@ -552,8 +629,16 @@ mod tests {
     }
 
     #[test]
+    fn silence_ends_a_connection_and_what_broke_ends_with_its_own_cause() {
+        let other = |kind: io::ErrorKind| is_silence(&ping::Failure::Other { error: Box::new(io::Error::from(kind)) });
+        assert!(is_silence(&ping::Failure::Timeout) && other(io::ErrorKind::TimedOut));
+        assert!(!is_silence(&ping::Failure::Unsupported) && !other(io::ErrorKind::BrokenPipe));
+    }
+
+    #[test]
     fn a_peer_that_dials_again_replaces_its_old_connection() {
-        assert!(stays(false, false, PublicKey([1; 32]), PublicKey([2; 32])));
-        assert!(stays(false, false, PublicKey([2; 32]), PublicKey([1; 32])));
+        let theirs = (false, false);
+        assert!(stays(theirs, theirs, PublicKey([1; 32]), PublicKey([2; 32])));
+        assert!(stays(theirs, theirs, PublicKey([2; 32]), PublicKey([1; 32])));
     }
 }

@@ -47,20 +47,60 @@ impl Node {
         let config = Config {
             key: key(number),
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+            external: Vec::new(),
+            relay: false,
             gate: gate.clone(),
             dial_spread: Duration::ZERO,
             memory_limit: None,
         };
-        let (handle, events) = start(config).unwrap();
-        let key = key(number).public();
-        let mut node = Self { key, gate, handle, events, unasked: VecDeque::new(), address: Address::empty() };
-        node.address = node
-            .until(|event| match event {
-                Event::Listening { address } => Some(address.clone()),
-                _ => None,
-            })
-            .await;
+        let mut node = Self::with_config(config);
+        node.address = node.listening().await;
         node
+    }
+
+    fn with_config(config: Config) -> Self {
+        let (key, gate) = (config.key.public(), config.gate.clone());
+        let (handle, events) = start(config).unwrap();
+        Self { key, gate, handle, events, unasked: VecDeque::new(), address: Address::empty() }
+    }
+
+    /// An anchor that passes connections on.
+    async fn relay(world: &World, partner: &str, number: u8) -> Self {
+        let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
+        let config = Config { listen, relay: true, ..Self::behind_a_wall(world, partner, number) };
+        let mut node = Self::with_config(config);
+        node.address = node.listening().await;
+        node
+    }
+
+    /// What a node starts with that nobody can dial.
+    fn behind_a_wall(world: &World, partner: &str, number: u8) -> Config {
+        Config {
+            key: key(number),
+            listen: Vec::new(),
+            external: Vec::new(),
+            relay: false,
+            gate: world.gate(partner, number),
+            dial_spread: Duration::ZERO,
+            memory_limit: None,
+        }
+    }
+
+    /// A node that nobody can dial, connected with a relay and reached through it.
+    async fn behind(world: &World, partner: &str, number: u8, relay: &Self) -> Self {
+        let mut node = Self::with_config(Self::behind_a_wall(world, partner, number));
+        node.handle.want(relay.key, vec![relay.address.clone()]);
+        node.handle.reach_through(relay.key, vec![relay.address.clone()]);
+        node.address = node.listening().await;
+        node
+    }
+
+    async fn listening(&mut self) -> Address {
+        self.until(|event| match event {
+            Event::Listening { address } => Some(address.clone()),
+            _ => None,
+        })
+        .await
     }
 
     /// Waits for an event; others stay for later.
@@ -137,7 +177,8 @@ impl Hostile {
         let gate = world.gate("mal-intent", number);
         let keypair = keypair(number);
         let (audits, audit) = mpsc::channel(1);
-        let transport = transport::transport(&keypair, gate.clone(), audits).unwrap();
+        let (circuits, _) = libp2p::relay::client::new(keypair.public().to_peer_id());
+        let transport = transport::transport(&keypair, gate.clone(), audits, circuits).unwrap();
         let behaviour = membership::Behaviour::new(gate, Arc::default());
         let config = libp2p::swarm::Config::with_tokio_executor();
         let mut swarm = Swarm::new(transport, behaviour, keypair.public().to_peer_id(), config);
@@ -668,6 +709,73 @@ async fn a_wanted_peer_that_went_away_is_met_again() {
 }
 
 #[tokio::test]
+async fn two_that_nobody_can_dial_meet_through_a_relay_and_exchange_frames_both_ways() {
+    let world = World::new();
+    let relay = Node::relay(&world, "ncsc", 1).await;
+    let mut ferm = Node::behind(&world, "ferm", 2, &relay).await;
+    let mut surf = Node::behind(&world, "surf", 3, &relay).await;
+    assert!(surf.address.to_string().contains("p2p-circuit"), "{}", surf.address);
+    ferm.dial(&surf);
+    let (at_ferm, at_surf) = (ferm.up(surf.key).await, surf.up(ferm.key).await);
+    ferm.handle.send(surf.key, at_ferm, vec![7; FRAME_BYTES]);
+    surf.handle.send(ferm.key, at_surf, b"and back".to_vec());
+    assert_eq!(surf.frame(ferm.key).await, vec![7; FRAME_BYTES]);
+    assert_eq!(ferm.frame(surf.key).await, b"and back");
+}
+
+#[tokio::test]
+async fn inside_a_circuit_certificates_are_judged_as_anywhere() {
+    let world = World::new();
+    let relay = Node::relay(&world, "ncsc", 1).await;
+    let ferm = Node::behind(&world, "ferm", 2, &relay).await;
+    let mut surf = Node::behind(&world, "surf", 3, &relay).await;
+    // What surf heard of ferm the relay did not hear yet.
+    surf.gate.revoke(ferm.key);
+    let built = surf.handle.handlers_built();
+    ferm.dial(&surf);
+    assert!(matches!(surf.refused().await, Refusal::Revoked { node } if node == ferm.key));
+    assert_eq!(surf.handle.handlers_built(), built);
+}
+
+#[tokio::test]
+async fn an_anchor_that_does_not_relay_gives_no_reservation_and_stays_connected() {
+    let world = World::new();
+    let anchor = Node::start(&world, "ncsc", 1).await;
+    let mut ferm = Node::with_config(Node::behind_a_wall(&world, "ferm", 2));
+    ferm.handle.want(anchor.key, vec![anchor.address.clone()]);
+    ferm.handle.reach_through(anchor.key, vec![anchor.address.clone()]);
+    let session = ferm.up(anchor.key).await;
+    let surf = Node::start(&world, "surf", 3).await;
+    let through = format!("{}/p2p/{}/p2p-circuit", anchor.address, keypair(1).public().to_peer_id());
+    surf.handle.dial(ferm.key, vec![through.parse().unwrap()]);
+    let mut surf = surf;
+    assert!(!surf.dial_failed().await.is_empty());
+    ferm.handle.send(anchor.key, session, b"still here".to_vec());
+    let mut anchor = anchor;
+    assert_eq!(anchor.frame(ferm.key).await, b"still here");
+}
+
+#[tokio::test]
+async fn when_the_relay_goes_a_node_says_that_it_is_reached_there_no_longer_and_again_when_it_is_back() {
+    let world = World::new();
+    let relay = Node::relay(&world, "ncsc", 1).await;
+    let mut ferm = Node::behind(&world, "ferm", 2, &relay).await;
+    let was = relay.address.clone();
+    relay.handle.shut_down();
+    drop(relay);
+    let gone = ferm
+        .until(|event| match event {
+            Event::ListeningNoLonger { address } => Some(address.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(gone, ferm.address);
+    let config = Config { listen: vec![was], relay: true, ..Node::behind_a_wall(&world, "ncsc", 1) };
+    let _relay = Node::with_config(config);
+    assert_eq!(ferm.listening().await, gone);
+}
+
+#[tokio::test]
 async fn a_panic_below_ends_the_sessions_and_the_network_starts_anew_where_it_was() {
     let world = World::new();
     let ((mut one, at_one), (mut two, at_two)) = pair(&world).await;
@@ -704,7 +812,7 @@ async fn an_address_that_is_taken_is_said_at_the_start() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address: Address = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port()).parse().unwrap();
     let gate = world.gate("z-cert", 1);
-    let config = Config { key: key(1), listen: vec![address], gate, dial_spread: Duration::ZERO, memory_limit: None };
+    let config = Config { listen: vec![address], gate, ..Node::behind_a_wall(&world, "z-cert", 1) };
     let error = start(config).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("cannot listen on") && error.contains("choose another"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! From a TCP connection to an admitted, multiplexed one: TCP and DNS, TLS 1.3, admission, yamux.
+//! From a TCP connection, or a circuit through a relay, to an admitted, multiplexed one: TCP and DNS, TLS 1.3, admission, yamux.
 //!
 //! Noise and QUIC are not compiled in: with QUIC a stranger would reach the muxer before it is judged. The
 //! protocols have names of their own, so that other libp2p software fails while it negotiates. This module
@@ -19,7 +19,7 @@ use libp2p::{
     },
     dns, identity,
     multiaddr::Protocol,
-    tcp, tls, yamux,
+    relay, tcp, tls, yamux,
 };
 use tokio::sync::mpsc;
 
@@ -31,9 +31,12 @@ const SECURITY: &str = "/cwn/tls+cert/1";
 const MUXER: &str = "/cwn/cert+yamux/1";
 /// From the first packet to an admitted connection. At the usual 10 s, 200 dials at once timed out.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// Streams of a connection, both directions together: 24 served, 12 asked for, the live stream and pings,
-/// and some that are still closing. More of them ends the connection.
-const STREAMS: usize = 64;
+/// Streams of a session, both directions together: 24 served, 12 asked for, the live stream and pings, and some
+/// that are still closing.
+pub(super) const STREAMS_OF_A_SESSION: usize = 64;
+/// Streams of a connection: those of its session, and as many circuits if one side is a relay. More of them ends
+/// the connection.
+pub(super) const STREAMS: usize = 128;
 
 /// A refusal on its way to the audit.
 #[derive(Debug)]
@@ -49,6 +52,7 @@ pub(super) fn transport(
     keypair: &identity::Keypair,
     gate: Arc<Gate>,
     audit: mpsc::Sender<Audited>,
+    circuits: relay::client::Transport,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, BuildError> {
     let security = Tls::new(keypair)?;
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
@@ -59,8 +63,9 @@ pub(super) fn transport(
         };
         Admission { gate, audit, peer: public_key(peer), end, address: address.clone() }
     };
-    Ok(dns::tokio::Transport::system(tcp)
-        .map_err(BuildError::Resolver)?
+    // What leads through a relay goes there first: its addresses begin as those of the relay do.
+    Ok(circuits
+        .or_transport(dns::tokio::Transport::system(tcp).map_err(BuildError::Resolver)?)
         .upgrade(Version::V1Lazy)
         .authenticate(security)
         .multiplex_ext(admit)

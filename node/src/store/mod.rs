@@ -478,6 +478,11 @@ impl Store {
         self.reader.index.apply(&draft.changes)
     }
 
+    /// The segment files, and how many bytes of each are durable and will stay as they are.
+    pub fn committed(&self) -> Result<Vec<(PathBuf, u64)>, Error> {
+        self.segments.committed()
+    }
+
     /// Makes the index durable, so that the next opening has nothing to replay. Appending does this now and
     /// then, closing once more.
     pub fn checkpoint(&mut self) -> Result<(), Error> {
@@ -608,6 +613,12 @@ const UNHELD: Row = Row { id: 0, height: 0, head: Hash([0; 32]), beyond: 0 };
 
 fn check_length(what: &'static str, length: usize, limit: usize) -> Result<(), Error> {
     if length > limit { Err(Error::TooLong { what, length, limit }) } else { Ok(()) }
+}
+
+/// Whether a process has the store of a directory now.
+pub fn in_use(dir: &Path) -> bool {
+    let lock = File::open(dir.join("lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 fn take_lock(dir: &Path) -> Result<File, Error> {

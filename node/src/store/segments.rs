@@ -619,6 +619,21 @@ impl Segments {
         self.tail
     }
 
+    /// Every segment there is, and how much of it stands before the last commit.
+    pub(super) fn committed(&self) -> Result<Vec<(PathBuf, u64)>, Error> {
+        let mut committed = Vec::new();
+        for number in FIRST..self.tail.segment {
+            let path = self.files.path(number);
+            match fs::metadata(&path) {
+                // Reported by every walk that comes there.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                metadata => committed.push((path.clone(), metadata.map_err(Error::io(&path))?.len())),
+            }
+        }
+        committed.push((self.files.path(self.tail.segment), u64::from(self.tail.offset)));
+        Ok(committed)
+    }
+
     /// Before the first frame.
     pub(super) fn start(&self) -> Position {
         Position { segment: FIRST, offset: HEADER_BYTES, chain: 0 }

@@ -145,13 +145,13 @@ impl Engine {
             logs.entry(log.circle).or_default().push((log, tip));
         }
         let logs_of = |circle: &CircleId| logs.get(circle).map(Vec::as_slice).unwrap_or_default();
-        network_replica.load(store, logs_of(&network))?;
+        let mut damages = network_replica.load(store, logs_of(&network));
         let mut circles = BTreeMap::from([(network, network_replica)]);
         for (fact, charter) in store.facts(CIRCLE_FACT)? {
             let damage = |why: String| Damage { what: format!("the charter in {} bytes of fact", fact.len()), why };
             let charter = Charter::from_bytes(&charter).map_err(|refusal| damage(refusal.to_string()))?;
             let mut replica = Replica::closed(Control::new(charter));
-            replica.load(store, logs_of(&replica.id()))?;
+            damages.extend(replica.load(store, logs_of(&replica.id())));
             circles.insert(replica.id(), replica);
         }
         for (circle, hash) in store.records()? {
@@ -160,7 +160,7 @@ impl Engine {
             let bytes = store.record(&circle, &hash)?.ok_or_else(|| damage("it is not there".to_owned()))?;
             let record: SignedRecord = cwn_crypto::encoding::from_bytes(&bytes, limits::SIGNED_RECORD_BYTES)
                 .map_err(|refusal| damage(refusal.to_string()))?;
-            replica.load_record(hash, &record).map_err(|refusal| damage(refusal.to_string()))?;
+            replica.load_record(hash, record).map_err(|refusal| damage(refusal.to_string()))?;
         }
         let declined = store.facts(DECLINED_FACT)?.into_iter().filter_map(|(fact, _)| {
             let id: [u8; 32] = fact[DECLINED_FACT.len()..].try_into().ok()?;
@@ -189,6 +189,9 @@ impl Engine {
             wall: now,
             now,
         };
+        for damage in damages {
+            engine.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
+        }
         engine.load_held(store)?;
         for circle in engine.circles.keys().copied().collect::<Vec<_>>() {
             engine.tell_accepted(&circle);
@@ -214,7 +217,7 @@ impl Engine {
             Input::RunFrame { pull, bytes } => self.run_frame(pull, &bytes, store)?,
             Input::RunEnded { pull } => self.run_ended(pull, store)?,
             Input::LiveDropped { peer, session } => self.live_dropped(&peer, session),
-            Input::Stored { ticket } => self.stored(ticket, store)?,
+            Input::Stored { ticket } => self.stored(ticket, store),
             Input::Command { id, command, random } => {
                 if let Err(refusal) = self.command(id, command, random) {
                     self.output(Output::Reply { id, reply: Err(refusal) });
@@ -228,6 +231,7 @@ impl Engine {
             Input::NotSealed { id, circle, why } => self.not_sealed(id, &circle, &why),
             Input::EpochSealed { circle, commitment, wrapped } => self.epoch_sealed(circle, commitment, wrapped),
             Input::Openable { circle, epoch, opens } => self.openable(circle, epoch, opens),
+            Input::Damaged { key, seq } => self.damaged(&key, seq, store),
             Input::Import { entries } => self.import(entries),
             Input::Tick => {}
         }
@@ -324,41 +328,48 @@ impl Engine {
 
     // ---- Writes that became durable.
 
-    fn stored(&mut self, ticket: Ticket, store: &dyn Read) -> Result<(), Damage> {
+    fn stored(&mut self, ticket: Ticket, store: &dyn Read) {
         for after in self.tickets.remove(&ticket).unwrap_or_default() {
-            match after {
-                After::Durable { key, height, head } => {
-                    if let Some(replica) = self.circles.get_mut(&key.circle) {
-                        let log = replica.log(&key.author, &key.log);
-                        let opened = log.is_some_and(|log| log.durable == 0 && !log.opening.cites.is_empty());
-                        replica.stored(&key.author, &key.log, height, head);
-                        if opened {
-                            // What an opening cites, a cut that reaches it reaches too.
-                            self.tell_accepted_by(&key.circle, &key.author);
-                        } else {
-                            self.tell_accepted_log(key);
-                        }
-                        self.announce(key);
-                        self.log_grew(&key, store)?;
-                    }
-                }
-                After::Push(entry) => self.push(&entry, store)?,
-                After::Membership(circle) => self.membership_changed(&circle, store)?,
-                After::RecordDurable { circle, hash } => {
-                    if let Some(replica) = self.circles.get_mut(&circle) {
-                        replica.record_stored(hash);
-                    }
-                    if self.making.get(&circle).is_some_and(|making| making.made == Some(hash)) {
-                        self.making.remove(&circle);
-                        self.advance_appends(&circle);
-                    }
-                }
-                After::Joined(circle) => {
-                    self.output(Output::Emit(Event::Joined { circle }));
-                    self.membership_changed(&circle, store)?;
-                }
-                After::Reply(id, reply) => self.output(Output::Reply { id, reply: Ok(reply) }),
+            // Damage that one of these meets must not swallow what the others owe.
+            if let Err(damage) = self.follow(after, store) {
+                self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
             }
+        }
+    }
+
+    fn follow(&mut self, after: After, store: &dyn Read) -> Result<(), Damage> {
+        match after {
+            After::Durable { key, height, head } => {
+                if let Some(replica) = self.circles.get_mut(&key.circle) {
+                    let log = replica.log(&key.author, &key.log);
+                    let opened = log.is_some_and(|log| log.durable == 0 && !log.opening.cites.is_empty());
+                    replica.stored(&key.author, &key.log, height, head);
+                    if opened {
+                        // What an opening cites, a cut that reaches it reaches too.
+                        self.tell_accepted_by(&key.circle, &key.author);
+                    } else {
+                        self.tell_accepted_log(key);
+                    }
+                    self.announce(key);
+                    self.log_grew(&key, store)?;
+                }
+            }
+            After::Push(entry) => self.push(&entry, store)?,
+            After::Membership(circle) => self.membership_changed(&circle, store)?,
+            After::RecordDurable { circle, hash } => {
+                if let Some(replica) = self.circles.get_mut(&circle) {
+                    replica.record_stored(hash);
+                }
+                if self.making.get(&circle).is_some_and(|making| making.made == Some(hash)) {
+                    self.making.remove(&circle);
+                    self.advance_appends(&circle);
+                }
+            }
+            After::Joined(circle) => {
+                self.output(Output::Emit(Event::Joined { circle }));
+                self.membership_changed(&circle, store)?;
+            }
+            After::Reply(id, reply) => self.output(Output::Reply { id, reply: Ok(reply) }),
         }
         Ok(())
     }
@@ -440,6 +451,20 @@ impl Engine {
             .find(|writer| writer.key() == *key)
     }
 
+    /// Holds a log up to an entry that cannot be read back, and compares with the peers at once. Alone, this node
+    /// keeps what it has: nobody could send it again.
+    fn damaged(&mut self, key: &LogKey, seq: u64, store: &dyn Read) {
+        self.output(Output::Emit(Event::Damaged { what: format!("entry {seq} of log {} of {}", key.log, key.author) }));
+        if !self.sync.compare_soon(&key.circle, self.now) {
+            return;
+        }
+        self.leave_log(key);
+        if let Some(replica) = self.circles.get_mut(&key.circle) {
+            replica.hold_up_to(store, key, seq);
+        }
+        self.tell_accepted_log(*key);
+    }
+
     /// Takes entries that may build on one another, round after round until nothing moves.
     fn import(&mut self, entries: Vec<EntryBytes>) {
         let mut runs: BTreeMap<LogKey, Vec<Decoded>> = BTreeMap::new();
@@ -514,6 +539,8 @@ impl Engine {
                 self.store(vec![Write::Fact { key, value }], vec![After::Reply(id, Reply::Done)]);
                 Ok(())
             }
+            Command::CarryRun { key, records, entries } => self.carry_run(id, key, records, entries),
+            Command::CarryCircle { charter, entries } => self.carry_circle(id, &charter, entries),
             Command::Decline { circle } => {
                 self.take_offer(&circle)?;
                 self.declined.insert(circle);

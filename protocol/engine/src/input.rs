@@ -4,6 +4,7 @@ use cwn_crypto::{Hash, PartnerId, PublicKey, Time};
 
 use crate::{
     circle::{Charter, MemberNode, Terms},
+    epoch::SignedRecord,
     log::{CircleId, EntryBytes, LogKey, Retracts},
     wire::Nonce,
 };
@@ -138,6 +139,13 @@ pub enum Input {
         /// Whether it opens.
         opens: bool,
     },
+    /// A stored entry turned out not to be readable: its log is held up to there until peers have sent it again.
+    Damaged {
+        /// Its log.
+        key: LogKey,
+        /// Its place.
+        seq: u64,
+    },
     /// Entries that came otherwise than from a peer: an issuer's log from a file or from the desk.
     Import {
         /// The entries, every log in order.
@@ -234,6 +242,23 @@ pub enum Command {
         key: Vec<u8>,
         /// Its value; empty takes it back.
         value: Vec<u8>,
+    },
+    /// Take a run of one log that was carried here by hand, with the epoch records it needs.
+    CarryRun {
+        /// The log.
+        key: LogKey,
+        /// Records of epochs that the entries name.
+        records: Vec<SignedRecord>,
+        /// The entries, in order.
+        entries: Vec<EntryBytes>,
+    },
+    /// Take a circle's charter and operations that were carried here by hand. One that this node is not in is
+    /// offered to it.
+    CarryCircle {
+        /// The charter.
+        charter: Vec<u8>,
+        /// Control entries, in whatever order.
+        entries: Vec<EntryBytes>,
     },
     /// Do not join it, and do not ask again.
     Decline {

@@ -57,6 +57,9 @@ pub const EPOCH_LIFE_MS: u64 = 30 * 24 * 3_600_000;
 /// How long a retraction only hides: within a day a thief's can be put aside by a cut.
 pub const RETRACT_MS: u64 = 24 * 3_600_000;
 
+/// Entries at a log's end of which one must be readable at the start; else the log is fetched from its beginning.
+pub const DAMAGED_TAIL: u64 = 256;
+
 /// Offers of circles that one peer may leave undecided here.
 pub const OFFERS_PER_PEER: usize = 16;
 

@@ -136,8 +136,57 @@ pub enum Reply {
         /// Its hash.
         hash: Hash,
     },
+    /// What became of a run that was carried here.
+    Carried(Carried),
+    /// What became of a circle's operations that were carried here.
+    CarriedCircle {
+        /// The circle.
+        circle: CircleId,
+        /// What became of them.
+        outcome: CarriedCircle,
+    },
     /// It is done.
     Done,
+}
+
+/// What became of a run that was carried here. What was taken is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    /// So many of its entries are new here.
+    pub taken: u64,
+    /// So many entries of the log are held now.
+    pub height: u64,
+    /// Why the rest was not taken, if there is one.
+    pub rest: Option<Rest>,
+}
+
+/// Why a part of a carried run was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rest {
+    /// It may be taken once something else has come.
+    Waits(String),
+    /// It can never be part of the circle.
+    Refused(String),
+}
+
+/// What became of a circle's operations that were carried here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CarriedCircle {
+    /// This node is in the circle.
+    Known {
+        /// So many of them are new here.
+        taken: u64,
+    },
+    /// The circle is offered to this node.
+    Offered,
+    /// This node joined it, as its rule says.
+    Joined,
+    /// This node declined it before.
+    Declined,
+    /// By these operations this node does not belong to it.
+    NotNamed,
+    /// As many offers that were carried here wait as may.
+    TooManyOffers,
 }
 
 /// Why a command was not done.

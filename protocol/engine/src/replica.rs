@@ -140,6 +140,8 @@ pub struct Replica {
     epochs: BTreeMap<Hash, Epoch>,
     /// Epochs whose records the store has made durable: before that nothing is sealed to one.
     durable_epochs: BTreeSet<Hash>,
+    /// Records that the store holds and that build on operations which it lost.
+    waiting_records: Vec<(Hash, SignedRecord)>,
     /// Who belonged at control heads that records named of late. Fixed for ever, and many records name the same.
     rosters: BTreeMap<Vec<Hash>, Roster>,
 }
@@ -169,6 +171,7 @@ impl Replica {
             reaches: BTreeMap::new(),
             epochs: BTreeMap::new(),
             durable_epochs: BTreeSet::new(),
+            waiting_records: Vec::new(),
             rosters: BTreeMap::new(),
         };
         replica.refold();
@@ -176,44 +179,42 @@ impl Replica {
     }
 
     /// Fills a replica from the store: every log's opening and head, and all of those that decide who belongs.
-    pub fn load(&mut self, store: &dyn Read, logs: &[(LogKey, Tip)]) -> Result<(), Damage> {
-        let damage = |what: &LogKey, why: String| Damage { what: format!("log {} of {}", what.log, what.author), why };
-        let read = |key: &LogKey, seq: u64| -> Result<Stored, Damage> {
-            let bytes = store.entry(key, seq)?.ok_or_else(|| damage(key, format!("entry {seq} is not there")))?;
-            Stored::read(bytes).map_err(|refusal| damage(key, refusal.to_string()))
-        };
-        let mut waiting: Vec<(LogKey, u64, u64)> = Vec::new();
-        for (key, tip) in logs.iter().copied() {
-            let first = read(&key, 0)?;
-            let last = read(&key, tip.height - 1)?;
-            let Some(opening) = first.header().opening.clone() else {
-                return Err(damage(&key, "its first entry does not open it".to_owned()));
-            };
-            let log = Log {
-                kind: first.header().suite.kind(),
-                opening,
-                height: tip.height,
-                head: tip.head,
-                time: last.header().time,
-                epoch: last.header().epoch,
-                durable: tip.height,
-                durable_head: Some(tip.head),
-            };
-            if self.decides(&key.author, log.kind) {
-                waiting.push((key, 0, tip.height));
+    ///
+    /// What cannot be read back is told, and its log is held up to there: peers that have the rest send it again.
+    pub fn load(&mut self, store: &dyn Read, logs: &[(LogKey, Tip)]) -> Vec<Damage> {
+        let mut damages = Vec::new();
+        let mut waiting: Vec<(LogKey, u64)> = Vec::new();
+        for (key, tip) in logs {
+            match load_log(store, key, tip) {
+                Ok(log) => {
+                    if log.height < tip.height {
+                        let what = format!("entry {} of log {} of {}", log.height, key.log, key.author);
+                        damages.push(Damage { what, why: "nor what follows it".to_owned() });
+                    }
+                    if self.decides(&key.author, log.kind) {
+                        waiting.push((*key, 0));
+                    }
+                    self.logs.insert((key.author, key.log), log);
+                }
+                Err(damage) => damages.push(damage),
             }
-            self.logs.insert((key.author, key.log), log);
         }
         // Operations build on one another across logs: go round until nothing moves.
         loop {
             let mut moved = false;
-            for (key, next, height) in &mut waiting {
-                while *next < *height {
-                    let entry = read(key, *next)?;
-                    match self.apply(entry.header(), entry.hash(), entry.payload().unwrap_or_default()) {
-                        Ok(_) => (*next, moved) = (*next + 1, true),
-                        Err(Stop::Missing) => break,
-                        Err(stop) => return Err(damage(key, stop.to_string())),
+            for (key, next) in &mut waiting {
+                while *next < self.height(key) {
+                    match read_entry(store, key, *next) {
+                        Ok(entry) => {
+                            match self.apply(entry.header(), entry.hash(), entry.payload().unwrap_or_default()) {
+                                Ok(()) => (*next, moved) = (*next + 1, true),
+                                Err(_) => break,
+                            }
+                        }
+                        Err(damage) => {
+                            damages.push(damage);
+                            self.hold_up_to(store, key, *next);
+                        }
                     }
                 }
             }
@@ -221,19 +222,51 @@ impl Replica {
                 break;
             }
         }
-        if let Some((key, next, _)) = waiting.iter().find(|(_, next, height)| next < height) {
-            return Err(damage(key, format!("operation {next} builds on one that is not held")));
+        for (key, next) in waiting {
+            if next < self.height(&key) {
+                let what = format!("operation {next} of log {} of {}", key.log, key.author);
+                damages.push(Damage { what, why: "it builds on one that is not held".to_owned() });
+                self.hold_up_to(store, &key, next);
+            }
         }
         self.refold();
-        Ok(())
+        damages
     }
 
-    /// Takes a record that the store holds back into memory.
-    pub fn load_record(&mut self, hash: Hash, record: &SignedRecord) -> Result<(), RecordRefusal> {
-        let epoch = self.verify(record)?;
-        self.epochs.insert(hash, epoch);
-        self.durable_epochs.insert(hash);
-        Ok(())
+    fn height(&self, key: &LogKey) -> u64 {
+        self.log(&key.author, &key.log).map_or(0, |held| held.height)
+    }
+
+    /// Holds a log no further than this, because of damage behind it.
+    pub(crate) fn hold_up_to(&mut self, store: &dyn Read, key: &LogKey, height: u64) {
+        let place = (key.author, key.log);
+        let shorter = load_prefix(store, key, height);
+        match (shorter, self.logs.get(&place)) {
+            (Some(log), Some(held)) if log.height < held.height => drop(self.logs.insert(place, log)),
+            (Some(_), _) => {}
+            (None, _) => {
+                self.logs.remove(&place);
+                self.reaches.remove(&place);
+            }
+        }
+        self.judge(&key.author);
+    }
+
+    /// Takes a record that the store holds back into memory. One that builds on an operation which is not held, or
+    /// no longer, waits for it.
+    pub fn load_record(&mut self, hash: Hash, record: SignedRecord) -> Result<(), RecordRefusal> {
+        match self.verify(&record) {
+            Ok(epoch) => {
+                self.epochs.insert(hash, epoch);
+                self.durable_epochs.insert(hash);
+                Ok(())
+            }
+            Err(RecordRefusal::Missing) => {
+                self.waiting_records.push((hash, record));
+                Ok(())
+            }
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// The circle's id.
@@ -315,6 +348,10 @@ impl Replica {
     fn refold(&mut self) {
         if let Rule::Closed(control) = &self.rule {
             self.fold = control.fold();
+        }
+        for (hash, record) in std::mem::take(&mut self.waiting_records) {
+            // What can never be a record was refused before it was stored.
+            let _ = self.load_record(hash, record);
         }
         let authors: BTreeSet<PublicKey> = self.logs.keys().map(|(author, _)| *author).collect();
         authors.iter().for_each(|author| self.judge(author));
@@ -696,6 +733,39 @@ impl Replica {
         let newest = self.epochs.iter().filter(fits).max_by_key(|(hash, epoch)| (epoch.made, **hash));
         newest.map(|(hash, _)| *hash)
     }
+}
+
+fn read_entry(store: &dyn Read, key: &LogKey, seq: u64) -> Result<Stored, Damage> {
+    let damage = |why: String| Damage { what: format!("entry {seq} of log {} of {}", key.log, key.author), why };
+    let bytes = store.entry(key, seq)?.ok_or_else(|| damage("it is not there".to_owned()))?;
+    Stored::read(bytes).map_err(|refusal| damage(refusal.to_string()))
+}
+
+/// A log as the store holds it, up to the last entry that can be read back.
+fn load_log(store: &dyn Read, key: &LogKey, tip: &Tip) -> Result<Log, Damage> {
+    read_entry(store, key, 0)?;
+    let lowest = tip.height.saturating_sub(limits::DAMAGED_TAIL);
+    let log = (lowest + 1..=tip.height).rev().find_map(|height| load_prefix(store, key, height));
+    log.ok_or_else(|| Damage {
+        what: format!("the end of log {} of {}", key.log, key.author),
+        why: format!("none of its last {} entries can be", limits::DAMAGED_TAIL),
+    })
+}
+
+/// So much of a log, if its first entry and the last of these can be read back.
+fn load_prefix(store: &dyn Read, key: &LogKey, height: u64) -> Option<Log> {
+    let first = read_entry(store, key, 0).ok()?;
+    let last = read_entry(store, key, height.checked_sub(1)?).ok()?;
+    Some(Log {
+        kind: first.header().suite.kind(),
+        opening: first.header().opening.clone()?,
+        height,
+        head: last.hash(),
+        time: last.header().time,
+        epoch: last.header().epoch,
+        durable: height,
+        durable_head: Some(last.hash()),
+    })
 }
 
 /// Operations so that each stands after those among them that it builds on.

@@ -21,6 +21,8 @@ pub struct NodeAddresses {
     pub addresses: Vec<String>,
     /// Whether it can be reached from outside at a fixed address, so that others may rely on it.
     pub anchor: bool,
+    /// Whether it passes connections on between nodes that nobody can dial.
+    pub relay: bool,
 }
 
 #[derive(Encode, Decode)]
@@ -31,6 +33,9 @@ struct Announcement {
     addresses: Vec<String>,
     #[n(2)]
     anchor: bool,
+    /// Stands only where it is so.
+    #[n(3)]
+    relay: Option<bool>,
 }
 
 /// Why something is not an announcement of addresses.
@@ -50,17 +55,18 @@ pub enum Refusal {
 impl NodeAddresses {
     /// Reads an announcement.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Refusal> {
-        let Announcement { kind, addresses, anchor } = encoding::from_bytes(bytes, ANNOUNCEMENT_BYTES)?;
+        let Announcement { kind, addresses, anchor, relay } = encoding::from_bytes(bytes, ANNOUNCEMENT_BYTES)?;
         if kind != KIND {
             return Err(Refusal::OtherKind);
         }
-        Self { addresses, anchor }.check()
+        Self { addresses, anchor, relay: relay.unwrap_or(false) }.check()
     }
 
     /// The canonical bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Refusal> {
-        let Self { addresses, anchor } = self.clone().check()?;
-        Ok(encoding::to_bytes(&Announcement { kind: KIND.to_owned(), addresses, anchor }))
+        let Self { addresses, anchor, relay } = self.clone().check()?;
+        let relay = relay.then_some(true);
+        Ok(encoding::to_bytes(&Announcement { kind: KIND.to_owned(), addresses, anchor, relay }))
     }
 
     fn check(self) -> Result<Self, Refusal> {
@@ -78,21 +84,24 @@ mod tests {
 
     #[test]
     fn addresses_are_read_back_as_they_were_announced() {
-        let announced = NodeAddresses { addresses: vec!["/ip4/127.0.0.1/tcp/4001".to_owned()], anchor: true };
-        assert_eq!(NodeAddresses::from_bytes(&announced.to_bytes().unwrap()), Ok(announced));
+        for relay in [false, true] {
+            let addresses = vec!["/ip4/127.0.0.1/tcp/4001".to_owned()];
+            let announced = NodeAddresses { addresses, anchor: true, relay };
+            assert_eq!(NodeAddresses::from_bytes(&announced.to_bytes().unwrap()), Ok(announced));
+        }
     }
 
     #[test]
     fn a_flood_of_addresses_is_refused() {
-        let announced = NodeAddresses { addresses: vec![String::new(); ADDRESSES + 1], anchor: false };
+        let announced = NodeAddresses { addresses: vec![String::new(); ADDRESSES + 1], anchor: false, relay: false };
         assert_eq!(announced.to_bytes(), Err(Refusal::Addresses));
-        let long = NodeAddresses { addresses: vec!["x".repeat(ADDRESS_BYTES + 1)], anchor: false };
+        let long = NodeAddresses { addresses: vec!["x".repeat(ADDRESS_BYTES + 1)], anchor: false, relay: false };
         assert_eq!(long.to_bytes(), Err(Refusal::Addresses));
     }
 
     #[test]
     fn another_kind_is_not_taken_for_addresses() {
-        let other = Announcement { kind: "phase".to_owned(), addresses: Vec::new(), anchor: false };
+        let other = Announcement { kind: "phase".to_owned(), addresses: Vec::new(), anchor: false, relay: None };
         assert_eq!(NodeAddresses::from_bytes(&encoding::to_bytes(&other)), Err(Refusal::OtherKind));
     }
 }

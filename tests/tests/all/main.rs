@@ -4,9 +4,11 @@
 mod api;
 mod arrows;
 mod bench;
+mod carry;
 mod circles;
 mod enrolment;
 mod kills;
+mod outbound;
 mod processes;
 mod readme;
 mod refusals;

@@ -120,8 +120,16 @@ impl Engine {
             }
         }
         if last {
+            let now = self.now;
             if let Some(shared) = self.shared(peer, &circle) {
                 shared.compared = true;
+                // It says tips because it sees a difference, and nobody owes it tips in turn where none is seen any
+                // more: what either lacked came from a third, or was on its way. The digest tells it. Once a minute
+                // is enough; while both sides write, any digest differs.
+                if shared.caught_up && shared.answer_after <= now {
+                    shared.answer_after = now.plus(limits::DIGEST_EVERY_MS);
+                    shared.caught_up = false;
+                }
             }
             self.settle(peer, circle, store)?;
         }

@@ -21,6 +21,7 @@ use crate::replica::Replica;
 use crate::store::{Damage, Read};
 use crate::wire::{Frame, Nonce, Tag, VERSION, WireTip};
 
+mod carry;
 mod compare;
 mod live;
 mod runs;
@@ -44,6 +45,8 @@ struct Shared {
     /// Everything the peer held at that comparison is held here too.
     caught_up: bool,
     compare_after: Time,
+    /// Until then the peer's tips are not answered with a digest once more.
+    answer_after: Time,
     digest_due: Time,
     /// The epoch whose record was last pushed.
     pushed_epoch: Option<Hash>,
@@ -146,6 +149,19 @@ pub(crate) struct Sync {
 }
 
 impl Sync {
+    /// Says digests of a circle at once, to whoever shares it; false when nobody does.
+    pub(crate) fn compare_soon(&mut self, circle: &CircleId, now: Time) -> bool {
+        let mut shared = false;
+        for one in self.peers.values_mut().filter_map(|peer| peer.shared.get_mut(circle)) {
+            (one.digest_due, shared) = (now, true);
+        }
+        if shared {
+            self.digest_due = Some(now);
+            self.digests.remove(circle);
+        }
+        shared
+    }
+
     pub(crate) fn was_synced_with(&self, circle: &CircleId, peer: &PublicKey) -> bool {
         self.synced.contains(&(*circle, *peer))
     }
@@ -457,6 +473,7 @@ impl Engine {
                 compared: false,
                 caught_up: false,
                 compare_after: Time(0),
+                answer_after: Time(0),
                 digest_due,
                 pushed_epoch: None,
                 refused: BTreeSet::new(),

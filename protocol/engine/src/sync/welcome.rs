@@ -14,13 +14,16 @@ use crate::store::{Damage, Read};
 use crate::wire::Frame;
 
 impl Engine {
-    /// Hands a peer the charter and operations of circles that it belongs to and showed no tag for.
+    /// Hands a peer the charter and operations of circles that it belongs to and showed no tag for. It is handed what
+    /// is durable here; while more is on its way to the store, what names the peer may be among that, and the offer
+    /// waits for it.
     pub(super) fn welcome(&mut self, peer: &PublicKey, store: &dyn Read) -> Result<(), Damage> {
         let Some(state) = self.sync.peers.get(peer).filter(|state| state.offered) else { return Ok(()) };
         let unknown: Vec<CircleId> = self
             .circles
             .values()
             .filter(|replica| replica.control().is_some() && self.shares(peer, replica))
+            .filter(|replica| replica.logs().all(|(_, log)| log.kind != LogKind::Control || log.height == log.durable))
             .map(Replica::id)
             .filter(|circle| !state.shared.contains_key(circle) && !state.welcomed.contains(circle))
             .collect();

@@ -4,7 +4,10 @@ use cwn_crypto::{Hash, Signature, Time, issuer_log::LogId};
 use cwn_engine::{
     input::{Audience, CommandId, Input, SessionId},
     limits,
-    log::{Decoded, Draft, EntryBytes, EntryRefusal, Header, LogKey, Opening, Payload, Suite, Under, Writer},
+    log::{
+        CircleId, Decoded, Draft, EntryBytes, EntryRefusal, Header, LogKey, LogKind, Opening, Payload, Suite, Under,
+        Writer,
+    },
     output::{CommandRefusal, Event, Reply},
     wire::{Frame, Nonce, WireTip},
 };
@@ -12,7 +15,7 @@ use cwn_engine::{
 use crate::world::{World, key_of};
 
 /// A circle of three, and a session over which `ferm` sends whatever it likes to `ncsc`.
-fn with_peer() -> (World, cwn_engine::log::CircleId) {
+fn with_peer() -> (World, CircleId) {
     let mut world = World::new(&["ncsc", "z-cert", "ferm"]);
     let circle = world.circle(&["ncsc", "z-cert", "ferm"]);
     world.append("ferm", circle, "honest");
@@ -75,7 +78,7 @@ fn a_second_greeting_or_an_offer_before_the_first_ends_the_session() {
 }
 
 /// An entry that `ferm` could have written next, changed by `change` before it is signed, or after.
-fn forged(world: &World, circle: cwn_engine::log::CircleId, change: impl FnOnce(&mut EntryBytes)) -> Vec<u8> {
+fn forged(world: &World, circle: CircleId, change: impl FnOnce(&mut EntryBytes)) -> Vec<u8> {
     let replica = world.engine("ferm").circle(&circle).unwrap();
     let under = replica.fold().roster().member(&world.key("ferm")).unwrap().under;
     let key = world.node("ferm").key.clone();
@@ -309,7 +312,7 @@ fn the_payload_that_no_entry_holds_is_refused_with_the_remedy() {
 fn entries_that_contradict_themselves_are_refused_at_the_door() {
     let header = Header {
         suite: Suite::Named,
-        circle: cwn_engine::log::CircleId(Hash([1; 32])),
+        circle: CircleId(Hash([1; 32])),
         author: key_of("x", 1).public(),
         log: LogId([1; 16]),
         seq: 0,
@@ -366,7 +369,7 @@ fn i3_a_reply_means_that_it_is_durable() {
 /// A log of four entries, and another branch of it from its second entry on.
 fn two_branches() -> (Vec<EntryBytes>, Vec<EntryBytes>) {
     let write = |last: &[u8]| {
-        let circle = cwn_engine::log::CircleId(Hash([1; 32]));
+        let circle = CircleId(Hash([1; 32]));
         let opening = Opening { under: Under::Charter, cites: Vec::new() };
         let mut writer = Writer::open(circle, key_of("x", 1), LogId([1; 16]), opening);
         let payloads = [b"0".as_slice(), last, b"2", b"3"];
@@ -417,4 +420,56 @@ fn i5_a_bad_signature_inside_is_vouched_for_by_a_later_one_and_at_the_end_stays_
     let run = entries.iter().map(|bytes| Decoded::decode(bytes.clone()).unwrap()).collect();
     let taken = authenticate(run, Link::Start).unwrap();
     assert_eq!((taken.proven.len(), taken.undecided.len()), (3, 1));
+}
+
+/// Rot takes an entry of a log of `ncsc` at another node, which then starts anew.
+fn rot(world: &mut World, at: &str, circle: CircleId, kind: LogKind, seq: u64) {
+    let author = world.key("ncsc");
+    let replica = world.engine(at).circle(&circle).unwrap();
+    let key = replica.logs_of(&author).find(|(_, log)| log.kind == kind).unwrap().0;
+    let index = world.index(at);
+    world.nodes[index].store.rotten.insert((key, seq));
+    world.crash(at).start(at);
+}
+
+#[test]
+fn i3_rot_in_any_log_keeps_no_node_from_starting_and_peers_send_it_again() {
+    for (kind, seq) in [(LogKind::Control, 0), (LogKind::Control, 1), (LogKind::Content, 0), (LogKind::Content, 2)] {
+        let mut world = World::new(&["ncsc", "z-cert", "ferm"]);
+        let circle = world.circle(&["ncsc", "z-cert", "ferm"]);
+        for text in ["one", "two", "three"] {
+            world.append("ncsc", circle, text);
+        }
+        world.settle();
+        rot(&mut world, "ferm", circle, kind, seq);
+        let told = world.node("ferm").events.iter().any(|event| matches!(event, Event::Damaged { .. }));
+        assert!(told, "damage of {kind:?} {seq} is told");
+        world.connect_all().settle();
+        assert_eq!(world.node("ferm").store.rotten.len(), 0, "{kind:?} {seq} came again");
+        world.expect_reads("ferm", circle, &["one", "two", "three"]);
+        assert_eq!(world.conclusions("ferm", circle), world.conclusions("ncsc", circle));
+        world.append("ferm", circle, "four");
+        world.settle();
+        world.expect_reads("z-cert", circle, &["one", "two", "three", "four"]);
+    }
+}
+
+#[test]
+fn i3_rot_found_while_a_node_runs_is_healed_by_peers_and_alone_it_keeps_what_it_has() {
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"]);
+    let circle = world.circle(&["ncsc", "z-cert", "ferm"]);
+    for text in ["one", "two", "three"] {
+        world.append("ncsc", circle, text);
+    }
+    world.settle();
+    let (log, ferm) = (world.content_log("ncsc", circle), world.index("ferm"));
+    world.nodes[ferm].store.rotten.insert((log, 1));
+    world.partition(&[&["ferm"], &["ncsc", "z-cert"]]);
+    world.input(ferm, Input::Damaged { key: log, seq: 1 });
+    assert_eq!(world.engine("ferm").circle(&circle).unwrap().accepted(&log.author, &log.log), 3);
+    world.connect_all().settle();
+    world.input(ferm, Input::Damaged { key: log, seq: 1 });
+    world.settle();
+    assert_eq!(world.node("ferm").store.rotten.len(), 0);
+    world.expect_reads("ferm", circle, &["one", "two", "three"]);
 }

@@ -274,3 +274,43 @@ fn i8_members_go_on_for_forty_days_without_the_coordinator() {
     world.settle();
     world.expect_reads("z-cert", founded, &["a new circle"]);
 }
+
+#[test]
+fn what_arrives_from_a_third_while_two_compare_leaves_neither_waiting() {
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"]);
+    let circle = world.circle(&["ncsc", "z-cert", "ferm"]);
+    world.settle();
+    world.disconnect("z-cert", "ferm");
+    world.slow_line("ncsc", "ferm", 300);
+    world.append("z-cert", circle, "on its way to ferm through ncsc");
+    // What ferm says first is older than what it holds when it hears what z-cert says.
+    world.run(100).connect("z-cert", "ferm").slow_line("z-cert", "ferm", 1_000);
+    world.run(5_000);
+    for (name, other) in [("z-cert", "ferm"), ("ferm", "z-cert")] {
+        let peers = world.engine(name).peers();
+        let status = peers.iter().find(|status| status.peer == world.key(other)).unwrap();
+        let caught_up = status.circles.iter().find(|(shared, _)| *shared == circle);
+        assert_eq!(caught_up, Some(&(circle, true)), "{name} with {other}");
+    }
+}
+
+#[test]
+fn members_of_a_circle_just_founded_have_compared_within_seconds() {
+    for seed in seeds(20) {
+        let names = ["ncsc", "z-cert", "ferm", "surf", "dtc", "mkb"];
+        let mut world = World::unconnected(seed, &names);
+        world.connect_all().settle();
+        let circle = world.found(&names[..1]);
+        for name in &names[1..] {
+            world.add("ncsc", circle, name);
+        }
+        world.run(10_000);
+        for name in names {
+            for status in world.engine(name).peers() {
+                let caught_up = status.circles.iter().find(|(shared, _)| *shared == circle);
+                let other = names.into_iter().find(|other| world.key(other) == status.peer).unwrap();
+                assert_eq!(caught_up, Some(&(circle, true)), "seed {seed}: {name} with {other}");
+            }
+        }
+    }
+}

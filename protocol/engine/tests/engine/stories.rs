@@ -130,3 +130,19 @@ fn an_offer_that_comes_before_its_founders_certificate_waits_for_it() {
     world.settle();
     world.expect_reads("ncsc", circle, &["hello"]);
 }
+
+/// Found by cwn-sim, seed 5: the first operation was durable, the second counted already and was not yet.
+#[test]
+fn a_partner_added_right_after_another_is_offered_the_circle_with_what_names_it() {
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"]);
+    let circle = world.found(&["ncsc"]);
+    for name in ["z-cert", "ferm"] {
+        let (partner, nodes) = (partner(name), vec![world.member(name)]);
+        world.command("ncsc", Command::Add { circle, partner, nodes });
+    }
+    world.settle();
+    assert_eq!(world.refusals_of("ferm", "ncsc"), Vec::<String>::new());
+    world.append("ncsc", circle, "welcome");
+    world.settle();
+    world.expect_reads("ferm", circle, &["welcome"]);
+}

@@ -40,6 +40,8 @@ pub struct MemStore {
     pub records: BTreeMap<(CircleId, Hash), Vec<u8>>,
     pub facts: BTreeMap<Vec<u8>, Vec<u8>>,
     pub erased: BTreeMap<(LogKey, u64), (Hash, Retraction)>,
+    /// Entries that rot took.
+    pub rotten: BTreeSet<(LogKey, u64)>,
 }
 
 impl MemStore {
@@ -47,9 +49,16 @@ impl MemStore {
         match write {
             Write::Entry(entry) => {
                 let log = self.logs.entry(entry.key()).or_default();
-                assert_eq!(log.len() as u64, entry.header().seq, "a store is handed every log in order");
-                log.push((entry.hash(), entry.bytes().clone()));
-                self.blank(&entry.key(), entry.header().seq);
+                let seq = entry.header().seq;
+                match log.get(seq as usize) {
+                    None => {
+                        assert_eq!(log.len() as u64, seq, "a store is handed every log in order");
+                        log.push((entry.hash(), entry.bytes().clone()));
+                    }
+                    Some((hash, _)) => assert_eq!(*hash, entry.hash(), "a store holds one entry at a place"),
+                }
+                self.rotten.remove(&(entry.key(), seq));
+                self.blank(&entry.key(), seq);
             }
             Write::Erase { key, seq, hash, because } => {
                 self.erased.insert((key, seq), (hash, because));
@@ -75,6 +84,9 @@ impl MemStore {
 
 impl Read for MemStore {
     fn entry(&self, key: &LogKey, seq: u64) -> Result<Option<EntryBytes>, Damage> {
+        if self.rotten.contains(&(*key, seq)) {
+            return Err(Damage { what: format!("entry {seq}"), why: "its checksum does not fit".to_owned() });
+        }
         Ok(self.logs.get(key).and_then(|log| log.get(seq as usize)).map(|(_, bytes)| bytes.clone()))
     }
     fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage> {

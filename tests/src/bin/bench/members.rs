@@ -79,6 +79,8 @@ impl Member {
         let (network, events) = network::start(network::Config {
             key: keys.signing.clone(),
             listen: Vec::new(),
+            external: Vec::new(),
+            relay: false,
             gate,
             dial_spread: Duration::ZERO,
             memory_limit: None,
@@ -123,7 +125,10 @@ impl Member {
                     continue;
                 }
                 Event::LiveQueueDropped { peer, session } => Input::LiveDropped { peer, session: SessionId(session) },
-                Event::Listening { .. } | Event::Refused { .. } | Event::DialFailed { .. } => continue,
+                Event::Listening { .. }
+                | Event::ListeningNoLonger { .. }
+                | Event::Refused { .. }
+                | Event::DialFailed { .. } => continue,
             };
             self.take(input);
         }

@@ -1,0 +1,97 @@
+//! Runs and welcomes that were carried here by hand, in a file: one more way on which entries come.
+//!
+//! Nothing of it is trusted for who carried it: it goes through the very checks that a peer's goes through. There
+//! is nobody to ask for what is missing, and nobody to blame; what became of it goes back to who asked.
+
+use crate::circle::Charter;
+use crate::engine::{After, Engine};
+use crate::epoch::SignedRecord;
+use crate::input::CommandId;
+use crate::limits;
+use crate::log::{Decoded, EntryBytes, LogKey};
+use crate::output::{Carried, CarriedCircle, CommandRefusal, Reply, Rest};
+use crate::replica::Stop;
+
+impl Engine {
+    /// Takes a run of one log, as far as it can be decided now.
+    pub(crate) fn carry_run(
+        &mut self,
+        id: CommandId,
+        key: LogKey,
+        records: Vec<SignedRecord>,
+        entries: Vec<EntryBytes>,
+    ) -> Result<(), CommandRefusal> {
+        let replica = self.circles.get_mut(&key.circle).ok_or(CommandRefusal::UnknownCircle)?;
+        let mut run = Vec::with_capacity(entries.len());
+        let mut rest = None;
+        for entry in entries {
+            match Decoded::decode(entry) {
+                Ok(entry) if entry.key() == key => run.push(entry),
+                Ok(_) => rest = Some(Rest::Refused("it holds an entry of another log".to_owned())),
+                Err(refusal) => rest = Some(Rest::Refused(refusal.to_string())),
+            }
+            if rest.is_some() {
+                break;
+            }
+        }
+        let before = replica.log(&key.author, &key.log).map_or(0, |held| held.height);
+        let ingested = replica.ingest(records, run);
+        let height = replica.log(&key.author, &key.log).map_or(0, |held| held.height);
+        self.keep(key.circle, ingested.writes, ingested.membership_changed);
+        let rest = match ingested.stop {
+            Some(Stop::Never(refusal)) => {
+                // A fork is told and heeded as one that a peer brings; whom it blames is its author.
+                self.blames(&key.author, key.circle, (key.author, key.log), &refusal);
+                Some(Rest::Refused(refusal.to_string()))
+            }
+            Some(stop) => Some(Rest::Waits(stop.to_string())),
+            None if !ingested.undecided.is_empty() => {
+                Some(Rest::Waits("no signature vouches for it yet; a later entry of the log may".to_owned()))
+            }
+            None => rest,
+        };
+        self.carried(id, Reply::Carried(Carried { taken: height - before, height, rest }));
+        Ok(())
+    }
+
+    /// Takes a circle's operations. One that this node is not in is then offered to it.
+    pub(crate) fn carry_circle(
+        &mut self,
+        id: CommandId,
+        charter: &[u8],
+        entries: Vec<EntryBytes>,
+    ) -> Result<(), CommandRefusal> {
+        let charter = Charter::from_bytes(charter)?;
+        let circle = charter.id();
+        let outcome = if let Some(replica) = self.circles.get_mut(&circle) {
+            let ingested = replica.ingest_operations(entries);
+            let taken = ingested.writes.len() as u64;
+            self.keep(circle, ingested.writes, ingested.membership_changed);
+            CarriedCircle::Known { taken }
+        } else if self.declined.contains(&circle) {
+            CarriedCircle::Declined
+        } else {
+            let bytes = entries.iter().map(EntryBytes::length).sum::<usize>();
+            if bytes > limits::WELCOME_BYTES || entries.len() > limits::WELCOME_OPERATIONS {
+                return Err(CommandRefusal::TooMany { limit: limits::WELCOME_OPERATIONS });
+            }
+            // It stands among the offers as one that this node brought itself.
+            let me = self.me;
+            let undecided = self.offers.values().filter(|offer| offer.from.contains(&me)).count();
+            self.offered(me, charter, entries);
+            match (self.circles.contains_key(&circle), self.offers.contains_key(&circle)) {
+                (true, _) => CarriedCircle::Joined,
+                (_, true) => CarriedCircle::Offered,
+                _ if undecided >= limits::OFFERS_PER_PEER => CarriedCircle::TooManyOffers,
+                _ => CarriedCircle::NotNamed,
+            }
+        };
+        self.carried(id, Reply::CarriedCircle { circle, outcome });
+        Ok(())
+    }
+
+    /// Replies once everything that was handed to the store before is durable: stores answer in order.
+    fn carried(&mut self, id: CommandId, reply: Reply) {
+        self.store(Vec::new(), vec![After::Reply(id, reply)]);
+    }
+}

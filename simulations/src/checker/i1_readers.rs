@@ -1,0 +1,142 @@
+//! I1: nobody opens what did not name it, and nobody outside a circle is told anything of it.
+//!
+//! The simulation wraps every epoch key itself, so it knows for whom. That must be exactly those whom the rules, read
+//! by the oracle at the control heads that the record names, count in.
+
+use std::collections::BTreeSet;
+
+use cwn_crypto::{Hash, encoding, seal::Recipient};
+use cwn_engine::{
+    log::{CircleId, Header},
+    store::Write,
+    wire::Frame,
+};
+
+use super::{Checker, Seen};
+use crate::{
+    people::short,
+    world::{World, read_record},
+};
+
+#[derive(Debug)]
+pub(crate) struct Readers;
+
+impl Checker for Readers {
+    fn promise(&self) -> &'static str {
+        "I1"
+    }
+
+    fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
+        let (Seen::HandedToStore { node, .. } | Seen::ServedRun { from: node, .. } | Seen::Sent { from: node, .. }) =
+            seen
+        else {
+            return Ok(());
+        };
+        if !world.nodes[*node].is_honest() {
+            return Ok(());
+        }
+        match seen {
+            Seen::HandedToStore { node, write: Write::Record { circle, bytes, .. }, .. } => {
+                wrapped_as_counted(world, *node, circle, bytes)
+            }
+            Seen::HandedToStore { node, write: Write::Entry(entry), fresh: true } => match entry.header().epoch {
+                Some(epoch) => sealed_to_those_who_count(world, *node, &entry.key().circle, &epoch),
+                None => Ok(()),
+            },
+            Seen::ServedRun { from, to, key } => told(world, *from, *to, &key.circle, "entries"),
+            Seen::Sent { from, to, bytes } => match Frame::from_bytes(bytes) {
+                Ok(Frame::Push { entry, .. }) => {
+                    let header: Option<Header> = encoding::from_bytes(&entry.header, 1 << 16).ok();
+                    header.map_or(Ok(()), |header| told(world, *from, *to, &header.circle, "an entry"))
+                }
+                Ok(Frame::Tips { tips, .. } | Frame::Have { tips, .. }) => {
+                    let place = tips.first().and_then(|tip| world.truth.logs.get(&(tip.author, tip.log)));
+                    match place.map(|(circle, ..)| *circle) {
+                        Some(circle) => told(world, *from, *to, &circle, "heights"),
+                        None => Ok(()),
+                    }
+                }
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn calm(&mut self, world: &World) -> Result<(), String> {
+        for (circle, history) in &world.truth.histories {
+            let named = history.ever_named();
+            for node in world.nodes.iter().filter(|node| !named.contains(&node.me)) {
+                let held = node.disk.held();
+                let logs = held.logs.keys().any(|key| key.circle == *circle);
+                let records = held.records.keys().any(|(of, _)| of == circle);
+                let facts = held.facts.keys().any(|key| key.windows(32).any(|part| part == circle.0.0));
+                if logs || records || facts {
+                    return Err(format!("{} holds something of {}, which never named it", node.name, short(circle)));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A record that a node made is wrapped to those who counted at its heads, but those it says it left out.
+fn wrapped_as_counted(world: &World, node: usize, circle: &CircleId, bytes: &[u8]) -> Result<(), String> {
+    let Some(record) = read_record(bytes) else { return Ok(()) };
+    if record.maker != world.nodes[node].me {
+        return Ok(());
+    }
+    let heard = world.truth.histories.get(circle).map(|history| history.up_to(&record.heads)).unwrap_or_default();
+    let Some(conclusion) = world.conclude(circle, &heard) else { return Ok(()) };
+    let named = conclusion.members.iter().filter(|(node, _)| !record.left_out.contains(node));
+    let named: BTreeSet<Recipient> = named.map(|(_, belongs)| belongs.recipient).collect();
+    let wrapped: BTreeSet<Recipient> =
+        world.truth.wrapped.get(&record.commitment).into_iter().flatten().copied().collect();
+    if named == wrapped {
+        return Ok(());
+    }
+    let name = &world.nodes[node].name;
+    Err(format!(
+        "{name} wrapped an epoch of {} to {} keys, the rules name {}",
+        short(circle),
+        wrapped.len(),
+        named.len()
+    ))
+}
+
+/// What a node seals is sealed to those who count, as it knows it, and to nobody whom it knows to be revoked.
+fn sealed_to_those_who_count(world: &World, node: usize, circle: &CircleId, epoch: &Hash) -> Result<(), String> {
+    let me = &world.nodes[node];
+    let Some(bytes) = me.disk.held().records.get(&(*circle, *epoch)) else {
+        return Err(format!("{} sealed to an epoch in {} before it was durable", me.name, short(circle)));
+    };
+    let Some(record) = read_record(bytes) else { return Ok(()) };
+    let known = me.known.get(circle).cloned().unwrap_or_default();
+    let Some(conclusion) = world.conclude(circle, &known) else { return Ok(()) };
+    let me = &world.nodes[node];
+    let Some(engine) = &me.engine else { return Ok(()) };
+    let reads = |member: &cwn_crypto::PublicKey| *member == me.me || engine.is_certified(member);
+    let count = conclusion.members.iter().filter(|(member, _)| reads(member));
+    let count: BTreeSet<Recipient> = count.map(|(_, belongs)| belongs.recipient).collect();
+    let wrapped: BTreeSet<Recipient> =
+        world.truth.wrapped.get(&record.commitment).into_iter().flatten().copied().collect();
+    if let Some(stranger) = wrapped.difference(&count).next() {
+        let stranger = world.nodes.iter().find(|node| node.sealing.recipient() == *stranger);
+        let stranger = stranger.map_or("?", |node| node.name.as_str());
+        return Err(format!("{} sealed in {} to {stranger}, who does not count", me.name, short(circle)));
+    }
+    Ok(())
+}
+
+/// A node tells of a circle only to whom it counts there, by the operations it durably holds.
+fn told(world: &World, from: usize, to: usize, circle: &CircleId, what: &str) -> Result<(), String> {
+    let (me, peer) = (&world.nodes[from], &world.nodes[to]);
+    // Whoever is removed is told the operation that removes it; and an operation counts before it is durable here.
+    for heard in [Some(&me.heard), Some(&me.known), me.heard_before.as_ref()].into_iter().flatten() {
+        let heard = heard.get(circle).cloned().unwrap_or_default();
+        match world.conclude(circle, &heard) {
+            Some(conclusion) if !conclusion.members.contains_key(&peer.me) => {}
+            _ => return Ok(()),
+        }
+    }
+    Err(format!("{} tells {} {what} of {}, where it does not count", world.nodes[from].name, peer.name, short(circle)))
+}

@@ -1,0 +1,134 @@
+//! I3: what was acknowledged to a person or announced to a peer is durable.
+//!
+//! On the node that said so it is there at once, and after every crash; on every member that counts once all could
+//! talk, unless it lies beyond a cut. A disk that was put back to an older state, or rotted, may have lost it.
+
+use cwn_crypto::{Hash, PublicKey, encoding, issuer_log::LogId};
+use cwn_engine::{
+    log::{Header, LogKind},
+    output::Reply,
+    wire::Frame,
+};
+
+use super::{Checker, Seen};
+use crate::{
+    oracle::{Conclusion, Right, reach},
+    world::{Acknowledged, World},
+};
+
+#[derive(Debug)]
+pub(crate) struct Durable;
+
+impl Checker for Durable {
+    fn promise(&self) -> &'static str {
+        "I3"
+    }
+
+    fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
+        match seen {
+            Seen::Replied { node, reply: Ok(Reply::Appended { place, hash }) } => {
+                let node = &world.nodes[*node];
+                if node.disk.held().hash_at(&place.key, place.seq) != Some(*hash) {
+                    return Err(format!("{} acknowledged entry {} before it was durable", node.name, place.seq));
+                }
+            }
+            Seen::Started { node } => {
+                let disk = world.nodes[*node].disk.held();
+                for told in world.truth.acknowledged.iter().filter(|told| told.node == *node && !told.machine_lost) {
+                    if disk.hash_at(&told.key, told.seq) != Some(told.hash) {
+                        let name = &world.nodes[*node].name;
+                        return Err(format!("{name} started without entry {}, which it acknowledged", told.seq));
+                    }
+                }
+            }
+            Seen::Accepted { node, key, height } => {
+                let node = &world.nodes[*node];
+                if node.disk.held().height(key) < *height {
+                    return Err(format!(
+                        "{} accepts {height} entries of {} before they are durable",
+                        node.name, key.log
+                    ));
+                }
+            }
+            Seen::Sent { from, bytes, .. } if world.nodes[*from].is_honest() => {
+                if let Ok(frame) = Frame::from_bytes(bytes) {
+                    announced(world, *from, &frame)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn calm(&mut self, world: &World) -> Result<(), String> {
+        for circle in world.truth.histories.keys() {
+            let Some((conclusion, members)) = world.agreed(circle) else { continue };
+            let of_circle = |told: &&Acknowledged| told.key.circle == *circle && !told.machine_lost;
+            for told in world.truth.acknowledged.iter().filter(of_circle).filter(|told| members.contains(&told.node)) {
+                if !within_its_cut(world, &conclusion, told) {
+                    continue;
+                }
+                for node in members.iter().map(|index| &world.nodes[*index]) {
+                    if node.disk.held().hash_at(&told.key, told.seq) != Some(told.hash) {
+                        return Err(format!(
+                            "{} acknowledged entry {} of log {}, and {} does not hold it though all could talk",
+                            world.nodes[told.node].name, told.seq, told.key.log, node.name
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the rules accept an entry, by what the logs of its author say of themselves.
+fn within_its_cut(world: &World, conclusion: &Conclusion, told: &Acknowledged) -> bool {
+    let author = told.key.author;
+    let opening = |log: &LogId| world.truth.logs.get(&(author, *log)).map(|(_, _, opening)| opening);
+    let kind = world.truth.logs.get(&(author, told.key.log)).map(|(_, kind, _)| *kind);
+    if kind == Some(LogKind::Control) {
+        // Operations are never cut off; which of them count the fold says.
+        return true;
+    }
+    let history = world.truth.histories.get(&told.key.circle);
+    let (Some(history), Some(own)) = (history, opening(&told.key.log)) else { return false };
+    match history.right(conclusion, author, &own.under) {
+        Right::Stands => true,
+        Right::Undecided => false,
+        Right::Cut(cut) => {
+            let cites = |log: &LogId| opening(log).map(|opening| opening.cites.as_slice());
+            reach(cut, cites).get(&told.key.log).is_some_and(|reach| told.seq < *reach)
+        }
+    }
+}
+
+/// Every height that a frame announces is durable on its sender.
+fn announced(world: &World, from: usize, frame: &Frame) -> Result<(), String> {
+    let holds = |author: PublicKey, log: LogId, height: u64, head: Option<Hash>| {
+        let Some(seq) = height.checked_sub(1) else { return Ok(()) };
+        let node = &world.nodes[from];
+        let circle = world.truth.logs.get(&(author, log)).map(|(circle, ..)| *circle);
+        let held =
+            circle.and_then(|circle| node.disk.log_named(circle, author, log)).and_then(|log| log.get(seq as usize));
+        match held {
+            Some((hash, _)) if head.is_none_or(|head| head == *hash) => Ok(()),
+            _ => Err(format!("{} announced {height} entries of log {log}, which are not durable there", node.name)),
+        }
+    };
+    match frame {
+        Frame::Tips { tips, .. } | Frame::Have { tips, .. } => {
+            tips.iter().try_for_each(|tip| holds(tip.author, tip.log, tip.height, tip.head))
+        }
+        Frame::Push { entry, .. } => {
+            let header: Option<Header> = encoding::from_bytes(&entry.header, 1 << 16).ok();
+            header.map_or(Ok(()), |header| holds(header.author, header.log, header.seq + 1, None))
+        }
+        Frame::Held { statement, .. } => {
+            let statement = statement.unverified(cwn_engine::limits::HELD_BYTES).ok();
+            let lines = statement.iter().flat_map(|said| said.heads.iter().map(move |line| (said.author, line)));
+            lines.into_iter().try_for_each(|(author, line)| holds(author, line.log, line.height, Some(line.head)))
+        }
+        _ => Ok(()),
+    }
+}

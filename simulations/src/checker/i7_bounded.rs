@@ -1,0 +1,65 @@
+//! I7: one bad peer cannot stop others, nor set them against each other; and who has nothing to say says little.
+
+use cwn_engine::output::Event;
+
+use super::{Checker, Seen};
+use crate::world::World;
+
+/// Frames that a quiet circle may cost each pair that shares it, a minute: a digest each way, and one more.
+const QUIET_FRAMES: u64 = 3;
+/// Frames that a node may send besides in the whole quiet time.
+const QUIET_SLACK: u64 = 40;
+
+#[derive(Debug, Default)]
+pub(crate) struct Bounded {
+    /// How many frames each node had sent when the quiet time began, and in which of its starts.
+    quiet_from: Vec<(u64, u64)>,
+    quiet_minutes: u64,
+}
+
+impl Checker for Bounded {
+    fn promise(&self) -> &'static str {
+        "I7"
+    }
+
+    fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
+        match seen {
+            Seen::Noted { node, event: Event::Refused { peer, circle: _, reason } } => {
+                let node = &world.nodes[*node];
+                let peer = world.honest().find(|other| other.me == *peer);
+                match peer.filter(|_| node.is_honest()) {
+                    Some(peer) => Err(format!("{} blames {}, which is honest: {reason}", node.name, peer.name)),
+                    None => Ok(()),
+                }
+            }
+            Seen::Disconnected { node, peer, reason } => {
+                let (node, peer) = (&world.nodes[*node], &world.nodes[*peer]);
+                if node.is_honest() && peer.is_honest() && !world.truth.revoked.contains(&peer.me) {
+                    return Err(format!("{} disconnects {}, which is honest: {reason}", node.name, peer.name));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn quiet(&mut self, world: &World, minutes: u64) {
+        self.quiet_from = world.nodes.iter().map(|node| (node.frames, node.start)).collect();
+        self.quiet_minutes = minutes;
+    }
+
+    fn calm(&mut self, world: &World) -> Result<(), String> {
+        for (node, (frames, start)) in world.nodes.iter().zip(&self.quiet_from) {
+            let Some(engine) = node.engine.as_ref().filter(|_| node.start == *start && node.is_honest()) else {
+                continue;
+            };
+            let shared: u64 = engine.peers().iter().map(|peer| peer.circles.len() as u64).sum();
+            let allowed = QUIET_SLACK + QUIET_FRAMES * self.quiet_minutes * shared;
+            let sent = node.frames - frames;
+            if sent > allowed {
+                return Err(format!("{} sent {sent} frames in {} quiet minutes", node.name, self.quiet_minutes));
+            }
+        }
+        Ok(())
+    }
+}

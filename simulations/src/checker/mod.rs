@@ -1,0 +1,90 @@
+//! Checkers: one file per promise. A checker sees what happens as it happens, and looks at the whole world when it is
+//! calm; what it finds ends the life.
+//!
+//! To add one: a file here with a type that implements [`Checker`], and a line in [`all`].
+
+mod i10_no_self_fork;
+mod i1_readers;
+mod i2_certified;
+mod i3_durable;
+mod i4_convergence;
+mod i5_authentic;
+mod i7_bounded;
+mod i8_no_single_point;
+mod i9_honest;
+mod liveness;
+
+use cwn_engine::{
+    log::LogKey,
+    output::{CommandRefusal, Event, Reply},
+    store::Write,
+};
+
+use crate::world::World;
+
+/// A promise that was not kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Violation {
+    /// Which promise.
+    pub(crate) promise: &'static str,
+    /// Simulated milliseconds since the start.
+    pub(crate) at: u64,
+    /// What was seen.
+    pub(crate) story: String,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub(crate) enum Seen<'a> {
+    /// A node started on what its disk held.
+    Started { node: usize },
+    /// A node ended a session because of its peer.
+    Disconnected { node: usize, peer: usize, reason: &'a str },
+    /// A node sent a frame on a live stream.
+    Sent { from: usize, to: usize, bytes: &'a [u8] },
+    /// A node sends entries of a log to a peer.
+    ServedRun { from: usize, to: usize, key: &'a LogKey },
+    /// A node's engine wants something stored; `fresh` when it is an entry that the node itself wrote just now.
+    HandedToStore { node: usize, write: &'a Write, fresh: bool },
+    /// A command was answered.
+    Replied { node: usize, reply: &'a Result<Reply, CommandRefusal> },
+    /// A node accepts a log up to a height.
+    Accepted { node: usize, key: LogKey, height: u64 },
+    /// A node told something.
+    Noted { node: usize, event: &'a Event },
+}
+
+/// Holds lives to one promise.
+pub(crate) trait Checker {
+    /// Its name: the invariant's number, or a word.
+    fn promise(&self) -> &'static str;
+
+    /// Something happened.
+    fn saw(&mut self, _world: &World, _seen: &Seen<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Everybody runs and can reach everybody, most of the time to agree is over, and so many minutes of it are left.
+    fn quiet(&mut self, _world: &World, _minutes: u64) {}
+
+    /// Everybody runs, can reach everybody, and had time.
+    fn calm(&mut self, _world: &World) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// All of them.
+pub(crate) fn all() -> Vec<Box<dyn Checker>> {
+    vec![
+        Box::new(i1_readers::Readers),
+        Box::new(i2_certified::Certified::default()),
+        Box::new(i3_durable::Durable),
+        Box::new(i4_convergence::Convergence),
+        Box::new(i5_authentic::Authentic),
+        Box::new(i7_bounded::Bounded::default()),
+        Box::new(i8_no_single_point::NoSinglePoint::default()),
+        Box::new(i9_honest::Honest),
+        Box::new(i10_no_self_fork::NoSelfFork::default()),
+        Box::new(liveness::Liveness),
+    ]
+}

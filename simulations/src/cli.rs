@@ -1,0 +1,156 @@
+//! The command line.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use anyhow::bail;
+use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{
+    life::{self, Outcome},
+    plan::Plan,
+    scenario::Scenario,
+};
+
+/// Random lives of whole networks, with a checker for every promise of the protocol.
+#[derive(Debug, Parser)]
+#[command(name = "cwn-sim", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Sub,
+}
+
+#[derive(Debug, Subcommand)]
+enum Sub {
+    /// Live many lives, each from a seed of its own, and say what was violated
+    Run(Run),
+    /// Live one life again and print what happened up to the first violation
+    Replay(Replay),
+}
+
+/// What a life is made of, beside its seed.
+#[derive(Debug, Args)]
+struct Measures {
+    /// How many nodes, each of a partner of its own
+    #[arg(long, default_value_t = 12)]
+    nodes: usize,
+    /// How many simulated hours people live
+    #[arg(long, default_value_t = 6)]
+    hours: u64,
+    /// A supplied scenario, or a file like simulations/scenarios/mixed.toml
+    #[arg(long, default_value = "mixed")]
+    scenario: String,
+    /// How many of the nodes are malicious, each in its own way; such as 10%
+    #[arg(long, default_value = "0%", value_parser = percent)]
+    malicious: u64,
+}
+
+fn percent(text: &str) -> Result<u64, String> {
+    let number = text.trim_end_matches('%').parse().ok().filter(|number| *number <= 50);
+    number.ok_or_else(|| format!("{text} is not a share from 0% to 50%"))
+}
+
+impl Measures {
+    fn plan(&self) -> anyhow::Result<Plan> {
+        if !(2..=10_000).contains(&self.nodes) {
+            bail!("--nodes must be 2 to 10,000; {} is not", self.nodes);
+        }
+        if self.hours == 0 {
+            bail!("--hours must be at least 1");
+        }
+        Ok(Plan {
+            seed: 0,
+            nodes: self.nodes,
+            hours: self.hours,
+            malicious_percent: self.malicious,
+            scenario: Scenario::find(&self.scenario)?,
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// The first seed
+    #[arg(long, default_value_t = 0)]
+    first_seed: u64,
+    /// How many seeds
+    #[arg(long, default_value_t = 16)]
+    seeds: u64,
+    /// How many lives at a time; as many as there are processors when not given
+    #[arg(long)]
+    jobs: Option<usize>,
+    #[command(flatten)]
+    measures: Measures,
+}
+
+#[derive(Debug, Args)]
+struct Replay {
+    /// The seed
+    #[arg(long)]
+    seed: u64,
+    /// How many lines before the violation are printed
+    #[arg(long, default_value_t = 200)]
+    last: usize,
+    #[command(flatten)]
+    measures: Measures,
+}
+
+/// Runs what the command line asks for.
+pub(crate) fn run() -> anyhow::Result<ExitCode> {
+    match Cli::parse().command {
+        Sub::Run(run) => many(&run),
+        Sub::Replay(replay) => again(&replay),
+    }
+}
+
+fn many(run: &Run) -> anyhow::Result<ExitCode> {
+    let plan = run.measures.plan()?;
+    let jobs = run.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1).max(1);
+    let bar = ProgressBar::new(run.seeds);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds, {eta} left {msg}") {
+        bar.set_style(style);
+    }
+    bar.tick();
+    let next = AtomicU64::new(0);
+    let stop = AtomicBool::new(false);
+    let done: Mutex<Vec<Outcome>> = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= run.seeds {
+                        return;
+                    }
+                    let plan = Plan { seed: run.first_seed + number, ..plan.clone() };
+                    let outcome = life::live(&plan, 0);
+                    if outcome.violation.is_some() {
+                        bar.suspend(|| println!("{outcome}"));
+                    }
+                    done.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|outcome| outcome.seed);
+    let violations = done.iter().filter(|outcome| outcome.violation.is_some()).count();
+    let hours: u64 = done.iter().map(|outcome| outcome.simulated_ms).sum::<u64>() / 3_600_000;
+    let entries: u64 = done.iter().map(|outcome| outcome.entries).sum();
+    println!("{entries} entries written; the same seeds give the same traces");
+    println!("seeds {}, simulated hours {hours}, violations {violations}", done.len());
+    Ok(if violations > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn again(replay: &Replay) -> anyhow::Result<ExitCode> {
+    let plan = Plan { seed: replay.seed, ..replay.measures.plan()? };
+    let outcome = life::live(&plan, replay.last);
+    outcome.lines.iter().for_each(|line| println!("{line}"));
+    println!("{outcome}");
+    Ok(if outcome.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

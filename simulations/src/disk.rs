@@ -1,0 +1,186 @@
+//! Disks: what was synced, apart from what was not.
+//!
+//! Writes wait in a queue; a sync takes all that wait and takes its time. A crash keeps what was synced, and of what
+//! was not any beginning, for that is what a torn tail is once it was cut back. An entry at rest may rot: reading it
+//! then gives [`Damage`], as a checksum would find it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use cwn_crypto::{Hash, PublicKey, issuer_log::LogId};
+use cwn_engine::{
+    input::Ticket,
+    log::{CircleId, EntryBytes, LogKey},
+    store::{Damage, Fact, Read, Tip, Write},
+};
+
+/// One log as it lies there.
+pub(crate) type HeldLog = Vec<(Hash, Arc<EntryBytes>)>;
+
+/// What is durable.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Held {
+    pub(crate) logs: BTreeMap<LogKey, HeldLog>,
+    pub(crate) records: BTreeMap<(CircleId, Hash), Arc<Vec<u8>>>,
+    pub(crate) facts: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Held {
+    /// How many entries of a log are there.
+    pub(crate) fn height(&self, key: &LogKey) -> u64 {
+        self.logs.get(key).map_or(0, Vec::len) as u64
+    }
+
+    /// The hash of the entry at a place.
+    pub(crate) fn hash_at(&self, key: &LogKey, seq: u64) -> Option<Hash> {
+        self.logs.get(key)?.get(usize::try_from(seq).ok()?).map(|(hash, _)| *hash)
+    }
+
+    fn write(&mut self, write: &Write) {
+        match write {
+            Write::Entry(entry) => {
+                let seq = entry.header().seq;
+                let log = self.logs.entry(entry.key()).or_default();
+                // What is held already is not written again.
+                if log.len() as u64 == seq {
+                    log.push((entry.hash(), Arc::new(entry.bytes().clone())));
+                } else {
+                    assert!(seq < log.len() as u64, "a store is handed every log in order");
+                    assert_eq!(log[seq as usize].0, entry.hash(), "a store is handed one entry for one place");
+                }
+            }
+            Write::Record { circle, hash, bytes } => {
+                self.records.entry((*circle, *hash)).or_insert_with(|| Arc::new(bytes.clone()));
+            }
+            Write::Fact { key, value } if value.is_empty() => drop(self.facts.remove(key)),
+            Write::Fact { key, value } => drop(self.facts.insert(key.clone(), value.clone())),
+        }
+    }
+}
+
+/// The disk of one node.
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    held: Held,
+    waiting: VecDeque<(Ticket, Vec<Write>)>,
+    /// How many of those the sync under way covers.
+    syncing: usize,
+    rotten: BTreeSet<(LogKey, u64)>,
+    ever_rotten: bool,
+}
+
+impl Disk {
+    /// What is durable.
+    pub(crate) fn held(&self) -> &Held {
+        &self.held
+    }
+
+    /// Hands over writes. True when a sync must be started for them.
+    pub(crate) fn submit(&mut self, ticket: Ticket, writes: Vec<Write>) -> bool {
+        self.waiting.push_back((ticket, writes));
+        self.begin_sync()
+    }
+
+    /// Starts a sync of all that waits, if there is any and none is under way.
+    pub(crate) fn begin_sync(&mut self) -> bool {
+        if self.syncing > 0 || self.waiting.is_empty() {
+            return false;
+        }
+        self.syncing = self.waiting.len();
+        true
+    }
+
+    /// The sync came to its end: these are durable now.
+    pub(crate) fn end_sync(&mut self) -> Vec<(Ticket, Vec<Write>)> {
+        let synced: Vec<_> = self.waiting.drain(..self.syncing).collect();
+        self.syncing = 0;
+        synced.iter().flat_map(|(_, writes)| writes).for_each(|write| self.held.write(write));
+        synced
+    }
+
+    /// Power or process ends. Of the writes that were not synced so many made it all the same; `draw` says how many
+    /// of how many. Gives back those that did, in order.
+    pub(crate) fn crash(&mut self, draw: impl FnOnce(u64) -> u64) -> Vec<Write> {
+        let mut writes: Vec<Write> = self.waiting.drain(..).flat_map(|(_, writes)| writes).collect();
+        self.syncing = 0;
+        writes.truncate(draw(writes.len() as u64 + 1) as usize);
+        writes.iter().for_each(|write| self.held.write(write));
+        writes
+    }
+
+    /// Puts back an older state, whole.
+    pub(crate) fn restore(&mut self, backup: Held) {
+        self.waiting.clear();
+        self.syncing = 0;
+        self.rotten.clear();
+        self.held = backup;
+    }
+
+    /// An entry at rest rots.
+    pub(crate) fn rot(&mut self, key: LogKey, seq: u64) {
+        self.rotten.insert((key, seq));
+        self.ever_rotten = true;
+    }
+
+    /// Whether anything ever rotted here.
+    pub(crate) fn ever_rotten(&self) -> bool {
+        self.ever_rotten
+    }
+
+    /// Whether an entry cannot be read back.
+    pub(crate) fn is_rotten(&self, key: &LogKey, seq: u64) -> bool {
+        self.rotten.contains(&(*key, seq))
+    }
+
+    /// What a start finds: a log with a rotten entry is held up to there, so that peers can bring the rest again.
+    /// Gives back the places that were lost by it.
+    pub(crate) fn scrub(&mut self) -> Vec<(LogKey, u64)> {
+        let mut lost = Vec::new();
+        for (key, seq) in std::mem::take(&mut self.rotten) {
+            let Some(log) = self.held.logs.get_mut(&key) else { continue };
+            lost.extend((seq..log.len() as u64).map(|seq| (key, seq)));
+            log.truncate(seq as usize);
+            if log.is_empty() {
+                self.held.logs.remove(&key);
+            }
+        }
+        lost
+    }
+
+    /// Every log of one author in all circles, by its name.
+    pub(crate) fn log_named(&self, circle: CircleId, author: PublicKey, log: LogId) -> Option<&HeldLog> {
+        self.held.logs.get(&LogKey { circle, author, log })
+    }
+}
+
+impl Read for Disk {
+    fn entry(&self, key: &LogKey, seq: u64) -> Result<Option<EntryBytes>, Damage> {
+        if self.is_rotten(key, seq) && self.held.height(key) > seq {
+            return Err(Damage { what: format!("entry {seq} of log {}", key.log), why: "its checksum differs".into() });
+        }
+        Ok(self.held.logs.get(key).and_then(|log| log.get(seq as usize)).map(|(_, bytes)| (**bytes).clone()))
+    }
+
+    fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage> {
+        Ok(self.held.hash_at(key, seq))
+    }
+
+    fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {
+        let tip = |log: &HeldLog| Some(Tip { height: log.len() as u64, head: log.last()?.0 });
+        Ok(self.held.logs.iter().filter_map(|(key, log)| Some((*key, tip(log)?))).collect())
+    }
+
+    fn record(&self, circle: &CircleId, hash: &Hash) -> Result<Option<Vec<u8>>, Damage> {
+        Ok(self.held.records.get(&(*circle, *hash)).map(|bytes| bytes.to_vec()))
+    }
+
+    fn records(&self) -> Result<Vec<(CircleId, Hash)>, Damage> {
+        Ok(self.held.records.keys().copied().collect())
+    }
+
+    fn facts(&self, prefix: &[u8]) -> Result<Vec<Fact>, Damage> {
+        let from = self.held.facts.range(prefix.to_vec()..);
+        let starts = from.take_while(|(key, _)| key.starts_with(prefix));
+        Ok(starts.map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+}

@@ -1,0 +1,102 @@
+//! One life from its start to its end: circles are founded, people live, and every so often a calm comes in which
+//! all must agree.
+
+use std::fmt;
+
+use crate::{
+    checker::{self, Violation},
+    plan::Plan,
+    trace::Since,
+    world::World,
+};
+
+/// The last minutes of a calm, in which nothing should be left to say.
+const QUIET_MINUTES: u64 = 3;
+
+/// What a life came to.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) seed: u64,
+    pub(crate) violation: Option<Violation>,
+    pub(crate) events: u64,
+    pub(crate) hash: [u8; 32],
+    pub(crate) simulated_ms: u64,
+    pub(crate) entries: u64,
+    /// The last lines, when they were asked for.
+    pub(crate) lines: Vec<String>,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hash: String = self.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        write!(f, "seed {}: {} events, {} entries, trace {hash}", self.seed, self.events, self.entries)?;
+        match &self.violation {
+            None => Ok(()),
+            Some(Violation { promise, at, story }) => write!(f, "\n  {promise} at {}: {story}", Since(*at)),
+        }
+    }
+}
+
+/// Lives a whole life.
+pub(crate) fn live(plan: &Plan, keep_lines: usize) -> Outcome {
+    let mut world = World::new(plan.clone(), keep_lines, checker::all());
+    let scenario = plan.scenario.clone();
+    world.run(World::minutes(2));
+    let founders: Vec<usize> = (usize::from(scenario.without_coordinator)..world.nodes.len()).collect();
+    for _ in 0..scenario.circles {
+        if let Some(founder) = world.people.pick(&founders).copied() {
+            world.found(founder);
+        }
+        world.run(1_000);
+        for _ in 0..world.nodes.len() * 3 {
+            if let Some(node) = world.people.pick(&founders).copied() {
+                world.add(node);
+            }
+            world.run(1_000);
+        }
+    }
+    let mut left = World::minutes(60 * plan.hours);
+    while left > 0 && world.violation.is_none() {
+        let stretch = left.min(World::minutes(scenario.calm_every_minutes));
+        left -= stretch;
+        world.live_on();
+        world.run(stretch);
+        calm(&mut world);
+    }
+    let (events, hash) = world.trace.end();
+    Outcome {
+        seed: plan.seed,
+        events,
+        hash,
+        simulated_ms: world.now.since(crate::world::START),
+        entries: world.truth.written.len() as u64,
+        lines: world.trace.lines().cloned().collect(),
+        violation: world.violation,
+    }
+}
+
+/// Faults end, everybody runs and can reach everybody, nobody does anything; then all must agree.
+fn calm(world: &mut World) {
+    if world.violation.is_some() {
+        return;
+    }
+    world.trace.tell(world.now, || "a calm: all run, nothing is cut".to_owned());
+    world.calm = true;
+    world.mend_all();
+    for node in 0..world.nodes.len() {
+        world.nodes[node].clock_ahead_ms = 0;
+        world.start(node);
+        if node == 0 {
+            world.import_issuers_word(node);
+        }
+    }
+    let minutes = world.plan.scenario.calm_minutes;
+    let quiet = minutes.min(QUIET_MINUTES);
+    world.run(World::minutes(minutes - quiet));
+    world.quiet(quiet);
+    world.run(World::minutes(quiet));
+    if world.violation.is_none() {
+        world.check_calm();
+    }
+    world.calm = false;
+}

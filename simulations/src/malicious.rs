@@ -1,0 +1,308 @@
+//! Malicious members: certified, in circles, with an engine like everybody's, and bad intentions.
+//!
+//! Each does one kind of thing, over raw frames and with its own keys. It can do nothing that the network would not
+//! let it do; what others make of it is for the checkers to see.
+
+use cwn_crypto::{Hash, Signature, SigningKey, issuer_log::LogId, seal::Recipient};
+use cwn_engine::{
+    circle::{Act, Operation, Stewardship},
+    input::SessionId,
+    log::{CircleId, Draft, EntryBytes, Opening, Suite, Under, Writer},
+    wire::{Frame, RunFrame, Tag, WireTip},
+};
+
+use crate::{
+    dice::Dice,
+    network::Message,
+    people::short,
+    world::{Coming, World},
+};
+
+/// How long one waits between two misdeeds, at most.
+const PAUSE_MS: u64 = 60_000;
+/// Frames that a replayer keeps.
+const REMEMBERED: usize = 64;
+
+/// What a malicious member does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// Announces logs and heights that do not exist.
+    Announcer,
+    /// Its clock is a month late, and it writes to circles it was removed from as if it had been before.
+    BackDater,
+    /// Sends again what others sent, to anybody.
+    Replayer,
+    /// Wraps epoch keys to some of those who count, or wraps another key than it says.
+    MisWrapper,
+    /// Says what it holds, and sends nothing of it, or half.
+    Withholder,
+    /// Sends runs with bad signatures inside.
+    BadSigner,
+    /// Writes logs that it shows to one member alone.
+    Hider,
+    /// Sends altered entries and noise.
+    Garbler,
+    /// Acts as a steward by every right it ever had, whatever has become of it, having seen nothing of late.
+    Usurper,
+}
+
+impl Kind {
+    const ALL: [Self; 9] = [
+        Self::Announcer,
+        Self::BackDater,
+        Self::Replayer,
+        Self::MisWrapper,
+        Self::Withholder,
+        Self::BadSigner,
+        Self::Hider,
+        Self::Garbler,
+        Self::Usurper,
+    ];
+}
+
+/// The bad side of one node.
+#[derive(Debug)]
+pub(crate) struct Malice {
+    pub(crate) kind: Kind,
+    dice: Dice,
+    heard: Vec<Vec<u8>>,
+    /// Logs that it writes beside its engine's.
+    writers: Vec<Writer>,
+    /// Rights it once had: the circle and what it counted by.
+    rights: Vec<(CircleId, Under)>,
+}
+
+impl Malice {
+    /// A kind of malice, drawn.
+    pub(crate) fn draw(mut dice: Dice) -> Option<Self> {
+        let kind = *dice.pick(&Kind::ALL)?;
+        Some(Self { kind, dice, heard: Vec::new(), writers: Vec::new(), rights: Vec::new() })
+    }
+
+    /// Whom it wraps an epoch key to, and the key that it wraps, instead of whom and what it should.
+    pub(crate) fn wrap(&mut self, recipients: Vec<Recipient>, key: &mut [u8; 32]) -> Vec<Recipient> {
+        if self.kind != Kind::MisWrapper {
+            return recipients;
+        }
+        if self.dice.per_mille(300) {
+            key[0] ^= 1;
+            return recipients;
+        }
+        let (first, rest) = recipients.split_at(1.min(recipients.len()));
+        let some = rest.iter().filter(|_| self.dice.per_mille(500));
+        first.iter().chain(some).copied().collect()
+    }
+
+    /// What it sends instead of a frame of a run.
+    pub(crate) fn serve(&mut self, mut frame: RunFrame) -> Option<RunFrame> {
+        match self.kind {
+            Kind::Withholder if self.dice.per_mille(700) => return None,
+            Kind::Withholder => {
+                frame.entries.truncate(1);
+            }
+            Kind::BadSigner => {
+                let last = frame.entries.len().saturating_sub(1);
+                for entry in &mut frame.entries[..last] {
+                    if self.dice.per_mille(500) {
+                        entry.signature = Signature([7; 64]);
+                    }
+                }
+            }
+            Kind::Garbler => {
+                let one = self.dice.below(frame.entries.len() as u64) as usize;
+                if let Some(byte) = frame.entries.get_mut(one).and_then(|entry| entry.payload.first_mut()) {
+                    *byte ^= 1;
+                }
+            }
+            _ => {}
+        }
+        Some(frame)
+    }
+
+    /// A frame came in.
+    pub(crate) fn hear(&mut self, bytes: &[u8]) {
+        if self.kind == Kind::Replayer {
+            if self.heard.len() >= REMEMBERED {
+                self.heard.remove(0);
+            }
+            self.heard.push(bytes.to_vec());
+        }
+    }
+}
+
+impl World {
+    /// Lets a malicious member do something now and then.
+    pub(crate) fn plot(&mut self, node: usize) {
+        let Some(malice) = &mut self.nodes[node].malice else { return };
+        let pause = malice.dice.between(1_000, PAUSE_MS);
+        self.schedule(self.now.plus(pause), Coming::Misdeed { node });
+    }
+
+    /// A malicious member does what it does.
+    pub(crate) fn misdeed(&mut self, node: usize) {
+        self.plot(node);
+        if self.calm || self.nodes[node].engine.is_none() {
+            return;
+        }
+        let Some(mut malice) = self.nodes[node].malice.take() else { return };
+        self.remember_rights(node, &mut malice);
+        match malice.kind {
+            Kind::Announcer => self.announce_inventions(node, &mut malice),
+            Kind::BackDater => self.write_beyond(node, &mut malice, true),
+            Kind::Hider => self.write_beyond(node, &mut malice, false),
+            Kind::Replayer => self.replay_frames(node, &mut malice),
+            Kind::Garbler => self.send_noise(node, &mut malice),
+            Kind::Usurper => self.usurp(node, &mut malice),
+            Kind::MisWrapper | Kind::Withholder | Kind::BadSigner => {}
+        }
+        self.nodes[node].malice = Some(malice);
+    }
+
+    fn remember_rights(&self, node: usize, malice: &mut Malice) {
+        let me = self.nodes[node].me;
+        let circles = self.nodes[node].engine.iter().flat_map(|engine| engine.circles());
+        for replica in circles.filter(|replica| replica.control().is_some()) {
+            if let Some(member) = replica.fold().roster().member(&me) {
+                let right = (replica.id(), member.under);
+                if !malice.rights.contains(&right) {
+                    malice.rights.push(right);
+                }
+            }
+        }
+    }
+
+    /// A peer that shares a circle, and the tag by which it is named there.
+    fn sharer(&self, node: usize, circle: &CircleId, dice: &mut Dice) -> Option<(SessionId, Tag)> {
+        let sharing = self.nodes[node].engine.as_ref()?.sharing(circle);
+        dice.pick(&sharing).map(|(_, session, tag)| (*session, *tag))
+    }
+
+    fn send_raw(&mut self, node: usize, session: SessionId, bytes: Vec<u8>) {
+        if let Some(side) = self.side(node, session) {
+            self.trace.event(self.now, 11, node, &bytes);
+            self.deliver(session, 1 - side, Message::Frame(bytes));
+        }
+    }
+
+    fn own_circle(&self, node: usize, dice: &mut Dice) -> Option<CircleId> {
+        let engine = self.nodes[node].engine.as_ref()?;
+        let circles: Vec<CircleId> = engine.circles().map(|replica| replica.id()).collect();
+        dice.pick(&circles).copied()
+    }
+
+    fn announce_inventions(&mut self, node: usize, malice: &mut Malice) {
+        let dice = &mut malice.dice;
+        let Some(circle) = self.own_circle(node, dice) else { return };
+        let Some((session, tag)) = self.sharer(node, &circle, dice) else { return };
+        let mut tips = Vec::new();
+        for _ in 0..dice.between(1, 200) {
+            let author = self.nodes[dice.below(self.nodes.len() as u64) as usize].me;
+            let mut log = [0; 16];
+            log.copy_from_slice(&dice.bytes()[..16]);
+            let head = Some(Hash(dice.bytes()));
+            tips.push(WireTip {
+                author,
+                log: LogId(log),
+                first: dice.per_mille(300),
+                height: dice.between(1, 50),
+                head,
+            });
+        }
+        self.trace.tell(self.now, || format!("p{node:02} announces {} inventions in {}", tips.len(), short(&circle)));
+        self.send_raw(node, session, Frame::Have { tag, tips }.to_bytes());
+    }
+
+    /// Writes in a log of its own, by any right it ever had, and shows it to one member.
+    fn write_beyond(&mut self, node: usize, malice: &mut Malice, back_dated: bool) {
+        let Some((circle, under)) = malice.dice.pick(&malice.rights).copied() else { return };
+        let Some((session, tag)) = self.sharer(node, &circle, &mut malice.dice) else { return };
+        let fresh = malice.dice.per_mille(200);
+        let known = malice.writers.iter().position(|writer| writer.key().circle == circle).filter(|_| !fresh);
+        let place = known.unwrap_or_else(|| {
+            let mut log = [0; 16];
+            log.copy_from_slice(&malice.dice.bytes()[..16]);
+            let opening = Opening { under, cites: Vec::new() };
+            malice.writers.push(Writer::open(circle, self.nodes[node].key.clone(), LogId(log), opening));
+            malice.writers.len() - 1
+        });
+        let late = if back_dated { 30 * cwn_crypto::Time::DAY_MS } else { 0 };
+        let time = cwn_crypto::Time(self.now.0 - late);
+        let draft = Draft { suite: Suite::Named, epoch: None, payload: malice.dice.bytes().to_vec(), expiry: None };
+        let entry = malice.writers[place].append(time, draft);
+        self.trace.tell(self.now, || format!("p{node:02} writes beside its engine in {}", short(&circle)));
+        let entry = entry.bytes().clone();
+        self.send_raw(node, session, Frame::Push { tag, record: None, entry }.to_bytes());
+    }
+
+    fn replay_frames(&mut self, node: usize, malice: &mut Malice) {
+        let sessions: Vec<SessionId> = self.nodes[node].sessions.values().copied().collect();
+        let frame = malice.dice.pick(&malice.heard).cloned();
+        let (Some(session), Some(frame)) = (malice.dice.pick(&sessions).copied(), frame) else { return };
+        self.send_raw(node, session, frame);
+    }
+
+    fn send_noise(&mut self, node: usize, malice: &mut Malice) {
+        let Some(circle) = self.own_circle(node, &mut malice.dice) else { return };
+        let Some((session, tag)) = self.sharer(node, &circle, &mut malice.dice) else { return };
+        let logs: Vec<_> = self.nodes[node].disk.held().logs.iter().filter(|(key, _)| key.circle == circle).collect();
+        let Some((_, log)) = malice.dice.pick(&logs) else { return };
+        let Some((_, entry)) = malice.dice.pick(log) else { return };
+        let mut entry: EntryBytes = (**entry).clone();
+        let bytes = match malice.dice.below(3) {
+            0 => {
+                let at = malice.dice.below(entry.payload.len() as u64) as usize;
+                entry.payload.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 0x80);
+                Frame::Push { tag, record: None, entry }.to_bytes()
+            }
+            1 => {
+                let at = malice.dice.below(entry.header.len() as u64) as usize;
+                entry.header.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1);
+                Frame::Push { tag, record: None, entry }.to_bytes()
+            }
+            _ => malice.dice.bytes().to_vec(),
+        };
+        self.trace.tell(self.now, || format!("p{node:02} sends noise in {}", short(&circle)));
+        self.send_raw(node, session, bytes);
+    }
+
+    /// An operation under any stewardship it ever had, or never had.
+    fn usurp(&mut self, node: usize, malice: &mut Malice) {
+        let Some((circle, under)) = malice.dice.pick(&malice.rights).copied() else { return };
+        let Some((session, tag)) = self.sharer(node, &circle, &mut malice.dice) else { return };
+        let (me, key): (_, SigningKey) = (self.nodes[node].me, self.nodes[node].key.clone());
+        let replica = self.nodes[node].engine.as_ref().and_then(|engine| engine.circle(&circle));
+        let Some(control) = replica.and_then(|replica| replica.control()) else { return };
+        let place = control.charter().stewards.iter().position(|steward| steward.node.node == me);
+        let stewardship = match (place, under) {
+            (Some(place), _) => Stewardship::Charter(place as u16),
+            (None, Under::Add(appointment)) => Stewardship::Appointed(appointment),
+            _ => Stewardship::Charter(malice.dice.below(3) as u16),
+        };
+        // What it pretends to have seen: all, or nothing but what gave it its right.
+        let heads = match under {
+            _ if malice.dice.per_mille(500) => control.heads(),
+            Under::Add(hash) => vec![hash],
+            _ => Vec::new(),
+        };
+        let other = &self.nodes[malice.dice.below(self.nodes.len() as u64) as usize];
+        let (partner, member) = (other.partner.clone(), other.member());
+        let act = match malice.dice.below(4) {
+            0 => Act::Add { partner, nodes: vec![member] },
+            1 => Act::Appoint { partner, node: member },
+            2 => Act::Dismiss { node: member.node, cut: Vec::new() },
+            _ => Act::Remove { partner, node: None, cut: Vec::new() },
+        };
+        let payload = Operation { stewardship, heads, act }.to_bytes();
+        let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None };
+        let mut log = [0; 16];
+        log.copy_from_slice(&malice.dice.bytes()[..16]);
+        let under = match stewardship {
+            Stewardship::Charter(_) => Under::Charter,
+            Stewardship::Appointed(appointment) => Under::Add(appointment),
+        };
+        let mut writer = Writer::open(circle, key, LogId(log), Opening { under, cites: Vec::new() });
+        let entry = writer.append(self.now, draft).bytes().clone();
+        self.trace.tell(self.now, || format!("p{node:02} usurps in {}", short(&circle)));
+        self.send_raw(node, session, Frame::Push { tag, record: None, entry }.to_bytes());
+    }
+}

@@ -1,0 +1,300 @@
+//! An oracle of who belongs: the rules of the protocol's section 5 once more, as plainly as they can be said.
+//!
+//! It is written for being read beside the rules, not for speed, and shares no code with the engine's fold. It knows
+//! every operation that was ever written; which of them a node has heard of it is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cwn_crypto::{
+    Hash, PartnerId, PublicKey,
+    issuer_log::{CutLine, LogId},
+    seal::Recipient,
+};
+use cwn_engine::{
+    circle::{Act, Charter, MemberNode, Operation, Stewardship, Terms},
+    log::{Header, Under},
+};
+
+/// Operations by their entries' hashes.
+pub(crate) type Heard = BTreeSet<Hash>;
+
+/// One operation, as its entry says it.
+#[derive(Debug, Clone)]
+struct Said {
+    author: PublicKey,
+    log: LogId,
+    seq: u64,
+    operation: Operation,
+    /// What its author had seen, all the way back.
+    past: Heard,
+    cites: Vec<CutLine>,
+}
+
+/// Everything ever said about who belongs to one circle.
+#[derive(Debug)]
+pub(crate) struct History {
+    pub(crate) charter: Charter,
+    said: BTreeMap<Hash, Said>,
+}
+
+/// How good a stewardship is: the place in the charter from which it comes, and for each appointment on the way how
+/// much that had seen, and its hash. The smaller is the better; whoever appointed stands above the appointed.
+type Rank = (u16, Vec<(usize, Hash)>);
+
+/// Somebody who belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Belongs {
+    pub(crate) partner: PartnerId,
+    pub(crate) recipient: Recipient,
+    steward: Option<Rank>,
+}
+
+/// Who belongs, and which operations that rests on.
+#[derive(Debug, Default)]
+pub(crate) struct Conclusion {
+    pub(crate) members: BTreeMap<PublicKey, Belongs>,
+    /// The policy that counts; the charter's when none.
+    policy: Option<Hash>,
+    valid: Heard,
+    /// The best stewardship of each steward.
+    stewards: BTreeMap<PublicKey, Rank>,
+}
+
+impl History {
+    /// The history of a circle just founded.
+    pub(crate) fn new(charter: Charter) -> Self {
+        Self { charter, said: BTreeMap::new() }
+    }
+
+    /// An operation was written. What it builds on was written before.
+    pub(crate) fn hear(&mut self, header: &Header, hash: Hash, payload: &[u8]) {
+        let Ok(operation) = Operation::from_bytes(payload) else { return };
+        let mut past = Heard::new();
+        for before in operation.heads.iter().chain(&header.previous) {
+            past.insert(*before);
+            past.extend(self.said.get(before).into_iter().flat_map(|said| &said.past));
+        }
+        let cites = header.opening.iter().flat_map(|opening| opening.cites.clone()).collect();
+        let Header { author, log, seq, .. } = *header;
+        self.said.insert(hash, Said { author, log, seq, operation, past, cites });
+    }
+
+    /// Every node that anything ever said about this circle names.
+    pub(crate) fn ever_named(&self) -> BTreeSet<PublicKey> {
+        let stewards = self.charter.stewards.iter().map(|steward| steward.node.node);
+        let added = self.said.values().flat_map(|said| match &said.operation.act {
+            Act::Add { nodes, .. } => nodes.iter().map(|node| node.node).collect(),
+            Act::Appoint { node, .. } => vec![node.node],
+            Act::Remove { .. } | Act::Dismiss { .. } | Act::Policy { .. } => Vec::new(),
+        });
+        stewards.chain(added).collect()
+    }
+
+    /// These operations and all that they had seen.
+    pub(crate) fn up_to(&self, heads: &[Hash]) -> Heard {
+        let past = heads.iter().filter_map(|head| self.said.get(head)).flat_map(|said| said.past.iter().copied());
+        past.chain(heads.iter().copied()).collect()
+    }
+
+    /// The rank of a stewardship, and whose it is.
+    fn seat(&self, stewardship: &Stewardship) -> Option<(Rank, &PartnerId, PublicKey)> {
+        match stewardship {
+            Stewardship::Charter(place) => {
+                let steward = self.charter.stewards.get(usize::from(*place))?;
+                Some(((*place, Vec::new()), &steward.partner, steward.node.node))
+            }
+            Stewardship::Appointed(hash) => {
+                let said = self.said.get(hash)?;
+                let Act::Appoint { partner, node } = &said.operation.act else { return None };
+                let ((place, mut path), ..) = self.seat(&said.operation.stewardship)?;
+                path.push((said.past.len(), *hash));
+                Some(((place, path), partner, node.node))
+            }
+        }
+    }
+
+    fn rank_of(&self, operation: &Hash) -> Option<Rank> {
+        self.seat(&self.said.get(operation)?.operation.stewardship).map(|(rank, ..)| rank)
+    }
+
+    /// What follows from the operations in `heard`.
+    pub(crate) fn conclude(&self, heard: &Heard) -> Conclusion {
+        let mut conclusion = Conclusion::default();
+        let charter = (0..self.charter.stewards.len() as u16).map(Stewardship::Charter);
+        let appointed = heard.iter().map(|hash| Stewardship::Appointed(*hash));
+        let mut seats: Vec<_> =
+            charter.chain(appointed).filter_map(|by| self.seat(&by).map(|seat| (seat, by))).collect();
+        // The best rank first: what it does depends on nobody else.
+        seats.sort();
+        for ((rank, partner, node), stewardship) in seats {
+            let given = match stewardship {
+                Stewardship::Charter(_) => None,
+                Stewardship::Appointed(hash) if conclusion.valid.contains(&hash) => Some(&self.said[&hash].past),
+                Stewardship::Appointed(_) => continue,
+            };
+            let ends = |hash: &&Hash| {
+                let ends = match &self.said[*hash].operation.act {
+                    Act::Dismiss { node: dismissed, .. } => *dismissed == node,
+                    act => removes(act, partner, &node),
+                };
+                ends && given.is_none_or(|past| !past.contains(*hash)) && self.rank_of(hash).is_some_and(|by| by < rank)
+            };
+            let ended: Vec<Hash> = conclusion.valid.iter().filter(ends).copied().collect();
+            let reach = self.governing(&ended).map(|cut| {
+                let opening = |log: &LogId| {
+                    self.said.iter().find_map(|(hash, said)| {
+                        let opens = said.author == node && said.log == *log && said.seq == 0;
+                        (opens && heard.contains(hash)).then_some(said.cites.as_slice())
+                    })
+                };
+                reach(cut, opening)
+            });
+            for hash in heard {
+                let Some(said) = self.said.get(hash) else { continue };
+                let own = said.author == node && said.operation.stewardship == stewardship;
+                let within = reach.as_ref().is_none_or(|reach| said.seq < reach.get(&said.log).copied().unwrap_or(0));
+                let saw = match stewardship {
+                    Stewardship::Charter(_) => true,
+                    Stewardship::Appointed(appointment) => said.past.contains(&appointment),
+                };
+                if own && within && saw {
+                    conclusion.valid.insert(*hash);
+                }
+            }
+            if reach.is_none() {
+                conclusion.stewards.entry(node).or_insert(rank);
+            }
+        }
+        self.count(&mut conclusion);
+        conclusion.policy = self.policy(&conclusion);
+        conclusion
+    }
+
+    fn count(&self, conclusion: &mut Conclusion) {
+        let mut named: Vec<(PartnerId, MemberNode, Under)> = Vec::new();
+        for steward in &self.charter.stewards {
+            named.push((steward.partner.clone(), steward.node.clone(), Under::Charter));
+        }
+        let mut adds: Vec<(Option<Rank>, Hash)> =
+            conclusion.valid.iter().map(|hash| (self.rank_of(hash), *hash)).collect();
+        adds.sort();
+        for (_, hash) in adds {
+            match &self.said[&hash].operation.act {
+                Act::Add { partner, nodes } => {
+                    named.extend(nodes.iter().map(|node| (partner.clone(), node.clone(), Under::Add(hash))));
+                }
+                Act::Appoint { partner, node } => named.push((partner.clone(), node.clone(), Under::Add(hash))),
+                Act::Remove { .. } | Act::Dismiss { .. } | Act::Policy { .. } => {}
+            }
+        }
+        for (partner, node, under) in named {
+            if !conclusion.members.contains_key(&node.node) && self.removals(conclusion, node.node, &under).is_empty() {
+                let steward = conclusion.stewards.get(&node.node).cloned();
+                conclusion.members.insert(node.node, Belongs { partner, recipient: node.recipient, steward });
+            }
+        }
+    }
+
+    /// The policy no other has seen; of several the best rank's, then the lowest hash.
+    fn policy(&self, conclusion: &Conclusion) -> Option<Hash> {
+        let is_policy = |hash: &&Hash| matches!(self.said[*hash].operation.act, Act::Policy { .. });
+        let policies: Vec<&Hash> = conclusion.valid.iter().filter(is_policy).collect();
+        let seen = |hash: &Hash| policies.iter().any(|other| self.said[*other].past.contains(hash));
+        policies.iter().filter(|hash| !seen(hash)).map(|hash| (self.rank_of(hash), **hash)).min().map(|(_, hash)| hash)
+    }
+
+    /// What the circle is kept by.
+    pub(crate) fn terms(&self, conclusion: &Conclusion) -> &Terms {
+        match conclusion.policy.map(|policy| &self.said[&policy].operation.act) {
+            Some(Act::Policy { terms }) => terms,
+            _ => &self.charter.terms,
+        }
+    }
+
+    /// The valid removals that end what `node` may do under something.
+    fn removals(&self, conclusion: &Conclusion, node: PublicKey, under: &Under) -> Vec<Hash> {
+        let (partner, add, guarded) = match under {
+            Under::Charter => {
+                let mut stewards = self.charter.stewards.iter().enumerate();
+                let Some((place, steward)) = stewards.find(|(_, steward)| steward.node.node == node) else {
+                    return Vec::new();
+                };
+                (&steward.partner, None, Some((place as u16, Vec::new())))
+            }
+            Under::Add(hash) => match self.said.get(hash).map(|said| (said, &said.operation.act)) {
+                // An `add` of a standing steward is guarded by the rank of that.
+                Some((said, Act::Add { partner, .. })) => {
+                    (partner, Some(&said.past), conclusion.stewards.get(&node).cloned())
+                }
+                Some((said, Act::Appoint { partner, .. })) => {
+                    let seat = self.seat(&Stewardship::Appointed(*hash));
+                    (partner, Some(&said.past), seat.map(|(rank, ..)| rank))
+                }
+                _ => return Vec::new(),
+            },
+            Under::Certificate(_) | Under::Root(_) => return Vec::new(),
+        };
+        let acts = |hash: &&Hash| {
+            let seen = add.is_some_and(|past| past.contains(*hash));
+            let may = guarded.as_ref().is_none_or(|rank| self.rank_of(hash).is_some_and(|by| by < *rank));
+            removes(&self.said[*hash].operation.act, partner, &node) && !seen && may
+        };
+        conclusion.valid.iter().filter(acts).copied().collect()
+    }
+
+    /// Of operations that end the same, the one whose cut counts: the best rank's; of several the one no other of
+    /// that rank has seen; of those the lowest hash.
+    fn governing(&self, ends: &[Hash]) -> Option<&[CutLine]> {
+        let best = ends.iter().map(|hash| self.rank_of(hash)).min()?;
+        let of_best: Vec<&Hash> = ends.iter().filter(|hash| self.rank_of(hash) == best).collect();
+        let replaced = |hash: &Hash| of_best.iter().any(|other| self.said[*other].past.contains(hash));
+        let counts = of_best.iter().filter(|hash| !replaced(hash)).min()?;
+        match &self.said[*counts].operation.act {
+            Act::Remove { cut, .. } | Act::Dismiss { cut, .. } => Some(cut),
+            Act::Add { .. } | Act::Appoint { .. } | Act::Policy { .. } => None,
+        }
+    }
+
+    /// What an author's right to write under something comes to.
+    pub(crate) fn right(&self, conclusion: &Conclusion, author: PublicKey, under: &Under) -> Right<'_> {
+        match self.governing(&self.removals(conclusion, author, under)) {
+            Some(cut) => Right::Cut(cut),
+            None if conclusion.members.contains_key(&author) => Right::Stands,
+            None => Right::Undecided,
+        }
+    }
+}
+
+fn removes(act: &Act, partner: &PartnerId, node: &PublicKey) -> bool {
+    match act {
+        Act::Remove { partner: removed, node: one, .. } => removed == partner && one.is_none_or(|one| one == *node),
+        Act::Add { .. } | Act::Appoint { .. } | Act::Dismiss { .. } | Act::Policy { .. } => false,
+    }
+}
+
+/// What a right to write comes to.
+#[derive(Debug)]
+pub(crate) enum Right<'a> {
+    Stands,
+    Cut(&'a [CutLine]),
+    Undecided,
+}
+
+/// How far a cut reaches: what it lists, as listed; what that cites, as cited, and so on.
+pub(crate) fn reach<'a>(cut: &[CutLine], opening: impl Fn(&LogId) -> Option<&'a [CutLine]>) -> BTreeMap<LogId, u64> {
+    let listed: BTreeMap<LogId, u64> = cut.iter().map(|line| (line.log, line.height)).collect();
+    let mut reach = listed.clone();
+    loop {
+        let mut more = reach.clone();
+        for log in reach.iter().filter(|(_, height)| **height > 0).map(|(log, _)| log) {
+            for line in opening(log).unwrap_or_default().iter().filter(|line| !listed.contains_key(&line.log)) {
+                let height = more.entry(line.log).or_default();
+                *height = line.height.max(*height);
+            }
+        }
+        if more == reach {
+            return reach;
+        }
+        reach = more;
+    }
+}

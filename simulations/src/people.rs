@@ -1,0 +1,296 @@
+//! People and misfortune: what is done and what goes wrong, drawn by a scenario's rates.
+
+use cwn_crypto::issuer_log::Statement;
+use cwn_engine::{
+    circle::{Charter, Steward, Terms},
+    input::{Audience, Command},
+    log::CircleId,
+};
+
+use crate::world::{Coming, World};
+
+/// One thing that can happen at a time.
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    Publish,
+    PublishToSome,
+    Found,
+    Add,
+    Remove,
+    Appoint,
+    Dismiss,
+    Policy,
+    Revoke,
+    Stop,
+    Backup,
+    Restore,
+    Kill,
+    PowerLoss,
+    ConnectionDrop,
+    Partition,
+    OneWayCut,
+    ClockJump,
+    Rot,
+    DiskFull,
+}
+
+impl World {
+    fn deeds(&self) -> Vec<(u64, Deed)> {
+        let (people, faults) = (&self.plan.scenario.people, &self.plan.scenario.faults);
+        vec![
+            (people.publish, Deed::Publish),
+            (people.publish_to_some, Deed::PublishToSome),
+            (people.found, Deed::Found),
+            (people.add, Deed::Add),
+            (people.remove, Deed::Remove),
+            (people.appoint, Deed::Appoint),
+            (people.dismiss, Deed::Dismiss),
+            (people.policy, Deed::Policy),
+            (people.revoke, Deed::Revoke),
+            (people.stop, Deed::Stop),
+            (people.backup, Deed::Backup),
+            (people.restore, Deed::Restore),
+            (faults.kill, Deed::Kill),
+            (faults.power_loss, Deed::PowerLoss),
+            (faults.connection_drop, Deed::ConnectionDrop),
+            (faults.partition, Deed::Partition),
+            (faults.one_way_cut, Deed::OneWayCut),
+            (faults.clock_jump, Deed::ClockJump),
+            (faults.rot, Deed::Rot),
+            (faults.disk_full, Deed::DiskFull),
+        ]
+    }
+
+    /// Lets the next thing happen after a while.
+    pub(crate) fn live_on(&mut self) {
+        let total = self.deeds().iter().map(|(rate, _)| rate).sum();
+        let wait = self.people.wait(total);
+        self.schedule(self.now.plus(wait), Coming::Life);
+    }
+
+    /// Something happens, and something after it.
+    pub(crate) fn live(&mut self) {
+        if self.calm {
+            return;
+        }
+        self.live_on();
+        let deeds = self.deeds();
+        let mut draw = self.people.below(deeds.iter().map(|(rate, _)| rate).sum());
+        for (rate, deed) in deeds {
+            if draw < rate {
+                return self.befall(deed);
+            }
+            draw -= rate;
+        }
+    }
+
+    fn befall(&mut self, deed: Deed) {
+        let everybody: Vec<usize> = (0..self.nodes.len()).collect();
+        let running: Vec<usize> = everybody.iter().copied().filter(|node| self.nodes[*node].engine.is_some()).collect();
+        let Some(node) = self.people.pick(&running).copied() else { return };
+        match deed {
+            Deed::Publish => self.publish(node, false),
+            Deed::PublishToSome => self.publish(node, true),
+            Deed::Found => self.found(node),
+            Deed::Add => self.add(node),
+            Deed::Remove => self.remove(node),
+            Deed::Appoint => self.appoint(node),
+            Deed::Dismiss => self.dismiss(node),
+            Deed::Policy => {
+                let Some(circle) = self.some_circle(node, true) else { return };
+                self.texts += 1;
+                let terms = Terms { policy: self.texts.to_be_bytes().to_vec() };
+                self.trace.tell(self.now, || format!("p{node:02} gives {} another policy", short(&circle)));
+                self.command(node, "set a policy", Command::Policy { circle, terms }, None);
+            }
+            Deed::Revoke => self.revoke(),
+            Deed::Stop => self.go_down(node, 60_000, 3_600_000, false),
+            Deed::Backup => {
+                self.nodes[node].backup = Some(self.nodes[node].disk.held().clone());
+                self.trace.tell(self.now, || format!("{} is backed up", self.nodes[node].name));
+            }
+            Deed::Restore => self.restore(node),
+            Deed::Kill => self.go_down(node, 200, 60_000, false),
+            Deed::PowerLoss => self.go_down(node, 5_000, 300_000, true),
+            Deed::ConnectionDrop => {
+                let open: Vec<_> = self.nodes[node].sessions.values().copied().collect();
+                if let Some(session) = self.faults.pick(&open).copied() {
+                    let late = [self.lines.between(1, 20_000), self.lines.between(1, 20_000)];
+                    self.close(session, late);
+                }
+            }
+            Deed::Partition => {
+                let side: Vec<bool> = everybody.iter().map(|_| self.faults.per_mille(500)).collect();
+                let cut: Vec<(usize, usize)> = everybody
+                    .iter()
+                    .flat_map(|a| everybody.iter().map(move |b| (*a, *b)))
+                    .filter(|(a, b)| side[*a] != side[*b])
+                    .collect();
+                let ms = 1 + self.faults.below(Self::minutes(self.plan.scenario.faults.partition_minutes));
+                self.trace.tell(self.now, || format!("a partition: {side:?}"));
+                self.cut(cut, ms);
+            }
+            Deed::OneWayCut => {
+                let Some(other) = self.faults.pick(&everybody).copied().filter(|other| *other != node) else { return };
+                let ms = 1 + self.faults.below(Self::minutes(self.plan.scenario.faults.partition_minutes));
+                self.trace.tell(self.now, || format!("nothing gets from p{node:02} to p{other:02}"));
+                self.cut(vec![(node, other)], ms);
+            }
+            Deed::ClockJump => {
+                let far = 1_000 * self.plan.scenario.faults.clock_jump_seconds;
+                let by = self.faults.below(2 * far + 1) as i64 - far as i64;
+                self.nodes[node].clock_ahead_ms = by;
+                self.trace.tell(self.now, || format!("the clock of p{node:02} is {by} ms ahead now"));
+            }
+            Deed::Rot => self.rot(node),
+            Deed::DiskFull => {
+                // The node stops at once, and starts again when somebody made room.
+                self.trace.tell(self.now, || format!("the disk of p{node:02} is full"));
+                self.go_down(node, 60_000, 1_800_000, false);
+            }
+        }
+    }
+
+    fn go_down(&mut self, node: usize, low: u64, high: u64, power: bool) {
+        self.end(node, power);
+        let wait = self.faults.between(low, high);
+        self.schedule(self.now.plus(wait), Coming::Start { node });
+    }
+
+    fn rot(&mut self, node: usize) {
+        let logs: Vec<_> = self.nodes[node].disk.held().logs.iter().map(|(key, log)| (*key, log.len())).collect();
+        if let Some((key, height)) = self.faults.pick(&logs).copied() {
+            let seq = self.faults.below(height as u64);
+            self.trace.tell(self.now, || format!("entry {seq} of log {} rots on p{node:02}", key.log));
+            self.nodes[node].disk.rot(key, seq);
+        }
+    }
+
+    /// A circle that a node is in, as its own engine knows it.
+    fn some_circle(&mut self, node: usize, steward: bool) -> Option<CircleId> {
+        let Self { nodes, people, .. } = self;
+        let (engine, me) = (nodes[node].engine.as_ref()?, nodes[node].me);
+        let fits = |replica: &&cwn_engine::replica::Replica| {
+            let member = replica.fold().roster().member(&me);
+            replica.control().is_some() && member.is_some_and(|member| !steward || member.steward.is_some())
+        };
+        let circles: Vec<CircleId> = engine.circles().filter(fits).map(|replica| replica.id()).collect();
+        people.pick(&circles).copied()
+    }
+
+    fn publish(&mut self, node: usize, to_some: bool) {
+        let Some(circle) = self.some_circle(node, false) else { return };
+        self.texts += 1;
+        let mut text = format!("{} {}", self.nodes[node].name, self.texts).into_bytes();
+        let longest = self.plan.scenario.people.longest_bytes;
+        let length = self.people.below(longest) as usize;
+        text.resize(text.len() + length, b'.');
+        let audience = match self.roster(node, &circle) {
+            members if to_some => {
+                let partners = members.into_iter().filter(|_| self.people.per_mille(400));
+                Audience::Partners(partners.map(|member| self.nodes[member].partner.clone()).collect())
+            }
+            _ => Audience::Circle,
+        };
+        let only_when_current = self.people.per_mille(100);
+        let command = Command::Append { circle, audience, expiry: None, only_when_current };
+        self.trace.tell(self.now, || format!("p{node:02} publishes {} in {}", self.texts, short(&circle)));
+        self.command(node, "publish", command, Some(text));
+    }
+
+    /// The nodes that a node's engine counts in a circle.
+    fn roster(&self, node: usize, circle: &CircleId) -> Vec<usize> {
+        let engine = self.nodes[node].engine.as_ref();
+        let replica = engine.and_then(|engine| engine.circle(circle));
+        let counts = |index: &usize| replica.is_some_and(|replica| replica.counts(&self.nodes[*index].me));
+        (0..self.nodes.len()).filter(counts).collect()
+    }
+
+    pub(crate) fn found(&mut self, node: usize) {
+        if self.truth.histories.len() as u64 >= self.plan.scenario.most_circles {
+            return;
+        }
+        let mut stewards = vec![node];
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        for _ in 0..self.people.below(3) {
+            stewards.extend(self.people.pick(&all).copied().filter(|other| !stewards.contains(other)));
+        }
+        let steward = |index: &usize| {
+            let node = &self.nodes[*index];
+            Steward { partner: node.partner.clone(), node: node.member() }
+        };
+        let charter = Charter {
+            name: format!("circle {}", self.truth.histories.len()),
+            stewards: stewards.iter().map(steward).collect(),
+            terms: Terms::default(),
+            secret: self.fresh(),
+            founded: self.nodes[node].clock(self.now),
+        };
+        self.trace.tell(self.now, || format!("p{node:02} founds {} with {stewards:?}", short(&charter.id())));
+        self.chartered(charter.clone());
+        self.command(node, "found", Command::Found { charter }, None);
+    }
+
+    pub(crate) fn add(&mut self, node: usize) {
+        let Some(circle) = self.some_circle(node, true) else { return };
+        let inside = self.roster(node, &circle);
+        let outside: Vec<usize> = (0..self.nodes.len()).filter(|index| !inside.contains(index)).collect();
+        let Some(other) = self.people.pick(&outside).copied() else { return };
+        let (partner, nodes) = (self.nodes[other].partner.clone(), vec![self.nodes[other].member()]);
+        self.trace.tell(self.now, || format!("p{node:02} adds p{other:02} to {}", short(&circle)));
+        self.command(node, "add", Command::Add { circle, partner, nodes }, None);
+    }
+
+    fn remove(&mut self, node: usize) {
+        let Some(circle) = self.some_circle(node, true) else { return };
+        let inside = self.roster(node, &circle);
+        let Some(other) = self.people.pick(&inside).copied().filter(|other| *other != node) else { return };
+        let partner = self.nodes[other].partner.clone();
+        self.trace.tell(self.now, || format!("p{node:02} removes p{other:02} from {}", short(&circle)));
+        self.command(node, "remove", Command::Remove { circle, partner, node: None }, None);
+    }
+
+    fn appoint(&mut self, node: usize) {
+        let Some(circle) = self.some_circle(node, true) else { return };
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        let Some(other) = self.people.pick(&all).copied().filter(|other| *other != node) else { return };
+        let (partner, member) = (self.nodes[other].partner.clone(), self.nodes[other].member());
+        self.trace.tell(self.now, || format!("p{node:02} appoints p{other:02} in {}", short(&circle)));
+        self.command(node, "appoint", Command::Appoint { circle, partner, node: member }, None);
+    }
+
+    fn dismiss(&mut self, node: usize) {
+        let Some(circle) = self.some_circle(node, true) else { return };
+        let inside = self.roster(node, &circle);
+        let steward = |index: &usize| {
+            let replica = self.nodes[node].engine.as_ref().and_then(|engine| engine.circle(&circle));
+            let member = replica.and_then(|replica| replica.fold().roster().member(&self.nodes[*index].me));
+            *index != node && member.is_some_and(|member| member.steward.is_some())
+        };
+        let stewards: Vec<usize> = inside.into_iter().filter(steward).collect();
+        let Some(other) = self.people.pick(&stewards).copied() else { return };
+        self.trace.tell(self.now, || format!("p{node:02} dismisses p{other:02} in {}", short(&circle)));
+        let command = Command::Dismiss { circle, node: self.nodes[other].me };
+        self.command(node, "dismiss", command, None);
+    }
+
+    /// The issuer revokes a node; the coordinator's node hears of it first.
+    fn revoke(&mut self) {
+        let left: Vec<usize> =
+            (1..self.nodes.len()).filter(|index| !self.truth.revoked.contains(&self.nodes[*index].me)).collect();
+        if self.plan.scenario.without_coordinator || left.len() * 2 <= self.nodes.len() {
+            return;
+        }
+        let Some(index) = self.people.pick(&left).copied() else { return };
+        let node = self.nodes[index].me;
+        self.trace.tell(self.now, || format!("p{index:02} is revoked"));
+        self.truth.revoked.insert(node);
+        self.say(&Statement::Revocation { node, serial: 0, reason: "lost".to_owned(), cut: Vec::new() });
+        self.import_issuers_word(0);
+    }
+}
+
+/// Enough of a circle's id to tell it from others.
+pub(crate) fn short(circle: &CircleId) -> String {
+    circle.to_string()[..6].to_owned()
+}

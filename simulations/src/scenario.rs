@@ -1,0 +1,189 @@
+//! Scenarios: how often what happens, as files that anybody can write.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+
+/// The scenarios that come with the program.
+const SUPPLIED: [(&str, &str); 5] = [
+    ("mixed", include_str!("../scenarios/mixed.toml")),
+    ("partition72h", include_str!("../scenarios/partition72h.toml")),
+    ("revocation", include_str!("../scenarios/revocation.toml")),
+    ("rot", include_str!("../scenarios/rot.toml")),
+    ("without-coordinator", include_str!("../scenarios/without-coordinator.toml")),
+];
+
+/// One scenario. All rates are events in the whole network in a thousand simulated hours.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scenario {
+    /// What it is for, in a line.
+    pub(crate) about: String,
+    /// Circles that are founded right at the start.
+    pub(crate) circles: u64,
+    /// The most circles there will be.
+    pub(crate) most_circles: u64,
+    /// Simulated minutes from one calm to the next; in a calm all faults end and all must agree.
+    pub(crate) calm_every_minutes: u64,
+    /// Within so many simulated minutes after faults ended, all must agree.
+    pub(crate) calm_minutes: u64,
+    /// The coordinator's node never runs, and no issuer says anything.
+    pub(crate) without_coordinator: bool,
+    pub(crate) people: People,
+    pub(crate) faults: Faults,
+    pub(crate) network: Ways,
+}
+
+/// What people do.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct People {
+    pub(crate) publish: u64,
+    pub(crate) publish_to_some: u64,
+    pub(crate) found: u64,
+    pub(crate) add: u64,
+    pub(crate) remove: u64,
+    pub(crate) appoint: u64,
+    pub(crate) dismiss: u64,
+    pub(crate) policy: u64,
+    pub(crate) revoke: u64,
+    pub(crate) stop: u64,
+    pub(crate) backup: u64,
+    pub(crate) restore: u64,
+    /// The longest payload, in bytes.
+    pub(crate) longest_bytes: u64,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Faults {
+    pub(crate) kill: u64,
+    pub(crate) power_loss: u64,
+    pub(crate) connection_drop: u64,
+    pub(crate) partition: u64,
+    /// A partition lasts up to so many minutes.
+    pub(crate) partition_minutes: u64,
+    pub(crate) one_way_cut: u64,
+    pub(crate) clock_jump: u64,
+    /// A clock jumps by up to so many seconds, back or forth.
+    pub(crate) clock_jump_seconds: u64,
+    /// Clocks differ by up to so many milliseconds from the start.
+    pub(crate) clock_skew_ms: u64,
+    pub(crate) rot: u64,
+    pub(crate) disk_full: u64,
+    /// Of a thousand syncs so many take seconds.
+    pub(crate) slow_sync_per_mille: u64,
+}
+
+/// How messages travel.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ways {
+    pub(crate) latency_ms: [u64; 2],
+    pub(crate) jitter_ms: u64,
+    pub(crate) bytes_per_ms: [u64; 2],
+    /// Of a thousand directions so many are slow: half a second and more.
+    pub(crate) slow_per_mille: u64,
+}
+
+/// A kind of trouble that can be left out of a life, to see what a failure needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Trouble {
+    Kills,
+    Partitions,
+    Drops,
+    Clocks,
+    Disks,
+    Backups,
+    Revocations,
+    Removals,
+    Stops,
+    Malice,
+}
+
+impl Trouble {
+    /// All kinds.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Kills,
+        Self::Partitions,
+        Self::Drops,
+        Self::Clocks,
+        Self::Disks,
+        Self::Backups,
+        Self::Revocations,
+        Self::Removals,
+        Self::Stops,
+        Self::Malice,
+    ];
+}
+
+impl Scenario {
+    /// One of the supplied scenarios, or a file.
+    pub(crate) fn find(name: &str) -> anyhow::Result<Self> {
+        if let Some((_, text)) = SUPPLIED.iter().find(|(known, _)| *known == name) {
+            return Self::parse(text).with_context(|| format!("the supplied scenario {name}"));
+        }
+        if !Path::new(name).exists() {
+            let known: Vec<&str> = SUPPLIED.iter().map(|(known, _)| *known).collect();
+            bail!("there is no scenario {name}, nor a file of that name; supplied are {}", known.join(", "));
+        }
+        let text = std::fs::read_to_string(name).with_context(|| format!("reading {name}"))?;
+        Self::parse(&text).with_context(|| format!("{name}; compare it with simulations/scenarios/mixed.toml"))
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let scenario: Self = toml::from_str(text)?;
+        if scenario.calm_every_minutes == 0 || scenario.calm_minutes == 0 {
+            bail!("calm_every_minutes and calm_minutes must be at least 1");
+        }
+        if scenario.network.latency_ms[0] == 0 || scenario.network.bytes_per_ms[0] == 0 {
+            bail!("network.latency_ms and network.bytes_per_ms must start at 1 or more");
+        }
+        Ok(scenario)
+    }
+
+    /// The same without one kind of trouble.
+    pub(crate) fn without(mut self, trouble: Trouble) -> Self {
+        let Self { people, faults, .. } = &mut self;
+        match trouble {
+            Trouble::Kills => (faults.kill, faults.power_loss) = (0, 0),
+            Trouble::Partitions => (faults.partition, faults.one_way_cut) = (0, 0),
+            Trouble::Drops => faults.connection_drop = 0,
+            Trouble::Clocks => (faults.clock_jump, faults.clock_skew_ms) = (0, 0),
+            Trouble::Disks => (faults.rot, faults.disk_full, faults.slow_sync_per_mille) = (0, 0, 0),
+            Trouble::Backups => people.restore = 0,
+            Trouble::Revocations => people.revoke = 0,
+            Trouble::Removals => people.remove = 0,
+            Trouble::Stops => people.stop = 0,
+            Trouble::Malice => {}
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_supplied_scenario_parses_and_says_what_it_is_for() {
+        for (name, _) in SUPPLIED {
+            assert!(!Scenario::find(name).unwrap().about.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_scenario_that_is_not_there_is_told_with_those_that_are() {
+        let refusal = Scenario::find("mixd").unwrap_err().to_string();
+        assert!(refusal.contains("mixed"), "{refusal}");
+    }
+
+    #[test]
+    fn a_word_that_a_scenario_does_not_know_is_refused() {
+        let text = include_str!("../scenarios/mixed.toml").replace("publish = ", "publsh = ");
+        let refusal = format!("{:#}", Scenario::parse(&text).unwrap_err());
+        assert!(refusal.contains("publsh"), "{refusal}");
+    }
+}

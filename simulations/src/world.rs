@@ -1,0 +1,1147 @@
+//! The world: virtual time, the queue of what is to happen, nodes with their engines, disks and clocks.
+//!
+//! It drives the engine that a node runs, over the bytes that nodes send, and lets checkers see what happens. Every
+//! choice comes from one seed. It refuses to know what is right; that is [`crate::checker`]'s.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::rc::Rc;
+
+use cwn_crypto::{
+    Domain, Hash, PartnerId, PublicKey, Signed, SigningKey, Time,
+    certificate::{self, Certificate},
+    encoding,
+    issuer_log::{LogId, Statement},
+    root::{IssuerTerm, RootDocument, SignedRoot, TrustRoot},
+    seal::{EpochKey, Recipient, Seal, SealingKey, StandIn},
+};
+use cwn_engine::{
+    circle::{Charter, MemberNode},
+    engine::{AcceptRule, Config, Engine},
+    epoch::{Record, SignedRecord},
+    input::{Command, CommandId, Input, PullId, SessionId, StreamId},
+    limits,
+    log::{CircleId, Draft, EntryBytes, Header, LogKey, LogKind, Opening, Suite, Under, Writer},
+    output::{CommandRefusal, Output, Reply, SealTarget},
+    store::{Read, Write},
+    wire::{Nonce, RunFrame},
+};
+
+use crate::{
+    checker::{Checker, Seen, Violation},
+    dice::{Dice, For},
+    disk::{Disk, Held},
+    malicious::Malice,
+    network::{Ask, End, Message, Network, Way},
+    oracle::{Conclusion, Heard, History},
+    plan::Plan,
+    trace::Trace,
+};
+
+/// When every life starts.
+pub(crate) const START: Time = Time(1_790_000_000_000);
+const MINUTE_MS: u64 = 60 * Time::SECOND_MS;
+/// Entries in one frame of a run: small, so that runs can break off in the middle.
+const RUN_ENTRIES: usize = 32;
+
+/// What is to happen.
+#[derive(Debug)]
+pub(crate) enum Coming {
+    /// Something comes back to one start of a node, from beside its engine.
+    Local {
+        node: usize,
+        start: u64,
+        input: Input,
+    },
+    /// A sync ends.
+    Synced {
+        node: usize,
+        start: u64,
+    },
+    /// A node's engine wanted to be woken.
+    Tick {
+        node: usize,
+        at: Time,
+    },
+    /// Two nodes try to connect.
+    Dial {
+        a: usize,
+        b: usize,
+    },
+    /// One end of a session learns that it is there, or that it is gone.
+    Up {
+        session: SessionId,
+        side: usize,
+    },
+    Down {
+        session: SessionId,
+        side: usize,
+    },
+    /// A message arrives at one end.
+    Arrive {
+        session: SessionId,
+        side: usize,
+        message: Message,
+    },
+    /// Somebody should notice by now that a session is cut.
+    GiveUp {
+        session: SessionId,
+    },
+    /// A node that was ended is started again.
+    Start {
+        node: usize,
+    },
+    /// A cut ends.
+    Mend {
+        ways: Vec<(usize, usize)>,
+    },
+    /// People do something, or something goes wrong.
+    Life,
+    /// A malicious member does something.
+    Misdeed {
+        node: usize,
+    },
+}
+
+#[derive(Debug)]
+struct Due {
+    at: Time,
+    order: u64,
+    coming: Coming,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// One node: its keys, its machine, and its engine while it runs.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) partner: PartnerId,
+    pub(crate) key: SigningKey,
+    pub(crate) me: PublicKey,
+    pub(crate) sealing: SealingKey,
+    pub(crate) engine: Option<Engine>,
+    pub(crate) disk: Disk,
+    pub(crate) backup: Option<Held>,
+    /// What its clock is ahead of true time.
+    pub(crate) clock_ahead_ms: i64,
+    /// Counts its starts: what was on its way to an earlier one does not arrive.
+    pub(crate) start: u64,
+    /// It never runs.
+    pub(crate) down: bool,
+    /// Its disk was put back to an older state, or gave something up, at least once.
+    pub(crate) lost_ever: bool,
+    /// What it does against the others, if it does.
+    pub(crate) malice: Option<Malice>,
+    pub(crate) sessions: BTreeMap<PublicKey, SessionId>,
+    pulls: BTreeMap<PullId, StreamId>,
+    plain: BTreeMap<CommandId, Vec<u8>>,
+    /// Commands without an answer, since when, and what they are.
+    pub(crate) waiting: BTreeMap<CommandId, (Time, &'static str)>,
+    tick_at: Option<Time>,
+    keys: BTreeMap<Hash, EpochKey>,
+    /// The operations it durably holds.
+    pub(crate) heard: BTreeMap<CircleId, Heard>,
+    /// Those and the ones that its store is writing.
+    pub(crate) known: BTreeMap<CircleId, Heard>,
+    /// What it durably held before the writes that its engine is just told of.
+    pub(crate) heard_before: Option<BTreeMap<CircleId, Heard>>,
+    pub(crate) frames: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Node {
+    /// What its clock says.
+    pub(crate) fn clock(&self, now: Time) -> Time {
+        Time(now.0.saturating_add_signed(self.clock_ahead_ms))
+    }
+
+    /// Whether it keeps to the protocol.
+    pub(crate) fn is_honest(&self) -> bool {
+        self.malice.is_none()
+    }
+
+    /// How an `add` or a charter names it.
+    pub(crate) fn member(&self) -> MemberNode {
+        MemberNode { node: self.me, recipient: self.sealing.recipient() }
+    }
+}
+
+/// What is true, whoever knows it.
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    pub(crate) histories: BTreeMap<CircleId, History>,
+    /// Every log's circle and opening.
+    pub(crate) logs: BTreeMap<(PublicKey, LogId), (CircleId, LogKind, Opening)>,
+    /// What every epoch key was wrapped to, by its commitment.
+    pub(crate) wrapped: BTreeMap<Hash, Vec<Recipient>>,
+    pub(crate) revoked: BTreeSet<PublicKey>,
+    pub(crate) acknowledged: Vec<Acknowledged>,
+    /// Every entry that its author's own engine wrote.
+    pub(crate) written: BTreeSet<Hash>,
+}
+
+/// An entry that a node said is durable.
+#[derive(Debug, Clone)]
+pub(crate) struct Acknowledged {
+    pub(crate) node: usize,
+    pub(crate) key: LogKey,
+    pub(crate) seq: u64,
+    pub(crate) hash: Hash,
+    /// The disk it lay on was put back to an older state, or rotted, since: it may be gone for good.
+    pub(crate) machine_lost: bool,
+}
+
+struct Issuer {
+    key: SigningKey,
+    writer: Writer,
+    entries: Vec<EntryBytes>,
+    serial: u64,
+}
+
+/// One life of one network.
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) now: Time,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) network: Network,
+    pub(crate) truth: Truth,
+    pub(crate) trace: Trace,
+    pub(crate) violation: Option<Violation>,
+    /// In a calm no faults come, and everybody runs.
+    pub(crate) calm: bool,
+    pub(crate) people: Dice,
+    pub(crate) faults: Dice,
+    pub(crate) lines: Dice,
+    disks: Dice,
+    secrets: Dice,
+    root: TrustRoot,
+    issuer: Issuer,
+    queue: BinaryHeap<Reverse<Due>>,
+    order: u64,
+    checkers: Vec<Box<dyn Checker>>,
+    next_command: u64,
+    pub(crate) texts: u64,
+    conclusions: RefCell<BTreeMap<(CircleId, Heard), Rc<Conclusion>>>,
+}
+
+fn name_of(index: usize) -> String {
+    format!("p{index:02}")
+}
+
+impl World {
+    /// A world where the issuer certified so many partners with a node each, and all of them run.
+    pub(crate) fn new(plan: Plan, keep_lines: usize, checkers: Vec<Box<dyn Checker>>) -> Self {
+        let seed = plan.seed;
+        let mut secrets = Dice::new(seed, For::Secrets);
+        let root_key = SigningKey::from_seed(&secrets.bytes());
+        let issuer_key = SigningKey::from_seed(&secrets.bytes());
+        let document = RootDocument {
+            version: 1,
+            name: "simulated".to_owned(),
+            keys: vec![root_key.public()],
+            threshold: 1,
+            issuers: vec![IssuerTerm {
+                issuer: issuer_key.public(),
+                not_before: Time(START.0 - 1_000),
+                not_after: START.plus(90 * Time::DAY_MS),
+            }],
+            freshness_ms: Time::DAY_MS,
+            previous: None,
+            dropped: Vec::new(),
+        };
+        let Ok(root) = TrustRoot::from_first(&SignedRoot::sign(&document, &[&root_key])) else {
+            unreachable!("the root document was signed just now")
+        };
+        let opening = Opening { under: Under::Root(1), cites: Vec::new() };
+        let writer = Writer::open(CircleId(root.network().0), issuer_key.clone(), LogId([1; 16]), opening);
+        let mut world = Self {
+            now: START,
+            nodes: Vec::new(),
+            network: Network::default(),
+            truth: Truth::default(),
+            trace: Trace::new(START, keep_lines),
+            violation: None,
+            calm: false,
+            people: Dice::new(seed, For::People),
+            faults: Dice::new(seed, For::Faults),
+            lines: Dice::new(seed, For::Network),
+            disks: Dice::new(seed, For::Disks),
+            secrets,
+            root,
+            issuer: Issuer { key: issuer_key, writer, entries: Vec::new(), serial: 0 },
+            queue: BinaryHeap::new(),
+            order: 0,
+            checkers,
+            next_command: 0,
+            texts: 0,
+            conclusions: RefCell::default(),
+            plan,
+        };
+        for index in 0..world.plan.nodes {
+            world.enrol(&name_of(index));
+        }
+        world.corrupt();
+        let down = world.plan.scenario.without_coordinator;
+        for index in 0..world.nodes.len() {
+            world.nodes[index].down = down && index == 0;
+            world.start(index);
+        }
+        world
+    }
+
+    /// Makes some nodes malicious; never the coordinator's.
+    fn corrupt(&mut self) {
+        let mut dice = Dice::new(self.plan.seed, For::Malice);
+        let share = (self.nodes.len() as u64 * self.plan.malicious_percent).div_ceil(100);
+        for _ in 0..share {
+            let honest: Vec<usize> = (1..self.nodes.len()).filter(|index| self.nodes[*index].is_honest()).collect();
+            if let Some(index) = dice.pick(&honest).copied() {
+                self.nodes[index].malice = Malice::draw(dice.fork());
+                self.trace.tell(self.now, || {
+                    format!(
+                        "p{index:02} is malicious: {:?}",
+                        self.nodes[index].malice.as_ref().map(|malice| malice.kind)
+                    )
+                });
+                self.plot(index);
+            }
+        }
+    }
+
+    fn enrol(&mut self, name: &str) {
+        let key = SigningKey::from_seed(&self.secrets.bytes());
+        let sealing = SealingKey::from_bytes(self.secrets.bytes());
+        let Ok(partner) = name.parse::<PartnerId>() else { unreachable!("names are short words") };
+        self.issuer.serial += 1;
+        let certificate = Certificate {
+            suite: 1,
+            network: self.root.network(),
+            serial: self.issuer.serial,
+            node: key.public(),
+            recipient: sealing.recipient(),
+            partner: partner.clone(),
+            name: name.to_owned(),
+            not_before: self.now,
+            not_after: self.now.plus(certificate::LIFE_MS),
+            issuer: self.issuer.key.public(),
+        };
+        let signed = Signed::sign(&certificate, Domain::CERTIFICATE, &self.issuer.key);
+        self.say(&Statement::Certificate(signed));
+        let skew = self.plan.scenario.faults.clock_skew_ms;
+        let clock_ahead_ms = self.faults.below(2 * skew + 1) as i64 - skew as i64;
+        let index = self.nodes.len();
+        for other in 0..index {
+            for way in [(index, other), (other, index)] {
+                let drawn = self.draw_way();
+                self.network.ways.insert(way, drawn);
+            }
+        }
+        self.nodes.push(Node {
+            name: name.to_owned(),
+            partner,
+            me: key.public(),
+            key,
+            sealing,
+            engine: None,
+            disk: Disk::default(),
+            backup: None,
+            clock_ahead_ms,
+            start: 0,
+            down: false,
+            lost_ever: false,
+            malice: None,
+            sessions: BTreeMap::new(),
+            pulls: BTreeMap::new(),
+            plain: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            tick_at: None,
+            keys: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            known: BTreeMap::new(),
+            heard_before: None,
+            frames: 0,
+            bytes: 0,
+        });
+    }
+
+    fn draw_way(&mut self) -> Way {
+        let ways = &self.plan.scenario.network;
+        let slow = self.lines.per_mille(ways.slow_per_mille);
+        let latency = self.lines.between(ways.latency_ms[0], ways.latency_ms[1] + 1);
+        let latency_ms = if slow { 400 + 10 * latency } else { latency };
+        let bytes_per_ms = self.lines.between(ways.bytes_per_ms[0], ways.bytes_per_ms[1] + 1);
+        Way { latency_ms, jitter_ms: ways.jitter_ms, bytes_per_ms }
+    }
+
+    /// The issuer says something.
+    pub(crate) fn say(&mut self, statement: &Statement) {
+        let draft = Draft { suite: Suite::Network, epoch: None, payload: statement.to_bytes(), expiry: None };
+        let entry = self.issuer.writer.append(self.now, draft);
+        let header = entry.header();
+        if let Some(opening) = &header.opening {
+            let place = (header.author, header.log);
+            self.truth.logs.insert(place, (header.circle, LogKind::Network, opening.clone()));
+        }
+        self.issuer.entries.push(entry.bytes().clone());
+    }
+
+    /// Hands a running node the issuer's log, as the coordinator's own tool would.
+    pub(crate) fn import_issuers_word(&mut self, node: usize) {
+        let entries = self.issuer.entries.clone();
+        self.input(node, Input::Import { entries });
+    }
+
+    // ---- Time.
+
+    pub(crate) fn schedule(&mut self, at: Time, coming: Coming) {
+        self.queue.push(Reverse(Due { at, order: self.order, coming }));
+        self.order += 1;
+    }
+
+    /// Lets so much time pass; less, when something is wrong.
+    pub(crate) fn run(&mut self, ms: u64) {
+        let end = self.now.plus(ms);
+        while self.violation.is_none() {
+            match self.queue.peek() {
+                Some(Reverse(due)) if due.at <= end => {}
+                _ => break,
+            }
+            let Some(Reverse(Due { at, coming, .. })) = self.queue.pop() else { break };
+            self.now = at;
+            self.happen(coming);
+        }
+        if self.violation.is_none() {
+            self.now = end;
+        }
+    }
+
+    fn happen(&mut self, coming: Coming) {
+        match coming {
+            Coming::Local { node, start, input } => {
+                if self.nodes[node].start == start {
+                    self.input(node, input);
+                }
+            }
+            Coming::Synced { node, start } => {
+                if self.nodes[node].start == start {
+                    self.synced(node);
+                }
+            }
+            Coming::Tick { node, at } => {
+                if self.nodes[node].tick_at == Some(at) {
+                    self.nodes[node].tick_at = None;
+                    self.input(node, Input::Tick);
+                }
+            }
+            Coming::Dial { a, b } => self.dial(a, b),
+            Coming::Up { session, side } => self.session_up(session, side),
+            Coming::Down { session, side } => self.session_down(session, side),
+            Coming::Arrive { session, side, message } => self.arrive(session, side, message),
+            Coming::GiveUp { session } => self.give_up(session),
+            Coming::Start { node } => self.start(node),
+            Coming::Mend { ways } => self.mend(&ways),
+            Coming::Life => self.live(),
+            Coming::Misdeed { node } => self.misdeed(node),
+        }
+    }
+
+    // ---- Nodes.
+
+    /// Starts a node on what its disk holds, unless it runs or must stay down.
+    pub(crate) fn start(&mut self, index: usize) {
+        if self.nodes[index].engine.is_some() || self.nodes[index].down {
+            return;
+        }
+        let root = self.root.clone();
+        let node = &mut self.nodes[index];
+        let lost = node.disk.scrub();
+        let config = Config { key: node.key.clone(), root, accept: AcceptRule::Certified };
+        let opened = Engine::open(config, node.clock(self.now), &node.disk);
+        if !lost.is_empty() {
+            self.forgive(index, |_, told| lost.contains(&(told.key, told.seq)));
+        }
+        let node = &mut self.nodes[index];
+        node.start += 1;
+        node.heard.clear();
+        for (key, log) in &node.disk.held().logs {
+            let control =
+                self.truth.logs.get(&(key.author, key.log)).is_some_and(|(_, kind, _)| *kind == LogKind::Control);
+            if control {
+                node.heard.entry(key.circle).or_default().extend(log.iter().map(|(hash, _)| *hash));
+            }
+        }
+        node.known = node.heard.clone();
+        let start = node.start;
+        self.trace.event(self.now, 1, index, &start.to_be_bytes());
+        match opened {
+            Ok(engine) => self.nodes[index].engine = Some(engine),
+            Err(damage) => {
+                let story = format!("{} does not start: {damage}", self.nodes[index].name);
+                self.violated("I3", story);
+                return;
+            }
+        }
+        self.trace.tell(self.now, || format!("{} starts", name_of(index)));
+        self.saw(&Seen::Started { node: index });
+        self.drain(index);
+        if self.nodes[index].disk.held().logs.is_empty() {
+            self.import_issuers_word(index);
+        }
+        for other in (0..self.nodes.len()).filter(|other| *other != index) {
+            self.dial_later(index, other, 200, 3_000);
+        }
+    }
+
+    /// Ends a node at once. `power`: its peers are not told, and find out in their own time.
+    pub(crate) fn end(&mut self, index: usize, power: bool) {
+        let node = &mut self.nodes[index];
+        if node.engine.take().is_none() {
+            return;
+        }
+        node.start += 1;
+        node.plain.clear();
+        node.waiting.clear();
+        node.pulls.clear();
+        node.keys.clear();
+        node.tick_at = None;
+        let sessions = std::mem::take(&mut node.sessions);
+        let disks = &mut self.disks;
+        let made_it = node.disk.crash(|bound| disks.below(bound));
+        self.trace.event(self.now, 2, index, &(made_it.len() as u64).to_be_bytes());
+        let how = if power { "loses power" } else { "is killed" };
+        self.trace.tell(self.now, || format!("{} {how}; {} unsynced writes survive", name_of(index), made_it.len()));
+        for id in sessions.into_values() {
+            let late = if power { self.lines.between(10_000, 40_000) } else { self.lines.between(1, 100) };
+            self.close(id, [late, late]);
+        }
+    }
+
+    /// Ends a node and puts its disk back to the backup that was made of it.
+    pub(crate) fn restore(&mut self, index: usize) {
+        let Some(backup) = self.nodes[index].backup.clone() else { return };
+        self.end(index, false);
+        self.trace.tell(self.now, || format!("{} is put back to an old backup", name_of(index)));
+        self.nodes[index].disk.restore(backup);
+        self.forgive(index, |held, told| held.hash_at(&told.key, told.seq) != Some(told.hash));
+        let wait = self.people.between(1_000, 60_000);
+        self.schedule(self.now.plus(wait), Coming::Start { node: index });
+    }
+
+    /// What was acknowledged here and is gone from this disk may be gone for good, by no fault of the protocol.
+    fn forgive(&mut self, index: usize, gone: impl Fn(&Held, &Acknowledged) -> bool) {
+        self.nodes[index].lost_ever = true;
+        let held = self.nodes[index].disk.held();
+        for told in self.truth.acknowledged.iter_mut().filter(|told| told.node == index) {
+            told.machine_lost |= gone(held, told);
+        }
+    }
+
+    /// Hands an input to a node's engine, if it runs.
+    pub(crate) fn input(&mut self, index: usize, input: Input) {
+        if self.violation.is_some() {
+            return;
+        }
+        let node = &mut self.nodes[index];
+        let clock = node.clock(self.now);
+        let Some(engine) = &mut node.engine else { return };
+        engine.handle(clock, input, &node.disk);
+        self.drain(index);
+    }
+
+    /// Gives a command, as a person does.
+    pub(crate) fn command(&mut self, index: usize, what: &'static str, command: Command, plain: Option<Vec<u8>>) {
+        let id = CommandId(self.next_command);
+        self.next_command += 1;
+        let random = self.secrets.bytes();
+        let node = &mut self.nodes[index];
+        if node.engine.is_none() {
+            return;
+        }
+        node.plain.extend(plain.map(|plain| (id, plain)));
+        node.waiting.insert(id, (self.now, what));
+        self.trace.event(self.now, 3, index, what.as_bytes());
+        self.input(index, Input::Command { id, command, random });
+    }
+
+    fn drain(&mut self, index: usize) {
+        loop {
+            let Some(engine) = &mut self.nodes[index].engine else { return };
+            let Some(output) = engine.poll_output() else { break };
+            self.carry_out(index, output);
+            if self.violation.is_some() {
+                return;
+            }
+        }
+        let node = &mut self.nodes[index];
+        let clock = node.clock(self.now);
+        let Some(engine) = &node.engine else { return };
+        let wanted = engine.next_deadline().map(|at| self.now.plus(at.since(clock).max(1)));
+        if node.tick_at != wanted {
+            node.tick_at = wanted;
+            if let Some(at) = wanted {
+                self.schedule(at, Coming::Tick { node: index, at });
+            }
+        }
+    }
+
+    fn carry_out(&mut self, index: usize, output: Output) {
+        match output {
+            Output::Send { session, bytes, .. } => {
+                self.trace.event(self.now, 4, index, &bytes);
+                self.nodes[index].frames += 1;
+                self.nodes[index].bytes += bytes.len() as u64;
+                if let Some(side) = self.side(index, session) {
+                    let to = self.network.sessions[&session].ends[1 - side].node;
+                    self.saw(&Seen::Sent { from: index, to, bytes: &bytes });
+                    self.deliver(session, 1 - side, Message::Frame(bytes));
+                }
+            }
+            Output::Pull { session, pull, bytes, .. } => {
+                self.trace.event(self.now, 5, index, &bytes);
+                if let Some(side) = self.side(index, session) {
+                    let stream = self.network.open_stream(Ask { session, pull, side });
+                    self.nodes[index].pulls.insert(pull, stream);
+                    self.deliver(session, 1 - side, Message::RunRequest(stream, bytes));
+                }
+            }
+            Output::CancelPull { pull } => {
+                if let Some(stream) = self.nodes[index].pulls.remove(&pull) {
+                    self.network.asks.remove(&stream);
+                }
+            }
+            Output::SendRun { stream, key, from, to, epoch } => {
+                self.send_run(index, stream, &key, from, to, epoch);
+            }
+            Output::RefuseRun { stream } => {
+                if let Some(ask) = self.network.asks.get(&stream).copied() {
+                    self.deliver(ask.session, ask.side, Message::RunEnd(stream));
+                }
+            }
+            Output::Store { ticket, writes } => {
+                self.handed_to_store(index, &writes);
+                if self.nodes[index].disk.submit(ticket, writes) {
+                    self.begin_sync(index);
+                }
+            }
+            Output::Disconnect { session, reason, .. } => {
+                self.trace.tell(self.now, || format!("{} disconnects session {}: {reason}", name_of(index), session.0));
+                if let Some(side) = self.side(index, session) {
+                    let peer = self.network.sessions[&session].ends[1 - side].node;
+                    self.saw(&Seen::Disconnected { node: index, peer, reason: &reason });
+                }
+                let late = self.lines.between(1, 100);
+                self.close(session, [late, late]);
+            }
+            Output::Seal { id, circle, target } => self.seal(index, id, circle, &target),
+            Output::MakeEpoch { circle, recipients } => {
+                let mut key = self.secrets.bytes();
+                let commitment = EpochKey::from_bytes(key).commitment();
+                let recipients = match &mut self.nodes[index].malice {
+                    Some(malice) => malice.wrap(recipients, &mut key),
+                    None => recipients,
+                };
+                let input = match StandIn.seal_to_recipients(&recipients, &key) {
+                    Ok(wrapped) => Input::EpochSealed { circle, commitment, wrapped },
+                    Err(refusal) => Input::NotSealed { id: None, circle, why: refusal.to_string() },
+                };
+                self.truth.wrapped.insert(commitment, recipients);
+                self.local(index, 1, input);
+            }
+            Output::Accepted { key, height } => self.saw(&Seen::Accepted { node: index, key, height }),
+            Output::Reply { id, reply } => self.replied(index, id, &reply),
+            Output::Emit(event) => {
+                self.trace.tell(self.now, || format!("{} notes {event:?}", name_of(index)));
+                self.saw(&Seen::Noted { node: index, event: &event });
+            }
+        }
+    }
+
+    fn local(&mut self, node: usize, ms: u64, input: Input) {
+        let start = self.nodes[node].start;
+        self.schedule(self.now.plus(ms), Coming::Local { node, start, input });
+    }
+
+    fn replied(&mut self, index: usize, id: CommandId, reply: &Result<Reply, CommandRefusal>) {
+        let node = &mut self.nodes[index];
+        node.plain.remove(&id);
+        let asked = node.waiting.remove(&id);
+        self.trace.event(self.now, 6, index, &[u8::from(reply.is_ok())]);
+        if let (Err(refusal), Some((_, what))) = (reply, asked) {
+            self.trace.tell(self.now, || format!("{} is refused to {what}: {refusal}", name_of(index)));
+        }
+        self.saw(&Seen::Replied { node: index, reply });
+        if let Ok(Reply::Appended { place, hash }) = reply {
+            let acknowledged =
+                Acknowledged { node: index, key: place.key, seq: place.seq, hash: *hash, machine_lost: false };
+            self.truth.acknowledged.push(acknowledged);
+        }
+    }
+
+    // ---- Disks.
+
+    fn begin_sync(&mut self, node: usize) {
+        let slow = self.disks.per_mille(self.plan.scenario.faults.slow_sync_per_mille);
+        let takes = if slow { self.disks.between(500, 6_000) } else { self.disks.between(1, 5) };
+        let start = self.nodes[node].start;
+        self.schedule(self.now.plus(takes), Coming::Synced { node, start });
+    }
+
+    fn synced(&mut self, index: usize) {
+        for (ticket, writes) in self.nodes[index].disk.end_sync() {
+            self.trace.event(self.now, 7, index, &ticket.0.to_be_bytes());
+            self.became_durable(index, &writes);
+            self.input(index, Input::Stored { ticket });
+            self.nodes[index].heard_before = None;
+        }
+        if self.nodes[index].disk.begin_sync() {
+            self.begin_sync(index);
+        }
+    }
+
+    fn became_durable(&mut self, index: usize, writes: &[Write]) {
+        for write in writes {
+            if let Write::Entry(entry) = write
+                && entry.header().suite == Suite::Control
+            {
+                let node = &mut self.nodes[index];
+                node.heard_before.get_or_insert_with(|| node.heard.clone());
+                node.heard.entry(entry.key().circle).or_default().insert(entry.hash());
+            }
+        }
+    }
+
+    /// A node's engine hands something to its store for the first time: the truth learns of it.
+    fn handed_to_store(&mut self, index: usize, writes: &[Write]) {
+        for write in writes {
+            let mut fresh = false;
+            match write {
+                Write::Entry(entry) => {
+                    let (header, key) = (entry.header(), entry.key());
+                    if let Some(opening) = &header.opening {
+                        let place = (key.author, key.log);
+                        let told = (key.circle, header.suite.kind(), opening.clone());
+                        self.truth.logs.entry(place).or_insert(told);
+                    }
+                    if header.suite == Suite::Control
+                        && let Some(history) = self.truth.histories.get_mut(&key.circle)
+                    {
+                        history.hear(header, entry.hash(), &entry.bytes().payload);
+                        self.nodes[index].known.entry(key.circle).or_default().insert(entry.hash());
+                    }
+                    if key.author == self.nodes[index].me {
+                        fresh = self.truth.written.insert(entry.hash());
+                    }
+                }
+                Write::Record { circle, hash, bytes } => self.open_record(index, *circle, *hash, bytes),
+                Write::Fact { .. } => {}
+            }
+            self.saw(&Seen::HandedToStore { node: index, write, fresh });
+        }
+    }
+
+    /// A node tries the key of every record that comes to it, as a node does when it opens entries.
+    fn open_record(&mut self, index: usize, circle: CircleId, epoch: Hash, bytes: &[u8]) {
+        let node = &mut self.nodes[index];
+        let Some(record) = read_record(bytes) else { return };
+        let opened = StandIn.open_with_key(&node.sealing, &record.wrapped, 64).ok();
+        let key = opened.and_then(|key| Some(EpochKey::from_bytes(key.try_into().ok()?)));
+        let fits = key.filter(|key| key.commitment() == record.commitment);
+        let named = node.engine.as_ref().and_then(|engine| engine.circle(&circle)?.epoch(&epoch));
+        let named = named.is_some_and(|epoch| epoch.names(&node.me));
+        match fits {
+            Some(key) => drop(node.keys.insert(epoch, key)),
+            None if named => self.local(index, 1, Input::Openable { circle, epoch, opens: false }),
+            None => {}
+        }
+    }
+
+    fn epoch_key(&mut self, index: usize, circle: CircleId, epoch: Hash) -> Option<&EpochKey> {
+        let node = &mut self.nodes[index];
+        if !node.keys.contains_key(&epoch) {
+            let bytes = node.disk.record(&circle, &epoch).ok()??;
+            let record = read_record(&bytes)?;
+            let key = StandIn.open_with_key(&node.sealing, &record.wrapped, 64).ok()?;
+            node.keys.insert(epoch, EpochKey::from_bytes(key.try_into().ok()?));
+        }
+        node.keys.get(&epoch)
+    }
+
+    fn seal(&mut self, index: usize, id: CommandId, circle: CircleId, target: &SealTarget) {
+        let plain = self.nodes[index].plain.get(&id).cloned().unwrap_or_default();
+        let sealed = match target {
+            SealTarget::Epoch(epoch) => {
+                self.epoch_key(index, circle, *epoch).map(|key| StandIn.seal_to_epoch(key, &plain))
+            }
+            SealTarget::Recipients(recipients) => StandIn.seal_to_recipients(recipients, &plain).ok(),
+        };
+        let random = self.secrets.bytes();
+        let input = match sealed {
+            Some(payload) => Input::Sealed { id, payload, random },
+            None => Input::NotSealed { id: Some(id), circle, why: "its key does not open".to_owned() },
+        };
+        self.local(index, 1, input);
+    }
+
+    // ---- Sessions and what travels on them.
+
+    /// Which end of a session a node is, while it knows of it.
+    pub(crate) fn side(&self, node: usize, session: SessionId) -> Option<usize> {
+        let known = self.network.sessions.get(&session)?;
+        let side = known.side_of(node);
+        let peer = self.nodes[known.ends[1 - side].node].me;
+        (self.nodes[node].sessions.get(&peer) == Some(&session)).then_some(side)
+    }
+
+    pub(crate) fn dial_later(&mut self, a: usize, b: usize, low: u64, high: u64) {
+        let pair = Network::pair(a, b);
+        if self.network.pairs.contains_key(&pair) || !self.network.dialling.insert(pair) {
+            return;
+        }
+        let wait = self.lines.between(low, high);
+        self.schedule(self.now.plus(wait), Coming::Dial { a, b });
+    }
+
+    fn dial(&mut self, a: usize, b: usize) {
+        let pair = Network::pair(a, b);
+        self.network.dialling.remove(&pair);
+        let running = |node: usize| self.nodes[node].engine.is_some();
+        if !running(a) || !running(b) || self.network.pairs.contains_key(&pair) {
+            // Whoever starts dials.
+            return;
+        }
+        let refuses = |node: usize, peer: usize| {
+            let engine = self.nodes[node].engine.as_ref();
+            engine.is_some_and(|engine| engine.word().revocation(&self.nodes[peer].me).is_some())
+        };
+        if self.network.is_cut(a, b) || self.network.is_cut(b, a) || refuses(a, b) || refuses(b, a) {
+            self.dial_later(a, b, 5_000, 30_000);
+            return;
+        }
+        let (dialler, listener) = if self.lines.per_mille(500) { (a, b) } else { (b, a) };
+        let end = |node: usize| End { node, start: self.nodes[node].start };
+        let session = self.network.open(end(dialler), end(listener));
+        let rtt = self.network.ways[&(a, b)].latency_ms + self.network.ways[&(b, a)].latency_ms;
+        for side in [1, 0] {
+            self.schedule(self.now.plus(rtt + 1), Coming::Up { session, side });
+        }
+    }
+
+    fn session_up(&mut self, id: SessionId, side: usize) {
+        let Some(session) = self.network.sessions.get(&id) else { return };
+        let (end, other) = (session.ends[side], session.ends[1 - side]);
+        if session.broken || self.nodes[end.node].start != end.start {
+            return;
+        }
+        let peer = self.nodes[other.node].me;
+        self.nodes[end.node].sessions.insert(peer, id);
+        let mut nonce = [0; 16];
+        nonce.copy_from_slice(&self.secrets.bytes()[..16]);
+        self.trace.event(self.now, 8, end.node, &id.0.to_be_bytes());
+        self.input(end.node, Input::PeerUp { peer, session: id, dialled: side == 0, nonce: Nonce(nonce) });
+    }
+
+    /// Ends a session; each end learns of it so much later.
+    pub(crate) fn close(&mut self, id: SessionId, late: [u64; 2]) {
+        let Some(session) = self.network.sessions.get_mut(&id) else { return };
+        if std::mem::replace(&mut session.broken, true) {
+            return;
+        }
+        let (a, b) = (session.ends[0].node, session.ends[1].node);
+        let pair = Network::pair(a, b);
+        if self.network.pairs.get(&pair) == Some(&id) {
+            self.network.pairs.remove(&pair);
+        }
+        for (side, late) in late.into_iter().enumerate() {
+            self.schedule(self.now.plus(late), Coming::Down { session: id, side });
+        }
+        self.dial_later(a, b, 500, 15_000);
+    }
+
+    fn session_down(&mut self, id: SessionId, side: usize) {
+        let Some(session) = self.network.sessions.get(&id) else { return };
+        let (end, other) = (session.ends[side], session.ends[1 - side]);
+        let peer = self.nodes[other.node].me;
+        if self.nodes[end.node].sessions.get(&peer) == Some(&id) {
+            self.nodes[end.node].sessions.remove(&peer);
+            self.trace.event(self.now, 9, end.node, &id.0.to_be_bytes());
+            self.input(end.node, Input::PeerDown { peer, session: id });
+        }
+        let known = |end: &End, peer: &End| {
+            let node = &self.nodes[end.node];
+            node.sessions.get(&self.nodes[peer.node].me) == Some(&id)
+        };
+        let session = &self.network.sessions[&id];
+        if !known(&session.ends[0], &session.ends[1]) && !known(&session.ends[1], &session.ends[0]) {
+            self.network.sessions.remove(&id);
+            self.network.asks.retain(|_, ask| ask.session != id);
+        }
+    }
+
+    pub(crate) fn deliver(&mut self, id: SessionId, to_side: usize, message: Message) {
+        let Some(session) = self.network.sessions.get_mut(&id) else { return };
+        if session.broken {
+            return;
+        }
+        let (from, to) = (session.ends[1 - to_side].node, session.ends[to_side].node);
+        if self.network.is_cut(from, to) {
+            if let Some(session) = self.network.sessions.get_mut(&id) {
+                session.stuck[to_side].push(message);
+            }
+            let patience = self.lines.between(10_000, 40_000);
+            self.schedule(self.now.plus(patience), Coming::GiveUp { session: id });
+            return;
+        }
+        let jitter = self.network.ways[&(from, to)].jitter_ms;
+        let jitter = self.lines.below(jitter + 1);
+        let at = self.network.arrival(id, to_side, &message, self.now, jitter);
+        self.schedule(at, Coming::Arrive { session: id, side: to_side, message });
+    }
+
+    fn arrive(&mut self, id: SessionId, side: usize, message: Message) {
+        let Some(session) = self.network.sessions.get(&id) else { return };
+        let (end, other) = (session.ends[side], session.ends[1 - side]);
+        if session.broken || self.side(end.node, id) != Some(side) {
+            return;
+        }
+        let peer = self.nodes[other.node].me;
+        let input = match message {
+            Message::Frame(bytes) => {
+                if let Some(malice) = &mut self.nodes[end.node].malice {
+                    malice.hear(&bytes);
+                }
+                Input::Frame { peer, session: id, bytes }
+            }
+            Message::RunRequest(stream, bytes) => Input::RunRequested { peer, session: id, stream, bytes },
+            Message::RunFrame(stream, bytes) => match self.network.asks.get(&stream) {
+                Some(ask) => Input::RunFrame { pull: ask.pull, bytes },
+                None => return,
+            },
+            Message::RunEnd(stream) => match self.network.asks.remove(&stream) {
+                Some(ask) => Input::RunEnded { pull: ask.pull },
+                None => return,
+            },
+        };
+        if let Input::RunEnded { pull } = &input {
+            self.nodes[end.node].pulls.remove(pull);
+        }
+        self.input(end.node, input);
+    }
+
+    /// A session over a cut way ends, when the cut is still there.
+    fn give_up(&mut self, id: SessionId) {
+        let Some(session) = self.network.sessions.get(&id) else { return };
+        let (a, b) = (session.ends[0].node, session.ends[1].node);
+        if !session.broken && (self.network.is_cut(a, b) || self.network.is_cut(b, a)) {
+            let late = [self.lines.between(1, 10_000), self.lines.between(1, 10_000)];
+            self.close(id, late);
+        }
+    }
+
+    /// Cuts directions, for a while.
+    pub(crate) fn cut(&mut self, ways: Vec<(usize, usize)>, ms: u64) {
+        self.network.cut(&ways);
+        let over: Vec<SessionId> = self
+            .network
+            .sessions
+            .iter()
+            .filter(|(_, session)| !session.broken)
+            .filter(|(_, session)| {
+                let (a, b) = (session.ends[0].node, session.ends[1].node);
+                self.network.is_cut(a, b) || self.network.is_cut(b, a)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for session in over {
+            let patience = self.lines.between(10_000, 40_000);
+            self.schedule(self.now.plus(patience), Coming::GiveUp { session });
+        }
+        self.schedule(self.now.plus(ms), Coming::Mend { ways });
+    }
+
+    fn mend(&mut self, ways: &[(usize, usize)]) {
+        self.network.mend(ways);
+        self.trace.tell(self.now, || format!("{} ways are mended", ways.len()));
+        let mut free = Vec::new();
+        for (id, session) in &mut self.network.sessions {
+            for side in [0, 1] {
+                if !session.stuck[side].is_empty() && !session.broken {
+                    free.push((*id, side, std::mem::take(&mut session.stuck[side])));
+                }
+            }
+        }
+        for (id, side, messages) in free {
+            // Those whose way is still cut get stuck again.
+            messages.into_iter().for_each(|message| self.deliver(id, side, message));
+        }
+    }
+
+    /// Ends every cut at once.
+    pub(crate) fn mend_all(&mut self) {
+        let mut rest = Vec::new();
+        let mut ways = Vec::new();
+        for Reverse(due) in std::mem::take(&mut self.queue) {
+            match due.coming {
+                Coming::Mend { ways: more } => ways.extend(more),
+                coming => rest.push(Reverse(Due { coming, ..due })),
+            }
+        }
+        self.queue = rest.into();
+        self.mend(&ways);
+    }
+
+    fn send_run(&mut self, index: usize, stream: StreamId, key: &LogKey, from: u64, to: u64, epoch: Option<Hash>) {
+        let Some(Ask { session, side, .. }) = self.network.asks.get(&stream).copied() else { return };
+        let asker = self.network.sessions.get(&session).map(|session| session.ends[side].node);
+        if let Some(asker) = asker {
+            self.saw(&Seen::ServedRun { from: index, to: asker, key });
+        }
+        let mut known: BTreeSet<Hash> = epoch.into_iter().collect();
+        let mut frame = RunFrame { records: Vec::new(), entries: Vec::new() };
+        let mut bytes = 0;
+        for seq in from..to {
+            // A run breaks off where the disk gives nothing back.
+            let Ok(Some(entry)) = self.nodes[index].disk.entry(key, seq) else { break };
+            let header = encoding::from_bytes::<Header>(&entry.header, limits::HEADER_BYTES);
+            let Ok(header) = header else { break };
+            if let Some(epoch) = header.epoch.filter(|epoch| known.insert(*epoch)) {
+                let Ok(Some(record)) = self.nodes[index].disk.record(&key.circle, &epoch) else { break };
+                let Ok(record) = encoding::from_bytes::<SignedRecord>(&record, limits::SIGNED_RECORD_BYTES) else {
+                    break;
+                };
+                bytes += record.bytes().len();
+                frame.records.push(record);
+            }
+            bytes += entry.length();
+            frame.entries.push(entry);
+            if frame.entries.len() >= RUN_ENTRIES || bytes > limits::FRAME_BYTES / 2 {
+                let full = std::mem::replace(&mut frame, RunFrame { records: Vec::new(), entries: Vec::new() });
+                bytes = 0;
+                self.send_run_frame(index, session, side, stream, full);
+            }
+        }
+        if !frame.entries.is_empty() {
+            self.send_run_frame(index, session, side, stream, frame);
+        }
+        self.deliver(session, side, Message::RunEnd(stream));
+    }
+
+    fn send_run_frame(&mut self, index: usize, session: SessionId, side: usize, stream: StreamId, frame: RunFrame) {
+        let frame = match &mut self.nodes[index].malice {
+            Some(malice) => malice.serve(frame),
+            None => Some(frame),
+        };
+        let Some(frame) = frame else { return };
+        let bytes = frame.to_bytes();
+        self.trace.event(self.now, 10, index, &bytes);
+        self.nodes[index].bytes += bytes.len() as u64;
+        self.deliver(session, side, Message::RunFrame(stream, bytes));
+    }
+
+    // ---- Checking.
+
+    /// Lets every checker see something.
+    pub(crate) fn saw(&mut self, seen: &Seen<'_>) {
+        let mut checkers = std::mem::take(&mut self.checkers);
+        for checker in &mut checkers {
+            if let Err(story) = checker.saw(self, seen) {
+                self.violated(checker.promise(), story);
+            }
+        }
+        self.checkers = checkers;
+    }
+
+    /// The nodes that keep to the protocol.
+    pub(crate) fn honest(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.is_honest())
+    }
+
+    /// Most of the time to agree is over: lets every checker note how things stand.
+    pub(crate) fn quiet(&mut self, minutes: u64) {
+        let mut checkers = std::mem::take(&mut self.checkers);
+        checkers.iter_mut().for_each(|checker| checker.quiet(self, minutes));
+        self.checkers = checkers;
+    }
+
+    /// Everybody had time to agree: lets every checker look.
+    pub(crate) fn check_calm(&mut self) {
+        let mut checkers = std::mem::take(&mut self.checkers);
+        for checker in &mut checkers {
+            if let Err(story) = checker.calm(self) {
+                self.violated(checker.promise(), story);
+            }
+        }
+        self.checkers = checkers;
+    }
+
+    pub(crate) fn violated(&mut self, promise: &'static str, story: String) {
+        let at = self.now.since(START);
+        self.trace.tell(self.now, || format!("{promise} IS BROKEN: {story}"));
+        self.violation.get_or_insert(Violation { promise, at, story });
+    }
+
+    /// Who belongs to a circle, for somebody who heard these operations.
+    pub(crate) fn conclude(&self, circle: &CircleId, heard: &Heard) -> Option<Rc<Conclusion>> {
+        let history = self.truth.histories.get(circle)?;
+        let mut known = self.conclusions.borrow_mut();
+        let conclusion = known.entry((*circle, heard.clone())).or_insert_with(|| Rc::new(history.conclude(heard)));
+        Some(Rc::clone(conclusion))
+    }
+
+    /// What all those who count in a circle, by what they know themselves, know together; and the nodes that count
+    /// by that, run and are not revoked. Whoever was removed need not have heard of it, and is not asked. None when
+    /// none of those is in the circle.
+    pub(crate) fn agreed(&self, circle: &CircleId) -> Option<(Rc<Conclusion>, Vec<usize>)> {
+        let standing =
+            |node: &&Node| node.engine.is_some() && node.is_honest() && !self.truth.revoked.contains(&node.me);
+        let holds = |node: &Node| node.engine.as_ref().is_some_and(|engine| engine.circle(circle).is_some());
+        let mut known = Heard::new();
+        for node in self.nodes.iter().filter(standing).filter(|node| holds(node)) {
+            let heard = node.heard.get(circle).cloned().unwrap_or_default();
+            if self.conclude(circle, &heard).is_some_and(|own| own.members.contains_key(&node.me)) {
+                known.extend(heard);
+            }
+        }
+        let conclusion = self.conclude(circle, &known)?;
+        let counts = |node: &Node| standing(&node) && conclusion.members.contains_key(&node.me);
+        let members: Vec<usize> = (0..self.nodes.len()).filter(|index| counts(&self.nodes[*index])).collect();
+        members.iter().any(|index| holds(&self.nodes[*index])).then_some((conclusion, members))
+    }
+
+    /// Fresh random bytes.
+    pub(crate) fn fresh(&mut self) -> [u8; 32] {
+        self.secrets.bytes()
+    }
+
+    /// A circle is about to be founded.
+    pub(crate) fn chartered(&mut self, charter: Charter) {
+        self.truth.histories.insert(charter.id(), History::new(charter));
+    }
+
+    /// Forty minutes and the like, in the words of scenarios.
+    pub(crate) fn minutes(minutes: u64) -> u64 {
+        minutes * MINUTE_MS
+    }
+}
+
+/// Reads an epoch record as it lies in a store.
+pub(crate) fn read_record(bytes: &[u8]) -> Option<Record> {
+    let signed: SignedRecord = encoding::from_bytes(bytes, limits::SIGNED_RECORD_BYTES).ok()?;
+    signed.unverified(limits::RECORD_BYTES).ok()
+}

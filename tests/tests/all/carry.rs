@@ -1,0 +1,424 @@
+//! Circles that travel in files, and nodes that come back from one.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use cwn_engine::log::CircleId;
+use cwn_node::{
+    api::{
+        Circles,
+        types::{ExportView, Id, Imported, NewCircle, NewEntry, Published, Status, Uploaded},
+    },
+    config::Accept,
+};
+use cwn_tests::{
+    shell::{Said, say},
+    world::World,
+};
+
+/// A network in which nobody can reach anybody.
+async fn islands(names: &[&str]) -> anyhow::Result<World> {
+    let mut world = World::new(names)?;
+    for name in names {
+        world.configure(name, |config| {
+            config.network.bootstrap.clear();
+            config.network.listen.clear();
+            config.network.outbound_only = true;
+            config.circles.accept = Accept::Ask;
+        })?;
+    }
+    world.start_all().await?;
+    Ok(world)
+}
+
+async fn found(world: &World, founder: &str, circle: &str, partners: &[&str]) -> anyhow::Result<()> {
+    let new = NewCircle {
+        name: circle.to_owned(),
+        description: String::new(),
+        ceiling: Some("RED".to_owned()),
+        purposes: Vec::new(),
+        stewards: Vec::new(),
+        partners: partners.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let _: Id = world.client(founder).post("/v1/circles", &new).await?;
+    Ok(())
+}
+
+/// What a person types at a node.
+fn cwn(world: &World, name: &str, line: &str) -> anyhow::Result<Said> {
+    let data = &world.node(name).data;
+    say(data, &format!("cwn --data {} {line}", data.display()))
+}
+
+fn done(said: Said) -> String {
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    said.out
+}
+
+fn refused(said: Said) -> String {
+    assert_eq!(said.code, Some(1), "{}{}", said.out, said.err);
+    said.out + &said.err
+}
+
+fn export(world: &World, name: &str, file: &Path, more: &str) -> anyhow::Result<()> {
+    done(cwn(world, name, &format!("export --circle haven --out {} {more}", file.display()))?);
+    Ok(())
+}
+
+fn import(world: &World, name: &str, file: &Path) -> anyhow::Result<Said> {
+    cwn(world, name, &format!("import {}", file.display()))
+}
+
+async fn attach(world: &World, name: &str, file: &Path, title: &str) -> anyhow::Result<Published> {
+    attach_as(world, name, file, title, "AMBER", &[]).await
+}
+
+async fn attach_as(
+    world: &World,
+    name: &str,
+    file: &Path,
+    title: &str,
+    tlp: &str,
+    to: &[&str],
+) -> anyhow::Result<Published> {
+    let path = "/v1/attachments?circle=haven&name=plan.pdf";
+    let uploaded: Uploaded = world.client(name).upload(path, file, |_| {}).await?;
+    let entry = NewEntry {
+        circle: "haven".to_owned(),
+        tlp: tlp.to_owned(),
+        pap: None,
+        title: title.to_owned(),
+        body: String::new(),
+        references: Vec::new(),
+        to: to.iter().map(|name| (*name).to_owned()).collect(),
+        attachments: vec![uploaded.id],
+        wait_seconds: Some(60),
+    };
+    Ok(world.client(name).post("/v1/entries", &entry).await?)
+}
+
+fn has(bytes: &[u8], what: &[u8]) -> bool {
+    bytes.windows(what.len()).any(|window| window == what)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_that_never_meet_share_a_circle_and_a_file_by_stick() -> anyhow::Result<()> {
+    let world = islands(&["ncsc", "z-cert"]).await?;
+    let stick = tempfile::tempdir()?;
+    let (there, back) = (stick.path().join("there.cwn"), stick.path().join("back.cwn"));
+    found(&world, "ncsc", "haven", &["z-cert"]).await?;
+    let plan = stick.path().join("plan.pdf");
+    fs::write(&plan, vec![7; 1_500_000])?;
+    let published = attach(&world, "ncsc", &plan, "storm").await?;
+    world.publish_as("ncsc", "haven", "for z-cert alone", "RED", &["z-cert"]).await?;
+    export(&world, "ncsc", &there, "--attachments")?;
+
+    let bytes = fs::read(&there)?;
+    assert_eq!(fs::metadata(&there)?.permissions().mode() & 0o777, 0o600);
+    let circles: Circles = world.client("ncsc").get("/v1/circles").await?;
+    let network = world.authority.root.network().0;
+    let circle = CircleId::from_hex(&circles.circles[0].id).unwrap();
+    let node = world.node("ncsc").key;
+    for named in [b"haven".as_slice(), b"z-cert", &circle.0.0, &network.0, &node.0] {
+        assert!(!has(&bytes, named), "a finder of the file learns {:?}", String::from_utf8_lossy(named));
+    }
+
+    // The newcomer hears of the circle by the file; its operator accepts, and takes the rest.
+    let said = done(import(&world, "z-cert", &there)?);
+    assert!(said.contains("the circle is offered now: `cwn circle accept haven`"), "{said}");
+    done(cwn(&world, "z-cert", "circle accept haven")?);
+    let said = done(import(&world, "z-cert", &there)?);
+    assert!(said.contains("new: 2 entries") && said.contains("2 parts of attachments"), "{said}");
+    world.expect_titles("z-cert", "haven", &["opened", "storm"]).await?;
+    let saved = stick.path().join("saved.pdf");
+    done(cwn(&world, "z-cert", &format!("save {} --out {}", published.reference, saved.display()))?);
+    assert_eq!(fs::read(&saved)?, fs::read(&plan)?);
+
+    // Nothing is new the second time.
+    let said = done(import(&world, "z-cert", &there)?);
+    assert!(said.contains("new: 0 entries, 0 operations, 0 of the network\n"), "{said}");
+
+    // And back. A file may be old: it makes no node current.
+    let amber = cwn(&world, "z-cert", "publish haven --tlp AMBER --title x --yes --wait 0")?;
+    assert!(refused(amber).contains("not yet current"));
+    world.publish_as("z-cert", "haven", "answer", "GREEN", &[]).await?;
+    export(&world, "z-cert", &back, "--to ncsc")?;
+    done(import(&world, "ncsc", &back)?);
+    world.expect_titles("ncsc", "haven", &["answer", "opened", "storm"]).await?;
+    for name in ["ncsc", "z-cert"] {
+        let status: Status = world.client(name).get("/v1/status").await?;
+        assert_eq!(status.peers, 0, "{name} was never connected");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_opens_for_members_alone_and_for_named_partners_alone() -> anyhow::Result<()> {
+    let world = islands(&["ncsc", "z-cert", "ferm", "ibd"]).await?;
+    let stick = tempfile::tempdir()?;
+    found(&world, "ncsc", "haven", &["z-cert", "ferm"]).await?;
+    world.publish("ncsc", "haven", "storm").await?;
+    let (all, one) = (stick.path().join("all.cwn"), stick.path().join("one.cwn"));
+    export(&world, "ncsc", &all, "")?;
+    export(&world, "ncsc", &one, "--to ferm")?;
+    done(import(&world, "ferm", &one)?);
+    done(import(&world, "z-cert", &all)?);
+    for (name, file) in [("z-cert", &one), ("ibd", &all)] {
+        let said = refused(import(&world, name, file)?);
+        assert!(said.contains("this file is not for this node"), "{said}");
+    }
+    let said = refused(cwn(&world, "ncsc", "export --circle haven --to ibd --out x.cwn")?);
+    assert!(said.contains("ibd does not belong to the circle"), "{said}");
+    let said = refused(cwn(&world, "ibd", "export --circle haven --out x.cwn")?);
+    assert!(said.contains("there is no circle \"haven\" here"), "{said}");
+
+    let stranger = islands(&["ncsc", "z-cert"]).await?;
+    let said = refused(import(&stranger, "z-cert", &all)?);
+    assert!(said.contains("this file is not for this node") && said.contains("circle or network"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i11_an_attachment_goes_into_no_file_that_others_than_its_addressees_can_open() -> anyhow::Result<()> {
+    let world = islands(&["ncsc", "z-cert", "ferm"]).await?;
+    let dir = tempfile::tempdir()?;
+    found(&world, "ncsc", "haven", &["z-cert", "ferm"]).await?;
+    let file = dir.path().join("file");
+    fs::write(&file, vec![7; 1_500_000])?;
+    attach_as(&world, "ncsc", &file, "for z-cert", "RED", &["z-cert"]).await?;
+    attach(&world, "ncsc", &file, "for all").await?;
+    for (to, parts) in [("", 2), ("z-cert", 4), ("ferm", 2), ("z-cert,ferm", 2)] {
+        let path = format!("/v1/circles/haven/export/plan?attachments=true&to={to}");
+        let plan: ExportView = world.client("ncsc").get(&path).await?;
+        assert_eq!((plan.entries, plan.parts, plan.missing_parts), (2, parts, 0), "to {to:?}");
+    }
+    // Who lacks a part says so.
+    let stick = dir.path().join("stick.cwn");
+    export(&world, "ncsc", &stick, "")?;
+    done(import(&world, "z-cert", &stick)?);
+    done(cwn(&world, "z-cert", "circle accept haven")?);
+    done(import(&world, "z-cert", &stick)?);
+    let path = "/v1/circles/haven/export/plan?attachments=true";
+    let plan: ExportView = world.client("z-cert").get(path).await?;
+    assert_eq!((plan.parts, plan.missing_parts), (0, 2));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_a_newcomer_opens_nothing_from_before_by_a_file_either() -> anyhow::Result<()> {
+    let world = islands(&["ncsc", "z-cert", "ferm"]).await?;
+    let dir = tempfile::tempdir()?;
+    found(&world, "ncsc", "haven", &["ferm"]).await?;
+    let file = dir.path().join("file");
+    fs::write(&file, vec![7; 1_500_000])?;
+    attach(&world, "ncsc", &file, "before").await?;
+    done(cwn(&world, "ncsc", "circle add haven z-cert --yes")?);
+    world.publish("ncsc", "haven", "after").await?;
+    let stick = dir.path().join("stick.cwn");
+    export(&world, "ncsc", &stick, "--attachments")?;
+    done(import(&world, "z-cert", &stick)?);
+    done(cwn(&world, "z-cert", "circle accept haven")?);
+    let said = done(import(&world, "z-cert", &stick)?);
+    assert!(said.contains("new: 2 entries"), "{said}");
+    assert!(said.contains("not kept: 2 parts of attachments of entries this node cannot read"), "{said}");
+    world.expect_titles("z-cert", "haven", &["after", "not_for_us"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_whole_of_a_broken_file_is_taken_and_where_it_broke_is_said() -> anyhow::Result<()> {
+    let world = islands(&["ncsc", "z-cert"]).await?;
+    world.configure("z-cert", |config| config.circles.accept = Accept::Certified)?;
+    let mut world = world;
+    world.stop("z-cert")?;
+    world.start("z-cert").await?;
+    let stick = tempfile::tempdir()?;
+    found(&world, "ncsc", "haven", &["z-cert"]).await?;
+    // Two frames of a run hold what several of these fill.
+    for index in 0..6 {
+        let body = "x".repeat(200_000);
+        let entry = NewEntry {
+            circle: "haven".to_owned(),
+            tlp: "GREEN".to_owned(),
+            pap: None,
+            title: format!("part {index}"),
+            body: format!("{index}{body}"),
+            references: Vec::new(),
+            to: Vec::new(),
+            attachments: Vec::new(),
+            wait_seconds: Some(60),
+        };
+        let _: Published = world.client("ncsc").post("/v1/entries", &entry).await?;
+    }
+    let whole = stick.path().join("whole.cwn");
+    export(&world, "ncsc", &whole, "")?;
+    let bytes = fs::read(&whole)?;
+    let broken = |name: &str, bytes: &[u8]| -> anyhow::Result<PathBuf> {
+        let path = stick.path().join(name);
+        fs::write(&path, bytes)?;
+        Ok(path)
+    };
+    let check = |file: &Path| say(stick.path(), &format!("cwn import --check {}", file.display()));
+
+    let mut newer = bytes.clone();
+    newer[11] += 1;
+    let said = refused(import(&world, "z-cert", &broken("newer", &newer)?)?);
+    assert!(said.contains("use a newer program"), "{said}");
+    let said = refused(import(&world, "z-cert", &broken("photo", b"\xff\xd8\xff, a photo")?)?);
+    assert!(said.contains("no file of `cwn export`"), "{said}");
+
+    let torn = broken("torn", &bytes[..bytes.len() - 300_000])?;
+    let said = refused(import(&world, "z-cert", &torn)?);
+    assert!(said.contains("breaks off after") && said.contains("what came before is kept"), "{said}");
+    assert!(said.contains("joined the circle"), "{said}");
+    let taken: usize = said.split("new: ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse()?;
+    assert!((1..6).contains(&taken), "{said}");
+    let some = async || Ok(world.titles("z-cert", "haven").await?.len() == taken);
+    world.until("z-cert", "what was whole is listed", some).await?;
+    assert!(refused(check(&torn)?).contains("breaks off after"));
+
+    let mut rotten = bytes.clone();
+    let late = rotten.len() - 200_000;
+    rotten[late] ^= 1;
+    let rotten = broken("rotten", &rotten)?;
+    let said = refused(import(&world, "z-cert", &rotten)?);
+    assert!(said.contains("altered after it was made"), "{said}");
+    assert!(refused(check(&rotten)?).contains("its digest does not match"));
+
+    assert!(done(check(&whole)?).contains("is whole"));
+    done(import(&world, "z-cert", &whole)?);
+    let titles: Vec<String> = (0..6).map(|index| format!("part {index}")).collect();
+    world.expect_titles("z-cert", "haven", &titles.iter().map(String::as_str).collect::<Vec<_>>()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_whose_predecessors_did_not_come_wait_and_are_said_to() -> anyhow::Result<()> {
+    let world = islands(&["ncsc", "z-cert"]).await?;
+    let stick = tempfile::tempdir()?;
+    found(&world, "ncsc", "haven", &["z-cert"]).await?;
+    world.publish("ncsc", "haven", "before").await?;
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    let since = cwn_node::clock::now().0;
+    world.publish("ncsc", "haven", "after").await?;
+    let late = stick.path().join("late.cwn");
+    world.client("ncsc").download(&format!("/v1/circles/haven/export?since={since}"), &late, |_| {}).await?;
+    done(import(&world, "z-cert", &late)?);
+    done(cwn(&world, "z-cert", "circle accept haven")?);
+    let said = done(import(&world, "z-cert", &late)?);
+    assert!(said.contains("not taken yet: a run of 1 entry of ncsc: entries before it are missing"), "{said}");
+    let imported: Imported = world.client("z-cert").upload("/v1/import", &late, |_| {}).await?;
+    assert_eq!((imported.entries, imported.left_entries, imported.stopped), (0, 1, None));
+    let all = stick.path().join("all.cwn");
+    export(&world, "ncsc", &all, "")?;
+    done(import(&world, "z-cert", &all)?);
+    world.expect_titles("z-cert", "haven", &["after", "before"]).await
+}
+
+/// Takes a node's credential out of the way, as it lies elsewhere on a real one.
+fn credential(world: &World, name: &str) -> anyhow::Result<Vec<u8>> {
+    Ok(fs::read(world.node(name).data.join("credential"))?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i10_a_node_that_was_lost_comes_back_from_a_backup_and_forks_nothing() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc", "z-cert"])?;
+    world.start_all().await?;
+    world.connected("ncsc", 1).await?;
+    world.found("ncsc", "haven", &["z-cert"]).await?;
+    let elsewhere = tempfile::tempdir()?;
+    let plan = elsewhere.path().join("plan.pdf");
+    fs::write(&plan, vec![7; 1_500_000])?;
+    let published = attach(&world, "z-cert", &plan, "before").await?;
+    let backup = elsewhere.path().join("z-cert.backup");
+    let said = done(cwn(&world, "z-cert", &format!("backup --out {}", backup.display()))?);
+    assert!(said.contains("whole:") && said.contains("of z-cert"), "{said}");
+    assert_eq!(fs::metadata(&backup)?.permissions().mode() & 0o777, 0o600);
+    let credential = credential(&world, "z-cert")?;
+    assert!(!has(&fs::read(&backup)?, &credential), "what opens the keys is not in it");
+    world.publish("z-cert", "haven", "after the backup").await?;
+    world.expect_titles("ncsc", "haven", &["after the backup", "before"]).await?;
+
+    // Beside the one that runs, and over what is there, it is not put back.
+    let copy = elsewhere.path().join("copy");
+    let restore = |data: &Path, from: &Path| {
+        say(elsewhere.path(), &format!("cwn --data {} restore {}", data.display(), from.display()))
+    };
+    let said = refused(restore(&copy, &backup)?);
+    assert!(said.contains("runs on this machine") && said.contains("stop that one first"), "{said}");
+    assert!(!copy.exists());
+    world.kill("z-cert")?;
+    let data = world.node("z-cert").data.clone();
+    let said = refused(restore(&data, &backup)?);
+    assert!(said.contains("is not empty"), "{said}");
+
+    // The disk is lost.
+    fs::remove_dir_all(&data)?;
+    let mut rotten = fs::read(&backup)?;
+    let middle = rotten.len() / 2;
+    rotten[middle] ^= 1;
+    let broken = elsewhere.path().join("broken.backup");
+    fs::write(&broken, &rotten)?;
+    refused(restore(&data, &broken)?);
+    let left: Vec<_> = fs::read_dir(data.parent().unwrap())?.map(|item| item.unwrap().file_name()).collect();
+    assert_eq!(left, ["ncsc"], "nothing is left half behind");
+    let said = refused(say(elsewhere.path(), "cwn backup --verify broken.backup")?);
+    assert!(said.contains("broken.backup"), "{said}");
+    assert!(done(say(elsewhere.path(), "cwn backup --verify z-cert.backup")?).contains("whole:"));
+    let said = done(restore(&data, &backup)?);
+    assert!(said.contains("must never run again") && said.contains("It opens new logs"), "{said}");
+    cwn_node::files::durable_write(&data.join("credential"), &credential)?;
+
+    // It has what the backup had, gets back what it wrote since, and goes on in a log of its own.
+    world.start("z-cert").await?;
+    world.expect_titles("z-cert", "haven", &["after the backup", "before"]).await?;
+    let saved = elsewhere.path().join("saved.pdf");
+    done(cwn(&world, "z-cert", &format!("save {} --out {}", published.reference, saved.display()))?);
+    assert_eq!(fs::read(&saved)?, fs::read(&plan)?);
+    world.publish("z-cert", "haven", "after the restore").await?;
+    for name in ["ncsc", "z-cert"] {
+        world.expect_titles(name, "haven", &["after the backup", "after the restore", "before"]).await?;
+        assert!(!world.log(name).contains("signed two entries for one place"), "{}", world.log(name));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_taken_while_entries_come_in_is_whole_and_holds_all_that_was_acknowledged() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc"])?;
+    world.start_all().await?;
+    let elsewhere = tempfile::tempdir()?;
+    found(&world, "ncsc", "haven", &[]).await?;
+    let mut acknowledged = Vec::new();
+    for index in 0..5 {
+        world.publish("ncsc", "haven", &format!("early {index}")).await?;
+        acknowledged.push(format!("early {index}"));
+    }
+    let busy = async {
+        for index in 0..40 {
+            world.publish("ncsc", "haven", &format!("late {index}")).await?;
+        }
+        anyhow::Ok(())
+    };
+    let (data, backup) = (world.node("ncsc").data.clone(), elsewhere.path().join("ncsc.backup"));
+    let line = format!("cwn --data {} backup --out {}", data.display(), backup.display());
+    let dir = elsewhere.path().to_owned();
+    let taken = tokio::task::spawn_blocking(move || say(&dir, &line));
+    let (published, taken) = tokio::join!(busy, taken);
+    published?;
+    done(taken??);
+    let credential = credential(&world, "ncsc")?;
+    world.stop("ncsc")?;
+    fs::remove_dir_all(&data)?;
+    done(say(elsewhere.path(), &format!("cwn --data {} restore ncsc.backup", data.display()))?);
+    cwn_node::files::durable_write(&data.join("credential"), &credential)?;
+    world.start("ncsc").await?;
+    let all = async || {
+        let titles = world.titles("ncsc", "haven").await?;
+        Ok(acknowledged.iter().all(|title| titles.contains(title)))
+    };
+    world.until("ncsc", "all that was acknowledged before is there", all).await?;
+    assert!(!world.log("ncsc").contains("damage"), "{}", world.log("ncsc"));
+    Ok(())
+}
