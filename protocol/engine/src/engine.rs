@@ -14,6 +14,7 @@ use cwn_crypto::{
 use crate::{
     circle::{Act, Charter, Control, Member, Operation, Rank, Steward, Stewardship},
     epoch::{self, Record, SignedRecord},
+    fork::FORK_FACT,
     held::Ledger,
     input::{Audience, Command, CommandId, EntryPlace, Input, Ticket},
     limits,
@@ -192,6 +193,10 @@ impl Engine {
         for damage in damages {
             engine.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
         }
+        engine.load_forks(store)?;
+        for replica in engine.circles.values_mut() {
+            replica.keep_to_branches(store);
+        }
         engine.load_held(store)?;
         for circle in engine.circles.keys().copied().collect::<Vec<_>>() {
             engine.tell_accepted(&circle);
@@ -219,7 +224,7 @@ impl Engine {
             Input::LiveDropped { peer, session } => self.live_dropped(&peer, session),
             Input::Stored { ticket } => self.stored(ticket, store),
             Input::Command { id, command, random } => {
-                if let Err(refusal) = self.command(id, command, random) {
+                if let Err(refusal) = self.command(id, command, random, store) {
                     self.output(Output::Reply { id, reply: Err(refusal) });
                 }
             }
@@ -232,7 +237,7 @@ impl Engine {
             Input::EpochSealed { circle, commitment, wrapped } => self.epoch_sealed(circle, commitment, wrapped),
             Input::Openable { circle, epoch, opens } => self.openable(circle, epoch, opens),
             Input::Damaged { key, seq } => self.damaged(&key, seq, store),
-            Input::Import { entries } => self.import(entries),
+            Input::Import { entries } => self.import(entries, store),
             Input::Tick => {}
         }
         self.run_timers(store)
@@ -384,7 +389,7 @@ impl Engine {
         }
     }
 
-    fn tell_accepted_by(&mut self, circle: &CircleId, author: &PublicKey) {
+    pub(crate) fn tell_accepted_by(&mut self, circle: &CircleId, author: &PublicKey) {
         let Some(replica) = self.circles.get(circle) else { return };
         let keys: Vec<LogKey> = replica.logs_of(author).map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| self.tell_accepted_log(key));
@@ -398,6 +403,9 @@ impl Engine {
 
     fn membership_changed(&mut self, circle: &CircleId, store: &dyn Read) -> Result<(), Damage> {
         self.output(Output::Emit(Event::MembershipChanged { circle: *circle }));
+        if let Some(replica) = self.circles.get_mut(circle) {
+            replica.keep_to_branches(store);
+        }
         self.tell_accepted(circle);
         self.roster_changed(circle, store)?;
         // The set to seal to may be another now: what waits for a seal is asked for again when it comes back.
@@ -412,7 +420,7 @@ impl Engine {
     }
 
     /// Stores what a replica took in, and lets follow what depends on it.
-    pub(crate) fn keep(&mut self, circle: CircleId, mut writes: Vec<Write>, membership: bool) {
+    pub(crate) fn keep(&mut self, circle: CircleId, mut writes: Vec<Write>, membership: bool, store: &dyn Read) {
         if writes.is_empty() {
             return;
         }
@@ -424,10 +432,14 @@ impl Engine {
                     tips.insert(entry.key(), (entry.header().seq + 1, entry.hash()));
                 }
                 Write::Record { circle, hash, .. } => after.push(After::RecordDurable { circle: *circle, hash: *hash }),
-                Write::Fact { .. } | Write::Erase { .. } => {}
+                Write::Fact { .. } | Write::Erase { .. } | Write::Rewind { .. } => {}
             }
         }
         writes.extend(self.note_retractions(&writes));
+        match self.circles.get(&circle).map_or(Ok(Vec::new()), |replica| replica.rewinds(store, &writes)) {
+            Ok(rewinds) => drop(writes.splice(0..0, rewinds)),
+            Err(damage) => self.output(Output::Emit(Event::Damaged { what: damage.to_string() })),
+        }
         let own = tips.keys().any(|key| key.author == self.me && self.own_log(key).is_none());
         after.extend(tips.into_iter().map(|(key, (height, head))| After::Durable { key, height, head }));
         if membership {
@@ -466,7 +478,7 @@ impl Engine {
     }
 
     /// Takes entries that may build on one another, round after round until nothing moves.
-    fn import(&mut self, entries: Vec<EntryBytes>) {
+    fn import(&mut self, entries: Vec<EntryBytes>, store: &dyn Read) {
         let mut runs: BTreeMap<LogKey, Vec<Decoded>> = BTreeMap::new();
         for entry in entries.into_iter().filter_map(|bytes| Decoded::decode(bytes).ok()) {
             runs.entry(entry.key()).or_default().push(entry);
@@ -477,7 +489,7 @@ impl Engine {
                 let Some(replica) = self.circles.get_mut(&key.circle) else { continue };
                 let ingested = replica.ingest(Vec::new(), run.clone());
                 moved |= !ingested.writes.is_empty();
-                self.keep(key.circle, ingested.writes, ingested.membership_changed);
+                self.keep(key.circle, ingested.writes, ingested.membership_changed, store);
             }
             if !moved {
                 return;
@@ -487,7 +499,13 @@ impl Engine {
 
     // ---- Commands.
 
-    fn command(&mut self, id: CommandId, command: Command, random: [u8; 32]) -> Result<(), CommandRefusal> {
+    fn command(
+        &mut self,
+        id: CommandId,
+        command: Command,
+        random: [u8; 32],
+        store: &dyn Read,
+    ) -> Result<(), CommandRefusal> {
         match command {
             Command::Found { charter } => self.found(id, charter),
             Command::Add { circle, partner, nodes } => {
@@ -533,14 +551,15 @@ impl Engine {
             Command::Announce { payload } => self.announce_network(id, payload, random),
             Command::Accept { circle } => self.accept_offer(circle, Some(id)),
             Command::Remember { key, value } => {
-                let own =
-                    [CIRCLE_FACT, DECLINED_FACT, HELD_FACT, RETRACT_FACT].iter().any(|prefix| key.starts_with(prefix));
+                let own = [CIRCLE_FACT, DECLINED_FACT, HELD_FACT, RETRACT_FACT, FORK_FACT]
+                    .iter()
+                    .any(|prefix| key.starts_with(prefix));
                 assert!(!own, "a fact of the node is named as one of the engine's");
                 self.store(vec![Write::Fact { key, value }], vec![After::Reply(id, Reply::Done)]);
                 Ok(())
             }
-            Command::CarryRun { key, records, entries } => self.carry_run(id, key, records, entries),
-            Command::CarryCircle { charter, entries } => self.carry_circle(id, &charter, entries),
+            Command::CarryRun { key, records, entries } => self.carry_run(id, key, records, entries, store),
+            Command::CarryCircle { charter, entries } => self.carry_circle(id, &charter, entries, store),
             Command::Decline { circle } => {
                 self.take_offer(&circle)?;
                 self.declined.insert(circle);

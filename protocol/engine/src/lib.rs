@@ -61,6 +61,7 @@ pub mod acceptance;
 pub mod circle;
 pub mod engine;
 pub mod epoch;
+pub mod fork;
 pub mod held;
 pub mod input;
 pub mod limits;

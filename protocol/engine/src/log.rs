@@ -370,6 +370,11 @@ impl Decoded {
         LogKey { circle, author, log }
     }
 
+    /// The exact bytes.
+    pub fn bytes(&self) -> &EntryBytes {
+        &self.bytes
+    }
+
     /// About how many bytes it takes in memory and on the wire.
     pub fn length(&self) -> usize {
         self.bytes.length()
@@ -487,6 +492,12 @@ pub enum RunRefusal {
         /// The first entry out of place.
         seq: u64,
     },
+    /// Too many entries in a row that their author did not sign.
+    #[error("entries up to {seq} are not signed by their author, more than {} in a row", limits::UNSIGNED_ENTRIES)]
+    Unsigned {
+        /// The last of them.
+        seq: u64,
+    },
     /// A claimed time that goes back.
     #[error("entry {seq} claims to be older than the one before it")]
     TimeGoesBack {
@@ -503,6 +514,8 @@ pub struct Authenticated {
     /// Those after them, whose own signatures do not hold and that nothing yet vouches for. A later head can:
     /// ask for one, and do not blame the bearer.
     pub undecided: Vec<Decoded>,
+    /// Why what comes after the proven ones never will be.
+    pub refused: Option<RunRefusal>,
 }
 
 /// Takes a run of consecutive entries that continue `link`: every hash link is checked, and the last
@@ -531,12 +544,47 @@ pub fn authenticate(run: Vec<Decoded>, link: Link) -> Result<Authenticated, RunR
         }
         (next, previous, time, kind) = (seq + 1, Some(entry.hash()), header.time, Some(header.suite.kind()));
     }
-    // From the end, because all but hostile runs end at the first look: one signature per run.
-    let proven_count = run.iter().rposition(Decoded::signature_holds).map_or(0, |last| last + 1);
+    let vouched = vouched_for(&run);
     let mut proven = run;
-    let mut undecided = proven.split_off(proven_count);
+    let mut undecided = proven.split_off(vouched.proven);
     undecided.iter_mut().for_each(|entry| entry.unsigned = true);
-    Ok(Authenticated { proven: proven.into_iter().map(Authentic).collect(), undecided })
+    let last = undecided.last().map(|entry| entry.header().seq);
+    let refused = last.filter(|_| vouched.broken || undecided.len() > limits::UNSIGNED_ENTRIES);
+    let refused = refused.map(|seq| RunRefusal::Unsigned { seq });
+    if refused.is_some() {
+        undecided.clear();
+    }
+    Ok(Authenticated { proven: proven.into_iter().map(Authentic).collect(), undecided, refused })
+}
+
+/// How many entries of a run are vouched for, and whether a later one is signed all the same, behind too many that
+/// are not: that is so for everybody, in however many pieces the run comes.
+struct Vouched {
+    proven: usize,
+    broken: bool,
+}
+
+/// From the end, because all but hostile runs end at the first look: a signature for every
+/// [`limits::UNSIGNED_ENTRIES`] entries.
+fn vouched_for(run: &[Decoded]) -> Vouched {
+    let mut proven = 0;
+    let mut broken = false;
+    let mut end = run.len();
+    while let Some(last) = run[..end].iter().rposition(Decoded::signature_holds) {
+        if proven == 0 {
+            proven = last + 1;
+        }
+        if last <= limits::UNSIGNED_ENTRIES {
+            break;
+        }
+        // The one that is furthest back of those behind which it may stand.
+        let window = last - limits::UNSIGNED_ENTRIES - 1..last;
+        match window.clone().find(|index| run[*index].signature_holds()) {
+            Some(index) => end = index + 1,
+            None => (proven, broken, end) = (0, true, window.start),
+        }
+    }
+    Vouched { proven, broken }
 }
 
 /// Whether the author vouches for a run's first entry: by its own signature, or by that of one that follows it.

@@ -21,6 +21,13 @@ pub enum Write {
         /// Its exact bytes.
         bytes: Vec<u8>,
     },
+    /// Forget all entries of a log from this height on: of a fork the branch that does not count.
+    Rewind {
+        /// The log.
+        key: LogKey,
+        /// How many entries stay.
+        height: u64,
+    },
     /// Erase the payload of an entry for good: its header and signature stay, with the retraction in the payload's
     /// place. An entry that is not held yet never gets its payload.
     Erase {

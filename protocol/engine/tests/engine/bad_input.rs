@@ -198,7 +198,7 @@ fn i7_a_flood_of_tips_is_bounded_and_stops_nothing() {
         let tip = |number: u32| {
             let mut log = [frame; 16];
             log[..4].copy_from_slice(&number.to_be_bytes());
-            WireTip { author, log: LogId(log), first: false, height: 1_000, head: Some(Hash([1; 32])) }
+            WireTip { author, log: LogId(log), first: false, height: 1_000, head: Some(Hash([1; 32])), forked: false }
         };
         let tips = (0..limits::TIPS_PER_FRAME as u32).map(tip).collect();
         world.send_raw("ferm", "ncsc", Frame::Have { tag, tips }.to_bytes());

@@ -8,6 +8,7 @@ mod carried;
 mod convergence;
 mod cost;
 mod fold;
+mod fork;
 mod hostile;
 mod retract;
 mod stewards;

@@ -60,6 +60,9 @@ impl MemStore {
                 self.rotten.remove(&(entry.key(), seq));
                 self.blank(&entry.key(), seq);
             }
+            Write::Rewind { key, height } => {
+                self.logs.get_mut(&key).expect("a log that is rewound is held").truncate(height as usize);
+            }
             Write::Erase { key, seq, hash, because } => {
                 self.erased.insert((key, seq), (hash, because));
                 self.blank(&key, seq);
