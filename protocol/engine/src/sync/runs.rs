@@ -129,7 +129,9 @@ impl Engine {
                 Some(doubt) if found == Found::Behind && doubt.back < doubt.height => {
                     (doubt.back, doubt.asked) = (doubt.back.saturating_mul(8), false);
                 }
-                _ => drop(of_peer.remove(&key)),
+                _ => {
+                    of_peer.remove(&key);
+                }
             }
         }
         self.output(Output::CancelPull { pull: id });
@@ -315,7 +317,9 @@ impl Engine {
         self.sync.look_at(self.now);
         if pull.probe {
             let key = LogKey { circle: pull.circle, author: pull.name.0, log: pull.name.1 };
-            self.sync.doubts.get_mut(&pull.peer).into_iter().for_each(|doubts| drop(doubts.remove(&key)));
+            if let Some(doubts) = self.sync.doubts.get_mut(&pull.peer) {
+                doubts.remove(&key);
+            }
             return Ok(());
         }
         let Pull { peer, circle, name, start, .. } = pull;
