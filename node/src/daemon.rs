@@ -99,12 +99,12 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
         dial_spread,
         memory_limit: None,
     })?;
-    let (accepted, heights) = std_mpsc::channel();
+    let (told, to_view) = std_mpsc::channel();
     let (events, engine_events) = mpsc::unbounded_channel();
     let (news_sender, news) = mpsc::unbounded_channel();
-    let outlets = Outlets { accepted, events };
+    let outlets = Outlets { told, events };
     let driver = driver::start(engine, store, Arc::clone(&keyring), network.clone(), outlets)?;
-    inbox.follow(heights, driver.clone(), news_sender)?;
+    inbox.follow(to_view, driver.clone(), news_sender)?;
     let socket = config.socket(data);
     let (fetches, to_fetch) = fetch::channel();
     let node = Arc::new(Node {

@@ -350,7 +350,8 @@ impl Ca {
     fn take(&mut self, bytes: EntryBytes) -> Result<(), Error> {
         let damaged = |why: String| Error::Damaged { path: self.dir.join(LOG), why };
         let entry = Decoded::decode(bytes.clone()).map_err(|refusal| damaged(refusal.to_string()))?;
-        let statement = Statement::from_bytes(&bytes.payload).map_err(|refusal| damaged(refusal.to_string()))?;
+        let statement = Statement::from_bytes(bytes.payload.sealed().unwrap_or_default())
+            .map_err(|refusal| damaged(refusal.to_string()))?;
         if let Statement::Certificate(signed) = &statement {
             let certificate = signed.unverified(CERTIFICATE_LIMIT).map_err(|refusal| damaged(refusal.to_string()))?;
             self.last_serial = self.last_serial.max(certificate.serial);
@@ -399,7 +400,8 @@ impl Ca {
             let under = Under::Root(root.document().version);
             Writer::open(CircleId(root.network().0), key.clone(), LogId(log), Opening { under, cites })
         });
-        let draft = Draft { suite: Suite::Network, epoch: None, payload: statement.to_bytes(), expiry: None };
+        let draft =
+            Draft { suite: Suite::Network, epoch: None, payload: statement.to_bytes(), expiry: None, retracts: None };
         let entry = writer.append(now, draft).bytes().clone();
         let path = self.dir.join(LOG);
         self.log.append(std::slice::from_ref(&entry)).map_err(at(&path))?;

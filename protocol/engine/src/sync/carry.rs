@@ -11,6 +11,7 @@ use crate::limits;
 use crate::log::{Decoded, EntryBytes, LogKey};
 use crate::output::{Carried, CarriedCircle, CommandRefusal, Reply, Rest};
 use crate::replica::Stop;
+use crate::store::Read;
 
 impl Engine {
     /// Takes a run of one log, as far as it can be decided now.
@@ -20,6 +21,7 @@ impl Engine {
         key: LogKey,
         records: Vec<SignedRecord>,
         entries: Vec<EntryBytes>,
+        store: &dyn Read,
     ) -> Result<(), CommandRefusal> {
         let replica = self.circles.get_mut(&key.circle).ok_or(CommandRefusal::UnknownCircle)?;
         let mut run = Vec::with_capacity(entries.len());
@@ -37,7 +39,7 @@ impl Engine {
         let before = replica.log(&key.author, &key.log).map_or(0, |held| held.height);
         let ingested = replica.ingest(records, run);
         let height = replica.log(&key.author, &key.log).map_or(0, |held| held.height);
-        self.keep(key.circle, ingested.writes, ingested.membership_changed);
+        self.keep(key.circle, ingested.writes, ingested.membership_changed, store);
         let rest = match ingested.stop {
             Some(Stop::Never(refusal)) => {
                 // A fork is told and heeded as one that a peer brings; whom it blames is its author.
@@ -60,13 +62,14 @@ impl Engine {
         id: CommandId,
         charter: &[u8],
         entries: Vec<EntryBytes>,
+        store: &dyn Read,
     ) -> Result<(), CommandRefusal> {
         let charter = Charter::from_bytes(charter)?;
         let circle = charter.id();
         let outcome = if let Some(replica) = self.circles.get_mut(&circle) {
             let ingested = replica.ingest_operations(entries);
             let taken = ingested.writes.len() as u64;
-            self.keep(circle, ingested.writes, ingested.membership_changed);
+            self.keep(circle, ingested.writes, ingested.membership_changed, store);
             CarriedCircle::Known { taken }
         } else if self.declined.contains(&circle) {
             CarriedCircle::Declined
