@@ -95,7 +95,7 @@ impl Api {
         query: &ExportQuery,
     ) -> Result<impl Stream<Item = io::Result<Bytes>> + use<>, Problem> {
         let (plan, _) = self.plan(circle, query).await?;
-        let network = self.node.root.network();
+        let network = self.node.network_id;
         let bytes = export::stream(plan, network, self.node.reader.get(), self.node.chunks.clone());
         Ok(frames(bytes.map_err(Problem::refused)?))
     }
@@ -154,6 +154,8 @@ fn imported(account: Account, authors: Vec<String>) -> Imported {
         known: account.known,
         parts: account.chunks,
         stray_parts: account.stray_chunks,
+        passed_entries: account.passed,
+        left_operations: account.left_operations,
         left_entries: account.left.values().map(|left| left.entries).sum(),
         left: left.map(view).take(LEFT_LOGS).collect(),
         stopped: account.stop,

@@ -39,6 +39,8 @@ pub struct Status {
     pub certificate: CertificateStatus,
     /// When the issuer last said something, if anything was heard; older than a day is shown as a warning.
     pub issuer_word: Option<u64>,
+    /// The version of the root document.
+    pub root_version: u32,
     /// Where it listens.
     pub listening: Vec<String>,
     /// Connected peers.
@@ -545,6 +547,10 @@ pub struct Imported {
     pub parts: u64,
     /// Parts of attachments that no entry which this node can read names; they were not kept.
     pub stray_parts: u64,
+    /// Entries of the circle that were passed over, for this node is not in it.
+    pub passed_entries: u64,
+    /// Operations that were not taken: they build on what is not here, or can be no part of the circle.
+    pub left_operations: u64,
     /// Entries that were not taken.
     pub left_entries: u64,
     /// Of which logs, and why; the first hundred.

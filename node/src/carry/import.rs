@@ -11,7 +11,7 @@ use cwn_engine::{
     input::Command,
     limits,
     log::{CircleId, EntryBytes, Header, LogKey, Stored},
-    output::{Carried, CarriedCircle, CommandRefusal, Reply, Rest},
+    output::{Carried, CarriedCircle, Reply, Rest},
     store::Damage,
     wire::RunFrame,
 };
@@ -28,6 +28,8 @@ use crate::{
 
 /// Chunks remembered of those that entries of one file name: a tebibyte of attachments, and 100 MB of memory.
 const WANTED_CHUNKS: usize = 1 << 20;
+/// Logs of which something was not taken: a file of which more are left was made to be a burden.
+const LEFT_LOGS: usize = 4_096;
 /// Entries read at once to look for attachments.
 const LOOK_BYTES: usize = 2 << 20;
 
@@ -115,6 +117,10 @@ pub struct Account {
     pub chunks: u64,
     /// Parts of attachments that no entry which this node can read names.
     pub stray_chunks: u64,
+    /// Operations that were not taken.
+    pub left_operations: u64,
+    /// Entries of the circle that were passed over, for this node is not in it.
+    pub passed: u64,
     /// What was not taken, by log.
     pub left: BTreeMap<LogKey, Left>,
     /// Why it was not taken to its end.
@@ -201,7 +207,7 @@ impl Import<'_> {
         }
         match (item, self.account.start) {
             (Item::Start { network, circle, made, attachments }, None) => {
-                let ours = self.node.root.network();
+                let ours = self.node.network_id;
                 if network != ours {
                     return Err(Stop::OtherNetwork { theirs: network, ours });
                 }
@@ -215,7 +221,7 @@ impl Import<'_> {
                 self.operations(circle, charter, entries, last).await
             }
             (Item::Run { circle, author, log, frame }, Some((of, _))) => {
-                if circle != of && circle.0 != self.node.root.network().0 {
+                if circle != of && circle.0 != self.node.network_id.0 {
                     return Err(Stop::Contradiction("it holds a log of another circle"));
                 }
                 self.run(LogKey { circle, author, log }, &frame).await
@@ -261,9 +267,10 @@ impl Import<'_> {
             other => return Err(Stop::Broken(format!("a circle that was carried here came to {other:?}"))),
         };
         self.account.joined = Some(match outcome {
-            CarriedCircle::Known { taken } => {
+            CarriedCircle::Known { taken, left } => {
                 self.account.operations += taken;
-                self.account.known += brought.saturating_sub(taken);
+                self.account.left_operations += left;
+                self.account.known += brought.saturating_sub(taken + left);
                 self.account.joined.unwrap_or(Joined::Before)
             }
             CarriedCircle::Joined => {
@@ -285,6 +292,14 @@ impl Import<'_> {
         let (Some(first), Some(last)) = (entries.first().and_then(place), entries.last().and_then(place)) else {
             return Err(Stop::Contradiction("a part of a log is no part of a log"));
         };
+        let in_network = key.circle.0 == self.node.network_id.0;
+        if !in_network && !matches!(self.account.joined, Some(Joined::Before | Joined::Now)) {
+            self.account.passed += brought;
+            return Ok(());
+        }
+        if self.account.left.len() >= LEFT_LOGS {
+            return Err(Stop::Contradiction("next to nothing in it can be taken"));
+        }
         if let Some(left) = self.account.left.get_mut(&key) {
             // Whatever comes behind what was not taken cannot be taken either.
             left.entries += brought;
@@ -294,11 +309,6 @@ impl Import<'_> {
         let Carried { taken, height, rest } = match self.node.driver.command(command).await {
             Ok(Reply::Carried(carried)) => carried,
             Ok(other) => return Err(Stop::Broken(format!("a run that was carried here came to {other:?}"))),
-            Err(Failure::Refused(CommandRefusal::UnknownCircle)) => {
-                let why = Rest::Waits("this node is not in the circle".to_owned());
-                self.account.left.insert(key, Left { entries: brought, why });
-                return Ok(());
-            }
             Err(failure) => return Err(failure.into()),
         };
         let left = rest.map_or(0, |why| {
@@ -307,7 +317,7 @@ impl Import<'_> {
             left
         });
         self.account.known += brought.saturating_sub(taken + left);
-        if key.circle.0 == self.node.root.network().0 {
+        if in_network {
             self.account.network += taken;
             return Ok(());
         }

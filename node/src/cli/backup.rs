@@ -13,8 +13,9 @@ use clap::{ArgGroup, Args};
 
 use super::{
     Face,
-    export::{download, stamp, target},
+    export::{download, settle, stamp, target},
     publish::bar,
+    save::remove_part,
     show,
 };
 use crate::{
@@ -56,9 +57,16 @@ pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()
     let status: Status = face.client.get("/v1/status").await?;
     let name = format!("cwn-{}-{}.backup", status.partner, stamp(&clock::now().to_string()));
     let path = target(out, &name)?;
-    download(face, "/v1/backup", &path).await?;
+    let (part, _) = download(face, "/v1/backup", &path).await?;
     // A backup that was never read is a hope.
-    let contents = read(&path, "read back", backup::verify).await?;
+    let contents = match read(&part, "read back", backup::verify).await {
+        Ok(contents) => contents,
+        Err(error) => {
+            remove_part(&part)?;
+            return Err(error.context("what was written does not read back; look at the disk it is on"));
+        }
+    };
+    settle(&part, &path)?;
     let shown = show::line(&path.display().to_string());
     Ok(show::page(&format!("{shown}\n{}", page(&contents)))?)
 }

@@ -62,7 +62,8 @@ pub(super) async fn run(face: &Face, arguments: Arguments) -> anyhow::Result<()>
     let query = format!("?to={to}&attachments={attachments}{since}");
     let plan: ExportView = face.client.get(&format!("{base}/plan{query}")).await?;
     show::note(plan_page(&plan).trim_end());
-    let written = download(face, &format!("{base}{query}"), &path).await?;
+    let (part, written) = download(face, &format!("{base}{query}"), &path).await?;
+    settle(&part, &path)?;
     Ok(show::page(&format!("{} ({})\n", show::line(&path.display().to_string()), show::size(written)))?)
 }
 
@@ -103,8 +104,8 @@ pub(super) fn target(out: &Path, name: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Writes an answer to a file that is there whole or not at all, for this user alone.
-pub(super) async fn download(face: &Face, from: &str, path: &Path) -> anyhow::Result<u64> {
+/// Writes an answer to a file that does not have its name yet, for this user alone.
+pub(super) async fn download(face: &Face, from: &str, path: &Path) -> anyhow::Result<(PathBuf, u64)> {
     let part = save::part_of(path)?;
     let bar = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {bytes} {bytes_per_sec}") {
@@ -122,14 +123,17 @@ pub(super) async fn download(face: &Face, from: &str, path: &Path) -> anyhow::Re
         }
     };
     bar.finish_and_clear();
-    let written = written?;
-    if let Err(error) = save::put(&part, path) {
-        save::remove_part(&part)?;
+    Ok((part, written?))
+}
+
+/// Gives a whole file its name.
+pub(super) fn settle(part: &Path, path: &Path) -> anyhow::Result<()> {
+    if let Err(error) = save::put(part, path) {
+        save::remove_part(part)?;
         return Err(error);
     }
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    crate::files::sync_dir(dir).with_context(|| dir.display().to_string())?;
-    Ok(written)
+    crate::files::sync_dir(dir).with_context(|| dir.display().to_string())
 }
 
 #[cfg(test)]

@@ -95,6 +95,10 @@ fn page(imported: &Imported) -> String {
     if let Some(standing) = standing(imported.standing.as_deref(), &name) {
         page += &format!("  {standing}\n");
     }
+    if imported.left_operations > 0 {
+        let operations = show::count(imported.left_operations, "operation", "operations");
+        page += &format!("  not taken: {operations}: what comes before is missing, or no part of the circle\n");
+    }
     for left in imported.left.iter().take(SHOWN) {
         let word = if left.refused { "refused" } else { "not taken yet" };
         let entries = show::count(left.entries, "entry", "entries");
@@ -175,6 +179,12 @@ mod tests {
         assert!(verdict(&refused).unwrap_err().to_string().contains("tell who made the file"));
         let stopped = Imported { stopped: Some("it breaks off; copy it again".to_owned()), ..imported() };
         assert!(verdict(&stopped).unwrap_err().to_string().contains("what came before is kept: it breaks off"));
+    }
+
+    #[test]
+    fn operations_that_were_not_taken_are_said() {
+        let page = page(&Imported { left_operations: 1, ..imported() });
+        assert!(page.contains("\n  not taken: 1 operation: what"), "{page}");
     }
 
     #[test]

@@ -69,6 +69,7 @@ pub mod log;
 pub mod output;
 pub mod replica;
 mod retract;
+pub mod root;
 pub mod store;
 pub mod sync;
 pub mod wire;

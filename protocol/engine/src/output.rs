@@ -5,6 +5,7 @@ use cwn_crypto::{Hash, PartnerId, PublicKey, seal::Recipient};
 use crate::{
     input::{CommandId, EntryPlace, PullId, SessionId, StreamId, Ticket},
     log::{CircleId, LogKey},
+    root::Alarm,
     store::Write,
 };
 
@@ -176,6 +177,8 @@ pub enum CarriedCircle {
     Known {
         /// So many of them are new here.
         taken: u64,
+        /// So many of them were not taken: they build on what is not here, or can be no part of the circle.
+        left: u64,
     },
     /// The circle is offered to this node.
     Offered,
@@ -269,6 +272,9 @@ pub enum CommandRefusal {
         /// Why.
         why: String,
     },
+    /// The root document cannot be adopted.
+    #[error(transparent)]
+    Root(#[from] cwn_crypto::root::Refusal),
     /// It is in this form or another already.
     #[error("this node is already in that circle")]
     AlreadyJoined,
@@ -320,6 +326,13 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// The root document went on to another version, which is durable here.
+    RootAdvanced {
+        /// The version.
+        version: u32,
+    },
+    /// Something shows that a key of the network's trust is in the wrong hands, or that somebody made a mistake.
+    Alarm(Alarm),
     /// Stored data cannot be read back.
     Damaged {
         /// What and why.

@@ -8,6 +8,7 @@ use cwn_crypto::{
     Hash, PublicKey,
     encoding::{self, Refusal},
     issuer_log::LogId,
+    root::SignedRoot,
 };
 use minicbor::{Decode, Encode};
 
@@ -155,7 +156,7 @@ pub enum Frame {
         statement: SignedStatement,
     },
     /// An author forked a log.
-    #[n(9)]
+    #[n(10)]
     Fork {
         /// The circle.
         #[n(0)]
@@ -163,6 +164,16 @@ pub enum Frame {
         /// The proof.
         #[n(1)]
         proof: ForkProof,
+    },
+    /// Which version of the root document the sender holds. Not said of the first, which everybody has.
+    #[n(9)]
+    Root {
+        /// The version.
+        #[n(0)]
+        held: u32,
+        /// A version that the receiver lacks.
+        #[n(1)]
+        document: Option<SignedRoot>,
     },
 }
 

@@ -236,7 +236,7 @@ async fn what_is_whole_of_a_broken_file_is_taken_and_where_it_broke_is_said() ->
     world.start("z-cert").await?;
     let stick = tempfile::tempdir()?;
     found(&world, "ncsc", "haven", &["z-cert"]).await?;
-    // Two frames of a run hold what several of these fill.
+    // A frame of a run holds three or four of these.
     for index in 0..6 {
         let body = "x".repeat(200_000);
         let entry = NewEntry {
@@ -316,7 +316,7 @@ async fn entries_whose_predecessors_did_not_come_wait_and_are_said_to() -> anyho
     world.expect_titles("z-cert", "haven", &["after", "before"]).await
 }
 
-/// Takes a node's credential out of the way, as it lies elsewhere on a real one.
+/// What opens a node's keys; on a real machine it does not lie in the data directory.
 fn credential(world: &World, name: &str) -> anyhow::Result<Vec<u8>> {
     Ok(fs::read(world.node(name).data.join("credential"))?)
 }
@@ -370,7 +370,16 @@ async fn i10_a_node_that_was_lost_comes_back_from_a_backup_and_forks_nothing() -
     assert!(said.contains("must never run again") && said.contains("It opens new logs"), "{said}");
     cwn_node::files::durable_write(&data.join("credential"), &credential)?;
 
-    // It has what the backup had, gets back what it wrote since, and goes on in a log of its own.
+    // Alone it has what the backup had, and is sure of nobody.
+    world.stop("ncsc")?;
+    world.start("z-cert").await?;
+    world.expect_titles("z-cert", "haven", &["before"]).await?;
+    let amber = cwn(&world, "z-cert", "publish haven --tlp AMBER --title x --yes --wait 0")?;
+    assert!(refused(amber).contains("not yet current"));
+    world.stop("z-cert")?;
+
+    // Among the others it gets back what it wrote since, and goes on in a log of its own.
+    world.start("ncsc").await?;
     world.start("z-cert").await?;
     world.expect_titles("z-cert", "haven", &["after the backup", "before"]).await?;
     let saved = elsewhere.path().join("saved.pdf");

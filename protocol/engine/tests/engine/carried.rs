@@ -1,6 +1,6 @@
 //! What comes in a file, and from no peer.
 
-use cwn_crypto::encoding;
+use cwn_crypto::{encoding, issuer_log::LogId};
 use cwn_engine::{
     circle::Charter,
     input::{Command, CommandId, Input},
@@ -71,7 +71,8 @@ fn shared(texts: &[&str]) -> (World, CircleId, LogKey, Vec<EntryBytes>) {
     }
     world.run(1_000);
     assert_eq!(carry_circle(&mut world, circle, "ncsc", "z-cert"), CarriedCircle::Joined);
-    let (key, entries) = logs(&world, "ncsc", circle, LogKind::Content).remove(0);
+    let nothing = (LogKey { circle, author: world.key("ncsc"), log: LogId([0; 16]) }, Vec::new());
+    let (key, entries) = logs(&world, "ncsc", circle, LogKind::Content).pop().unwrap_or(nothing);
     (world, circle, key, entries)
 }
 
@@ -85,7 +86,23 @@ fn a_circle_and_its_entries_are_taken_from_a_file_as_from_a_peer() {
     // Again nothing is new.
     let again = carry_run(&mut world, "ncsc", "z-cert", key, entries);
     assert_eq!(again, Carried { taken: 0, height: 2, rest: None });
-    assert_eq!(carry_circle(&mut world, circle, "ncsc", "z-cert"), CarriedCircle::Known { taken: 0 });
+    assert_eq!(carry_circle(&mut world, circle, "ncsc", "z-cert"), CarriedCircle::Known { taken: 0, left: 0 });
+}
+
+#[test]
+fn operations_that_build_on_what_did_not_come_are_counted_as_left() {
+    let (mut world, circle, ..) = shared(&[]);
+    world.enrol("ferm");
+    let before = world.node("ncsc").store.logs.clone();
+    world.add("ncsc", circle, "ferm");
+    world.remove("ncsc", circle, "ferm");
+    let (key, log) = logs(&world, "ncsc", circle, LogKind::Control).remove(0);
+    assert_eq!(log.len(), before[&key].len() + 2);
+    let charter = charter(&world, circle, "ncsc").to_bytes();
+    let command = Command::CarryCircle { charter, entries: log[log.len() - 1..].to_vec() };
+    let outcome = CarriedCircle::Known { taken: 0, left: 1 };
+    assert_eq!(done(&mut world, "z-cert", command), Ok(Reply::CarriedCircle { circle, outcome }));
+    assert_eq!(carry_circle(&mut world, circle, "ncsc", "z-cert"), CarriedCircle::Known { taken: 2, left: 0 });
 }
 
 #[test]
@@ -137,7 +154,7 @@ fn i1_a_circle_that_does_not_name_this_node_is_not_offered() {
     world.enrol("stranger");
     assert_eq!(carry_circle(&mut world, circle, "ncsc", "stranger"), CarriedCircle::NotNamed);
     assert!(world.engine("stranger").circle(&circle).is_none());
-    let key = LogKey { circle, author: world.key("ncsc"), log: cwn_crypto::issuer_log::LogId([1; 16]) };
+    let key = LogKey { circle, author: world.key("ncsc"), log: LogId([1; 16]) };
     let run = Command::CarryRun { key, records: Vec::new(), entries: Vec::new() };
     assert_eq!(done(&mut world, "stranger", run), Err(CommandRefusal::UnknownCircle));
 }

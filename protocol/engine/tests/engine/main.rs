@@ -11,6 +11,7 @@ mod fold;
 mod fork;
 mod hostile;
 mod retract;
+mod root;
 mod stewards;
 mod stories;
 mod world;
