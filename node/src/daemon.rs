@@ -40,7 +40,7 @@ use crate::{
     lend::Lend,
     membership::Membership,
     network::{self, Address, Gate},
-    node::{Node, OwnCertificate},
+    node::{FoundDamage, Node, OwnCertificate},
     store::{Progress, Store},
 };
 
@@ -74,8 +74,10 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
             "the last write before the end was torn and was cut back; nothing acknowledged was in it"
         );
     }
-    if opened.damaged > 0 {
+    let damage = FoundDamage::default();
+    if let Some(first) = opened.damages.first() {
         tracing::error!(places = opened.damaged, "the store has damage; run `cwn doctor`");
+        damage.add(opened.damaged, first.to_string());
     }
     let accept = match config.circles.accept {
         Accept::Ask => AcceptRule::Ask,
@@ -126,6 +128,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
         inbox,
         keyring,
         reader: Lend::new(reader),
+        damage,
         chunks: Chunks::new(data),
         fetches,
         config,
@@ -310,7 +313,10 @@ async fn heed_engine(node: Arc<Node>, mut events: mpsc::UnboundedReceiver<Event>
             }
             Event::RootAdvanced { version } => root_advanced(&node, version).await,
             Event::Alarm(alarm) => tracing::error!("ALARM: {alarm}"),
-            Event::Damaged { what } => tracing::error!(what, "stored data cannot be read back; run `cwn doctor`"),
+            Event::Damaged { what } => {
+                tracing::error!(what, "stored data cannot be read back; run `cwn doctor`");
+                node.damage.add(1, what);
+            }
         }
     }
 }

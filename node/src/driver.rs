@@ -25,7 +25,7 @@ use cwn_crypto::{
 use cwn_engine::{
     engine::Engine,
     input::{Command, CommandId, Input, Ticket},
-    log::{CircleId, LogKey},
+    log::CircleId,
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
     store::Write,
 };

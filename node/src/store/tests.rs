@@ -669,7 +669,7 @@ fn a_damaged_record_of_an_erasure_is_written_again_while_it_is_known_and_never_b
     let mut store = world.open();
     store.append(&writes(&written)).unwrap();
     let erased = erase(&written[2], &written[3]);
-    store.append(&[erased.clone()]).unwrap();
+    store.append(std::slice::from_ref(&erased)).unwrap();
     let in_the_record = [&2_u64.to_le_bytes()[..], &written[2].hash().0].concat();
     flip_where(&segment_with(&world, &in_the_record), &in_the_record);
     let damage = store.entry(&log.key(), 2).unwrap_err();
