@@ -741,6 +741,71 @@ fn a_log_that_is_rewound_is_forgotten_from_there_and_takes_other_entries() {
     as_expected(&store);
 }
 
+/// All files below a directory.
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let items = fs::read_dir(dir).unwrap().map(|item| item.unwrap().path());
+    items.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+/// Flips one bit after another in copies of a closed store, and looks that nothing is served which was not stored.
+fn flip_bits_below(below: &str, times: usize) {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).unwrap();
+    let seed = u64::from_le_bytes(seed);
+    println!("seed {seed}");
+    let mut random = Random(seed);
+    let world = World::new();
+    let mut log = writer(1);
+    let written = entries(&mut log, 40);
+    let mut store = world.open();
+    store.append(&writes(&written)).unwrap();
+    store.append(&[record(b'R'), fact("small", "value"), fact("large", &"f".repeat(900))]).unwrap();
+    store.append(&[erase(&written[5], &written[6])]).unwrap();
+    let (logs, entries, records, known) = contents(&store);
+    store.close().unwrap();
+    for _time in 0..times {
+        let world = world.crash();
+        let files: Vec<PathBuf> = files_below(&world.dir.path().join(below))
+            .into_iter()
+            .filter(|path| path.metadata().unwrap().len() > 0)
+            .collect();
+        let path = &files[random.below(files.len() as u64) as usize];
+        let mut bytes = fs::read(path).unwrap();
+        let at = random.below(bytes.len() as u64) as usize;
+        bytes[at] ^= 1 << random.below(8);
+        fs::write(path, bytes).unwrap();
+        let what = format!("a bit of byte {at} of {} (seed {seed})", path.display());
+        let (store, opened) = match world.try_open() {
+            Ok(opened) => opened,
+            Err(error) => panic!("{what}: {error}"),
+        };
+        let mut said = opened.damaged + opened.cut_back_bytes as usize;
+        for (seq, entry) in (0..logs[0].1.height).zip(&entries) {
+            match store.entry(&logs[0].0, seq) {
+                Ok(Some(found)) => assert_eq!(found, *entry, "{what}"),
+                Err(_) => said += 1,
+                Ok(None) => assert!(said > 0, "{what}: entry {seq} is gone without a word"),
+            }
+        }
+        match store.facts(&[]) {
+            Ok(found) => {
+                assert!(found.iter().all(|fact| known.contains(fact)) && (said > 0 || found == known), "{what}")
+            }
+            Err(_) => said += 1,
+        }
+        match store.record(&circle(1), &Hash([b'R'; 32])) {
+            Ok(Some(found)) => assert_eq!(found, records[0].1, "{what}"),
+            Ok(None) => assert!(said > 0, "{what}: the record is gone without a word"),
+            Err(_) => {}
+        }
+    }
+}
+
+#[test]
+fn a_bit_flipped_anywhere_in_the_segments_is_said_and_nothing_else_is_served() {
+    flip_bits_below("segments", 150);
+}
+
 /// splitmix64, which suffices for tests and repeats from its seed.
 pub(super) struct Random(pub(super) u64);
 
