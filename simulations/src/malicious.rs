@@ -9,7 +9,7 @@ use cwn_engine::{
     circle::{Act, Charter, Operation, Steward, Stewardship, Terms},
     input::SessionId,
     limits,
-    log::{CircleId, Draft, EntryBytes, Header, Opening, Suite, Under, Writer},
+    log::{CircleId, Draft, EntryBytes, Header, Opening, Payload, Suite, Under, Writer},
     wire::{Frame, RunFrame, Tag, WireTip},
 };
 
@@ -105,7 +105,7 @@ impl Malice {
             }
             Kind::Garbler => {
                 let one = self.dice.below(frame.entries.len() as u64) as usize;
-                if let Some(byte) = frame.entries.get_mut(one).and_then(|entry| entry.payload.first_mut()) {
+                if let Some(byte) = frame.entries.get_mut(one).and_then(|entry| sealed(entry).first_mut()) {
                     *byte ^= 1;
                 }
             }
@@ -139,7 +139,11 @@ impl Malice {
             header.previous = Some(Hash::of(Domain::ENTRY, &[&entry.header]));
             header.opening = None;
         }
-        Some(EntryBytes { header: encoding::to_bytes(&header), signature: entry.signature, payload })
+        Some(EntryBytes {
+            header: encoding::to_bytes(&header),
+            signature: entry.signature,
+            payload: Payload::Sealed(payload),
+        })
     }
 
     /// A frame came in.
@@ -232,6 +236,7 @@ impl World {
                 first: dice.per_mille(300),
                 height: dice.between(1, 50),
                 head,
+                forked: dice.per_mille(100),
             });
         }
         self.trace.tell(self.now, || format!("p{node:02} announces {} inventions in {}", tips.len(), short(&circle)));
@@ -258,7 +263,7 @@ impl World {
         let time = Time(self.now.0 - late_ms);
         let epoch = if malice.kind == Kind::Borrower { self.epoch_of_others(node, &circle, malice) } else { None };
         let suite = if epoch.is_some() { Suite::Epoch } else { Suite::Named };
-        let draft = Draft { suite, epoch, payload: malice.dice.bytes().to_vec(), expiry: None };
+        let draft = Draft { suite, epoch, payload: malice.dice.bytes().to_vec(), expiry: None, retracts: None };
         let entry = malice.writers[place].append(time, draft);
         self.trace.tell(self.now, || format!("p{node:02} writes beside its engine in {}", short(&circle)));
         let entry = entry.bytes().clone();
@@ -330,7 +335,7 @@ impl World {
         let bytes = match malice.dice.below(3) {
             0 => {
                 let at = malice.dice.below(entry.payload.len() as u64) as usize;
-                entry.payload.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 0x80);
+                sealed(&mut entry).iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 0x80);
                 Frame::Push { tag, record: None, entry }.to_bytes()
             }
             1 => {
@@ -372,7 +377,7 @@ impl World {
             _ => Act::Remove { partner, node: None, cut: Vec::new() },
         };
         let payload = Operation { stewardship, heads, act }.to_bytes();
-        let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None };
+        let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None, retracts: None };
         let mut log = [0; 16];
         log.copy_from_slice(&malice.dice.bytes()[..16]);
         let under = match stewardship {
@@ -383,5 +388,13 @@ impl World {
         let entry = writer.append(self.now, draft).bytes().clone();
         self.trace.tell(self.now, || format!("p{node:02} usurps in {}", short(&circle)));
         self.send_raw(node, session, Frame::Push { tag, record: None, entry }.to_bytes());
+    }
+}
+
+/// The sealed payload of an entry; nothing, when its author took it back.
+fn sealed(entry: &mut EntryBytes) -> &mut [u8] {
+    match &mut entry.payload {
+        Payload::Sealed(bytes) => bytes,
+        Payload::Retracted(_) => &mut [],
     }
 }

@@ -61,6 +61,7 @@ pub mod acceptance;
 pub mod circle;
 pub mod engine;
 pub mod epoch;
+pub mod fork;
 pub mod held;
 pub mod input;
 pub mod limits;
@@ -71,6 +72,7 @@ mod planted;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
 pub mod replica;
+mod retract;
 pub mod root;
 pub mod store;
 pub mod sync;
