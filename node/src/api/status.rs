@@ -164,6 +164,7 @@ impl Api {
             issuer_word: word.map(|at: Time| at.0),
             listening: self.node.connections.listening(),
             peers: self.node.connections.count(),
+            offline: self.node.config.network.offline,
             live_frames: self.node.driver.traffic().0,
             live_bytes: self.node.driver.traffic().1,
             handlers_built: self.node.network.handlers_built(),

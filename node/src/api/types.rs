@@ -43,6 +43,9 @@ pub struct Status {
     pub listening: Vec<String>,
     /// Connected peers.
     pub peers: usize,
+    /// Whether its configuration keeps it from connecting with anybody.
+    #[serde(default)]
+    pub offline: bool,
     /// Frames that went out on live streams since the start.
     pub live_frames: u64,
     /// And their bytes.
