@@ -49,7 +49,7 @@ pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
         before.len(),
         after.difference(&before).count()
     );
-    stage.check("it has all it had, and the three it missed", "cwn list", measured, after == expected);
+    stage.check("Z-CERT has all it had, and the three it missed", "cwn list", measured, after == expected);
     stage
         .until(LOST, "it is current in its circles", async |client| {
             let status: Status = client.get("/v1/status").await?;
@@ -68,6 +68,6 @@ pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
         reads.count(name_of(partner), entry.body.as_deref() == Some("Alles ontvangen."));
     }
     let measured = format!("after {seconds:.1} s; {}", reads.say("other members read what it publishes"));
-    stage.check("it is current again, and publishes", "cwn status, cwn read", measured, reads.all());
+    stage.check("Z-CERT is current again, and publishes", "cwn status, cwn read", measured, reads.all());
     Ok(())
 }

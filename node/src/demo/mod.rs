@@ -10,13 +10,16 @@ use std::{io, path::PathBuf, pin::pin, time::Duration};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+mod carried;
 mod circles;
 mod coordinator_off;
 mod enrol;
 mod kill;
 mod remove;
+mod restore;
 mod share;
 mod stage;
+mod stewards;
 mod stranger;
 mod table;
 
@@ -86,7 +89,10 @@ async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
     circles::tell(stage).await?;
     share::tell(stage).await?;
     kill::tell(stage).await?;
+    restore::tell(stage).await?;
     coordinator_off::tell(stage).await?;
     remove::tell(stage).await?;
+    stewards::tell(stage).await?;
+    carried::tell(stage).await?;
     stranger::tell(stage).await
 }
