@@ -120,6 +120,16 @@ pub enum Refusal {
         /// Who issued it.
         issuer: PublicKey,
     },
+    /// Its issuer was dropped, and its word up to there does not name the certificate.
+    #[error(
+        "certificate of {partner} is issued by {issuer}, which the root keys dropped, and is not among those that stand; ask the coordinator for one"
+    )]
+    DroppedIssuer {
+        /// Whose it claims to be.
+        partner: PartnerId,
+        /// Who issued it.
+        issuer: PublicKey,
+    },
     /// It begins when its issuer was not allowed to issue.
     #[error("certificate of {partner} begins on {}, outside the term of its issuer {issuer}; ask the coordinator for another", not_before.date())]
     OutsideTerm {
@@ -191,36 +201,72 @@ pub enum Refusal {
 /// What the certificate says, if an issuer that `root` allows said it. No clock changes the answer: all
 /// members must judge alike for ever. Ask [`Certificate::standing`] or [`Certificate::in_use`] for the rest.
 pub fn verify(signed: &SignedCertificate, root: &TrustRoot) -> Result<Certificate, Refusal> {
-    let claimed = signed.unverified(CERTIFICATE_LIMIT)?;
-    let partner = claimed.partner.clone();
-    if claimed.suite != SUITE {
-        return Err(Refusal::UnknownSuite { partner, suite: claimed.suite });
+    let certificate = verify_known(signed, root)?;
+    match root.issuer(&certificate.issuer) {
+        Some(_) => Ok(certificate),
+        None => Err(Refusal::DroppedIssuer { partner: certificate.partner, issuer: certificate.issuer }),
     }
-    if claimed.network != root.network() {
-        return Err(Refusal::OtherNetwork { partner, network: claimed.network, expected: root.network() });
+}
+
+/// As [`verify`], also of an issuer that was dropped since. Such a certificate stands only if the issuer's word, up
+/// to its last good head, names it: ask [`crate::issuer_log::Word::names`].
+pub fn verify_known(signed: &SignedCertificate, root: &TrustRoot) -> Result<Certificate, Refusal> {
+    let claimed = claimed(signed, root.network())?;
+    if root.known(&claimed.issuer).is_none() {
+        return Err(Refusal::UnknownIssuer { partner: claimed.partner, issuer: claimed.issuer });
     }
-    let Some(term) = root.issuer(&claimed.issuer) else {
-        return Err(Refusal::UnknownIssuer { partner, issuer: claimed.issuer });
-    };
-    let certificate = signed.verify(Domain::CERTIFICATE, &term.issuer, CERTIFICATE_LIMIT)?;
-    let Certificate { issuer, not_before, not_after, node, recipient, .. } = certificate;
-    if !term.includes(not_before) {
-        return Err(Refusal::OutsideTerm { partner, issuer, not_before });
+    let certificate = genuine(signed, root.network())?;
+    certificate.check_term(root)?;
+    Ok(certificate)
+}
+
+/// What it claims, if it is a kind that this version knows and for this network.
+fn claimed(signed: &SignedCertificate, expected: NetworkId) -> Result<Certificate, Refusal> {
+    let Certificate { partner, suite, network, .. } = signed.unverified(CERTIFICATE_LIMIT)?;
+    if suite != SUITE {
+        return Err(Refusal::UnknownSuite { partner, suite });
     }
-    if not_after <= not_before {
-        return Err(Refusal::EmptyLife { partner, not_before, not_after });
+    if network != expected {
+        return Err(Refusal::OtherNetwork { partner, network, expected });
     }
-    if !node.is_sound() {
-        return Err(Refusal::UnsoundNode { partner, node });
-    }
-    if !recipient.is_sound() {
-        return Err(Refusal::UnsoundRecipient { partner, recipient });
-    }
-    identity::check_name(&certificate.name).map_err(|reason| Refusal::Name { partner, reason })?;
+    Ok(signed.unverified(CERTIFICATE_LIMIT)?)
+}
+
+/// What it says, if the issuer that it names signed it, whoever that is: the part that no root document changes.
+pub(crate) fn genuine(signed: &SignedCertificate, network: NetworkId) -> Result<Certificate, Refusal> {
+    let issuer = claimed(signed, network)?.issuer;
+    let certificate = signed.verify(Domain::CERTIFICATE, &issuer, CERTIFICATE_LIMIT)?;
+    certificate.check()?;
     Ok(certificate)
 }
 
 impl Certificate {
+    /// What must hold of every certificate, whoever issued it.
+    fn check(&self) -> Result<(), Refusal> {
+        let Self { node, recipient, not_before, not_after, .. } = *self;
+        let partner = || self.partner.clone();
+        if not_after <= not_before {
+            return Err(Refusal::EmptyLife { partner: partner(), not_before, not_after });
+        }
+        if !node.is_sound() {
+            return Err(Refusal::UnsoundNode { partner: partner(), node });
+        }
+        if !recipient.is_sound() {
+            return Err(Refusal::UnsoundRecipient { partner: partner(), recipient });
+        }
+        identity::check_name(&self.name).map_err(|reason| Refusal::Name { partner: partner(), reason })
+    }
+
+    /// Whether it begins within the term of its issuer, as `root` has it.
+    pub fn check_term(&self, root: &TrustRoot) -> Result<(), Refusal> {
+        let (partner, issuer, not_before) = (self.partner.clone(), self.issuer, self.not_before);
+        match root.known(&issuer) {
+            None => Err(Refusal::UnknownIssuer { partner, issuer }),
+            Some(known) if known.term.includes(not_before) => Ok(()),
+            Some(_) => Err(Refusal::OutsideTerm { partner, issuer, not_before }),
+        }
+    }
+
     /// What the clock says of it.
     pub fn standing(&self, now: Time) -> Standing {
         let expired_at = self.not_after;

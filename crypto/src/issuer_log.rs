@@ -1,12 +1,16 @@
 //! What issuers say in their logs in the network circle, and what follows from all of it together.
 //!
 //! A [`Statement`] is the payload of one entry. A [`Word`] is the fold over statements. The fold has no order:
-//! members that received the same statements, however they came, hold the same word. A revocation is never
-//! undone here; only a new version of the root document does that.
+//! members that received the same statements and hold the same root document, however these came, hold the same
+//! word. What a dropped issuer said beyond its last good head is not part of it. So a revocation is never undone
+//! here: a new version of the root document does that, by dropping the issuer at a head before it.
 //!
 //! This module refuses to know logs, entries and their signatures: the engine hands over what it accepted.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use minicbor::{Decode, Encode};
 
@@ -152,13 +156,6 @@ pub struct Certified {
     pub entry: Hash,
 }
 
-impl Certified {
-    /// Newest first decides; serial and hashes only make two of one moment comparable everywhere alike.
-    fn rank(&self) -> (Time, u64, Hash, Hash) {
-        (self.certificate.not_before, self.certificate.serial, self.certificate.hash(), self.entry)
-    }
-}
-
 /// What became of a node that was revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoked {
@@ -172,20 +169,101 @@ pub struct Revoked {
     pub cut: Vec<CutLine>,
 }
 
+/// How far a cut reaches into each log: to where it lists the log, else, transitively, to where the opening of
+/// a log it reaches cites it. `cites` gives a log's opening, if it is held.
+pub fn cut_reach<'a>(cut: &[CutLine], cites: impl Fn(&LogId) -> Option<&'a [CutLine]>) -> BTreeMap<LogId, u64> {
+    let explicit: BTreeMap<LogId, u64> = cut.iter().map(|line| (line.log, line.height)).collect();
+    let mut reach = explicit.clone();
+    let mut open: Vec<LogId> = explicit.keys().copied().collect();
+    let mut followed: BTreeSet<LogId> = BTreeSet::new();
+    while let Some(log) = open.pop() {
+        // What an opening cites holds from the first entry on, however far the log is reached.
+        if reach.get(&log).copied().unwrap_or(0) == 0 || !followed.insert(log) {
+            continue;
+        }
+        for line in cites(&log).unwrap_or_default() {
+            let known = reach.get(&line.log).copied();
+            if !explicit.contains_key(&line.log) && known.is_none_or(|height| height < line.height) {
+                reach.insert(line.log, line.height);
+                open.push(line.log);
+            }
+        }
+    }
+    reach
+}
+
+/// Which statement is the later: that of the issuer which the root keys allowed later; then the one that claims a
+/// later time, which never goes back within a log; then the one further on in its log. The hash only makes two of
+/// one place comparable everywhere alike.
+///
+/// The certificate's own dates have no say, nor has what an issuer says of the order between two issuers but the
+/// time: a thief of an issuer's key can make anything the last word of that key, but not against the key that
+/// replaces it.
+type Rank = (u32, Time, u64, Hash);
+
+/// One statement as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Said {
+    at: Time,
+    entry: Hash,
+    what: What,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum What {
+    /// Its signature was verified; whether it counts, the root document says.
+    Certificate(Box<(Certificate, SignedCertificate)>),
+    Revocation(PublicKey, Revoked),
+    NothingElse,
+    Nothing(Ignored),
+}
+
+/// A log of an issuer, as far as it was heard.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Log {
+    cites: Vec<CutLine>,
+    said: BTreeMap<u64, Said>,
+}
+
+/// A statement, with where it stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Heard<'a> {
+    /// The author of the log.
+    pub issuer: PublicKey,
+    /// The log.
+    pub log: LogId,
+    /// The place in it.
+    pub seq: u64,
+    /// When the issuer claims to have said it.
+    pub at: Time,
+    /// The hash of the entry.
+    pub entry: Hash,
+    /// The earlier logs that the log's first entry cites; given with that entry.
+    pub cites: Option<&'a [CutLine]>,
+    /// What it says.
+    pub statement: &'a Statement,
+}
+
 /// The issuers' word: all they said, folded.
 ///
 /// `revocation` speaks of a node whether or not a certificate of it is here, and for good: a newer certificate
 /// does not undo it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Word {
-    certified: BTreeMap<PublicKey, Certified>,
+    /// Everything that was heard, so that a new root document can judge it anew.
+    logs: BTreeMap<(PublicKey, LogId), Log>,
+    /// How far the logs of dropped issuers count.
+    reached: BTreeMap<PublicKey, BTreeMap<LogId, u64>>,
+    /// All certificates of each node, the latest last.
+    certified: BTreeMap<PublicKey, BTreeMap<Rank, Certified>>,
     certified_by: BTreeMap<Hash, PublicKey>,
     /// By node, then by the hash of the entry: the lowest decides.
     revocations: BTreeMap<PublicKey, BTreeMap<Hash, Revoked>>,
     revoked: BTreeMap<PublicKey, Revoked>,
     /// By entry, so that one that arrives twice counts once.
     ignored: BTreeMap<Hash, Ignored>,
-    newest: Option<Time>,
+    /// When each issuer spoke.
+    spoke: BTreeMap<PublicKey, BTreeSet<Time>>,
 }
 
 /// Why a statement was put aside.
@@ -223,55 +301,76 @@ pub enum Ignored {
 }
 
 impl Word {
-    /// Takes in one statement of `issuer`, claimed at `at`, from the accepted entry with this hash.
-    pub fn apply(&mut self, issuer: PublicKey, at: Time, entry: Hash, statement: &Statement, root: &TrustRoot) {
-        match self.take_in(issuer, at, entry, statement, root) {
-            Ok(()) => self.newest = self.newest.max(Some(at)),
-            Err(ignored) => {
-                self.ignored.insert(entry, ignored);
-            }
-        }
-    }
-
-    fn take_in(
-        &mut self,
-        issuer: PublicKey,
-        at: Time,
-        entry: Hash,
-        statement: &Statement,
-        root: &TrustRoot,
-    ) -> Result<(), Ignored> {
-        if root.issuer(&issuer).is_none() {
-            return Err(Ignored::NotAnIssuer(issuer));
-        }
-        statement.check().map_err(|refusal| Ignored::Limit { issuer, refusal })?;
-        match statement {
-            Statement::Certificate(signed) => {
-                let certificate =
-                    certificate::verify(signed, root).map_err(|refusal| Ignored::Certificate { issuer, refusal })?;
-                if certificate.issuer != issuer {
-                    return Err(Ignored::AnothersCertificate { author: issuer, issuer: certificate.issuer });
+    /// Takes in one statement, from an entry that was shown to be its issuer's.
+    pub fn hear(&mut self, heard: Heard<'_>, root: &TrustRoot) {
+        let Heard { issuer, log, seq, at, entry, cites, statement } = heard;
+        let Some(known) = root.known(&issuer) else {
+            self.ignored.insert(entry, Ignored::NotAnIssuer(issuer));
+            return;
+        };
+        let what = examine(issuer, at, statement, root);
+        let place = self.logs.entry((issuer, log)).or_default();
+        place.said.insert(seq, Said { at, entry, what });
+        if let Some(cites) = cites {
+            place.cites = cites.to_vec();
+            if let Some(heads) = known.dropped {
+                let reach = self.reach_of(&issuer, heads);
+                let before = self.reached.insert(issuer, reach);
+                if before != self.reached.get(&issuer).cloned() {
+                    // It cites others, which count now.
+                    return self.refold(root);
                 }
-                self.certify(Certified { certificate, signed: signed.clone(), entry });
             }
-            Statement::Revocation { node, serial, reason, cut } => {
-                let revoked = Revoked { serial: *serial, reason: reason.clone(), at, cut: cut.clone() };
-                self.revoke(*node, entry, revoked);
-            }
-            Statement::NothingElse => {}
         }
-        Ok(())
+        self.conclude(&issuer, &log, seq, root);
     }
 
-    fn certify(&mut self, certified: Certified) {
-        let node = certified.certificate.node;
-        self.certified_by.insert(certified.entry, node);
-        match self.certified.get(&node) {
-            Some(present) if present.rank() >= certified.rank() => {}
-            _ => {
-                self.certified.insert(node, certified);
+    /// Judges all that was heard by a new version of the root document.
+    pub fn refold(&mut self, root: &TrustRoot) {
+        *self = Self { logs: std::mem::take(&mut self.logs), ..Self::default() };
+        let issuers: BTreeSet<PublicKey> = self.logs.keys().map(|(issuer, _)| *issuer).collect();
+        for issuer in issuers {
+            if let Some(heads) = root.known(&issuer).and_then(|known| known.dropped) {
+                self.reached.insert(issuer, self.reach_of(&issuer, heads));
             }
         }
+        let places: Vec<(PublicKey, LogId, u64)> =
+            self.logs.iter().flat_map(|((issuer, id), log)| log.said.keys().map(|seq| (*issuer, *id, *seq))).collect();
+        places.iter().for_each(|(issuer, log, seq)| self.conclude(issuer, log, *seq, root));
+    }
+
+    fn reach_of(&self, issuer: &PublicKey, heads: &[CutLine]) -> BTreeMap<LogId, u64> {
+        cut_reach(heads, |log| self.logs.get(&(*issuer, *log)).map(|log| log.cites.as_slice()))
+    }
+
+    fn conclude(&mut self, issuer: &PublicKey, log: &LogId, seq: u64, root: &TrustRoot) {
+        let Some(known) = root.known(issuer) else { return };
+        let counts = |reach: &BTreeMap<LogId, u64>| reach.get(log).is_some_and(|height| seq < *height);
+        if known.dropped.is_some() && !self.reached.get(issuer).is_some_and(counts) {
+            return;
+        }
+        let Some(said) = self.logs.get(&(*issuer, *log)).and_then(|log| log.said.get(&seq)) else { return };
+        let Said { at, entry, what } = said.clone();
+        match what {
+            What::Certificate(both) => {
+                let (certificate, signed) = *both;
+                if let Err(refusal) = certificate.check_term(root) {
+                    self.ignored.insert(entry, Ignored::Certificate { issuer: *issuer, refusal });
+                    return;
+                }
+                let node = certificate.node;
+                self.certified_by.insert(entry, node);
+                let rank = (known.since_version, at, seq, entry);
+                self.certified.entry(node).or_default().insert(rank, Certified { certificate, signed, entry });
+            }
+            What::Revocation(node, revoked) => self.revoke(node, entry, revoked),
+            What::NothingElse => {}
+            What::Nothing(ignored) => {
+                self.ignored.insert(entry, ignored);
+                return;
+            }
+        }
+        self.spoke.entry(*issuer).or_default().insert(at);
     }
 
     /// Of several revocations the one in the entry of lowest hash gives serial, reason and time, and the cut of
@@ -291,7 +390,51 @@ impl Word {
 
     /// The node's newest certificate, revoked or not.
     pub fn certificate(&self, node: &PublicKey) -> Option<&Certified> {
-        self.certified.get(node)
+        Some(self.certified.get(node)?.last_key_value()?.1)
+    }
+
+    /// All certificates of the node, the newest first. One of them may begin later, or be somebody else's doing: a
+    /// node uses the best that is its own.
+    pub fn certificates(&self, node: &PublicKey) -> impl Iterator<Item = &Certified> {
+        self.certified.get(node).into_iter().flat_map(|all| all.values().rev())
+    }
+
+    /// Whether this very certificate stands in the issuers' word.
+    pub fn names(&self, certificate: &Certificate) -> bool {
+        self.certificates(&certificate.node).any(|certified| certified.certificate == *certificate)
+    }
+
+    /// Whether the issuer's word, from more than a day after the certificate, is held and does not name it: then
+    /// somebody else has the issuer's key, or the issuer hides what it does.
+    pub fn keeps_silent_about(&self, certificate: &Certificate) -> bool {
+        let issuer = &certificate.issuer;
+        let later = certificate.not_before.plus(Time::DAY_MS);
+        let spoke_later = self.spoke.get(issuer).and_then(BTreeSet::last).is_some_and(|last| *last > later);
+        !self.names(certificate) && spoke_later && self.is_whole(issuer)
+    }
+
+    /// Whether every log of the issuer that its other logs cite was heard so far.
+    fn is_whole(&self, issuer: &PublicKey) -> bool {
+        let last = |log: LogId| self.logs.get(&(*issuer, log)).and_then(|log| log.said.last_key_value());
+        let height = |log: LogId| last(log).map_or(0, |(seq, _)| seq + 1);
+        let mut cited = self.logs_of(issuer).flat_map(|log| &log.cites);
+        cited.all(|line| height(line.log) >= line.height)
+    }
+
+    fn logs_of(&self, issuer: &PublicKey) -> impl Iterator<Item = &Log> {
+        let range = (*issuer, LogId([0; 16]))..=(*issuer, LogId([255; 16]));
+        self.logs.range(range).map(|(_, log)| log)
+    }
+
+    /// Nodes whose certificates contradict one another, in their partner or their sealing key, with the two that
+    /// do. Neither ever changes, so one of the two is somebody else's doing.
+    pub fn contradictions(&self) -> impl Iterator<Item = (&Certified, &Certified)> {
+        let differ = |a: &Certificate, b: &Certificate| (&a.partner, a.recipient) != (&b.partner, b.recipient);
+        self.certified.values().filter_map(move |all| {
+            let (_, newest) = all.last_key_value()?;
+            let other = all.values().rev().find(|other| differ(&other.certificate, &newest.certificate))?;
+            Some((other, newest))
+        })
     }
 
     /// The node that the statement in this entry certified, be it with a newer certificate since.
@@ -309,14 +452,38 @@ impl Word {
         self.revoked.iter()
     }
 
-    /// The claimed time of the newest statement: how fresh the issuers' word is.
+    /// The claimed time of the newest statement.
     pub fn newest(&self) -> Option<Time> {
-        self.newest
+        self.spoke.values().filter_map(BTreeSet::last).max().copied()
+    }
+
+    /// The claimed time of the newest statement that is not from the future: how fresh the issuers' word is.
+    pub fn newest_by(&self, now: Time) -> Option<Time> {
+        let until = now.plus(certificate::SKEW_MS);
+        self.spoke.values().filter_map(|spoke| spoke.range(..=until).next_back()).max().copied()
     }
 
     /// The newest certificate of every node, by node key, revoked ones too.
     pub fn nodes(&self) -> impl Iterator<Item = &Certified> {
-        self.certified.values()
+        self.certified.values().filter_map(|all| Some(all.last_key_value()?.1))
+    }
+
+    /// The certificates of issuers that were dropped since and that stand all the same.
+    pub fn of_dropped<'a>(&'a self, root: &'a TrustRoot) -> impl Iterator<Item = &'a Certified> {
+        let dropped = |certified: &&Certified| root.issuer(&certified.certificate.issuer).is_none();
+        self.certified.values().flat_map(BTreeMap::values).filter(dropped)
+    }
+
+    /// The heads of the issuer's logs that its other logs do not cite, as far as they were heard: what a version
+    /// that drops it names as its last good ones.
+    pub fn heads(&self, issuer: &PublicKey) -> Vec<CutLine> {
+        let cited: BTreeSet<&CutLine> = self.logs_of(issuer).flat_map(|log| &log.cites).collect();
+        let range = (*issuer, LogId([0; 16]))..=(*issuer, LogId([255; 16]));
+        let head = |((_, id), log): (&(PublicKey, LogId), &Log)| {
+            let (seq, last) = log.said.last_key_value()?;
+            Some(CutLine { log: *id, height: seq + 1, head: last.entry })
+        };
+        self.logs.range(range).filter_map(head).filter(|line| !cited.contains(line)).collect()
     }
 
     /// The newest certificates of the partner's nodes, by node key, revoked ones too.
@@ -332,6 +499,26 @@ impl Word {
     /// What was put aside, by entry, and why: a reason for an alarm.
     pub fn ignored(&self) -> &BTreeMap<Hash, Ignored> {
         &self.ignored
+    }
+}
+
+/// Verifies what does not depend on the root document, once.
+fn examine(issuer: PublicKey, at: Time, statement: &Statement, root: &TrustRoot) -> What {
+    if let Err(refusal) = statement.check() {
+        return What::Nothing(Ignored::Limit { issuer, refusal });
+    }
+    match statement {
+        Statement::Certificate(signed) => match certificate::genuine(signed, root.network()) {
+            Err(refusal) => What::Nothing(Ignored::Certificate { issuer, refusal }),
+            Ok(certificate) if certificate.issuer != issuer => {
+                What::Nothing(Ignored::AnothersCertificate { author: issuer, issuer: certificate.issuer })
+            }
+            Ok(certificate) => What::Certificate(Box::new((certificate, signed.clone()))),
+        },
+        Statement::Revocation { node, serial, reason, cut } => {
+            What::Revocation(*node, Revoked { serial: *serial, reason: reason.clone(), at, cut: cut.clone() })
+        }
+        Statement::NothingElse => What::NothingElse,
     }
 }
 

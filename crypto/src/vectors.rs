@@ -14,7 +14,7 @@ use crate::{
     encoding::{self, Domain, Hash, Refusal as EncodingRefusal},
     identity::{BadSignature, SignedRefusal},
     invitation::{self, Approve, Invitation, Secret},
-    issuer_log::{CutLine, LogId, Statement, Word},
+    issuer_log::{CutLine, Heard, LogId, Statement, Word},
     root::{IssuerTerm, RootDocument, SignedRoot, TrustRoot},
     seal::{Age, EpochKey, Recipient, Refusal as SealRefusal, Seal, SealingKey, StandIn},
     words,
@@ -392,6 +392,19 @@ fn an_issuer_issues_and_renews_within_its_term_alone() {
     assert!(Issuer::new(key(9), &trust).is_err(), "a key that the root document does not allow");
 }
 
+/// A statement in the one log of an issuer.
+fn heard(issuer: u8, seq: u8, statement: &Statement) -> Heard<'_> {
+    Heard {
+        issuer: key(issuer).public(),
+        log: LogId([issuer; 16]),
+        seq: seq.into(),
+        at: NOW,
+        entry: Hash([seq; 32]),
+        cites: None,
+        statement,
+    }
+}
+
 #[test]
 fn the_issuers_word_is_the_same_in_whatever_order_it_is_heard() {
     let (_, trust) = root("vectors", 2);
@@ -408,8 +421,7 @@ fn the_issuers_word_is_the_same_in_whatever_order_it_is_heard() {
     let hear = |order: &[usize]| {
         let mut word = Word::default();
         for index in order {
-            let entry = Hash([*index as u8; 32]);
-            word.apply(key(2).public(), NOW, entry, &statements[*index], &trust);
+            word.hear(heard(2, *index as u8, &statements[*index]), &trust);
         }
         word
     };
@@ -437,7 +449,7 @@ fn a_revocation_stands_against_any_later_certificate_and_several_are_one_in_any_
     let later = Statement::Certificate(signed(&renewed, 2));
     let hear = |order: [(u8, &Statement); 3]| {
         let mut word = Word::default();
-        order.iter().for_each(|(entry, said)| word.apply(key(2).public(), NOW, Hash([*entry; 32]), said, &trust));
+        order.iter().for_each(|(seq, said)| word.hear(heard(2, *seq, said), &trust));
         word
     };
     let word = hear([(1, &first), (2, &second), (3, &later)]);
@@ -453,8 +465,8 @@ fn who_is_no_issuer_says_nothing_and_does_not_freshen_the_issuers_word() {
     let (_, trust) = root("vectors", 2);
     let mut word = Word::default();
     let revocation = Statement::Revocation { node: key(3).public(), serial: 7, reason: String::new(), cut: Vec::new() };
-    word.apply(key(9).public(), NOW, Hash([1; 32]), &revocation, &trust);
-    word.apply(key(9).public(), NOW, Hash([2; 32]), &Statement::NothingElse, &trust);
+    word.hear(heard(9, 1, &revocation), &trust);
+    word.hear(heard(9, 2, &Statement::NothingElse), &trust);
     assert_eq!((word.revocation(&key(3).public()), word.newest()), (None, None));
     assert_eq!(word.ignored().len(), 2);
 }

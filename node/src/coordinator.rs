@@ -7,13 +7,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use cwn_crypto::{PublicKey, authority::SignedRequest};
-use cwn_engine::input::Input;
+use cwn_engine::input::{Command, Input};
 use tokio::{sync::Notify, task::JoinHandle, time::MissedTickBehavior};
 
 use crate::{
     ca::{
         self,
         directory::{Admission, Ca, Follower, Mesh, Outcome},
+        root,
     },
     clock,
     config::Enrolment,
@@ -121,11 +122,25 @@ async fn follow(node: Arc<Node>, mut follower: Follower, wrote: Arc<Notify>) {
             () = wrote.notified() => {}
         }
         let read = tokio::task::spawn_blocking(move || {
+            // In this order: what a new issuer says was written after the version that allows it.
             let news = follower.news();
-            (follower, news)
+            let root = follower.root();
+            (follower, news, root)
         });
-        let Ok((back, news)) = read.await else { return };
+        let Ok((back, news, root)) = read.await else { return };
         follower = back;
+        match root {
+            Ok(None) => {}
+            Ok(Some(root)) => {
+                if let Some(end) = root::issuers_end(root.document(), clock::now()) {
+                    tracing::warn!(%end, "the issuer's term ends; run `cwn-ca issuer renew` and let the root keys sign");
+                }
+                if let Err(failure) = node.driver.command(Command::AdoptRoot { versions: root.chain().0 }).await {
+                    tracing::error!(%failure, "the CA's root document was not adopted");
+                }
+            }
+            Err(error) => tracing::error!(%error, "the CA's root document cannot be read"),
+        }
         match news {
             Ok(entries) if entries.is_empty() => {}
             Ok(entries) => {

@@ -10,7 +10,12 @@ use std::{
 };
 
 use anyhow::Context;
-use cwn_crypto::{PublicKey, certificate::Standing, issuer_log::Certified};
+use cwn_crypto::{
+    PublicKey, Time,
+    certificate::{Certificate, Standing},
+    issuer_log::Certified,
+    root::SignedRoot,
+};
 use cwn_engine::{
     engine::{self, AcceptRule, Engine},
     input::{Command, Input, PullId, SessionId, StreamId},
@@ -79,10 +84,10 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     let root = membership.root().clone();
     let engine_config = engine::Config { key: keys.signing.clone(), root: root.clone(), accept };
     let engine = Engine::open(engine_config, clock::now(), &store).context("the store cannot be read")?;
-    let gate = Gate::new(root.clone(), membership.signed(), clock::now);
-    for (node, _) in engine.word().revocations() {
-        gate.revoke(*node);
-    }
+    let gate = Gate::new(root, membership.signed(), clock::now);
+    gate.judge_by(network::Trust::of(engine.root(), engine.word()));
+    let roots = gate.hear_roots();
+    let network_id = engine.root().network();
     let reader = store.reader();
     let keyring = Arc::new(Keyring::new(keys.sealing.clone(), reader.clone()));
     let inbox = Arc::new(Inbox::new(store.view("inbox")?, reader.clone(), Arc::clone(&keyring)));
@@ -110,7 +115,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     let node = Arc::new(Node {
         me,
         recipient: keys.sealing.recipient(),
-        root,
+        network_id,
         certificate: OwnCertificate::new(membership.signed().clone(), certificate),
         data: data.to_owned(),
         started: clock::now(),
@@ -127,6 +132,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     });
     tokio::spawn(carry_network(Arc::clone(&node), network_events));
     tokio::spawn(heed_engine(Arc::clone(&node), engine_events));
+    tokio::spawn(adopt_shown_roots(Arc::clone(&node), roots));
     tokio::spawn(heed_news(Arc::clone(&node), news));
     tokio::spawn(fetch::follow(Arc::clone(&node), to_fetch));
     driver.input(Input::Import { entries: Membership::issuer_log(data)? }).await?;
@@ -196,6 +202,12 @@ async fn carry_network(node: Arc<Node>, mut events: mpsc::Receiver<network::Even
                 let standing = if standing == Standing::Valid { "valid" } else { "grace" };
                 tracing::info!(%peer, standing, "connected");
                 node.connections.up(peer, Connected { since: clock::now(), dialled: dialer, standing });
+                if let Ok(admitted) = node.gate.admitted(&peer) {
+                    let shown = Input::Shown { certificate: Box::new(admitted.certificate) };
+                    if node.driver.input(shown).await.is_err() {
+                        return;
+                    }
+                }
                 let mut nonce = [0; 16];
                 nonce.copy_from_slice(&random()[..16]);
                 Input::PeerUp { peer, session: SessionId(session), dialled: dialer, nonce: Nonce(nonce) }
@@ -257,13 +269,32 @@ async fn serve_chunk(node: Arc<Node>, peer: PublicKey, session: SessionId, strea
     }
 }
 
+/// Versions of the root document that peers showed before they were refused.
+async fn adopt_shown_roots(node: Arc<Node>, mut shown: mpsc::UnboundedReceiver<Vec<SignedRoot>>) {
+    while let Some(versions) = shown.recv().await {
+        if let Err(failure) = node.driver.command(Command::AdoptRoot { versions }).await {
+            tracing::warn!(%failure, "versions of the root document that a peer showed were not adopted");
+        }
+    }
+}
+
+/// The root document went on: it is kept beside the certificate, before one is that only it allows.
+async fn root_advanced(node: &Arc<Node>, version: u32) {
+    tracing::warn!(version, "the root document went on to another version; see `cwn status`");
+    let Ok(root) = node.driver.ask(|engine, _| engine.root().clone()).await else { return };
+    if let Err(error) = Membership::keep_root(&node.data, &root) {
+        // It is in the store all the same; but a certificate of a new issuer would not be understood at the next start.
+        tracing::error!(%error, "the root document could not be written out");
+    }
+}
+
 /// What the engine tells the node.
 async fn heed_engine(node: Arc<Node>, mut events: mpsc::UnboundedReceiver<Event>) {
     while let Some(event) = events.recv().await {
         match event {
             Event::MembershipChanged { circle } => {
                 tracing::info!(%circle, "who belongs changed");
-                if circle.0 == node.root.network().0 {
+                if circle.0 == node.network_id.0 {
                     network_changed(&node).await;
                 }
             }
@@ -279,33 +310,65 @@ async fn heed_engine(node: Arc<Node>, mut events: mpsc::UnboundedReceiver<Event>
             Event::Refused { peer, circle, reason } => {
                 tracing::warn!(%peer, %circle, reason, "refused what a peer sent");
             }
+            Event::RootAdvanced { version } => root_advanced(&node, version).await,
+            Event::Alarm(alarm) => tracing::error!("ALARM: {alarm}"),
             Event::Damaged { what } => tracing::error!(what, "stored data cannot be read back; run `cwn doctor`"),
         }
     }
 }
 
-/// The issuers said something: revocations go to the gate, and a renewed certificate is taken into use.
-async fn network_changed(node: &Arc<Node>) {
-    let me = node.me;
-    let looked = node.driver.ask(move |engine, _| {
+/// What follows for this node from what the issuers and the root keys say now.
+struct Consequences {
+    trust: network::Trust,
+    /// Others that stand.
+    members: Vec<PublicKey>,
+    /// A certificate that this node takes into use.
+    certificate: Option<Certified>,
+    /// One of its certificates that names another sealing key than its own.
+    foreign: Option<u64>,
+}
+
+impl Consequences {
+    /// Of all certificates of this node it uses the one that lasts longest among those that are its own: what
+    /// somebody else with an issuer's key says last does not keep a renewal from it.
+    fn draw(engine: &Engine, own: &Certificate, now: Time) -> Self {
         let word = engine.word();
-        let revoked: Vec<PublicKey> = word.revocations().map(|(node, _)| *node).collect();
-        (revoked, word.certificate(&me).cloned())
-    });
-    let Ok((revoked, own)) = looked.await else { return };
-    for peer in revoked {
-        node.gate.revoke(peer);
-        node.network.unwant(peer);
+        let mine = |other: &Certificate| (&other.partner, other.recipient) == (&own.partner, own.recipient);
+        let (fitting, foreign): (Vec<&Certified>, Vec<&Certified>) =
+            word.certificates(&own.node).partition(|other| mine(&other.certificate));
+        let usable = fitting.into_iter().filter(|other| other.certificate.in_use(now).is_ok());
+        let best = usable.max_by_key(|other| other.certificate.not_after);
+        // Beyond the head of a dropped issuer: it is of no use, however long it lasts.
+        let stands = engine.root().issuer(&own.issuer).is_some() || word.names(own);
+        let better = |best: &&Certified| !stands || best.certificate.not_after > own.not_after;
+        Self {
+            trust: network::Trust::of(engine.root(), word),
+            members: word.unrevoked().map(|other| other.certificate.node).filter(|node| *node != own.node).collect(),
+            certificate: best.filter(better).cloned(),
+            foreign: foreign.first().map(|other| other.certificate.serial),
+        }
     }
+}
+
+/// The issuers or the root keys said something: who may connect follows, and a renewed certificate is taken into use.
+async fn network_changed(node: &Arc<Node>) {
+    let (own, now) = (node.certificate.get(), clock::now());
+    let drawn = node.driver.ask(move |engine, _| Consequences::draw(engine, &own, now)).await;
+    let Ok(Consequences { trust, members, certificate, foreign }) = drawn else { return };
+    trust.revoked.iter().for_each(|peer| node.network.unwant(*peer));
+    let returned = node.gate.judge_by(trust);
     node.network.recheck();
-    let foreign = |own: &Certified| own.certificate.recipient != node.recipient;
-    if let Some(own) = own.as_ref().filter(|own| foreign(own)) {
+    for peer in members.into_iter().filter(|peer| returned.contains(peer)) {
+        want(node, peer).await;
+    }
+    if let Some(serial) = foreign {
         // Taken into use it would open nothing, and keep this node from its next start.
         tracing::error!(
-            serial = own.certificate.serial,
-            "a certificate of this node names a sealing key that is not its own; tell the coordinator at once"
+            serial,
+            "a certificate of this node names a sealing key or a partner that is not its own; tell the coordinator at once"
         );
-    } else if let Some(own) = own.filter(|own| own.certificate.not_after > node.certificate.get().not_after) {
+    }
+    if let Some(own) = certificate {
         match Membership::renew(&node.data, &own.signed) {
             Ok(()) => {
                 tracing::info!(not_after = %own.certificate.not_after, "the certificate was renewed");
@@ -340,7 +403,11 @@ fn announce(node: &Arc<Node>) {
         let me = node.me;
         let known = node.driver.ask(move |engine, store| {
             let said = store.facts(ANNOUNCED_FACT).unwrap_or_default();
-            engine.is_certified(&me).then(|| said.into_iter().next().map(|(_, said)| said))
+            // What stands in a log that no longer counts, for it was opened under a certificate of a thief, is unsaid.
+            let network = engine.circle(&engine.network());
+            let heard =
+                network.is_some_and(|network| network.logs_of(&me).any(|(key, _)| network.accepted(&me, &key.log) > 0));
+            engine.is_certified(&me).then(|| said.into_iter().next().map(|(_, said)| said).filter(|_| heard))
         });
         // Until it is certified nobody would take it; once said it stands.
         let Ok(Some(said)) = known.await else { return };
@@ -376,10 +443,17 @@ async fn heed_news(node: Arc<Node>, mut news: mpsc::UnboundedReceiver<News>) {
 
 /// A node announced where it is: stay connected with it.
 async fn want(node: &Arc<Node>, peer: PublicKey) {
+    if node.config.network.offline {
+        return;
+    }
     let certified = node.driver.ask(move |engine, _| engine.is_certified(&peer)).await.unwrap_or(false);
     let Some(announced) = node.inbox.directory().announced(&peer) else { return };
-    let addresses: Vec<Address> = announced.addresses.iter().filter_map(|text| text.parse().ok()).collect();
-    if certified && peer != node.me && !addresses.is_empty() && !node.config.network.offline {
+    let mut addresses: Vec<Address> = announced.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+    if node.config.network.anchor {
+        // Whoever is behind a wall dials an anchor itself: a circuit would only take a place at a relay.
+        addresses.retain(|address| !network::is_circuit(address));
+    }
+    if certified && peer != node.me && !addresses.is_empty() {
         node.network.want(peer, addresses.clone());
         if announced.relay && node.config.is_reached_through_relays() {
             node.network.reach_through(peer, addresses);

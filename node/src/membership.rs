@@ -12,7 +12,7 @@ use cwn_crypto::{
     armour::{self, Label},
     certificate::{self, CERTIFICATE_LIMIT, Certificate, SignedCertificate},
     encoding,
-    root::{SignedRoot, TrustRoot},
+    root::{CHAIN_LIMIT, RootChain, TrustRoot},
 };
 use cwn_engine::log::EntryBytes;
 
@@ -27,8 +27,6 @@ const ISSUER_LOG_FILE: &str = "issuer-log.cwn";
 /// The files that a membership is kept in, within the data directory.
 pub const FILES: [&str; 3] = [ROOT_FILE, CERTIFICATE_FILE, ISSUER_LOG_FILE];
 
-/// A root document: sixteen keys and as many issuers.
-const ROOT_BYTES: usize = 64 << 10;
 /// An issuer's log as a file: a hundred thousand certificates.
 const ISSUER_LOG_BYTES: usize = 64 << 20;
 
@@ -73,9 +71,10 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Takes what a coordinator handed over, if it holds and is for these keys.
+    /// Takes what a coordinator handed over, if it holds and is for these keys. That a dropped issuer issued it is no
+    /// reason to refuse: whether it stands, the issuers' word says, and a node that has it can be given another.
     pub fn new(root: TrustRoot, signed: SignedCertificate, keys: &Keys) -> Result<Self, String> {
-        let certificate = certificate::verify(&signed, &root).map_err(|refusal| refusal.to_string())?;
+        let certificate = certificate::verify_known(&signed, &root).map_err(|refusal| refusal.to_string())?;
         let (here, recipient) = (keys.signing.public(), keys.sealing.recipient());
         if certificate.node != here || certificate.recipient != recipient {
             return Err(Error::OtherKeys { named: certificate.node.to_string(), here: here.to_string() }.to_string());
@@ -98,8 +97,8 @@ impl Membership {
     pub fn load(data: &Path, keys: &Keys) -> Result<Self, Error> {
         let root_path = data.join(ROOT_FILE);
         let malformed = |path: &Path, why: String| Error::Malformed { path: path.to_owned(), why };
-        let root = dearmour(data, ROOT_FILE, Label::RootDocument, ROOT_BYTES)?;
-        let root = SignedRoot::from_bytes(&root).and_then(|signed| TrustRoot::from_first(&signed));
+        let root = dearmour(data, ROOT_FILE, Label::RootDocument, CHAIN_LIMIT)?;
+        let root = RootChain::from_bytes(&root).and_then(|chain| TrustRoot::from_chain(&chain));
         let root = root.map_err(|refusal| malformed(&root_path, refusal.to_string()))?;
         let path = data.join(CERTIFICATE_FILE);
         let bytes = dearmour(data, CERTIFICATE_FILE, Label::Certificate, CERTIFICATE_LIMIT + 128)?;
@@ -110,9 +109,14 @@ impl Membership {
 
     /// Writes it to a data directory, with the issuer's log to take in at the first start.
     pub fn store(&self, data: &Path, issuer_log: &[EntryBytes]) -> Result<(), Error> {
-        write(data, ROOT_FILE, Label::RootDocument, &encoding::to_bytes(self.root.signed()))?;
+        Self::keep_root(data, &self.root)?;
         write(data, ISSUER_LOG_FILE, Label::IssuerLog, &encoding::to_bytes(&issuer_log.to_vec()))?;
         Self::renew(data, &self.signed)
+    }
+
+    /// Keeps the versions of the root document. To be called before a certificate is kept whose issuer they allow.
+    pub fn keep_root(data: &Path, root: &TrustRoot) -> Result<(), Error> {
+        write(data, ROOT_FILE, Label::RootDocument, &encoding::to_bytes(&root.chain()))
     }
 
     /// Keeps a renewed certificate.

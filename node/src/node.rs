@@ -6,10 +6,9 @@ use std::{
 };
 
 use cwn_crypto::{
-    PartnerId, PublicKey, Time,
+    NetworkId, PartnerId, PublicKey, Time,
     certificate::{Certificate, SignedCertificate},
     issuer_log::Word,
-    root::TrustRoot,
     seal::Recipient,
 };
 use cwn_engine::engine::Engine;
@@ -55,8 +54,8 @@ pub struct Node {
     pub me: PublicKey,
     /// What is sealed to it is sealed to this key.
     pub recipient: Recipient,
-    /// The root of trust.
-    pub root: TrustRoot,
+    /// The network's id. The root of trust itself goes on, and is the engine's.
+    pub network_id: NetworkId,
     /// Its certificate.
     pub certificate: OwnCertificate,
     /// Its data directory.

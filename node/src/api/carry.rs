@@ -95,7 +95,7 @@ impl Api {
         query: &ExportQuery,
     ) -> Result<impl Stream<Item = io::Result<Bytes>> + use<>, Problem> {
         let (plan, _) = self.plan(circle, query).await?;
-        let network = self.node.root.network();
+        let network = self.node.network_id;
         let bytes = export::stream(plan, network, self.node.reader.get(), self.node.chunks.clone());
         Ok(frames(bytes.map_err(Problem::refused)?))
     }

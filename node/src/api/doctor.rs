@@ -70,6 +70,12 @@ impl Api {
             ),
             Some(at) => check("issuer's word", "ok", format!("{} minutes old", now.0.saturating_sub(at) / 60_000)),
         });
+        let alarms: Vec<&str> =
+            status.warnings.iter().map(String::as_str).filter(|warning| warning.starts_with("ALARM")).collect();
+        checks.push(match alarms.first() {
+            None => check("trust", "ok", format!("root document version {}, no alarm", status.root_version)),
+            Some(first) => check("trust", "broken", format!("{} alarms; the first: {first}", alarms.len())),
+        });
         // An entry that was seen long before its own time shows that one of two clocks is wrong.
         let ahead = self.entries(None, 100, None).await?;
         let doubtful = ahead.iter().filter(|entry| entry.time > entry.first_seen + CLOCK_WARNS_MS).count();

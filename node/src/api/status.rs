@@ -8,6 +8,7 @@ use cwn_engine::{
     engine::Engine,
     log::{CircleId, LogKind},
     replica::Replica,
+    root::Freshness,
     sync::PeerStatus,
 };
 use cwn_functions::circle_policy::Policy;
@@ -18,8 +19,25 @@ use super::{
 };
 use crate::{clock, node::partner_of};
 
-/// After so long without a word of the issuer a node warns (protocol, section 2).
-const WORD_WARNS_AFTER_MS: u64 = 24 * 3_600_000;
+/// How the network's trust stands.
+struct TrustView {
+    network_name: String,
+    version: u32,
+    freshness: Freshness,
+    alarms: Vec<String>,
+}
+
+impl TrustView {
+    fn of(engine: &Engine) -> Self {
+        let document = engine.root().document();
+        Self {
+            network_name: document.name.clone(),
+            version: document.version,
+            freshness: engine.freshness(),
+            alarms: engine.alarms().map(|(alarm, since)| format!("ALARM since {since}: {alarm}")).collect(),
+        }
+    }
+}
 
 /// The words of a fingerprint as they are read out.
 pub(super) fn words_of(node: &PublicKey, recipient: &cwn_crypto::seal::Recipient) -> String {
@@ -92,16 +110,16 @@ impl Api {
     pub async fn status(&self) -> Result<Status, Problem> {
         let now = clock::now();
         let (me, recipient) = (self.node.me, self.node.recipient);
-        let (circles, offers, word, revoked, foreign) = self
+        let (circles, offers, word, revoked, foreign, trust) = self
             .node
             .driver
             .ask(move |engine, _| {
                 let circles: Vec<CircleSummary> =
                     engine.circles().filter_map(|replica| summarise(engine, replica)).collect();
                 let word = engine.word();
-                let newest = word.certificate(&me);
-                let foreign = newest.is_some_and(|newest| newest.certificate.recipient != recipient);
-                (circles, offers(engine), word.newest(), word.revocation(&me).is_some(), foreign)
+                let foreign = word.certificates(&me).any(|own| own.certificate.recipient != recipient);
+                let age = word.newest_by(now);
+                (circles, offers(engine), age, word.revocation(&me).is_some(), foreign, TrustView::of(engine))
             })
             .await?;
         let certificate = self.node.certificate.get();
@@ -135,12 +153,25 @@ impl Api {
         }
         match word {
             None => warnings.push("nothing was heard from the issuer yet".to_owned()),
-            Some(at) if now.since(at) > WORD_WARNS_AFTER_MS => warnings.push(format!(
-                "the issuer's last word is {} hours old: revocations since then are not known here",
-                now.since(at) / 3_600_000
-            )),
-            Some(_) => {}
+            Some(at) => match trust.freshness {
+                Freshness::Fresh => {}
+                Freshness::Stale => warnings.push(format!(
+                    "the issuer's last word is {} hours old: revocations since then are not known here",
+                    now.since(at) / 3_600_000
+                )),
+                Freshness::HoldsBack => warnings.push(format!(
+                    "the issuer's last word is {} days old: what is AMBER+STRICT or RED is held back until there is a newer one; ask the coordinator for the issuer's log",
+                    now.since(at) / Time::DAY_MS
+                )),
+            },
         }
+        if !revoked && !self.node.gate.leaves(&certificate) {
+            warnings.push(
+                "this node's certificate fell away with its issuer, which the root keys dropped; ask the coordinator for another"
+                    .to_owned(),
+            );
+        }
+        warnings.extend(trust.alarms);
         let failure = self.node.driver.failure();
         if let Some(why) = &failure {
             warnings.push(format!("this node is read-only since its disk failed: {why}"));
@@ -153,14 +184,15 @@ impl Api {
             fingerprint: words_of(&me, &recipient),
             partner: certificate.partner.to_string(),
             partner_name: certificate.name.clone(),
-            network: self.node.root.network().to_string(),
-            network_name: self.node.root.document().name.clone(),
+            network: self.node.network_id.to_string(),
+            network_name: trust.network_name,
             certificate: CertificateStatus {
                 serial: certificate.serial,
                 not_before: certificate.not_before.0,
                 not_after: certificate.not_after.0,
                 standing: standing_word.to_owned(),
             },
+            root_version: trust.version,
             issuer_word: word.map(|at: Time| at.0),
             listening: self.node.connections.listening(),
             peers: self.node.connections.count(),

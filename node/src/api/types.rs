@@ -39,6 +39,8 @@ pub struct Status {
     pub certificate: CertificateStatus,
     /// When the issuer last said something, if anything was heard; older than a day is shown as a warning.
     pub issuer_word: Option<u64>,
+    /// The version of the root document.
+    pub root_version: u32,
     /// Where it listens.
     pub listening: Vec<String>,
     /// Connected peers.

@@ -16,13 +16,18 @@ use cwn_crypto::{
     certificate::Standing,
     encoding,
     invitation::Approve,
+    issuer_log::CutLine,
+    root::{IssuerTerm, Review, TrustRoot},
     words,
 };
 
-use super::directory::{Ca, Mesh, Outcome};
+use super::{
+    directory::{Ca, Mesh, Outcome},
+    root::{self, Proposal},
+};
 use crate::{
     clock, enrolment, files,
-    keystore::{Typing, Unlock},
+    keystore::{self, Typing, Unlock},
     network::Address,
 };
 
@@ -92,9 +97,85 @@ enum Command {
     /// The issuer's log.
     #[command(subcommand)]
     Log(Log),
+    /// The root document: look at it, propose a next version, sign it, adopt it.
+    #[command(subcommand)]
+    Root(RootCommand),
+    /// The issuer's key.
+    #[command(subcommand)]
+    Issuer(IssuerCommand),
     /// Say where newcomers find the network. The coordinator's daemon does this by itself; a CA that is kept offline
     /// has to be told.
     Mesh(Where),
+}
+
+#[derive(Debug, Subcommand)]
+enum RootCommand {
+    /// Show the root document that stands, or the proposal in a file: who must sign it and what it changes.
+    Show {
+        /// A file that `propose` wrote.
+        file: Option<PathBuf>,
+    },
+    /// Propose a next version, as a file for the root key holders to sign.
+    Propose(Propose),
+    /// Sign a proposal with a root key. Needs no network, and no CA but the file.
+    Sign {
+        /// The file; the signature is added to it.
+        file: PathBuf,
+        /// The root key; without it the one in the CA's directory.
+        #[arg(long)]
+        key: Option<PathBuf>,
+    },
+    /// Adopt a proposal that enough root keys signed. The coordinator's daemon hands it to all members.
+    Adopt {
+        /// The file, or several signed copies of it.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Make a root key for another holder, on that holder's own machine, and print its public half.
+    MakeKey {
+        /// Where to write the key, encrypted.
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Propose {
+    /// Where to write the proposal.
+    #[arg(long)]
+    out: PathBuf,
+    /// Make a new issuer's key here, and allow it for 90 days.
+    #[arg(long)]
+    new_issuer: bool,
+    /// Drop this issuer, for its key was stolen or lost. What stands in its log here goes on; what only a thief said
+    /// does not. May be given again.
+    #[arg(long, value_name = "KEY", value_parser = key)]
+    drop_issuer: Vec<PublicKey>,
+    /// The last good head of the issuer that is dropped, as LOG:HEIGHT:HASH, when it lies before the one here; may be
+    /// given again for another of its logs.
+    #[arg(long, value_name = "HEAD", requires = "drop_issuer", value_parser = root::parse_head)]
+    last_good: Vec<CutLine>,
+    /// Add a root key; may be given again.
+    #[arg(long, value_name = "KEY", value_parser = key)]
+    add_key: Vec<PublicKey>,
+    /// Leave a root key out; may be given again.
+    #[arg(long, value_name = "KEY", value_parser = key)]
+    remove_key: Vec<PublicKey>,
+    /// How many root keys must sign from this version on.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=16))]
+    threshold: Option<u16>,
+    /// How old the issuers' newest word may be before nodes warn.
+    #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=720))]
+    fresh_hours: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+enum IssuerCommand {
+    /// Propose a root document with a new issuer's key, before the present one's 90 days are over.
+    Renew {
+        /// Where to write the proposal.
+        #[arg(long)]
+        out: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -164,7 +245,172 @@ enum Log {
 }
 
 fn typing(command: &Command) -> Typing {
-    if matches!(command, Command::Init { .. }) { Typing::New } else { Typing::Known }
+    let new = matches!(command, Command::Init { .. } | Command::Root(RootCommand::MakeKey { .. }));
+    if new { Typing::New } else { Typing::Known }
+}
+
+/// What needs no issuer: it may be the one that was stolen.
+fn run_root(
+    dir: &Path,
+    command: &RootCommand,
+    unlock: &dyn Fn() -> Result<Unlock, keystore::Error>,
+    now: Time,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    match command {
+        RootCommand::Show { file: None } => print_root(out, dir, now)?,
+        RootCommand::Show { file: Some(file) } => print_proposal(out, &Proposal::read(file)?, now)?,
+        RootCommand::Propose(said) => {
+            let Propose { out: file, new_issuer, drop_issuer, last_good, .. } = said;
+            anyhow::ensure!(
+                last_good.is_empty() || drop_issuer.len() == 1,
+                "--last-good is of one issuer; drop several in several versions, or without it"
+            );
+            let heads = (!last_good.is_empty()).then(|| last_good.clone());
+            let change = root::Change {
+                new_issuer: *new_issuer,
+                drop: drop_issuer.iter().map(|issuer| (*issuer, heads.clone())).collect(),
+                drop_ended: false,
+                add_keys: said.add_key.clone(),
+                remove_keys: said.remove_key.clone(),
+                threshold: said.threshold,
+                freshness_ms: said.fresh_hours.map(|hours| hours * HOUR_MS),
+            };
+            write_proposal(out, &root::propose(dir, &change, unlock, now)?, file, now)?;
+        }
+        RootCommand::Sign { file, key } => {
+            let mut proposal = Proposal::read(file)?;
+            if let Ok(here) = Ca::root_of(dir) {
+                let (network, other) = (here.network(), proposal.before().network());
+                anyhow::ensure!(network == other, "{} is of network {other}, and this CA of {network}", file.display());
+            }
+            let path = key.clone().unwrap_or_else(|| dir.join("root.key"));
+            let review = proposal.sign(&root::open_root_key(&path, &unlock()?)?)?;
+            proposal.write(file)?;
+            print_review(out, proposal.before(), &review, now)?;
+        }
+        RootCommand::Adopt { files } => {
+            let adopted = root::adopt(dir, files)?;
+            writeln!(out, "Version {} of the root document stands from now on.", adopted.root.version())?;
+            for (node, partner) in &adopted.fallen {
+                writeln!(
+                    out,
+                    "The certificate of {partner}, node {}, fell away; its node has to join anew.",
+                    short(node)
+                )?;
+            }
+            writeln!(
+                out,
+                "The coordinator's daemon hands it to the members it is connected with, and they to others."
+            )?;
+        }
+        RootCommand::MakeKey { file } => {
+            let public = root::make_key(file, &unlock()?)?;
+            writeln!(out, "{public}")?;
+            eprintln!("The key is in {}; keep it offline. Give the line above to the coordinator.", file.display());
+        }
+    }
+    Ok(())
+}
+
+fn short(key: &PublicKey) -> String {
+    key.to_string()[..12].to_owned()
+}
+
+fn write_proposal(out: &mut impl Write, proposal: &Proposal, file: &Path, now: Time) -> anyhow::Result<()> {
+    proposal.write(file)?;
+    print_proposal(out, proposal, now)?;
+    writeln!(
+        out,
+        "The proposal is in {}. Every root key holder signs it: cwn-ca root sign {}",
+        file.display(),
+        file.display()
+    )?;
+    Ok(())
+}
+
+fn print_proposal(out: &mut impl Write, proposal: &Proposal, now: Time) -> anyhow::Result<()> {
+    print_review(out, proposal.before(), &proposal.review()?, now)
+}
+
+fn print_term(out: &mut impl Write, mark: &str, term: &IssuerTerm, now: Time) -> io::Result<()> {
+    let ended = if term.not_after < now { ", which is over" } else { "" };
+    let (from, until) = (term.not_before.date(), term.not_after.date());
+    writeln!(out, "{mark} issuer    {}  from {from} until {until}{ended}", term.issuer)
+}
+
+fn print_head(out: &mut impl Write, line: &CutLine) -> io::Result<()> {
+    writeln!(out, "             last good head {}:{}:{}", line.log, line.height, line.head)
+}
+
+/// The root document that stands, with the heads of the issuers' logs as they are here.
+fn print_root(out: &mut impl Write, dir: &Path, now: Time) -> anyhow::Result<()> {
+    let root = Ca::root_of(dir)?;
+    let document = root.document();
+    writeln!(out, "{}, version {}", document.name, document.version)?;
+    writeln!(out, "  network   {}", root.network())?;
+    for key in &document.keys {
+        writeln!(out, "  root key  {key}")?;
+    }
+    writeln!(out, "  signed by {} of them", document.threshold)?;
+    writeln!(out, "  fresh     for {} hours", document.freshness_ms / HOUR_MS)?;
+    let word = Ca::word_of(dir)?;
+    for term in &document.issuers {
+        print_term(out, " ", term, now)?;
+        for line in word.heads(&term.issuer) {
+            writeln!(out, "             head {}:{}:{}", line.log, line.height, line.head)?;
+        }
+    }
+    for dropped in &document.dropped {
+        writeln!(out, "  dropped   {}", dropped.issuer)?;
+        dropped.heads.iter().try_for_each(|line| print_head(out, line))?;
+    }
+    Ok(())
+}
+
+/// What a proposal changes, and who signed it.
+fn print_review(out: &mut impl Write, before: &TrustRoot, review: &Review, now: Time) -> anyhow::Result<()> {
+    let (old, new) = (before.document(), &review.document);
+    writeln!(out, "{}, version {} after {}, of network {}", new.name, new.version, old.version, before.network())?;
+    if old.name != new.name {
+        writeln!(out, "+ name      {} instead of {}", new.name, old.name)?;
+    }
+    for key in new.keys.iter().filter(|key| !old.keys.contains(key)) {
+        writeln!(out, "+ root key  {key}")?;
+    }
+    for key in old.keys.iter().filter(|key| !new.keys.contains(key)) {
+        writeln!(out, "- root key  {key}")?;
+    }
+    if old.threshold != new.threshold {
+        writeln!(out, "+ signed by {} root keys instead of {}", new.threshold, old.threshold)?;
+    }
+    if old.freshness_ms != new.freshness_ms {
+        writeln!(out, "+ fresh     for {} hours", new.freshness_ms / HOUR_MS)?;
+    }
+    for term in new.issuers.iter().filter(|term| !old.issuers.contains(term)) {
+        print_term(out, "+", term, now)?;
+    }
+    for term in old.issuers.iter().filter(|term| !new.issuers.contains(term)) {
+        print_term(out, "-", term, now)?;
+    }
+    for dropped in new.dropped.iter().filter(|dropped| !old.dropped.contains(dropped)) {
+        writeln!(out, "+ dropped   {}", dropped.issuer)?;
+        if dropped.heads.is_empty() {
+            writeln!(out, "             nothing that it said stands")?;
+        }
+        dropped.heads.iter().try_for_each(|line| print_head(out, line))?;
+    }
+    for key in &review.signed {
+        writeln!(out, "  signed    {key}")?;
+    }
+    for key in &review.unsigned {
+        writeln!(out, "  not yet   {key}")?;
+    }
+    match &review.lacks {
+        Some(lacks) => writeln!(out, "Not enough yet: {lacks}.")?,
+        None => writeln!(out, "Enough signed. Adopt it with: cwn-ca root adopt FILE")?,
+    }
+    Ok(())
 }
 
 /// Does what the arguments say.
@@ -189,8 +435,22 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         writeln!(out, "Next: make the coordinator's node with `cwn join --ca {}`.", dir.display())?;
         return Ok(());
     }
+    if let Command::Root(command) = &command {
+        return run_root(&dir, command, &unlock, now, &mut out);
+    }
     // Said before anybody is asked for a passphrase.
-    Ca::root_of(&dir)?;
+    let root = Ca::root_of(&dir)?;
+    if let Command::Issuer(IssuerCommand::Renew { out: file }) = &command {
+        let change = root::Change { new_issuer: true, drop_ended: true, ..root::Change::default() };
+        return write_proposal(&mut out, &root::propose(&dir, &change, unlock, now)?, file, now);
+    }
+    if let Some(end) = root::issuers_end(root.document(), now) {
+        eprintln!(
+            "note: the issuer's term ends on {}; make its successor with: cwn-ca --dir {} issuer renew --out FILE",
+            end.date(),
+            dir.display()
+        );
+    }
     let mut ca = Ca::open(&dir, &unlock()?)?;
     if ca.cut_back_bytes > 0 {
         eprintln!(
@@ -199,7 +459,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         );
     }
     match command {
-        Command::Init { .. } => {}
+        Command::Init { .. } | Command::Root(_) | Command::Issuer(_) => {}
         Command::Invite(Invite { partner, name, hours, manual }) => {
             let approve = if manual { Approve::Manual } else { Approve::Auto };
             let invitation = ca.invite(partner, &name, hours.saturating_mul(HOUR_MS), approve, now)?;

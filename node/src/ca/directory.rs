@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! root.cwn        the root document             root.key     the root key, encrypted; may be kept elsewhere
-//! issuer.log      what the issuer said          issuer.key   the issuer's key, encrypted
+//! issuer.log      what the issuers said         issuer.key   the issuer's key, encrypted
+//!                                               issuer-next.key   that of the next, until a version allows it
 //! invitations/    one record for each, without the secret
 //! requests/       requests that wait for a person
 //! mesh.cwn        where newcomers find the network: the desk, and nodes to dial
@@ -13,12 +14,11 @@
 //! backup nor two machines ever make the issuer sign two entries for one place.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use cwn_crypto::{
@@ -30,10 +30,10 @@ use cwn_crypto::{
     certificate::{self, CERTIFICATE_LIMIT, SignedCertificate},
     encoding,
     invitation::{self, Approve, Invitation, Secret},
-    issuer_log::{self, Certified, CutLine, LogId, Statement, Word},
-    root::{IssuerTerm, RootDocument, SignedRoot, TrustRoot},
+    issuer_log::{self, Certified, Heard, LogId, Statement, Word},
+    root::{CHAIN_LIMIT, ISSUER_LIFE_MS, IssuerTerm, RootChain, RootDocument, SignedRoot, TrustRoot},
 };
-use cwn_engine::log::{CircleId, Decoded, Draft, EntryBytes, LogKey, Opening, Suite, Under, Writer};
+use cwn_engine::log::{CircleId, Decoded, Draft, EntryBytes, Opening, Suite, Under, Writer};
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
@@ -44,20 +44,18 @@ use crate::{
     keystore::{self, Unlock, open_secret, seal_secret},
 };
 
-const ROOT: &str = "root.cwn";
+pub(super) const ROOT: &str = "root.cwn";
 const ROOT_KEY: &str = "root.key";
-const ISSUER_KEY: &str = "issuer.key";
+pub(super) const ISSUER_KEY: &str = "issuer.key";
+pub(super) const ISSUER_NEXT_KEY: &str = "issuer-next.key";
 const LOG: &str = "issuer.log";
 const MESH: &str = "mesh.cwn";
 const INVITATIONS: &str = "invitations";
 const REQUESTS: &str = "requests";
 
-const ROOT_BYTES: u64 = 64 << 10;
 const RECORD_BYTES: usize = 4 << 10;
 const MESH_BYTES: usize = 64 << 10;
 
-/// An issuer's key signs for ninety days; then the root keys allow another.
-pub const ISSUER_LIFE_MS: u64 = 90 * Time::DAY_MS;
 /// An invitation ends after three days at the latest.
 pub const INVITATION_MOST_MS: u64 = 3 * Time::DAY_MS;
 /// The issuer says "nothing else" once a day, so that its silence is news.
@@ -176,9 +174,9 @@ pub struct Mesh {
 /// What a newcomer is given.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Admission {
-    /// The root document.
+    /// All versions of the root document.
     #[n(0)]
-    pub root: SignedRoot,
+    pub root: RootChain,
     /// What the issuer said so far.
     #[n(1)]
     pub issuer_log: Vec<EntryBytes>,
@@ -236,7 +234,7 @@ fn try_lock(dir: &Path) -> Result<Option<File>, Error> {
     }
 }
 
-fn lock(dir: &Path) -> Result<File, Error> {
+pub(super) fn lock(dir: &Path) -> Result<File, Error> {
     let start = Instant::now();
     loop {
         match try_lock(dir)? {
@@ -251,20 +249,70 @@ fn check_private(dir: &Path) -> Result<(), Error> {
     Ok(files::check_private(dir).map_err(at(dir))??)
 }
 
-fn read_root(dir: &Path) -> Result<TrustRoot, Error> {
+pub(super) fn read_root(dir: &Path) -> Result<TrustRoot, Error> {
     let path = dir.join(ROOT);
     let damaged = |why: String| Error::Damaged { path: path.clone(), why };
     match fs::metadata(&path) {
         Err(source) if source.kind() == io::ErrorKind::NotFound => return Err(Error::NotACa(dir.to_owned())),
         Err(source) => return Err(at(&path)(source).into()),
-        Ok(metadata) if metadata.len() > 2 * ROOT_BYTES => return Err(damaged("too long".to_owned())),
+        Ok(metadata) if metadata.len() > 2 * CHAIN_LIMIT as u64 => return Err(damaged("too long".to_owned())),
         Ok(_) => {}
     }
     let text = fs::read_to_string(&path).map_err(at(&path))?;
-    let bytes =
-        armour::dearmour(Label::RootDocument, &text, ROOT_BYTES as usize).map_err(|e| damaged(e.to_string()))?;
-    let signed = SignedRoot::from_bytes(&bytes).map_err(|refusal| damaged(refusal.to_string()))?;
-    TrustRoot::from_first(&signed).map_err(|refusal| damaged(refusal.to_string()))
+    let bytes = armour::dearmour(Label::RootDocument, &text, CHAIN_LIMIT).map_err(|e| damaged(e.to_string()))?;
+    let chain = RootChain::from_bytes(&bytes).map_err(|refusal| damaged(refusal.to_string()))?;
+    TrustRoot::from_chain(&chain).map_err(|refusal| damaged(refusal.to_string()))
+}
+
+pub(super) fn write_root(dir: &Path, root: &TrustRoot) -> Result<(), Error> {
+    let path = dir.join(ROOT);
+    let text = armour::armour(Label::RootDocument, &encoding::to_bytes(&root.chain()));
+    Ok(files::durable_write(&path, text.as_bytes()).map_err(at(&path))?)
+}
+
+/// What the issuers said so far, by this root document. The caller holds the lock.
+pub(super) fn read_word(dir: &Path, root: &TrustRoot) -> Result<Word, Error> {
+    let path = dir.join(LOG);
+    let (_, found) = LogFile::open(&path).map_err(at(&path))?;
+    let mut word = Word::default();
+    for entry in found.entries {
+        hear(&mut word, &entry, root).map_err(|why| Error::Damaged { path: path.clone(), why })?;
+    }
+    Ok(word)
+}
+
+/// Takes one entry into a word; returns the serial of the certificate in it.
+fn hear(word: &mut Word, bytes: &EntryBytes, root: &TrustRoot) -> Result<u64, String> {
+    let entry = Decoded::decode(bytes.clone()).map_err(|refusal| refusal.to_string())?;
+    let statement = Statement::from_bytes(&bytes.payload).map_err(|refusal| refusal.to_string())?;
+    let header = entry.header();
+    let heard = Heard {
+        issuer: header.author,
+        log: header.log,
+        seq: header.seq,
+        at: header.time,
+        entry: entry.hash(),
+        cites: header.opening.as_ref().map(|opening| opening.cites.as_slice()),
+        statement: &statement,
+    };
+    word.hear(heard, root);
+    match &statement {
+        Statement::Certificate(signed) => {
+            Ok(signed.unverified(CERTIFICATE_LIMIT).map_err(|refusal| refusal.to_string())?.serial)
+        }
+        _ => Ok(0),
+    }
+}
+
+/// Opens a key in a file of its own.
+pub(super) fn open_key(path: &Path, unlock: &Unlock) -> Result<SigningKey, Error> {
+    let seed = open_secret(path, unlock)?;
+    let seed: Zeroizing<[u8; 32]> = seed
+        .as_slice()
+        .try_into()
+        .map(Zeroizing::new)
+        .map_err(|_length| Error::Damaged { path: path.to_owned(), why: "it holds no key".to_owned() })?;
+    Ok(SigningKey::from_seed(&seed))
 }
 
 impl Ca {
@@ -297,12 +345,12 @@ impl Ca {
         let signed = SignedRoot::sign(&document, &[&root_key]);
         let path = dir.join(ROOT);
         // What cannot be read back must not become a network.
-        TrustRoot::from_first(&signed).map_err(|why| Error::Damaged { path: path.clone(), why: why.to_string() })?;
+        let root = TrustRoot::from_first(&signed)
+            .map_err(|why| Error::Damaged { path: path.clone(), why: why.to_string() })?;
         seal_secret(&dir.join(ROOT_KEY), unlock, root_seed.as_slice())?;
         seal_secret(&dir.join(ISSUER_KEY), unlock, issuer_seed.as_slice())?;
         // Last: with it the directory is a CA.
-        let text = armour::armour(Label::RootDocument, &encoding::to_bytes(&signed));
-        files::durable_write(&path, text.as_bytes()).map_err(at(&path))?;
+        write_root(dir, &root)?;
         drop(guard);
         Self::open(dir, unlock)
     }
@@ -312,14 +360,8 @@ impl Ca {
         let root = read_root(dir)?;
         check_private(dir)?;
         let guard = lock(dir)?;
-        let path = dir.join(ISSUER_KEY);
-        let seed = open_secret(&path, unlock)?;
-        let seed: Zeroizing<[u8; 32]> = seed
-            .as_slice()
-            .try_into()
-            .map(Zeroizing::new)
-            .map_err(|_length| Error::Damaged { path, why: "it holds no key".to_owned() })?;
-        let key = SigningKey::from_seed(&seed);
+        super::root::promote_issuer(dir, unlock, &root)?;
+        let key = open_key(&dir.join(ISSUER_KEY), unlock)?;
         let issuer = Issuer::new(key.clone(), &root)?;
         let path = dir.join(LOG);
         let (log, found) = LogFile::open(&path).map_err(at(&path))?;
@@ -342,6 +384,13 @@ impl Ca {
         Ok(ca)
     }
 
+    /// What the issuers of a CA said so far, without opening it.
+    pub fn word_of(dir: &Path) -> Result<Word, Error> {
+        let root = read_root(dir)?;
+        let _guard = lock(dir)?;
+        read_word(dir, &root)
+    }
+
     /// The root of trust of a CA, without opening it.
     pub fn root_of(dir: &Path) -> Result<TrustRoot, Error> {
         read_root(dir)
@@ -349,13 +398,8 @@ impl Ca {
 
     fn take(&mut self, bytes: EntryBytes) -> Result<(), Error> {
         let damaged = |why: String| Error::Damaged { path: self.dir.join(LOG), why };
-        let entry = Decoded::decode(bytes.clone()).map_err(|refusal| damaged(refusal.to_string()))?;
-        let statement = Statement::from_bytes(&bytes.payload).map_err(|refusal| damaged(refusal.to_string()))?;
-        if let Statement::Certificate(signed) = &statement {
-            let certificate = signed.unverified(CERTIFICATE_LIMIT).map_err(|refusal| damaged(refusal.to_string()))?;
-            self.last_serial = self.last_serial.max(certificate.serial);
-        }
-        self.word.apply(entry.header().author, entry.header().time, entry.hash(), &statement, &self.root);
+        let serial = hear(&mut self.word, &bytes, &self.root).map_err(damaged)?;
+        self.last_serial = self.last_serial.max(serial);
         self.entries.push(bytes);
         Ok(())
     }
@@ -375,23 +419,14 @@ impl Ca {
         &self.entries
     }
 
-    /// The heads of the issuer's logs that its other logs do not cite: what a new sitting cites.
-    fn uncited(&self) -> Vec<CutLine> {
-        let mut heads: BTreeMap<LogKey, CutLine> = BTreeMap::new();
-        let mut cited = Vec::new();
-        for entry in self.entries.iter().filter_map(|bytes| Decoded::decode(bytes.clone()).ok()) {
-            let (log, height, head) = (entry.header().log, entry.header().seq + 1, entry.hash());
-            heads.insert(entry.key(), CutLine { log, height, head });
-            cited.extend(entry.header().opening.iter().flat_map(|opening| opening.cites.clone()));
-        }
-        heads.into_values().filter(|line| !cited.contains(line)).collect()
-    }
-
     /// Says something, durably.
     fn say(&mut self, statement: &Statement, now: Time) -> Result<(), Error> {
         // In the log for good once it is there, and then nobody would read it.
         statement.check()?;
-        let cites = self.uncited();
+        let cites = self.word.heads(&self.issuer.public());
+        // Of two certificates of a node the one said later counts: a clock that was set back must not turn them round.
+        let now =
+            if self.sitting.is_some() { now } else { self.word.newest().map_or(now, |last| now.max(last.plus(1))) };
         let (root, key) = (&self.root, &self.key);
         let writer = self.sitting.get_or_insert_with(|| {
             let mut log = [0; 16];
@@ -686,7 +721,7 @@ impl Ca {
     /// What a newcomer is given.
     pub fn admission(&self, certificate: SignedCertificate) -> Result<Admission, Error> {
         Ok(Admission {
-            root: self.root.signed().clone(),
+            root: self.root.chain(),
             issuer_log: self.entries.clone(),
             certificate,
             nodes: self.mesh()?.nodes,
@@ -735,6 +770,8 @@ pub struct Follower {
     path: PathBuf,
     log: LogFile,
     first: Option<Vec<EntryBytes>>,
+    /// When the root document was written that was read last.
+    root_written: Option<SystemTime>,
 }
 
 impl Follower {
@@ -744,7 +781,19 @@ impl Follower {
         let _guard = lock(dir)?;
         let path = dir.join(LOG);
         let (log, found) = LogFile::open(&path).map_err(at(&path))?;
-        Ok(Self { dir: dir.to_owned(), path, log, first: Some(found.entries) })
+        Ok(Self { dir: dir.to_owned(), path, log, first: Some(found.entries), root_written: None })
+    }
+
+    /// The versions of the root document, when it was written since the last asking.
+    pub fn root(&mut self) -> Result<Option<TrustRoot>, Error> {
+        let path = self.dir.join(ROOT);
+        let written = fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(at(&path))?;
+        if self.root_written == Some(written) {
+            return Ok(None);
+        }
+        let root = read_root(&self.dir)?;
+        self.root_written = Some(written);
+        Ok(Some(root))
     }
 
     /// What was written since the last asking.

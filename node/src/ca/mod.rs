@@ -1,6 +1,7 @@
 //! The coordinator's CA: a directory of files, usable on a machine without a network.
 //!
 //! * [`directory`] — the directory, and what a coordinator does with it.
+//! * [`root`] — a next version of the root document: proposing, signing, adopting it.
 //! * `log_file` — the issuer's log on disk.
 //! * [`cli`] — `cwn-ca`, also `cwn ca`.
 //!
@@ -11,5 +12,6 @@
 pub mod cli;
 pub mod directory;
 mod log_file;
+pub mod root;
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ use cwn_crypto::{
 use super::{
     cli,
     directory::{Ca, Error, Follower, Mesh, Outcome},
+    root::{self, Adopted, Change, Proposal},
 };
 use crate::{
     clock, enrolment, files,
@@ -335,4 +336,122 @@ fn what_cannot_be_meant_is_answered_with_what_can() {
     fs::write(&garbage, vec![b'x'; 70_000]).unwrap();
     let long = ["approve", "--request", garbage.to_str().unwrap(), "--out", "reply.txt"];
     assert!(answered(&long).contains("too long"));
+}
+
+// ---- The root document goes on.
+
+impl World {
+    fn propose(&self, change: &Change) -> Proposal {
+        root::propose(&self.ca_dir(), change, || Ok(self.unlock.clone()), self.now).unwrap()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Signs a proposal with the keys in these files, each its own copy, and adopts the copies.
+    fn adopt(&self, proposal: &Proposal, keys: &[PathBuf]) -> Result<Adopted, root::Error> {
+        let mut copies = Vec::new();
+        for (number, key) in keys.iter().enumerate() {
+            let copy = self.file(&format!("copy-{number}"));
+            proposal.write(&copy)?;
+            let mut signed = Proposal::read(&copy)?;
+            signed.sign(&root::open_root_key(key, &self.unlock)?)?;
+            signed.write(&copy)?;
+            copies.push(copy);
+        }
+        root::adopt(&self.ca_dir(), &copies)
+    }
+
+    /// Two more root keys, of which two of the three must sign from now on.
+    fn three_root_keys(&self) -> [PathBuf; 3] {
+        let (second, third) = (self.file("second.key"), self.file("third.key"));
+        let add_keys = [&second, &third].map(|path| root::make_key(path, &self.unlock).unwrap());
+        let change = Change { add_keys: add_keys.to_vec(), threshold: Some(2), ..Change::default() };
+        let keys = [self.ca_dir().join("root.key"), second, third];
+        self.adopt(&self.propose(&change), &keys[..2]).unwrap();
+        keys
+    }
+
+    fn issuer(&self) -> PublicKey {
+        let root = Ca::root_of(&self.ca_dir()).unwrap();
+        root.document().issuers[0].issuer
+    }
+}
+
+#[test]
+fn a_stolen_issuer_is_dropped_by_two_of_three_root_keys_and_the_ca_goes_on_with_another() {
+    let world = World::new();
+    let keys = world.three_root_keys();
+    let (z_cert, stolen) = (world.certify("z-cert"), world.issuer());
+    let head = world.ca().word().heads(&stolen);
+    // Said with the CA itself by whoever broke in.
+    let thief = world.certify("thief");
+    let change = Change { new_issuer: true, drop: vec![(stolen, Some(head))], ..Change::default() };
+    let proposal = world.propose(&change);
+    let alone = world.adopt(&proposal, &keys[2..]).unwrap_err().to_string();
+    assert!(alone.contains("let 1 more sign"), "{alone}");
+    assert_eq!(Ca::root_of(&world.ca_dir()).unwrap().version(), 2);
+    let adopted = world.adopt(&proposal, &keys[1..]).unwrap();
+    assert_eq!((adopted.root.version(), adopted.fallen), (3, vec![(thief, "thief".parse().unwrap())]));
+    let mut ca = world.ca();
+    assert!(ca.word().certificate(&z_cert).is_some() && ca.word().certificate(&thief).is_none());
+    // What the stolen key certified in time is renewed by its successor.
+    assert_eq!(ca.renew_due(world.now.plus(21 * Time::DAY_MS)).unwrap(), 1);
+    let renewed = ca.word().certificate(&z_cert).unwrap().certificate.issuer;
+    assert!(renewed != stolen && ca.root().issuer(&renewed).is_some());
+    drop(ca);
+    let ferm = world.certify("ferm");
+    assert!(world.ca().word().certificate(&ferm).is_some());
+    let again = world.adopt(&proposal, &keys[1..]).unwrap_err().to_string();
+    assert!(again.contains("nothing to adopt"), "{again}");
+}
+
+#[test]
+fn an_issuer_is_followed_by_another_before_its_term_ends_and_dropped_when_it_is_over() {
+    let mut world = World::new();
+    let (node, first, key) = (world.certify("z-cert"), world.issuer(), [world.ca_dir().join("root.key")]);
+    let ends = |world: &World, days: u64| {
+        let root = Ca::root_of(&world.ca_dir()).unwrap();
+        root::issuers_end(root.document(), world.now.plus(days * Time::DAY_MS)).is_some()
+    };
+    assert!(!ends(&world, 75) && ends(&world, 76), "fourteen days ahead");
+    let renewal = Change { new_issuer: true, drop_ended: true, ..Change::default() };
+    world.now = world.now.plus(20 * Time::DAY_MS);
+    let proposal = world.propose(&renewal);
+    // Until it is adopted the present one goes on; asked twice, it is the same successor.
+    assert_eq!(world.ca().renew_due(world.now.plus(Time::DAY_MS)).unwrap(), 1);
+    assert_eq!(world.propose(&renewal).review().unwrap().document, proposal.review().unwrap().document);
+    world.adopt(&proposal, &key).unwrap();
+    assert!(!ends(&world, 75));
+    world.now = world.now.plus(40 * Time::DAY_MS);
+    assert_eq!(world.ca().renew_due(world.now).unwrap(), 1);
+    let second = world.ca().word().certificate(&node).unwrap().certificate.issuer;
+    assert_ne!(second, first);
+    world.now = world.now.plus(31 * Time::DAY_MS);
+    let adopted = world.adopt(&world.propose(&renewal), &key).unwrap();
+    assert_eq!(adopted.root.document().dropped.len(), 1);
+    assert!(adopted.root.known(&first).unwrap().dropped.is_some() && adopted.fallen.is_empty());
+    assert_eq!(world.ca().word().certificates(&node).count(), 3, "all it said goes on");
+}
+
+#[test]
+fn what_cannot_be_adopted_is_refused_with_the_remedy() {
+    let (world, other) = (World::new(), World::new());
+    let change = Change { new_issuer: true, ..Change::default() };
+    let proposal = world.propose(&change);
+    let stranger = world.file("stranger.key");
+    root::make_key(&stranger, &world.unlock).unwrap();
+    let refused = world.adopt(&proposal, &[stranger]).unwrap_err().to_string();
+    assert!(refused.contains("no root key") && refused.contains("root show"), "{refused}");
+    let file = other.file("foreign");
+    other.propose(&change).write(&file).unwrap();
+    let refused = root::adopt(&world.ca_dir(), std::slice::from_ref(&file)).unwrap_err().to_string();
+    assert!(refused.contains("another network"), "{refused}");
+    fs::write(&file, "hello").unwrap();
+    assert!(Proposal::read(&file).unwrap_err().to_string().contains("root propose"));
+    let none = Change { drop: vec![(world.issuer(), None)], ..Change::default() };
+    let refused = root::propose(&world.ca_dir(), &none, || Ok(world.unlock.clone()), world.now).unwrap_err();
+    assert!(refused.to_string().contains("--new-issuer"), "{refused}");
+    assert!(root::parse_head("12:3").unwrap_err().contains("root show"));
 }

@@ -207,7 +207,7 @@ impl Import<'_> {
         }
         match (item, self.account.start) {
             (Item::Start { network, circle, made, attachments }, None) => {
-                let ours = self.node.root.network();
+                let ours = self.node.network_id;
                 if network != ours {
                     return Err(Stop::OtherNetwork { theirs: network, ours });
                 }
@@ -221,7 +221,7 @@ impl Import<'_> {
                 self.operations(circle, charter, entries, last).await
             }
             (Item::Run { circle, author, log, frame }, Some((of, _))) => {
-                if circle != of && circle.0 != self.node.root.network().0 {
+                if circle != of && circle.0 != self.node.network_id.0 {
                     return Err(Stop::Contradiction("it holds a log of another circle"));
                 }
                 self.run(LogKey { circle, author, log }, &frame).await
@@ -292,7 +292,7 @@ impl Import<'_> {
         let (Some(first), Some(last)) = (entries.first().and_then(place), entries.last().and_then(place)) else {
             return Err(Stop::Contradiction("a part of a log is no part of a log"));
         };
-        let in_network = key.circle.0 == self.node.root.network().0;
+        let in_network = key.circle.0 == self.node.network_id.0;
         if !in_network && !matches!(self.account.joined, Some(Joined::Before | Joined::Now)) {
             self.account.passed += brought;
             return Ok(());

@@ -85,6 +85,7 @@ fn page(status: &Status, now: u64, ink: show::Ink) -> String {
         row("fingerprint", status.fingerprint.clone()),
         row("network", format!("{} ({})", show::line(&status.network_name), show::short(&status.network))),
         row("certificate", format!("{standing}, serial {}", certificate.serial)),
+        row("root document", format!("version {}", status.root_version)),
         row("issuer's word", word),
         row("running", format!("{running}, process {}, version {}", status.pid, status.version)),
         row("listening", listening),
@@ -165,6 +166,7 @@ pub(super) mod tests {
                 standing: "valid".to_owned(),
             },
             issuer_word: Some(NOW - 63_000),
+            root_version: 1,
             listening: vec!["/ip4/127.0.0.1/tcp/4021".to_owned()],
             peers: 2,
             offline: false,
@@ -187,6 +189,7 @@ node           86ed6ed0c5b79f61
 fingerprint    kalkoen fazant tafel klei
 network        My network (25e8eb9ba8b8)
 certificate    valid for 29 days more, serial 3
+root document  version 1
 issuer's word  63 seconds ago
 running        3 minutes, process 42, version 0.1.0
 listening      /ip4/127.0.0.1/tcp/4021

@@ -220,7 +220,7 @@ fn take_admission(sealed: &[u8], invitation: &Invitation, keys: &Keys) -> Result
     let invalid = |why: String| Error::Invalid(why);
     let admission: Admission =
         encoding::from_bytes(&opened, ANSWER_BYTES).map_err(|refusal| invalid(refusal.to_string()))?;
-    let root = TrustRoot::from_first(&admission.root).map_err(|refusal| invalid(refusal.to_string()))?;
+    let root = TrustRoot::from_chain(&admission.root).map_err(|refusal| invalid(refusal.to_string()))?;
     let network: NetworkId = root.network();
     if network != invitation.network || !root.document().keys.contains(&invitation.root_key) {
         return Err(invalid("it is of another network than the invitation".to_owned()));

@@ -13,22 +13,31 @@
 //! ```
 //!
 //! The dialer shows its certificate first, so that a scanner never sees a listener's; and it shows it only to
-//! the node it meant to dial. This module refuses to know circles: a certificate lets a node connect, no more.
+//! the node it meant to dial.
+//!
+//! Whoever is about to refuse a certificate because of its issuer, or because the node is revoked, may have an old
+//! root document. So it first asks for the versions after its own, hands those that hold to [`Gate::hear_roots`]'s
+//! receiver, and refuses: once they are durable and judged by, the next attempt succeeds. So a node that was away
+//! while all others got certificates of a new issuer finds back, and so do nodes among whom a thief revoked everybody.
+//!
+//! This module refuses to know circles: a certificate lets a node connect, no more.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard},
     time::Duration,
 };
 
 use cwn_crypto::{
     certificate::{self, CERTIFICATE_LIMIT, Certificate, SignedCertificate, Standing},
-    encoding,
+    encoding::{self, Hash},
     identity::{PartnerId, PublicKey, SignedRefusal, Time},
-    root::TrustRoot,
+    issuer_log::Word,
+    root::{SIGNED_ROOT_LIMIT, SignedRoot, TrustRoot, VERSIONS_LIMIT},
 };
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
 
 /// The bytes of a certificate and its signature, as they are sent.
 const SHOWN_LIMIT: usize = CERTIFICATE_LIMIT + 128;
@@ -179,7 +188,7 @@ impl Refusal {
                 Cert::Signed(SignedRefusal::Signature(_)) => Reason::Signature,
                 Cert::UnknownSuite { .. } => Reason::UnknownSuite,
                 Cert::OtherNetwork { .. } => Reason::OtherNetwork,
-                Cert::UnknownIssuer { .. } | Cert::OutsideTerm { .. } => Reason::Issuer,
+                Cert::UnknownIssuer { .. } | Cert::DroppedIssuer { .. } | Cert::OutsideTerm { .. } => Reason::Issuer,
                 Cert::NotYet { .. } => Reason::NotYet,
                 Cert::Expired { .. } => Reason::Expired,
                 Cert::UnsoundNode { .. }
@@ -188,6 +197,42 @@ impl Refusal {
                 | Cert::Name { .. } => Reason::Unsound,
             },
         }
+    }
+}
+
+/// By what a gate judges: the root document and what follows from the issuers' word.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    /// The root of trust.
+    pub root: TrustRoot,
+    /// The revoked nodes.
+    pub revoked: BTreeSet<PublicKey>,
+    /// The certificates, by their hashes, that issuers which were dropped since said in time.
+    pub of_dropped: BTreeSet<Hash>,
+}
+
+impl Trust {
+    /// As it follows from an issuers' word.
+    pub fn of(root: &TrustRoot, word: &Word) -> Self {
+        Self {
+            root: root.clone(),
+            revoked: word.revocations().map(|(node, _)| *node).collect(),
+            of_dropped: word.of_dropped(root).map(|certified| certified.certificate.hash()).collect(),
+        }
+    }
+
+    /// Whether the root document and the word leave a certificate standing.
+    fn leaves(&self, certificate: &Certificate) -> Result<(), Refusal> {
+        let Certificate { node, issuer, .. } = *certificate;
+        if self.revoked.contains(&node) {
+            return Err(Refusal::Revoked { node });
+        }
+        certificate.check_term(&self.root)?;
+        if self.root.issuer(&issuer).is_none() && !self.of_dropped.contains(&certificate.hash()) {
+            let partner = certificate.partner.clone();
+            return Err(certificate::Refusal::DroppedIssuer { partner, issuer }.into());
+        }
+        Ok(())
     }
 }
 
@@ -202,17 +247,17 @@ pub struct Admitted {
 
 /// Who may connect. One for all transports, and for the defence behind them.
 pub struct Gate {
-    root: TrustRoot,
+    trust: RwLock<Trust>,
     clock: Box<dyn Fn() -> Time + Send + Sync>,
     own: RwLock<Vec<u8>>,
-    revoked: RwLock<BTreeSet<PublicKey>>,
+    roots: OnceLock<mpsc::UnboundedSender<Vec<SignedRoot>>>,
     /// The certificates that were accepted, the latest of each node. No more than the issuers issued.
     admitted: RwLock<BTreeMap<PublicKey, Certificate>>,
 }
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gate").field("network", &self.root.network()).finish_non_exhaustive()
+        f.debug_struct("Gate").field("network", &self.trust().root.network()).finish_non_exhaustive()
     }
 }
 
@@ -224,10 +269,10 @@ impl Gate {
         clock: impl Fn() -> Time + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self {
-            root,
+            trust: RwLock::new(Trust { root, revoked: BTreeSet::new(), of_dropped: BTreeSet::new() }),
             clock: Box::new(clock),
             own: RwLock::new(encoding::to_bytes(own)),
-            revoked: RwLock::default(),
+            roots: OnceLock::new(),
             admitted: RwLock::default(),
         })
     }
@@ -244,7 +289,29 @@ impl Gate {
 
     /// `node` is no longer admitted. [`super::Handle::recheck`] ends the connections it has.
     pub fn revoke(&self, node: PublicKey) {
-        self.revoked.write().unwrap_or_else(PoisonError::into_inner).insert(node);
+        self.trust.write().unwrap_or_else(PoisonError::into_inner).revoked.insert(node);
+    }
+
+    /// From now on this gate judges by `trust`. [`super::Handle::recheck`] ends the connections that it no longer
+    /// leaves.
+    /// Returns the nodes that are no longer revoked.
+    pub fn judge_by(&self, trust: Trust) -> BTreeSet<PublicKey> {
+        let mut present = self.trust.write().unwrap_or_else(PoisonError::into_inner);
+        let returned = present.revoked.difference(&trust.revoked).copied().collect();
+        *present = trust;
+        returned
+    }
+
+    /// Where versions of the root document go that peers showed, verified against the one that is judged by. Asked
+    /// once; who asks again gets nothing.
+    pub fn hear_roots(&self) -> mpsc::UnboundedReceiver<Vec<SignedRoot>> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let _ = self.roots.set(sender);
+        receiver
+    }
+
+    fn trust(&self) -> RwLockReadGuard<'_, Trust> {
+        self.trust.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The time as this gate knows it.
@@ -259,7 +326,7 @@ impl Gate {
         }
         let unreadable = |refusal| certificate::Refusal::Signed(SignedRefusal::Encoding(refusal));
         let signed: SignedCertificate = encoding::from_bytes(shown, SHOWN_LIMIT).map_err(unreadable)?;
-        let certificate = certificate::verify(&signed, &self.root)?;
+        let certificate = certificate::verify_known(&signed, &self.trust().root)?;
         if certificate.node != peer {
             return Err(Refusal::OtherKey { partner: certificate.partner, named: certificate.node, shown_by: peer });
         }
@@ -267,12 +334,14 @@ impl Gate {
         Ok(Admitted { certificate, standing })
     }
 
+    /// Whether the root document and the issuers' word leave a certificate standing, whatever the clock says.
+    pub fn leaves(&self, certificate: &Certificate) -> bool {
+        self.trust().leaves(certificate).is_ok()
+    }
+
     /// Whether a certificate that was accepted before may be used now.
     pub fn stands(&self, certificate: &Certificate, now: Time) -> Result<Standing, Refusal> {
-        let node = certificate.node;
-        if self.revoked.read().unwrap_or_else(PoisonError::into_inner).contains(&node) {
-            return Err(Refusal::Revoked { node });
-        }
+        self.trust().leaves(certificate)?;
         Ok(certificate.in_use(now)?)
     }
 
@@ -347,9 +416,9 @@ async fn dialer<S: AsyncRead + AsyncWrite + Unpin>(
         None => return Err(Refusal::NobodyExpected.into()),
     }
     say(stream, ADMITTED, &gate.own()).await?;
-    match hear(stream).await?.and_then(|shown| gate.admit(peer, &shown)) {
+    match hear(gate, stream).await?.and_then(|shown| gate.admit(peer, &shown)) {
         Ok(()) => Ok(say(stream, ADMITTED, &[]).await?),
-        Err(refusal) => refuse(stream, refusal).await,
+        Err(refusal) => refuse(gate, stream, refusal).await,
     }
 }
 
@@ -358,22 +427,80 @@ async fn listener<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     peer: PublicKey,
 ) -> Result<(), Failure> {
-    if let Err(refusal) = hear(stream).await?.and_then(|shown| gate.admit(peer, &shown)) {
-        return refuse(stream, refusal).await;
+    if let Err(refusal) = hear(gate, stream).await?.and_then(|shown| gate.admit(peer, &shown)) {
+        return refuse(gate, stream, refusal).await;
     }
     say(stream, ADMITTED, &gate.own()).await?;
-    hear(stream).await??;
+    hear(gate, stream).await??;
     Ok(())
 }
 
 /// The code of what is no refusal.
 const ADMITTED: u8 = 0;
 
-async fn refuse<S: AsyncWrite + Unpin>(stream: &mut S, refusal: Refusal) -> Result<(), Failure> {
+/// The code that asks for the versions of the root document after the one whose number follows.
+const ASKS_FOR_ROOTS: u8 = 250;
+
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
+    gate: &Gate,
+    stream: &mut S,
+    refusal: Refusal,
+) -> Result<(), Failure> {
+    use certificate::Refusal as Cert;
+    if matches!(
+        refusal,
+        Refusal::Revoked { .. } | Refusal::Certificate(Cert::UnknownIssuer { .. } | Cert::DroppedIssuer { .. })
+    ) {
+        // That it has none, or an earlier protocol, changes nothing.
+        let _learnt = ask_for_roots(gate, stream).await;
+    }
     // That it could not be told changes nothing: it is refused.
     let _told = say(stream, refusal.reason().code(), &[]).await;
     let _closed = stream.close().await;
     Err(refusal.into())
+}
+
+/// Asks for later versions of the root document, and passes on those that hold.
+async fn ask_for_roots<S: AsyncRead + AsyncWrite + Unpin>(gate: &Gate, stream: &mut S) -> io::Result<()> {
+    let mut root = gate.trust().root.clone();
+    let before = root.version();
+    say(stream, ASKS_FOR_ROOTS, &before.to_be_bytes()).await?;
+    for _ in 0..=VERSIONS_LIMIT {
+        let (code, length) = head(stream).await?;
+        if code != ADMITTED || length == 0 || length > SIGNED_ROOT_LIMIT {
+            break;
+        }
+        let mut bytes = vec![0; length];
+        stream.read_exact(&mut bytes).await?;
+        // The first that does not hold ends it; nothing is believed but what the root keys signed.
+        match SignedRoot::from_bytes(&bytes).and_then(|signed| root.adopt(&[signed])) {
+            Ok(1) => {}
+            _ => break,
+        }
+    }
+    if root.version() > before
+        && let Some(roots) = gate.roots.get()
+        && roots.send(root.after(before).to_vec()).is_err()
+    {
+        tracing::debug!("nobody takes versions of the root document any more");
+    }
+    Ok(())
+}
+
+/// Shows the versions of the root document after the one that was named.
+async fn show_roots<S: AsyncWrite + Unpin>(gate: &Gate, stream: &mut S, after: u32) -> io::Result<()> {
+    let versions = gate.trust().root.after(after).to_vec();
+    for signed in versions {
+        say(stream, ADMITTED, &encoding::to_bytes(&signed)).await?;
+    }
+    say(stream, ADMITTED, &[]).await
+}
+
+async fn head<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<(u8, usize)> {
+    let mut head = [0; 3];
+    stream.read_exact(&mut head).await?;
+    let [code, high, low] = head;
+    Ok((code, usize::from(u16::from_be_bytes([high, low]))))
 }
 
 async fn say<S: AsyncWrite + Unpin>(stream: &mut S, code: u8, shown: &[u8]) -> io::Result<()> {
@@ -387,19 +514,25 @@ async fn say<S: AsyncWrite + Unpin>(stream: &mut S, code: u8, shown: &[u8]) -> i
 }
 
 /// What the other side shows, unless it refuses us or shows too much.
-async fn hear<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Result<Vec<u8>, Refusal>, Failure> {
-    let mut head = [0; 3];
-    stream.read_exact(&mut head).await?;
-    let [code, high, low] = head;
+async fn hear<S: AsyncRead + AsyncWrite + Unpin>(
+    gate: &Gate,
+    stream: &mut S,
+) -> Result<Result<Vec<u8>, Refusal>, Failure> {
+    let (mut code, mut length) = head(stream).await?;
+    // Once: the refusal follows.
+    if code == ASKS_FOR_ROOTS && length == size_of::<u32>() {
+        let mut after = [0; 4];
+        stream.read_exact(&mut after).await?;
+        show_roots(gate, stream, u32::from_be_bytes(after)).await?;
+        (code, length) = head(stream).await?;
+    }
     if code != ADMITTED {
         return Err(Refusal::ByPeer(Reason::from_code(code)).into());
     }
-    let announced = u16::from_be_bytes([high, low]);
-    let length = usize::from(announced);
     if length > SHOWN_LIMIT {
         // It is read and thrown away, 64 KiB at most: closing a socket with something unread in it would lose
         // the reason on its way.
-        futures::io::copy(stream.take(announced.into()), &mut futures::io::sink()).await?;
+        futures::io::copy(stream.take(length as u64), &mut futures::io::sink()).await?;
         let refusal = encoding::Refusal::TooLong { length, limit: SHOWN_LIMIT };
         return Ok(Err(Refusal::Certificate(SignedRefusal::Encoding(refusal).into())));
     }
@@ -535,6 +668,96 @@ mod tests {
             let bytes = encoding::to_bytes(&world.sign(&contents));
             assert_eq!(reason(gate.judge(key(GUEST).public(), &bytes, world.now())), Reason::Revoked);
         }
+    }
+
+    fn trust(root: TrustRoot, of_dropped: &[&Certificate]) -> Trust {
+        let of_dropped = of_dropped.iter().map(|certificate| certificate.hash()).collect();
+        Trust { root, revoked: BTreeSet::new(), of_dropped }
+    }
+
+    #[test]
+    fn of_a_dropped_issuer_only_what_it_said_in_time_is_admitted() {
+        let world = World::new();
+        let gate = world.gate("z-cert", HOST);
+        let (in_time, thiefs) = (world.contents("ferm", GUEST), world.contents("thief", 3));
+        let judge = |contents: &Certificate| {
+            let bytes = encoding::to_bytes(&world.sign(contents));
+            gate.admit(contents.node, &bytes).map_err(|refusal| refusal.reason())
+        };
+        assert_eq!((judge(&in_time), judge(&thiefs)), (Ok(()), Ok(())), "nobody knows of the theft yet");
+        gate.judge_by(trust(world.successor().0, &[&in_time]));
+        assert_eq!((judge(&in_time), judge(&thiefs)), (Ok(()), Err(Reason::Issuer)));
+        assert!(gate.admitted(&key(GUEST).public()).is_ok());
+        assert!(gate.admitted(&key(3).public()).is_err(), "who was admitted before is judged again");
+    }
+
+    #[test]
+    fn who_is_no_longer_revoked_is_admitted_again_and_said_to_be() {
+        let world = World::new();
+        let gate = world.gate("z-cert", HOST);
+        let guest = key(GUEST).public();
+        let revoked = Trust { revoked: BTreeSet::from([guest]), ..trust(world.root.clone(), &[]) };
+        assert_eq!(gate.judge_by(revoked), BTreeSet::new());
+        let bytes = encoding::to_bytes(&world.certificate("ferm", GUEST));
+        assert_eq!(reason(gate.judge(guest, &bytes, world.now())), Reason::Revoked);
+        assert_eq!(gate.judge_by(trust(world.root.clone(), &[])), BTreeSet::from([guest]));
+        assert!(gate.judge(guest, &bytes, world.now()).is_ok());
+    }
+
+    /// What both sides make of a conversation: the dialer's, then the listener's.
+    async fn talk(dialer: &Gate, listener: &Gate) -> (Result<(), String>, Result<(), String>) {
+        use tokio_util::compat::TokioAsyncReadCompatExt;
+        let (here, there) = tokio::io::duplex(1 << 10);
+        let (mut here, mut there) = (here.compat(), there.compat());
+        let end = End::Dialer { expected: Some(key(HOST).public()) };
+        let (one, other) = futures::join!(
+            exchange(dialer, &mut here, key(HOST).public(), end),
+            exchange(listener, &mut there, key(GUEST).public(), End::Listener),
+        );
+        (one.map_err(|failure| failure.to_string()), other.map_err(|failure| failure.to_string()))
+    }
+
+    #[tokio::test]
+    async fn who_was_away_while_the_root_went_on_learns_of_it_from_whom_it_would_refuse() {
+        let world = World::new();
+        let (root, issuer) = world.successor();
+        let renewed = |partner: &str, node: u8| {
+            let contents = Certificate { issuer: issuer.public(), ..world.contents(partner, node) };
+            world.gate_with(&Signed::sign(&contents, Domain::CERTIFICATE, &issuer))
+        };
+        for behind_dials in [true, false] {
+            let (own, theirs) = if behind_dials { (GUEST, HOST) } else { (HOST, GUEST) };
+            let (behind, ahead) = (world.gate("ferm", own), renewed("z-cert", theirs));
+            // What the one that was away has stands: the issuer said it in time.
+            ahead.judge_by(trust(root.clone(), &[&world.contents("ferm", own)]));
+            let mut shown = behind.hear_roots();
+            let talked =
+                || async { if behind_dials { talk(&behind, &ahead).await } else { talk(&ahead, &behind).await } };
+            let (dialer, listener) = talked().await;
+            let refusals = format!("{dialer:?} {listener:?}");
+            assert!(refusals.contains("root document does not allow"), "{refusals}");
+            let versions = shown.try_recv().unwrap();
+            assert_eq!(versions, root.after(1));
+            let mut learnt = world.root.clone();
+            learnt.adopt(&versions).unwrap();
+            behind.judge_by(trust(learnt, &[]));
+            assert_eq!(talked().await, (Ok(()), Ok(())));
+            assert!(shown.try_recv().is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stranger_that_is_asked_for_roots_and_shows_its_own_teaches_nothing() {
+        let (world, elsewhere) = (World::new(), World::named("elders"));
+        let listener = world.gate("z-cert", HOST);
+        let mut shown = listener.hear_roots();
+        let (_, issuer) = elsewhere.successor();
+        let contents = Certificate { issuer: issuer.public(), ..world.contents("ferm", GUEST) };
+        let stranger = world.gate_with(&Signed::sign(&contents, Domain::CERTIFICATE, &issuer));
+        stranger.judge_by(trust(elsewhere.successor().0, &[]));
+        let (dialer, listened) = talk(&stranger, &listener).await;
+        assert!(dialer.is_err() && listened.is_err());
+        assert!(shown.try_recv().is_err());
     }
 
     #[test]

@@ -27,8 +27,9 @@ use cwn_crypto::{
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::{
-    admission::{Admitted, Gate, Reason, Refusal},
+    admission::{Admitted, Gate, Reason, Refusal, Trust},
     framing::Broken,
+    relays::is_circuit,
     session::RunWriter,
 };
 /// Where a node can be reached, such as `/dns4/mesh.example.org/tcp/4001`.

@@ -24,12 +24,12 @@ const RESERVATIONS: usize = 2;
 const ADDRESSES: usize = 2;
 /// Nodes that a relay holds a reservation for: as many as it takes connections (swarm.rs), less those that dial.
 const NODES: usize = 256;
-/// Circuits at once: each node that nobody can dial with a few of its kind. A circuit costs two streams and two
-/// buffers of 8 KiB, so that all of them cost 16 MiB.
-const CIRCUITS: usize = 1_024;
-/// Circuits that begin or end at one node. Each is a stream of its connection with the relay, of which there are
-/// [`transport::STREAMS`], and the session between the two needs its own.
-const CIRCUITS_PER_NODE: usize = 64;
+/// Circuits at once: 45 nodes that nobody can dial, each with each. A circuit costs two streams and two buffers of
+/// 8 KiB, so that all of them cost 16 MiB. All may end at one node, and each is a stream of its connection with the
+/// relay; one stream too many would end that connection.
+const CIRCUITS: usize = transport::STREAMS - transport::STREAMS_OF_A_SESSION;
+/// Circuits that one node dials: as many as it may dial connections (swarm.rs).
+const CIRCUITS_PER_NODE: usize = 128;
 /// A session over a circuit is dialled again after so long, so that nobody holds a place for ever.
 const CIRCUIT_LASTS: Duration = Duration::from_secs(6 * 3_600);
 /// And after so many bytes. What was under way is asked for again: runs and chunks go on where they stopped.
@@ -42,8 +42,6 @@ const CIRCUIT_EVERY: Duration = Duration::from_secs(10);
 /// A node whose line flaps reserves anew each time.
 const RESERVATIONS_AT_ONCE: NonZeroU32 = NonZeroU32::new(30).unwrap();
 const RESERVATION_EVERY: Duration = Duration::from_secs(30);
-
-const _: () = assert!(CIRCUITS_PER_NODE + transport::STREAMS_OF_A_SESSION <= transport::STREAMS);
 
 /// What an anchor passes on for others. Nothing is limited by address: many partners may share one, and all are
 /// known by their keys.
@@ -143,7 +141,7 @@ fn circuits(node: &PublicKey, relay: &Relay) -> impl Iterator<Item = Multiaddr> 
 }
 
 /// Whether an address leads through a relay.
-pub(super) fn is_circuit(address: &Multiaddr) -> bool {
+pub fn is_circuit(address: &Multiaddr) -> bool {
     address.iter().any(|part| part == Protocol::P2pCircuit)
 }
 

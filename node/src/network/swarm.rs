@@ -352,14 +352,9 @@ impl Node {
     }
 
     fn audit(&mut self, audited: Audited) {
-        let Audited { peer, address, refusal } = audited;
+        let Audited { peer, dialled, address, refusal } = audited;
         tracing::info!(peer = peer.map(tracing::field::display), %address, %refusal, "not admitted");
-        // The node that was dialled, which need not be the one that answered.
-        let dialled = match &refusal {
-            Refusal::OtherNode { expected, .. } => Some(*expected),
-            _ => peer,
-        };
-        if let Some(dialled) = dialled.filter(|_| matches!(address.iter().last(), Some(Protocol::P2p(_)))) {
+        if let Some(dialled) = dialled {
             self.refused.insert(dialled, refusal.clone());
         }
         self.backlog.push_back(Event::Refused { peer, address, reason: refusal });

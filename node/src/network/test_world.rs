@@ -9,7 +9,7 @@ use cwn_crypto::{
     certificate::{Certificate, SUITE, SignedCertificate},
     encoding::Domain,
     identity::{Signed, SigningKey, Time},
-    root::{IssuerTerm, RootDocument, SignedRoot, TrustRoot},
+    root::{DroppedIssuer, IssuerTerm, RootDocument, SignedRoot, TrustRoot},
     seal::SealingKey,
 };
 
@@ -77,6 +77,20 @@ impl World {
             not_after: BEGIN.plus(30 * Time::DAY_MS),
             issuer: self.issuer.public(),
         }
+    }
+
+    /// The root of trust after the issuer was dropped, and the key of its successor.
+    pub(super) fn successor(&self) -> (TrustRoot, SigningKey) {
+        let (mut root, next) = (self.root.clone(), key(252));
+        let proposal = root.propose(|document| {
+            let term = document.issuers.remove(0);
+            document.dropped.push(DroppedIssuer { issuer: term.issuer, heads: Vec::new() });
+            document.issuers.push(IssuerTerm { issuer: next.public(), ..term });
+        });
+        let mut signed = proposal.unwrap();
+        signed.add_signature(&key(ROOT));
+        root.advance(&signed).unwrap();
+        (root, next)
     }
 
     pub(super) fn sign(&self, contents: &Certificate) -> SignedCertificate {

@@ -34,14 +34,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Streams of a session, both directions together: 24 served, 12 asked for, the live stream and pings, and some
 /// that are still closing.
 pub(super) const STREAMS_OF_A_SESSION: usize = 64;
-/// Streams of a connection: those of its session, and as many circuits if one side is a relay. More of them ends
-/// the connection.
-pub(super) const STREAMS: usize = 128;
+/// Streams of a connection: those of its session, and circuits if one side is a relay. More of them ends the
+/// connection. It is the last of several bounds: each handler bounds what it takes, the swarm what is negotiating.
+pub(super) const STREAMS: usize = 1_024 + STREAMS_OF_A_SESSION;
 
 /// A refusal on its way to the audit.
 #[derive(Debug)]
 pub(super) struct Audited {
     pub(super) peer: Option<PublicKey>,
+    /// The node that was dialled, which need not be the one that answered; none where nobody was.
+    pub(super) dialled: Option<PublicKey>,
     pub(super) address: Multiaddr,
     pub(super) refusal: Refusal,
 }
@@ -170,12 +172,16 @@ type Muxing<C> = Pin<Box<dyn Future<Output = Result<yamux::Muxer<C>, Failure>> +
 
 impl Admission {
     async fn admit<C: AsyncRead + AsyncWrite + Unpin>(self, socket: &mut C) -> Result<(), Failure> {
+        let dialled = match self.end {
+            End::Dialer { expected } => expected,
+            End::Listener => None,
+        };
         let outcome = match self.peer {
             Some(peer) => admission::exchange(&self.gate, socket, peer, self.end).await,
             None => Err(Refusal::OtherKindOfKey.into()),
         };
         if let Err(Failure::Refused(refusal)) = &outcome {
-            let audited = Audited { peer: self.peer, address: self.address, refusal: refusal.clone() };
+            let audited = Audited { peer: self.peer, dialled, address: self.address, refusal: refusal.clone() };
             if let Err(full) = self.audit.try_send(audited) {
                 tracing::warn!(refused = ?full.into_inner(), "more are refused than the audit takes");
             }

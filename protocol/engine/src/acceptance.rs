@@ -9,11 +9,10 @@ use std::collections::BTreeMap;
 
 use cwn_crypto::{
     PublicKey,
-    issuer_log::{CutLine, LogId},
+    issuer_log::{CutLine, LogId, cut_reach},
 };
 
 use crate::{
-    circle::cut_reach,
     log::{LogKey, LogKind, Under},
     replica::{Log, Replica, Rule},
 };
@@ -78,7 +77,10 @@ pub fn hope(replica: &Replica, author: &PublicKey, log: &LogId, height: u64) -> 
     let cites = |log: &LogId| replica.log(author, log).map(|held| held.opening.cites.as_slice());
     let reached = |cut: &[CutLine]| cut_reach(cut, cites).get(log).copied().unwrap_or(0).min(height);
     match &replica.rule {
-        Rule::Network { word, .. } => word.revocation(author).map_or(0, |revoked| reached(&revoked.cut)),
+        Rule::Network { word, root } => match root.known(author) {
+            Some(issuer) => issuer.dropped.map_or(height, reached),
+            None => word.revocation(author).map_or(0, |revoked| reached(&revoked.cut)),
+        },
         Rule::Closed(control) => control.cuts_of(replica.fold(), author).into_iter().map(reached).max().unwrap_or(0),
     }
 }
@@ -99,7 +101,11 @@ impl Right {
         };
         match &replica.rule {
             Rule::Network { word, root } => match under {
-                Under::Root(_) if root.issuer(author).is_some() => Self::Stands,
+                // Of an issuer that is not known a later version may say that it is one.
+                Under::Root(_) => match root.known(author) {
+                    None => Self::Undecided,
+                    Some(issuer) => issuer.dropped.map_or(Self::Stands, reached),
+                },
                 Under::Certificate(entry) => match word.revocation(author) {
                     Some(revoked) => reached(&revoked.cut),
                     None if word.certified_by(entry) == Some(author) => Self::Stands,

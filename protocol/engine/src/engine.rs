@@ -20,6 +20,7 @@ use crate::{
     log::{Authentic, CircleId, Decoded, Draft, EntryBytes, LogKey, LogKind, Opening, Stored, Suite, Under, Writer},
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
     replica::{Replica, Rule},
+    root::{self, ROOT_FACT, Trust},
     store::{Damage, Read, Tip, Write},
     sync::Sync,
 };
@@ -69,6 +70,7 @@ pub(crate) enum After {
     Membership(CircleId),
     RecordDurable { circle: CircleId, hash: Hash },
     Joined(CircleId),
+    Root(Box<TrustRoot>),
     Reply(CommandId, Reply),
 }
 
@@ -97,6 +99,7 @@ pub struct Engine {
     pub(crate) me: PublicKey,
     accept: AcceptRule,
     pub(crate) network: CircleId,
+    pub(crate) trust: Trust,
     pub(crate) circles: BTreeMap<CircleId, Replica>,
     pub(crate) declined: BTreeSet<CircleId>,
     pub(crate) offers: BTreeMap<CircleId, Offer>,
@@ -131,7 +134,9 @@ pub(crate) fn fact_key(prefix: &[u8], parts: &[&[u8]]) -> Vec<u8> {
 impl Engine {
     /// Starts an engine on what the store holds, and says how far every log is accepted.
     pub fn open(config: Config, now: Time, store: &dyn Read) -> Result<Self, Damage> {
-        let Config { key, root, accept } = config;
+        let Config { key, mut root, accept } = config;
+        root::load(&mut root, store)?;
+        let trust = Trust::new(root.clone());
         let mut network_replica = Replica::network(root);
         let network = network_replica.id();
         let mut logs: BTreeMap<CircleId, Vec<(LogKey, Tip)>> = BTreeMap::new();
@@ -165,6 +170,7 @@ impl Engine {
             key,
             accept,
             network,
+            trust,
             circles,
             declined: declined.collect(),
             offers: BTreeMap::new(),
@@ -189,6 +195,7 @@ impl Engine {
         for circle in engine.circles.keys().copied().collect::<Vec<_>>() {
             engine.tell_accepted(&circle);
         }
+        engine.look_for_alarms();
         Ok(engine)
     }
 
@@ -226,6 +233,7 @@ impl Engine {
             Input::Openable { circle, epoch, opens } => self.openable(circle, epoch, opens),
             Input::Damaged { key, seq } => self.damaged(&key, seq, store),
             Input::Import { entries } => self.import(entries),
+            Input::Shown { certificate } => self.shown(*certificate),
             Input::Tick => {}
         }
         self.run_timers(store)
@@ -362,6 +370,7 @@ impl Engine {
                 self.output(Output::Emit(Event::Joined { circle }));
                 self.membership_changed(&circle, store)?;
             }
+            After::Root(root) => self.root_advanced(*root, store)?,
             After::Reply(id, reply) => self.output(Output::Reply { id, reply: Ok(reply) }),
         }
         Ok(())
@@ -388,12 +397,13 @@ impl Engine {
         keys.into_iter().for_each(|key| self.tell_accepted_log(key));
     }
 
-    fn membership_changed(&mut self, circle: &CircleId, store: &dyn Read) -> Result<(), Damage> {
+    pub(crate) fn membership_changed(&mut self, circle: &CircleId, store: &dyn Read) -> Result<(), Damage> {
         self.output(Output::Emit(Event::MembershipChanged { circle: *circle }));
         self.tell_accepted(circle);
         self.roster_changed(circle, store)?;
         // The set to seal to may be another now: what waits for a seal is asked for again when it comes back.
         if *circle == self.network {
+            self.look_for_alarms();
             self.certify_offers();
             let circles: Vec<CircleId> = self.circles.keys().copied().collect();
             circles.iter().for_each(|circle| self.advance_appends(circle));
@@ -521,9 +531,11 @@ impl Engine {
                 self.append(id, circle, audience, expiry, only_when_current)
             }
             Command::Announce { payload } => self.announce_network(id, payload, random),
+            Command::AdoptRoot { versions } => self.adopt_root(id, &versions),
             Command::Accept { circle } => self.accept_offer(circle, Some(id)),
             Command::Remember { key, value } => {
-                let own = [CIRCLE_FACT, DECLINED_FACT, HELD_FACT].iter().any(|prefix| key.starts_with(prefix));
+                let own =
+                    [CIRCLE_FACT, DECLINED_FACT, HELD_FACT, ROOT_FACT].iter().any(|prefix| key.starts_with(prefix));
                 assert!(!own, "a fact of the node is named as one of the engine's");
                 self.store(vec![Write::Fact { key, value }], vec![After::Reply(id, Reply::Done)]);
                 Ok(())
@@ -655,7 +667,11 @@ impl Engine {
         let stale = self.writers.get(&(circle, kind)).is_some_and(|writer| {
             // After a removal and a new `add`, what is written counts under the new one, in a log of its own.
             let own = replica.log(&self.me, &writer.key().log);
-            own.is_some_and(|log| log.opening.under != under) && kind == LogKind::Content
+            own.is_some_and(|log| match (&replica.rule, log.opening.under) {
+                // The issuer was dropped, and its word no longer holds the certificate that the log stands on.
+                (Rule::Network { word, .. }, Under::Certificate(entry)) => word.certified_by(&entry) != Some(&self.me),
+                (_, opened_under) => opened_under != under && kind == LogKind::Content,
+            })
         });
         if stale {
             self.writers.remove(&(circle, kind));

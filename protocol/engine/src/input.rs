@@ -1,6 +1,6 @@
 //! Everything that enters the engine.
 
-use cwn_crypto::{Hash, PartnerId, PublicKey, Time};
+use cwn_crypto::{Hash, PartnerId, PublicKey, Time, certificate::Certificate, root::SignedRoot};
 
 use crate::{
     circle::{Charter, MemberNode, Terms},
@@ -151,6 +151,11 @@ pub enum Input {
         /// The entries, every log in order.
         entries: Vec<EntryBytes>,
     },
+    /// A connected peer was admitted with this certificate.
+    Shown {
+        /// What it says.
+        certificate: Box<Certificate>,
+    },
     /// Time passed.
     Tick,
 }
@@ -228,6 +233,11 @@ pub enum Command {
     Announce {
         /// The payload.
         payload: Vec<u8>,
+    },
+    /// Go on to later versions of the root document, which came as a file or with a connection.
+    AdoptRoot {
+        /// The versions, in their order; those that are held already are passed over.
+        versions: Vec<SignedRoot>,
     },
     /// Join a circle that was offered.
     Accept {

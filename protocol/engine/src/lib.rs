@@ -67,6 +67,7 @@ pub mod limits;
 pub mod log;
 pub mod output;
 pub mod replica;
+pub mod root;
 pub mod store;
 pub mod sync;
 pub mod wire;

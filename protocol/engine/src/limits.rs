@@ -48,6 +48,9 @@ pub const HELD_BYTES: usize = 64 << 10;
 /// Steps that the ledger keeps for one holder and one log.
 pub const HELD_STEPS: usize = 256;
 
+/// Certificates that peers showed are remembered of so many; beyond, of those that are connected.
+pub const SHOWN_CERTIFICATES: usize = 4_096;
+
 /// The request for a run: one log, one place.
 pub const REQUEST_BYTES: usize = 256;
 

@@ -5,6 +5,7 @@ use cwn_crypto::{Hash, PartnerId, PublicKey, seal::Recipient};
 use crate::{
     input::{CommandId, EntryPlace, PullId, SessionId, StreamId, Ticket},
     log::{CircleId, LogKey},
+    root::Alarm,
     store::Write,
 };
 
@@ -257,6 +258,9 @@ pub enum CommandRefusal {
         /// Why.
         why: String,
     },
+    /// The root document cannot be adopted.
+    #[error(transparent)]
+    Root(#[from] cwn_crypto::root::Refusal),
     /// It is in this form or another already.
     #[error("this node is already in that circle")]
     AlreadyJoined,
@@ -308,6 +312,13 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// The root document went on to another version, which is durable here.
+    RootAdvanced {
+        /// The version.
+        version: u32,
+    },
+    /// Something shows that a key of the network's trust is in the wrong hands, or that somebody made a mistake.
+    Alarm(Alarm),
     /// Stored data cannot be read back.
     Damaged {
         /// What and why.

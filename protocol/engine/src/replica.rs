@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::{
     Domain, Hash, PublicKey, Time,
-    issuer_log::{CutLine, LogId, Statement, Word},
+    issuer_log::{CutLine, Heard, LogId, Statement, Word},
     root::TrustRoot,
 };
 
@@ -33,7 +33,7 @@ pub enum Rule {
     Network {
         /// What the issuers said.
         word: Word,
-        /// Who may be an issuer.
+        /// Who may be an issuer, or could.
         root: TrustRoot,
     },
     /// Every other circle: its charter and its stewards' operations.
@@ -293,6 +293,23 @@ impl Replica {
         }
     }
 
+    /// The root of trust, in the network circle.
+    pub fn root(&self) -> Option<&TrustRoot> {
+        match &self.rule {
+            Rule::Network { root, .. } => Some(root),
+            Rule::Closed(_) => None,
+        }
+    }
+
+    /// Judges everything that is held of the network circle by a new version of the root document.
+    pub(crate) fn rejudge(&mut self, new: TrustRoot) {
+        if let Rule::Network { word, root } = &mut self.rule {
+            word.refold(&new);
+            *root = new;
+        }
+        self.refold();
+    }
+
     /// What the fold concludes now; empty in the network circle.
     pub fn fold(&self) -> &Fold {
         &self.fold
@@ -338,7 +355,7 @@ impl Replica {
     pub fn decides(&self, author: &PublicKey, kind: LogKind) -> bool {
         match (&self.rule, kind) {
             (Rule::Closed(_), LogKind::Control) => true,
-            (Rule::Network { root, .. }, LogKind::Network) => root.issuer(author).is_some(),
+            (Rule::Network { root, .. }, LogKind::Network) => root.known(author).is_some(),
             _ => false,
         }
     }
@@ -589,7 +606,8 @@ impl Replica {
     fn entitle(&self, author: &PublicKey, kind: LogKind, under: &Under) -> Result<(), Stop> {
         let entitled = match (&self.rule, kind) {
             (Rule::Network { word, root }, LogKind::Network) => match under {
-                Under::Root(_) => Some(root.issuer(author).is_some()),
+                // A later version of the root document may make it an issuer.
+                Under::Root(_) => root.known(author).map(|_| true),
                 Under::Certificate(entry) => word.certified_by(entry).map(|node| node == author),
                 Under::Charter | Under::Add(_) => Some(false),
             },
@@ -623,7 +641,16 @@ impl Replica {
             Rule::Network { word, root } => {
                 // A statement of a later version is kept, and says nothing to this one.
                 if let Ok(statement) = Statement::from_bytes(payload) {
-                    word.apply(header.author, header.time, hash, &statement, root);
+                    let heard = Heard {
+                        issuer: header.author,
+                        log: header.log,
+                        seq: header.seq,
+                        at: header.time,
+                        entry: hash,
+                        cites: header.opening.as_ref().map(|opening| opening.cites.as_slice()),
+                        statement: &statement,
+                    };
+                    word.hear(heard, root);
                 }
             }
         }

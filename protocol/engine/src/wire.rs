@@ -8,6 +8,7 @@ use cwn_crypto::{
     Hash, PublicKey,
     encoding::{self, Refusal},
     issuer_log::LogId,
+    root::SignedRoot,
 };
 use minicbor::{Decode, Encode};
 
@@ -150,6 +151,16 @@ pub enum Frame {
         /// The statement.
         #[n(1)]
         statement: SignedStatement,
+    },
+    /// Which version of the root document the sender holds. Not said of the first, which everybody has.
+    #[n(9)]
+    Root {
+        /// The version.
+        #[n(0)]
+        held: u32,
+        /// A version that the receiver lacks.
+        #[n(1)]
+        document: Option<SignedRoot>,
     },
 }
 

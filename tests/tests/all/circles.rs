@@ -264,7 +264,9 @@ async fn i3_an_attachment_survives_kills_of_who_has_it_and_of_who_fetches_it() -
     let (reference, circle) = attach(&world, "ncsc", &file).await?;
     world.kill("ncsc")?;
     world.start("ncsc").await?;
-    assert!(saved(&world, "ncsc", &reference).await? == Some(bytes.clone()), "what was published is durable");
+    // The list follows the store within moments of a start.
+    let durable = async || Ok(saved(&world, "ncsc", &reference).await? == Some(bytes.clone()));
+    world.until("ncsc", "what was published is durable", durable).await?;
     // ferm is killed as soon as a first part lies on its disk.
     world.spawn("ferm")?;
     let chunks = world.node("ferm").data.join("chunks").join(&circle);

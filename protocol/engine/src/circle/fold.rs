@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::{
     Hash, PartnerId, PublicKey,
-    issuer_log::{CutLine, LogId},
+    issuer_log::{CutLine, LogId, cut_reach},
 };
 
 use super::{Act, Charter, Member, MemberNode, Operation, OperationRefusal, Rank, Roster, Stewardship, Terms};
@@ -449,27 +449,4 @@ impl Control {
         };
         self.operations.iter().enumerate().filter_map(voided)
     }
-}
-
-/// How far a cut reaches into each log: to where it lists the log, else, transitively, to where the opening of
-/// a log it reaches cites it. `cites` gives a log's opening, if it is held.
-pub fn cut_reach<'a>(cut: &[CutLine], cites: impl Fn(&LogId) -> Option<&'a [CutLine]>) -> BTreeMap<LogId, u64> {
-    let explicit: BTreeMap<LogId, u64> = cut.iter().map(|line| (line.log, line.height)).collect();
-    let mut reach = explicit.clone();
-    let mut open: Vec<LogId> = explicit.keys().copied().collect();
-    let mut followed: BTreeSet<LogId> = BTreeSet::new();
-    while let Some(log) = open.pop() {
-        // What an opening cites holds from the first entry on, however far the log is reached.
-        if reach.get(&log).copied().unwrap_or(0) == 0 || !followed.insert(log) {
-            continue;
-        }
-        for line in cites(&log).unwrap_or_default() {
-            let known = reach.get(&line.log).copied();
-            if !explicit.contains_key(&line.log) && known.is_none_or(|height| height < line.height) {
-                reach.insert(line.log, line.height);
-                open.push(line.log);
-            }
-        }
-    }
-    reach
 }

@@ -15,7 +15,7 @@ use cwn_crypto::{
 };
 use minicbor::{Decode, Encode};
 
-pub use fold::{Control, Fold, cut_reach};
+pub use fold::{Control, Fold};
 
 use crate::{
     limits,

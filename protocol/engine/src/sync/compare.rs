@@ -49,15 +49,18 @@ impl Engine {
         let digest = self.digest(&circle, store)?;
         let now = self.now;
         let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
+        shared.heard = theirs;
         if digest == theirs {
-            // It sees the same from this node's digest: nothing needs to be said.
             shared.compared = true;
             shared.caught_up = true;
             // It holds what is held here; what it says from now on is news.
             shared.tips.clear();
             shared.tips_of.clear();
             self.sync.synced.insert((circle, *peer));
-            return Ok(());
+            // It sees the same from what this node said: nothing needs to be said. Unless what this node lacked came
+            // since then: the peer saw a difference, and nobody owes it tips.
+            let said = self.sync.peers.get(peer).and_then(|state| state.said.get(&circle));
+            return if said == Some(&digest) { Ok(()) } else { self.say_digest(peer, circle, store) };
         }
         if shared.compare_after > now {
             shared.digest_due = shared.digest_due.min(shared.compare_after);
@@ -67,6 +70,13 @@ impl Engine {
         }
         shared.compare_after = now.plus(limits::COMPARE_EVERY_MS);
         let mine = shared.mine;
+        if !shared.caught_up {
+            // When the peer gets what it lacks from elsewhere, it sees no difference any more and says nothing. So it
+            // is asked once more, instead of waiting for a minute.
+            shared.digest_due = shared.digest_due.min(shared.compare_after);
+            let due = shared.digest_due;
+            self.sync.digest_at(due);
+        }
         let tips = self.my_tips(&circle, store)?;
         if tips.len() <= limits::TIPS_AT_ONCE {
             self.send(peer, &Frame::Tips { tag: mine, tips, last: true });
@@ -120,16 +130,8 @@ impl Engine {
             }
         }
         if last {
-            let now = self.now;
             if let Some(shared) = self.shared(peer, &circle) {
                 shared.compared = true;
-                // It says tips because it sees a difference, and nobody owes it tips in turn where none is seen any
-                // more: what either lacked came from a third, or was on its way. The digest tells it. Once a minute
-                // is enough; while both sides write, any digest differs.
-                if shared.caught_up && shared.answer_after <= now {
-                    shared.answer_after = now.plus(limits::DIGEST_EVERY_MS);
-                    shared.caught_up = false;
-                }
             }
             self.settle(peer, circle, store)?;
         }
@@ -217,9 +219,25 @@ impl Engine {
         let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
         shared.caught_up = true;
         shared.digest_due = due;
-        let tag = shared.mine;
         self.sync.synced.insert((circle, *peer));
+        self.say_digest(peer, circle, store)
+    }
+
+    /// Says what is held here of a circle that is shared with a peer.
+    pub(super) fn say_digest(&mut self, peer: &PublicKey, circle: CircleId, store: &dyn Read) -> Result<(), Damage> {
         let digest = self.digest(&circle, store)?;
+        if let Some(shared) = self.shared(peer, &circle).filter(|shared| shared.heard == digest && !shared.caught_up) {
+            // What the peer said that it holds is held here by now; holding the same still, it does not say so again.
+            shared.compared = true;
+            self.settle(peer, circle, store)?;
+            if self.shared(peer, &circle).is_some_and(|shared| shared.caught_up) {
+                // That was said on the way.
+                return Ok(());
+            }
+        }
+        let Some(state) = self.sync.peers.get_mut(peer) else { return Ok(()) };
+        let Some(tag) = state.shared.get(&circle).map(|shared| shared.mine) else { return Ok(()) };
+        state.said.insert(circle, digest);
         self.send(peer, &Frame::Digest { tag, digest });
         Ok(())
     }

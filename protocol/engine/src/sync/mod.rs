@@ -45,8 +45,8 @@ struct Shared {
     /// Everything the peer held at that comparison is held here too.
     caught_up: bool,
     compare_after: Time,
-    /// Until then the peer's tips are not answered with a digest once more.
-    answer_after: Time,
+    /// The digest that the peer said last.
+    heard: Hash,
     digest_due: Time,
     /// The epoch whose record was last pushed.
     pushed_epoch: Option<Hash>,
@@ -73,12 +73,16 @@ struct Peer {
     /// Whether its first offer came, so that a missing tag means that it does not know the circle.
     offered: bool,
     my_tags: BTreeMap<CircleId, Tag>,
+    /// The digest that was last said of each circle.
+    said: BTreeMap<CircleId, Hash>,
     shared: BTreeMap<CircleId, Shared>,
     /// The shared circles by the peer's tags.
     by_tag: BTreeMap<Tag, CircleId>,
     unknown: BTreeMap<Tag, Hash>,
     welcomed: BTreeSet<CircleId>,
     welcome: Option<Welcome>,
+    /// The version of the root document that it holds, as far as it is known here.
+    root_held: u32,
     faults: u32,
     /// Runs in a row that brought nothing of what it said it held.
     empty_runs: u32,
@@ -218,11 +222,13 @@ impl Engine {
             since: self.wall,
             offered: false,
             my_tags: BTreeMap::new(),
+            said: BTreeMap::new(),
             shared: BTreeMap::new(),
             by_tag: BTreeMap::new(),
             unknown: BTreeMap::new(),
             welcomed: BTreeSet::new(),
             welcome: None,
+            root_held: 1,
             faults: 0,
             empty_runs: 0,
             stalls: 0,
@@ -249,7 +255,7 @@ impl Engine {
         });
     }
 
-    fn send(&mut self, peer: &PublicKey, frame: &Frame) {
+    pub(crate) fn send(&mut self, peer: &PublicKey, frame: &Frame) {
         if let Some(session) = self.sync.peers.get(peer).map(|state| state.session) {
             self.output(Output::Send { peer: *peer, session, bytes: frame.to_bytes() });
         }
@@ -321,6 +327,17 @@ impl Engine {
             .sum()
     }
 
+    /// The version of the root document that a peer holds, as far as it is known here.
+    pub(crate) fn peer_root(&mut self, peer: &PublicKey) -> Option<&mut u32> {
+        self.sync.peers.get_mut(peer).map(|state| &mut state.root_held)
+    }
+
+    /// The greeted peers that hold an earlier version of the root document.
+    pub(crate) fn peers_behind(&self, version: u32) -> Vec<PublicKey> {
+        let behind = |state: &Peer| state.their_nonce.is_some() && state.root_held < version;
+        self.sync.peers.iter().filter(|(_, state)| behind(state)).map(|(peer, _)| *peer).collect()
+    }
+
     // ---- Frames.
 
     pub(crate) fn frame(
@@ -369,6 +386,7 @@ impl Engine {
                     self.push_heard(peer, circle, record, entry);
                 }
             }
+            Frame::Root { held, document } => self.root_heard(peer, held, document),
             Frame::Welcome { charter, entries, last } => self.welcome_heard(peer, charter, entries, last),
             Frame::Held { tag, statement } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
@@ -394,6 +412,7 @@ impl Engine {
             return Ok(());
         }
         state.their_nonce = Some(nonce);
+        self.say_root(peer);
         self.offer(peer, true, store)
     }
 
@@ -423,9 +442,11 @@ impl Engine {
         }
         let mut circles = Vec::with_capacity(fresh.len());
         for (circle, mine) in fresh {
-            circles.push((mine, self.digest(&circle, store)?));
+            let digest = self.digest(&circle, store)?;
+            circles.push((mine, digest));
             if let Some(state) = self.sync.peers.get_mut(peer) {
                 state.my_tags.insert(circle, mine);
+                state.said.insert(circle, digest);
             }
         }
         self.send(peer, &Frame::Offer { circles });
@@ -473,7 +494,7 @@ impl Engine {
                 compared: false,
                 caught_up: false,
                 compare_after: Time(0),
-                answer_after: Time(0),
+                heard: digest,
                 digest_due,
                 pushed_epoch: None,
                 refused: BTreeSet::new(),
@@ -505,6 +526,7 @@ impl Engine {
                         state.unknown.insert(shared.theirs, Hash([0; 32]));
                     }
                     state.my_tags.remove(circle);
+                    state.said.remove(circle);
                     state.welcomed.remove(circle);
                 }
                 self.sync.pulls.retain(|_, pull| pull.peer != peer || pull.circle != *circle);
@@ -579,15 +601,11 @@ impl Engine {
         for (peer, state) in &mut self.sync.peers {
             for (circle, shared) in state.shared.iter_mut().filter(|(_, shared)| shared.digest_due <= now) {
                 shared.digest_due = now.plus(limits::DIGEST_EVERY_MS);
-                due.push((*peer, *circle, shared.mine));
+                due.push((*peer, *circle));
             }
         }
         let all = self.sync.peers.values().flat_map(|state| state.shared.values());
         self.sync.digest_due = all.map(|shared| shared.digest_due).min();
-        for (peer, circle, tag) in due {
-            let digest = self.digest(&circle, store)?;
-            self.send(&peer, &Frame::Digest { tag, digest });
-        }
-        Ok(())
+        due.into_iter().try_for_each(|(peer, circle)| self.say_digest(&peer, circle, store))
     }
 }

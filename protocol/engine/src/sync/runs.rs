@@ -197,6 +197,7 @@ impl Engine {
         let Refusal::Run(RunRefusal::Forked { seq }) = refusal else { return true };
         let key = LogKey { circle, author, log };
         self.output(Output::Emit(Event::Fork { key, seq: *seq }));
+        self.issuer_forked(&key);
         if author == self.me {
             // Somebody writes with this node's key, on the very log it writes: what it writes next stands elsewhere.
             self.leave_log(&key);

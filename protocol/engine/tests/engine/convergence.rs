@@ -300,12 +300,16 @@ fn members_of_a_circle_just_founded_have_compared_within_seconds() {
         let names = ["ncsc", "z-cert", "ferm", "surf", "dtc", "mkb"];
         let mut world = World::unconnected(seed, &names);
         world.connect_all().settle();
+        world.jitter_ms = 40;
         let circle = world.found(&names[..1]);
+        let other = world.found(&["dtc"]);
         for name in &names[1..] {
             world.add("ncsc", circle, name);
         }
-        world.run(10_000);
-        for name in names {
+        world.add("dtc", other, "ferm");
+        let soon = 500 + world.rng(500);
+        world.run(soon).partition(&[&names[..1], &names[1..]]).run(10_000);
+        for name in &names[1..] {
             for status in world.engine(name).peers() {
                 let caught_up = status.circles.iter().find(|(shared, _)| *shared == circle);
                 let other = names.into_iter().find(|other| world.key(other) == status.peer).unwrap();

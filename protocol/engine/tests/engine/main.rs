@@ -9,6 +9,7 @@ mod convergence;
 mod cost;
 mod fold;
 mod hostile;
+mod root;
 mod stewards;
 mod stories;
 mod world;

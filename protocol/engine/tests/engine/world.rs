@@ -105,6 +105,8 @@ pub struct Node {
     pub engine: Option<Engine>,
     pub store: MemStore,
     accept: AcceptRule,
+    /// The root of trust as it was handed over when the node joined.
+    root: TrustRoot,
     /// Counts the starts: what was on its way to an earlier one does not arrive.
     start: u64,
     plain: BTreeMap<CommandId, Vec<u8>>,
@@ -161,6 +163,11 @@ pub fn key_of(name: &str, salt: u8) -> SigningKey {
     SigningKey::from_seed(&seed)
 }
 
+/// The root keys of a world: two of three must sign.
+pub fn root_keys() -> [SigningKey; 3] {
+    [1, 2, 3].map(|number| key_of("root", number))
+}
+
 pub fn partner(name: &str) -> PartnerId {
     name.parse().unwrap()
 }
@@ -182,13 +189,13 @@ impl World {
     }
 
     pub fn unconnected(seed: u64, names: &[&str]) -> Self {
-        let root_key = key_of("root", 7);
+        let root_keys = root_keys();
         let issuer_key = key_of("issuer", 8);
         let document = RootDocument {
             version: 1,
             name: "test".to_owned(),
-            keys: vec![root_key.public()],
-            threshold: 1,
+            keys: root_keys.iter().map(SigningKey::public).collect(),
+            threshold: 2,
             issuers: vec![IssuerTerm {
                 issuer: issuer_key.public(),
                 not_before: Time(START.0 - 1_000),
@@ -198,7 +205,7 @@ impl World {
             previous: None,
             dropped: Vec::new(),
         };
-        let signed = SignedRoot::sign(&document, &[&root_key]);
+        let signed = SignedRoot::sign(&document, &[&root_keys[0], &root_keys[1]]);
         let root = TrustRoot::from_first(&signed).unwrap();
         let opening = Opening { under: Under::Root(1), cites: Vec::new() };
         let writer = Writer::open(CircleId(root.network().0), issuer_key.clone(), LogId([1; 16]), opening);
@@ -246,6 +253,17 @@ impl World {
         let key = key_of(name, 1);
         let sealing = SealingKey::from_bytes(*key_of(name, 2).seed());
         self.certify(&key, &sealing, name);
+        let index = self.newcomer(name);
+        let entries = self.issuer.entries.clone();
+        self.input(index, Input::Import { entries });
+        self.settle();
+        index
+    }
+
+    /// Starts a node that has heard nothing yet.
+    pub fn newcomer(&mut self, name: &str) -> usize {
+        let key = key_of(name, 1);
+        let sealing = SealingKey::from_bytes(*key_of(name, 2).seed());
         let node = Node {
             key,
             sealing,
@@ -253,6 +271,7 @@ impl World {
             engine: None,
             store: MemStore::default(),
             accept: AcceptRule::Certified,
+            root: self.root.clone(),
             start: 0,
             plain: BTreeMap::new(),
             replies: BTreeMap::new(),
@@ -268,9 +287,6 @@ impl World {
         let index = self.nodes.len() - 1;
         self.names.insert(name.to_owned(), index);
         self.start(name);
-        let entries = self.issuer.entries.clone();
-        self.input(index, Input::Import { entries });
-        self.settle();
         index
     }
 
@@ -290,6 +306,45 @@ impl World {
         };
         let signed = Signed::sign(&certificate, Domain::CERTIFICATE, &self.issuer.key);
         self.say(Statement::Certificate(signed));
+    }
+
+    /// The root keys with these numbers sign a next version, with a new issuer and `change` besides.
+    pub fn next_root(&mut self, signers: &[usize], change: impl FnOnce(&mut RootDocument)) -> SignedRoot {
+        let proposal = self.root.propose(change).unwrap();
+        let keys = root_keys();
+        let mut signed = proposal;
+        signers.iter().for_each(|signer| signed.add_signature(&keys[*signer]));
+        signed
+    }
+
+    /// One node is handed a version, and this world's issuer goes on under it.
+    pub fn adopt_root(&mut self, name: &str, signed: &SignedRoot) -> CommandId {
+        self.root.adopt(std::slice::from_ref(signed)).unwrap();
+        self.command(name, Command::AdoptRoot { versions: vec![signed.clone()] })
+    }
+
+    /// The issuer opens another log, and cites those before.
+    pub fn sit_again(&mut self, log: u8, cites: Vec<CutLine>) {
+        let opening = Opening { under: Under::Root(self.root.version()), cites };
+        let network = CircleId(self.root.network().0);
+        self.issuer.writer = Writer::open(network, self.issuer.key.clone(), LogId([log; 16]), opening);
+    }
+
+    /// Another key issues from here on.
+    pub fn change_issuer(&mut self, key: SigningKey, log: u8) -> Issuer {
+        let serial = self.issuer.serial;
+        let opening = Opening { under: Under::Root(self.root.version()), cites: Vec::new() };
+        let writer = Writer::open(CircleId(self.root.network().0), key.clone(), LogId([log; 16]), opening);
+        let entries = self.issuer.entries.clone();
+        std::mem::replace(&mut self.issuer, Issuer { key, writer, entries, serial })
+    }
+
+    /// The head of what the issuer said so far in its present log.
+    pub fn issuer_head(&self) -> CutLine {
+        let last = self.issuer.entries.last().unwrap();
+        let header: Header = encoding::from_bytes(&last.header, 1 << 16).unwrap();
+        let head = Hash::of(Domain::ENTRY, &[&last.header]);
+        CutLine { log: header.log, height: header.seq + 1, head }
     }
 
     /// The issuer says something.
@@ -407,7 +462,7 @@ impl World {
 
     /// Starts a node on what its store holds.
     pub fn start(&mut self, name: &str) -> &mut Self {
-        let (index, now, root) = (self.index(name), self.now, self.root.clone());
+        let (index, now, root) = (self.index(name), self.now, self.nodes[self.index(name)].root.clone());
         let node = &mut self.nodes[index];
         let config = Config { key: node.key.clone(), root, accept: node.accept };
         node.engine = Some(Engine::open(config, now, &node.store).unwrap());

@@ -17,7 +17,7 @@ use cwn_tests::world::World;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    spaces::{Hosts, NotPermitted},
+    spaces::{Devices, Hosts, NotPermitted},
     story::Story,
     wires::Wires,
 };
@@ -47,12 +47,12 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    let (hosts, devices) = match Hosts::open(NAMES.len())? {
-        Ok(opened) => opened,
-        Err(NotPermitted(why)) => {
+    let (hosts, devices) = match Hosts::open(NAMES.len()) {
+        Err(why) if why.is::<NotPermitted>() => {
             println!("hosts: SKIPPED, nothing was tested: this machine does not let me make hosts: {why}");
             return Ok(ExitCode::SUCCESS);
         }
+        opened => opened?,
     };
     let mut terminate = signal(SignalKind::terminate())?;
     // Whatever ends it, the nodes go first and the hosts after them.
@@ -63,11 +63,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn tell(
-    arguments: &Arguments,
-    hosts: &Hosts,
-    devices: Vec<(std::net::Ipv4Addr, tokio_tun::Tun)>,
-) -> anyhow::Result<bool> {
+async fn tell(arguments: &Arguments, hosts: &Hosts, devices: Devices) -> anyhow::Result<bool> {
     let places = NAMES.iter().enumerate().map(|(number, name)| Ok(((*name).to_owned(), hosts.place(number)?)));
     let world = World::in_places(&places.collect::<anyhow::Result<Vec<_>>>()?)?;
     let wires = Wires::between(devices, arguments.seed);

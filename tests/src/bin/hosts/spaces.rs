@@ -29,30 +29,37 @@ impl Drop for Hosts {
     }
 }
 
+/// Our ends of the hosts' devices, each with its host's address.
+pub(crate) type Devices = Vec<(Ipv4Addr, Tun)>;
+
 /// Why there can be no hosts here: nothing that the program under test could change.
 #[derive(Debug)]
-pub(crate) struct NotPermitted(pub(crate) String);
+pub(crate) struct NotPermitted(String);
+
+impl std::error::Error for NotPermitted {}
+
+impl std::fmt::Display for NotPermitted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 impl Hosts {
-    /// So many hosts, each with its address and our end of its device.
-    pub(crate) fn open(count: usize) -> anyhow::Result<Result<(Self, Vec<(Ipv4Addr, Tun)>), NotPermitted>> {
-        if let Err(error) = sweep() {
-            return Ok(Err(NotPermitted(format!("{error:#}"))));
-        }
+    /// So many hosts. The error is [`NotPermitted`] where there can be none.
+    pub(crate) fn open(count: usize) -> anyhow::Result<(Self, Devices)> {
+        let not_permitted = |error: anyhow::Error| NotPermitted(format!("{error:#}"));
+        sweep().map_err(not_permitted)?;
         let mut hosts = Self { namespaces: Vec::new() };
         let mut devices = Vec::new();
         for number in 0..count {
             let namespace = format!("{PREFIX}-{}-{number}", std::process::id());
-            if let Err(error) = ip(&["netns", "add", &namespace]) {
-                return Ok(Err(NotPermitted(format!("{error:#}"))));
-            }
+            ip(&["netns", "add", &namespace]).map_err(not_permitted)?;
             hosts.namespaces.push(namespace.clone());
             // Fifteen characters are the most that a device's name may have.
             let device = format!("cwn{}.{number}", std::process::id());
-            let tun = match Tun::builder().name(&device).mtu(MTU).close_on_exec().build() {
-                Ok(mut tuns) => tuns.pop().context("one device was asked for")?,
-                Err(error) => return Ok(Err(NotPermitted(format!("no TUN device: {error}")))),
-            };
+            let tuns = Tun::builder().name(&device).mtu(MTU).close_on_exec().build();
+            let tuns = tuns.context("no TUN device").map_err(not_permitted)?;
+            let tun = tuns.into_iter().next().context("one device was asked for")?;
             let address = address(number)?;
             ip(&["link", "set", &device, "netns", &namespace])?;
             ip(&["-n", &namespace, "address", "add", &format!("{address}/24"), "dev", &device])?;
@@ -60,7 +67,7 @@ impl Hosts {
             ip(&["-n", &namespace, "link", "set", &device, "up"])?;
             devices.push((address, tun));
         }
-        Ok(Ok((hosts, devices)))
+        Ok((hosts, devices))
     }
 
     /// Where a node on one of the hosts runs.

@@ -143,7 +143,7 @@ impl Story {
         self.halves_cut_one_way().await?;
         self.slow_and_lossy().await?;
         self.coordinator_again().await?;
-        self.disks().await?;
+        self.disks()?;
         Ok(self.report)
     }
 
@@ -295,7 +295,7 @@ impl Story {
     }
 
     /// What lies on each disk, and who could read it with which keys.
-    async fn disks(&mut self) -> anyhow::Result<()> {
+    fn disks(&mut self) -> anyhow::Result<()> {
         eprintln!("all stop; what everybody could read of every disk");
         for name in NAMES {
             self.world.stop(name)?;

@@ -1,0 +1,319 @@
+//! The root of trust as it goes on: how a new version of the root document reaches this node and what it does here;
+//! how fresh the issuers' word is; and what shows that a key of the network's trust is in the wrong hands.
+//!
+//! A version verifies itself against the one before, so it does not travel in anybody's log, which it might cut:
+//! nodes say which version they hold and hand on those that others lack. It is durable here before anything is
+//! judged by it, and it never goes back. Then the issuers' word is folded anew, as if every statement had come under
+//! this version.
+//!
+//! This file refuses to know who connects; that follows from the word, in the node.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cwn_crypto::{
+    PublicKey, Time,
+    certificate::Certificate,
+    encoding,
+    root::{Refusal, SignedRoot, TrustRoot},
+};
+
+use crate::{
+    engine::{After, Engine},
+    input::CommandId,
+    limits,
+    log::LogKey,
+    output::{CommandRefusal, Event, Output, Reply},
+    replica::Replica,
+    store::{Damage, Read, Write},
+    wire::Frame,
+};
+
+pub(crate) const ROOT_FACT: &[u8] = b"root/";
+
+/// After so many times what the root document calls fresh, a node holds back what is most sensitive: seven days,
+/// where a day is fresh.
+const HOLDS_BACK_AFTER: u64 = 7;
+
+/// How fresh the issuers' word is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Freshness {
+    /// As fresh as the root document asks.
+    Fresh,
+    /// Older: later revocations are not known here, and people are told.
+    Stale,
+    /// So old that AMBER+STRICT and RED are held back, unless an operator overrides it on record.
+    HoldsBack,
+}
+
+impl Freshness {
+    /// Of a word of this age, or none, where the root document asks for `fresh_ms`.
+    pub fn of(age_ms: Option<u64>, fresh_ms: u64) -> Self {
+        match age_ms {
+            Some(age) if age <= fresh_ms => Self::Fresh,
+            Some(age) if age <= fresh_ms.saturating_mul(HOLDS_BACK_AFTER) => Self::Stale,
+            _ => Self::HoldsBack,
+        }
+    }
+}
+
+/// What shows that a key of the network's trust is in the wrong hands, or that somebody made a mistake.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum Alarm {
+    /// A peer showed a certificate that its issuer's word, a day newer, does not name.
+    #[error(
+        "node {node} connects with certificate {serial} of issuer {issuer}, which the issuer's log does not name: somebody else may have the issuer's key; call the coordinator"
+    )]
+    Unannounced {
+        /// The peer.
+        node: PublicKey,
+        /// Its issuer.
+        issuer: PublicKey,
+        /// The certificate's number.
+        serial: u64,
+    },
+    /// Somebody was certified as a node of this node's own partner.
+    #[error(
+        "issuer {issuer} certified node {node} as one of your own (certificate {serial}); if it is not, call the coordinator: somebody else may have your invitation or the issuer's key"
+    )]
+    OwnPartner {
+        /// The node.
+        node: PublicKey,
+        /// Who certified it.
+        issuer: PublicKey,
+        /// The certificate's number.
+        serial: u64,
+    },
+    /// Two certificates of one node contradict each other.
+    #[error(
+        "two certificates of node {node} name different partners or sealing keys, the newest by issuer {issuer}: somebody else may have the issuer's key; call the coordinator"
+    )]
+    Contradiction {
+        /// The node.
+        node: PublicKey,
+        /// Who issued the newest.
+        issuer: PublicKey,
+    },
+    /// An issuer signed two entries for one place of its log.
+    #[error(
+        "issuer {issuer} signed two branches of one log: its key is in use elsewhere, or an old backup of it; call the coordinator"
+    )]
+    IssuerForked {
+        /// The issuer.
+        issuer: PublicKey,
+    },
+    /// The root keys signed two documents for one version.
+    #[error("the root keys signed two documents for version {version} of the root document; call the root key holders")]
+    RootForked {
+        /// The version.
+        version: u32,
+    },
+}
+
+/// The state of this node's trust.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    /// The newest version that was verified, perhaps not durable yet.
+    newest: TrustRoot,
+    /// What peers showed.
+    shown: BTreeMap<PublicKey, Certificate>,
+    alarms: BTreeMap<Alarm, Time>,
+    forked_issuers: BTreeSet<PublicKey>,
+    forked_versions: BTreeSet<u32>,
+}
+
+impl Trust {
+    pub(crate) fn new(newest: TrustRoot) -> Self {
+        Self {
+            newest,
+            shown: BTreeMap::new(),
+            alarms: BTreeMap::new(),
+            forked_issuers: BTreeSet::new(),
+            forked_versions: BTreeSet::new(),
+        }
+    }
+}
+
+/// Goes on to the versions that the store holds.
+pub(crate) fn load(root: &mut TrustRoot, store: &dyn Read) -> Result<(), Damage> {
+    for (key, bytes) in store.facts(ROOT_FACT)? {
+        let adopted = SignedRoot::from_bytes(&bytes).and_then(|signed| root.adopt(&[signed]));
+        adopted.map_err(|refusal| Damage {
+            what: format!("a version of the root document, in {} bytes of fact", key.len()),
+            why: refusal.to_string(),
+        })?;
+    }
+    Ok(())
+}
+
+impl Engine {
+    /// The root of trust that everything here is judged by.
+    pub fn root(&self) -> &TrustRoot {
+        let root = self.circles.get(&self.network).and_then(Replica::root);
+        root.unwrap_or_else(|| unreachable!("the network circle is made at start and never taken away"))
+    }
+
+    /// How old the issuers' newest word is, by this node's clock; none when nothing was heard.
+    pub fn word_age_ms(&self) -> Option<u64> {
+        self.word().newest_by(self.wall).map(|newest| self.wall.since(newest))
+    }
+
+    /// How fresh the issuers' word is.
+    pub fn freshness(&self) -> Freshness {
+        Freshness::of(self.word_age_ms(), self.root().document().freshness_ms)
+    }
+
+    /// What shows that something is wrong with the network's trust, each with the time it was seen first.
+    pub fn alarms(&self) -> impl Iterator<Item = (&Alarm, Time)> {
+        self.trust.alarms.iter().map(|(alarm, since)| (alarm, *since))
+    }
+
+    // ---- New versions.
+
+    pub(crate) fn adopt_root(&mut self, id: CommandId, versions: &[SignedRoot]) -> Result<(), CommandRefusal> {
+        self.adopt(versions, Some(id))?;
+        Ok(())
+    }
+
+    /// Verifies versions against the newest known here, and makes those that lead on durable.
+    fn adopt(&mut self, versions: &[SignedRoot], reply_to: Option<CommandId>) -> Result<(), Refusal> {
+        let before = self.trust.newest.version();
+        let mut outcome = Ok(());
+        for signed in versions {
+            if let Err(refusal) = self.trust.newest.adopt(std::slice::from_ref(signed)) {
+                if let Refusal::Forked(version) = refusal {
+                    self.trust.forked_versions.insert(version);
+                    self.look_for_alarms();
+                }
+                outcome = Err(refusal);
+                break;
+            }
+        }
+        let fact = |signed: &SignedRoot| {
+            let version = signed.version()?;
+            let key = [ROOT_FACT, &version.to_be_bytes()].concat();
+            Ok(Write::Fact { key, value: encoding::to_bytes(signed) })
+        };
+        let writes: Vec<Write> = self.trust.newest.after(before).iter().map(fact).collect::<Result<_, Refusal>>()?;
+        let mut after = Vec::new();
+        if !writes.is_empty() {
+            after.push(After::Root(Box::new(self.trust.newest.clone())));
+        }
+        if outcome.is_ok() {
+            after.extend(reply_to.map(|id| After::Reply(id, Reply::Done)));
+        }
+        if !after.is_empty() {
+            self.store(writes, after);
+        }
+        outcome
+    }
+
+    /// A version is durable: from here on everything is judged by it.
+    pub(crate) fn root_advanced(&mut self, root: TrustRoot, store: &dyn Read) -> Result<(), Damage> {
+        let version = root.version();
+        if let Some(replica) = self.circles.get_mut(&self.network) {
+            replica.rejudge(root);
+        }
+        // What was seen of a dropped issuer is settled; what still shows is seen again at once.
+        self.trust.alarms.clear();
+        let Self { trust, circles, network, .. } = self;
+        if let Some(root) = circles.get(network).and_then(Replica::root) {
+            trust.forked_issuers.retain(|issuer| root.issuer(issuer).is_some());
+        }
+        self.output(Output::Emit(Event::RootAdvanced { version }));
+        let network = self.network;
+        self.membership_changed(&network, store)?;
+        let peers: Vec<PublicKey> = self.peers_behind(version);
+        peers.iter().for_each(|peer| self.hand_on_root(peer));
+        Ok(())
+    }
+
+    /// Says which version this node holds, unless it is the first.
+    pub(crate) fn say_root(&mut self, peer: &PublicKey) {
+        let held = self.root().version();
+        if held > 1 {
+            self.send(peer, &Frame::Root { held, document: None });
+        }
+    }
+
+    /// Hands a peer the versions that it lacks.
+    fn hand_on_root(&mut self, peer: &PublicKey) {
+        let held = self.root().version();
+        let Some(theirs) = self.peer_root(peer) else { return };
+        let from = std::mem::replace(theirs, held);
+        for document in self.root().after(from).to_vec() {
+            self.send(peer, &Frame::Root { held, document: Some(document) });
+        }
+    }
+
+    pub(crate) fn root_heard(&mut self, peer: &PublicKey, held: u32, document: Option<SignedRoot>) {
+        let handed = document.is_some();
+        if let Some(signed) = document {
+            match self.adopt(std::slice::from_ref(&signed), None) {
+                // Whoever holds the other of two documents that the root keys signed is not to blame for it.
+                Ok(()) | Err(Refusal::Forked(_) | Refusal::OtherPast(_)) => {}
+                Err(refusal) => return self.fault(peer, self.network, refusal.to_string()),
+            }
+        }
+        let Some(theirs) = self.peer_root(peer) else { return };
+        *theirs = held;
+        if held < self.root().version() {
+            self.hand_on_root(peer);
+        } else if held > self.trust.newest.version() && !handed {
+            // It hands over the versions after the one it hears of.
+            let held = self.trust.newest.version();
+            self.send(peer, &Frame::Root { held, document: None });
+        }
+    }
+
+    // ---- Alarms.
+
+    /// A peer was admitted with this certificate.
+    pub(crate) fn shown(&mut self, certificate: Certificate) {
+        if self.trust.shown.len() >= limits::SHOWN_CERTIFICATES {
+            let connected: BTreeSet<PublicKey> = self.peers().iter().map(|peer| peer.peer).collect();
+            self.trust.shown.retain(|node, _| connected.contains(node));
+        }
+        self.trust.shown.insert(certificate.node, certificate);
+        self.look_for_alarms();
+    }
+
+    /// An issuer signed two branches of a log.
+    pub(crate) fn issuer_forked(&mut self, key: &LogKey) {
+        if key.circle == self.network && self.root().issuer(&key.author).is_some() {
+            self.trust.forked_issuers.insert(key.author);
+            self.look_for_alarms();
+        }
+    }
+
+    /// Looks at everything that may show that something is wrong, and says what is new.
+    pub(crate) fn look_for_alarms(&mut self) {
+        let (word, me) = (self.word(), self.me);
+        let mut seen = BTreeSet::new();
+        for certificate in self.trust.shown.values().filter(|shown| word.keeps_silent_about(shown)) {
+            let Certificate { node, issuer, serial, .. } = *certificate;
+            seen.insert(Alarm::Unannounced { node, issuer, serial });
+        }
+        if let Some(own) = word.certificate(&me) {
+            let others = word.partner(&own.certificate.partner).map(|other| &other.certificate);
+            for other in others.filter(|other| other.node != me && word.revocation(&other.node).is_none()) {
+                let Certificate { node, issuer, serial, .. } = *other;
+                seen.insert(Alarm::OwnPartner { node, issuer, serial });
+            }
+        }
+        for (_, newest) in word.contradictions() {
+            let Certificate { node, issuer, .. } = newest.certificate;
+            seen.insert(Alarm::Contradiction { node, issuer });
+        }
+        seen.extend(self.trust.forked_issuers.iter().map(|issuer| Alarm::IssuerForked { issuer: *issuer }));
+        seen.extend(self.trust.forked_versions.iter().map(|version| Alarm::RootForked { version: *version }));
+        let now = self.wall;
+        // A renewal of a certificate that was an alarm before is the same alarm with another number.
+        self.trust.alarms.retain(|alarm, _| seen.contains(alarm));
+        for alarm in seen {
+            if !self.trust.alarms.contains_key(&alarm) {
+                self.trust.alarms.insert(alarm.clone(), now);
+                self.output(Output::Emit(Event::Alarm(alarm)));
+            }
+        }
+    }
+}
