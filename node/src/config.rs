@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     files::{self, at},
     network::Address,
+    store::Sizes,
 };
 
 /// The file's name in the data directory.
@@ -35,6 +36,8 @@ pub struct Config {
     pub keys: Keys,
     /// Files that come with entries.
     pub attachments: Attachments,
+    /// How what is stored is laid out.
+    pub store: Store,
     /// What the daemon says of itself.
     pub log: Log,
     /// The enrolment desk; the coordinator's node alone has one.
@@ -156,6 +159,36 @@ pub enum Fetch {
     OnDemand,
 }
 
+/// `[store]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// A segment file that reached this is followed by the next; 64 KiB to 1 GiB. Default: 64 MiB.
+    pub segment_bytes: u32,
+    /// After this much was stored the index is written out, and as much is read again after a crash; from 64 KiB.
+    /// Default: 64 MiB.
+    pub checkpoint_bytes: u64,
+}
+
+/// Smaller, and most of the time would go into starting segments and writing the index.
+const STORE_BYTES_LEAST: u32 = 64 << 10;
+/// A place in a segment is a number of 32 bits, and what is appended last may reach beyond.
+const SEGMENT_BYTES_MOST: u32 = 1 << 30;
+
+impl Default for Store {
+    fn default() -> Self {
+        let Sizes { segment_bytes, checkpoint_bytes } = Sizes::default();
+        Self { segment_bytes, checkpoint_bytes }
+    }
+}
+
+impl Store {
+    /// As the store takes them.
+    pub fn sizes(&self) -> Sizes {
+        Sizes { segment_bytes: self.segment_bytes, checkpoint_bytes: self.checkpoint_bytes }
+    }
+}
+
 /// `[log]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -273,6 +306,13 @@ impl Config {
         if config.network.offline && config.enrolment.is_some() {
             return Err("network.offline: the desk of [enrolment] takes connections; have one or the other".to_owned());
         }
+        let Store { segment_bytes, checkpoint_bytes } = config.store;
+        if !(STORE_BYTES_LEAST..=SEGMENT_BYTES_MOST).contains(&segment_bytes) {
+            return Err(format!("store.segment_bytes: {segment_bytes} is not from 65536 to 1073741824"));
+        }
+        if checkpoint_bytes < u64::from(STORE_BYTES_LEAST) {
+            return Err(format!("store.checkpoint_bytes: {checkpoint_bytes} is less than 65536"));
+        }
         Ok(config)
     }
 
@@ -368,6 +408,18 @@ mod tests {
         assert!(Config::parse(desk).is_ok());
         let why = Config::parse(&format!("{desk}[network]\noffline = true\n")).unwrap_err();
         assert!(why.contains("network.offline") && why.contains("[enrolment]"), "{why}");
+    }
+
+    #[test]
+    fn sizes_of_the_store_that_it_cannot_have_are_named_with_those_it_can() {
+        for (text, limit) in [
+            ("segment_bytes = 100", "65536 to 1073741824"),
+            ("segment_bytes = 2000000000", "65536 to 1073741824"),
+            ("checkpoint_bytes = 1", "less than 65536"),
+        ] {
+            let why = Config::parse(&format!("[store]\n{text}\n")).unwrap_err();
+            assert!(why.contains(text.split(" = ").next().unwrap()) && why.contains(limit), "{why}");
+        }
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     let membership = Membership::load(data, &keys)?;
     let certificate = membership.certificate().clone();
     let me = keys.signing.public();
-    let (store, opened) = Store::open(data, &mut |progress: Progress| {
+    let (store, opened) = Store::open_sized(data, config.store.sizes(), &mut |progress: Progress| {
         let Progress { work, done_bytes, total_bytes } = progress;
         tracing::info!(?work, done_bytes, total_bytes, "opening the store");
     })?;

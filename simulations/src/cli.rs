@@ -11,8 +11,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     life::{self, Outcome},
-    plan::Plan,
+    plan::{Plan, Trouble},
     scenario::Scenario,
+    shrink::shrink,
 };
 
 /// Random lives of whole networks, with a checker for every promise of the protocol.
@@ -29,6 +30,8 @@ enum Sub {
     Run(Run),
     /// Live one life again and print what happened up to the first violation
     Replay(Replay),
+    /// Leave out of a life that breaks a promise what it does not need to break it
+    Shrink(Shrink),
 }
 
 /// What a life is made of, beside its seed.
@@ -46,6 +49,9 @@ struct Measures {
     /// How many of the nodes are malicious, each in its own way; such as 10%
     #[arg(long, default_value = "0%", value_parser = percent)]
     malicious: u64,
+    /// A kind of trouble to leave out; may be given several times
+    #[arg(long)]
+    without: Vec<Trouble>,
 }
 
 fn percent(text: &str) -> Result<u64, String> {
@@ -61,13 +67,8 @@ impl Measures {
         if self.hours == 0 {
             bail!("--hours must be at least 1");
         }
-        Ok(Plan {
-            seed: 0,
-            nodes: self.nodes,
-            hours: self.hours,
-            malicious_percent: self.malicious,
-            scenario: Scenario::find(&self.scenario)?,
-        })
+        let plan = Plan::new(self.nodes, self.hours, self.malicious, Scenario::find(&self.scenario)?);
+        Ok(self.without.iter().fold(plan, |plan, trouble| plan.without(*trouble)))
     }
 }
 
@@ -98,17 +99,28 @@ struct Replay {
     measures: Measures,
 }
 
+#[derive(Debug, Args)]
+struct Shrink {
+    /// The seed
+    #[arg(long)]
+    seed: u64,
+    #[command(flatten)]
+    measures: Measures,
+}
+
 /// Runs what the command line asks for.
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Sub::Run(run) => many(&run),
         Sub::Replay(replay) => again(&replay),
+        Sub::Shrink(shrink) => smallest(&shrink),
     }
 }
 
 fn many(run: &Run) -> anyhow::Result<ExitCode> {
     let plan = run.measures.plan()?;
     let jobs = run.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1).max(1);
+    println!("{}: {}", run.measures.scenario, plan.scenario.about);
     let bar = ProgressBar::new(run.seeds);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds, {eta} left {msg}") {
         bar.set_style(style);
@@ -153,4 +165,26 @@ fn again(replay: &Replay) -> anyhow::Result<ExitCode> {
     outcome.lines.iter().for_each(|line| println!("{line}"));
     println!("{outcome}");
     Ok(if outcome.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn smallest(args: &Shrink) -> anyhow::Result<ExitCode> {
+    let plan = Plan { seed: args.seed, ..args.measures.plan()? };
+    let bar = ProgressBar::new_spinner();
+    let mut attempts = 0;
+    let found = shrink(&plan, &mut |plan, breaks| {
+        attempts += 1;
+        bar.set_message(format!("attempt {attempts}: {plan}"));
+        bar.tick();
+        if breaks {
+            bar.suspend(|| println!("still breaks: {plan}"));
+        }
+    });
+    bar.finish_and_clear();
+    let Some(found) = found else {
+        println!("seed {} breaks no promise with these measures; nothing to shrink", args.seed);
+        return Ok(ExitCode::SUCCESS);
+    };
+    println!("{}", life::live(&found, 0));
+    println!("cwn-sim replay {found} --scenario {}", args.measures.scenario);
+    Ok(ExitCode::FAILURE)
 }

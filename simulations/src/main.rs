@@ -17,6 +17,9 @@ mod oracle;
 mod people;
 mod plan;
 mod scenario;
+mod shrink;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod world;
 

@@ -1,5 +1,9 @@
 //! What a life is made from: its seed and its measures.
 
+use std::fmt;
+
+use clap::ValueEnum;
+
 use crate::scenario::Scenario;
 
 /// Everything that decides a life, for ever.
@@ -11,4 +15,78 @@ pub(crate) struct Plan {
     /// Of a hundred nodes so many are malicious.
     pub(crate) malicious_percent: u64,
     pub(crate) scenario: Scenario,
+    /// What was left out of the scenario.
+    pub(crate) left_out: Vec<Trouble>,
+}
+
+/// A kind of trouble that can be left out of a life, to see what a failure needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Trouble {
+    /// Processes that are killed, and power that fails
+    Kills,
+    /// Partitions, and ways that are cut in one direction
+    Partitions,
+    /// Connections that break
+    Drops,
+    /// Clocks that differ and jump
+    Clocks,
+    /// Disks that rot, are full or slow
+    Disks,
+    /// Old backups that are put back
+    Backups,
+    /// Revoked nodes
+    Revocations,
+    /// Removed partners
+    Removals,
+    /// Stewards that come and go, and policies
+    Stewards,
+    /// Nodes that are stopped for a while
+    Stops,
+    /// Malicious members
+    Malice,
+}
+
+impl Plan {
+    /// A plan that leaves nothing out.
+    pub(crate) fn new(nodes: usize, hours: u64, malicious_percent: u64, scenario: Scenario) -> Self {
+        Self { seed: 0, nodes, hours, malicious_percent, scenario, left_out: Vec::new() }
+    }
+
+    /// The same without one kind of trouble.
+    pub(crate) fn without(mut self, trouble: Trouble) -> Self {
+        let Scenario { people, faults, .. } = &mut self.scenario;
+        match trouble {
+            Trouble::Kills => (faults.kill, faults.power_loss) = (0, 0),
+            Trouble::Partitions => (faults.partition, faults.one_way_cut) = (0, 0),
+            Trouble::Drops => faults.connection_drop = 0,
+            Trouble::Clocks => (faults.clock_jump, faults.clock_skew_ms) = (0, 0),
+            Trouble::Disks => (faults.rot, faults.disk_full, faults.slow_sync_per_mille) = (0, 0, 0),
+            Trouble::Backups => people.restore = 0,
+            Trouble::Revocations => people.revoke = 0,
+            Trouble::Removals => people.remove = 0,
+            Trouble::Stewards => (people.appoint, people.dismiss, people.policy) = (0, 0, 0),
+            Trouble::Stops => people.stop = 0,
+            Trouble::Malice => self.malicious_percent = 0,
+        }
+        self.left_out.push(trouble);
+        self
+    }
+
+    /// Whether it leaves this out already.
+    pub(crate) fn lacks(&self, trouble: Trouble) -> bool {
+        self.left_out.contains(&trouble)
+    }
+}
+
+/// As the command line takes it, but for the scenario, which a plan knows no name of.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, nodes, hours, malicious_percent, .. } = self;
+        write!(f, "--seed {seed} --nodes {nodes} --hours {hours} --malicious {malicious_percent}%")?;
+        for trouble in &self.left_out {
+            let name = trouble.to_possible_value();
+            write!(f, " --without {}", name.as_ref().map_or("", |name| name.get_name()))?;
+        }
+        Ok(())
+    }
 }

@@ -88,37 +88,6 @@ pub(crate) struct Ways {
     pub(crate) slow_per_mille: u64,
 }
 
-/// A kind of trouble that can be left out of a life, to see what a failure needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Trouble {
-    Kills,
-    Partitions,
-    Drops,
-    Clocks,
-    Disks,
-    Backups,
-    Revocations,
-    Removals,
-    Stops,
-    Malice,
-}
-
-impl Trouble {
-    /// All kinds.
-    pub(crate) const ALL: [Self; 10] = [
-        Self::Kills,
-        Self::Partitions,
-        Self::Drops,
-        Self::Clocks,
-        Self::Disks,
-        Self::Backups,
-        Self::Revocations,
-        Self::Removals,
-        Self::Stops,
-        Self::Malice,
-    ];
-}
-
 impl Scenario {
     /// One of the supplied scenarios, or a file.
     pub(crate) fn find(name: &str) -> anyhow::Result<Self> {
@@ -142,24 +111,6 @@ impl Scenario {
             bail!("network.latency_ms and network.bytes_per_ms must start at 1 or more");
         }
         Ok(scenario)
-    }
-
-    /// The same without one kind of trouble.
-    pub(crate) fn without(mut self, trouble: Trouble) -> Self {
-        let Self { people, faults, .. } = &mut self;
-        match trouble {
-            Trouble::Kills => (faults.kill, faults.power_loss) = (0, 0),
-            Trouble::Partitions => (faults.partition, faults.one_way_cut) = (0, 0),
-            Trouble::Drops => faults.connection_drop = 0,
-            Trouble::Clocks => (faults.clock_jump, faults.clock_skew_ms) = (0, 0),
-            Trouble::Disks => (faults.rot, faults.disk_full, faults.slow_sync_per_mille) = (0, 0, 0),
-            Trouble::Backups => people.restore = 0,
-            Trouble::Revocations => people.revoke = 0,
-            Trouble::Removals => people.remove = 0,
-            Trouble::Stops => people.stop = 0,
-            Trouble::Malice => {}
-        }
-        self
     }
 }
 

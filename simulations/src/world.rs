@@ -874,6 +874,12 @@ impl World {
         self.dial_later(a, b, 500, 15_000);
     }
 
+    /// Ends every session; those that can, speak again soon.
+    pub(crate) fn close_all(&mut self) {
+        let open: Vec<SessionId> = self.network.sessions.keys().copied().collect();
+        open.into_iter().for_each(|session| self.close(session, [1, 1]));
+    }
+
     fn session_down(&mut self, id: SessionId, side: usize) {
         let Some(session) = self.network.sessions.get(&id) else { return };
         let (end, other) = (session.ends[side], session.ends[1 - side]);

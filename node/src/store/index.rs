@@ -14,9 +14,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
-    fs::{self, File},
-    io,
+    fmt, io,
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -31,7 +29,10 @@ use std::{
 use cwn_crypto::{Hash, PublicKey, issuer_log::LogId};
 use cwn_engine::log::{CircleId, LogKey};
 
-use super::segments::{Place, Position};
+use super::{
+    disk::{Disk, DiskFile, Site},
+    segments::{Place, Position},
+};
 
 /// Of the leaves held in memory: about a million entries' places.
 const CACHE_BYTES: usize = 64 << 20;
@@ -96,6 +97,8 @@ pub(super) struct Changes {
     pub(super) records: BTreeMap<(CircleId, Hash), Place>,
     /// `None` takes the fact back.
     pub(super) facts: BTreeMap<Vec<u8>, Option<Fact>>,
+    /// Which entries' payloads are not to be kept, and where that stands.
+    pub(super) erasures: BTreeMap<(LogKey, u64, Hash), Place>,
 }
 
 /// The index of one store. sled's handles go from thread to thread by being cloned, and so does this.
@@ -106,15 +109,17 @@ pub(super) struct Index {
     logs: Box<Tree>,
     records: Box<Tree>,
     facts: Box<Tree>,
+    erasures: Box<Tree>,
     meta: Box<Tree>,
     suspect: Arc<Suspect>,
     /// Held by whoever may still write to the directory.
-    _lock: Arc<File>,
+    _lock: Arc<DiskFile>,
 }
 
 /// The mark that an index must not be believed at the next opening.
 #[derive(Debug)]
 struct Suspect {
+    disk: Disk,
     mark: PathBuf,
     set: AtomicBool,
 }
@@ -137,25 +142,28 @@ pub(super) enum Standing {
 }
 
 /// Looks at an index without opening it.
-pub(super) fn standing(dir: &Path) -> Standing {
-    match (dir.exists(), mark_of(dir).exists()) {
+pub(super) fn standing(disk: &Disk, dir: &Path) -> io::Result<Standing> {
+    Ok(match (disk.exists(Site::IndexLook, dir)?, disk.exists(Site::MarkLook, &mark_of(dir))?) {
         (false, _) => Standing::Absent,
         (true, true) => Standing::Suspect,
         (true, false) => Standing::Present,
-    }
+    })
 }
 
 /// Moves an index out of the way, for someone to look at; of those, one is kept.
-pub(super) fn set_aside(dir: &Path) -> io::Result<()> {
+pub(super) fn set_aside(disk: &Disk, dir: &Path) -> io::Result<()> {
     let aside = dir.with_extension("broken");
     let absent_is_fine = |result: io::Result<()>| match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     };
-    absent_is_fine(fs::remove_dir_all(&aside))?;
-    absent_is_fine(fs::rename(dir, &aside))?;
-    absent_is_fine(fs::remove_file(mark_of(dir)))?;
-    dir.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    absent_is_fine(disk.remove_tree(Site::AsideRemove, &aside))?;
+    absent_is_fine(disk.rename(Site::AsideRename, dir, &aside))?;
+    // Before the mark goes: a power cut must not bring the index back without it.
+    let parent = dir.parent().unwrap_or(dir);
+    disk.sync_dir(Site::AsideNameSync, parent)?;
+    absent_is_fine(disk.remove(Site::AsideMarkRemove, &mark_of(dir)))?;
+    disk.sync_dir(Site::AsideMarkSync, parent)
 }
 
 /// Runs a call of sled's, whose panics are errors here.
@@ -172,7 +180,7 @@ fn caught<T>(call: impl FnOnce() -> io::Result<T>) -> Result<T, Trouble> {
 
 impl Index {
     /// Opens or makes the index in `dir`.
-    pub(super) fn open(dir: &Path, lock: Arc<File>) -> Result<Self, Trouble> {
+    pub(super) fn open(disk: &Disk, dir: &Path, lock: Arc<DiskFile>) -> Result<Self, Trouble> {
         let config = sled::Config::new()
             .path(dir)
             .cache_capacity_bytes(CACHE_BYTES)
@@ -195,9 +203,10 @@ impl Index {
                 logs: tree("logs")?,
                 records: tree("records")?,
                 facts: tree("facts")?,
+                erasures: tree("erasures")?,
                 meta: tree("meta")?,
                 db,
-                suspect: Arc::new(Suspect { mark: mark_of(dir), set: AtomicBool::new(false) }),
+                suspect: Arc::new(Suspect { disk: disk.clone(), mark: mark_of(dir), set: AtomicBool::new(false) }),
                 _lock: lock,
             })
         })
@@ -208,16 +217,23 @@ impl Index {
     }
 
     /// Leaves the mark that makes the next opening build the index anew.
-    fn distrust(&self, trouble: &Trouble) {
+    pub(super) fn distrust(&self, trouble: &Trouble) {
         if self.suspect.set.swap(true, Ordering::SeqCst) {
             return;
         }
         tracing::error!(%trouble, "the index gave trouble; it is built anew at the next start");
-        if let Err(error) = fs::write(&self.suspect.mark, trouble.to_string()) {
+        if let Err(error) = self.leave_mark() {
             tracing::error!(%error, path = %self.suspect.mark.display(), "cannot mark the index; delete it by hand");
         }
         // Its last handle would flush when dropped, and abort the process should that fail.
         std::mem::forget(self.db.clone());
+    }
+
+    /// Makes the next opening build the index anew. Why is in the log; the mark's name says enough.
+    pub(super) fn leave_mark(&self) -> io::Result<()> {
+        let Suspect { disk, mark, .. } = &*self.suspect;
+        disk.open_or_create(Site::MarkCreate, mark)?.sync(Site::MarkSync)?;
+        mark.parent().map_or(Ok(()), |parent| disk.sync_dir(Site::MarkNameSync, parent))
     }
 
     /// Calls `visit` with what stands at or behind `start`, in order, until it returns false.
@@ -260,6 +276,9 @@ impl Index {
     /// Applies changes. A log's row comes last, so that who reads it finds the entries it speaks of.
     pub(super) fn apply(&self, changes: &Changes) -> Result<(), Trouble> {
         self.guarded(|| {
+            for ((key, seq, hash), place) in &changes.erasures {
+                self.erasures.insert(erasure_key(key, *seq, *hash), &place_value(*place)[..])?;
+            }
             let mut entries = sled::Batch::default();
             for ((id, seq), held) in &changes.entries {
                 entries.insert(&entry_key(*id, *seq)[..], held_value(held));
@@ -344,6 +363,21 @@ impl Index {
         self.scan(&self.records, Bound::Unbounded, &mut |key, value| {
             let [circle, hash] = halves(key)?;
             visit(CircleId(circle), hash, read_place(value)?);
+            Ok(true)
+        })
+    }
+
+    /// Where it stands that an entry's payload is not to be kept.
+    pub(super) fn erasure(&self, key: &LogKey, seq: u64, hash: Hash) -> Result<Option<Place>, Trouble> {
+        let key = erasure_key(key, seq, hash);
+        self.guarded(|| self.erasures.get(key)?.map(|value| read_place(&value)).transpose())
+    }
+
+    pub(super) fn erasures(&self, visit: &mut dyn FnMut(LogKey, u64, Hash, Place)) -> Result<(), Trouble> {
+        self.scan(&self.erasures, Bound::Unbounded, &mut |key, value| {
+            let (log, rest) = key.split_at_checked(80).ok_or(malformed("key"))?;
+            let (seq, hash) = rest.split_at_checked(8).ok_or(malformed("key"))?;
+            visit(read_log_key(log)?, u64::from_be_bytes(fixed(seq)?), Hash(fixed(hash)?), read_place(value)?);
             Ok(true)
         })
     }
@@ -445,6 +479,10 @@ fn read_row(value: &[u8]) -> io::Result<Row> {
     let value: [u8; 56] = fixed(value)?;
     let number = |at: usize| Ok::<_, io::Error>(u64::from_be_bytes(fixed(&value[at..at + 8])?));
     Ok(Row { id: number(0)?, height: number(8)?, beyond: number(16)?, head: Hash(fixed(&value[24..])?) })
+}
+
+fn erasure_key(key: &LogKey, seq: u64, hash: Hash) -> Vec<u8> {
+    [log_key(key), seq.to_be_bytes().to_vec(), hash.0.to_vec()].concat()
 }
 
 fn record_key(circle: &CircleId, hash: &Hash) -> Vec<u8> {

@@ -11,6 +11,9 @@
 //!
 //! This file refuses to know who may write what (that is the engine's), and what sealed payloads say.
 
+mod disk;
+#[cfg(test)]
+mod faults;
 mod index;
 mod segments;
 #[cfg(test)]
@@ -18,24 +21,25 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Write as _},
+    fs::TryLockError,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use cwn_crypto::{Domain, Hash, Signature, encoding};
+use cwn_crypto::{Domain, Hash, PublicKey, Signature, encoding, issuer_log::LogId};
 use cwn_engine::{
     limits,
     log::{Authentic, CircleId, EntryBytes, Header, LogKey, Stored},
     store::{Damage, Read, Tip, Write},
 };
 
+use disk::{Disk, DiskFile, Site};
 pub use index::{Change, View, ViewTrouble};
 use index::{Changes, Fact, Held, Index, Row, Standing, Trouble};
-use segments::{Files, Found, Hole, Kind, Place, Position, Segments, Span, Unreadable};
+use segments::{Files, Found, Hole, Kind, Place, Position, Replacement, Segments, Span, Unreadable};
 
 /// The name of a fact: a word and a few hashes.
 pub const FACT_KEY_BYTES: usize = 1 << 10;
@@ -157,15 +161,22 @@ fn process_name(process: Option<u32>) -> String {
 
 impl Error {
     fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { path: path.to_owned(), source }
+        move |source| match is_full(&source) {
+            true => Self::Full { path: path.to_owned(), source },
+            false => Self::Io { path: path.to_owned(), source },
+        }
     }
 
     fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path: path.to_owned(), source },
-            _ => Self::Failed { path: path.to_owned(), source },
+        move |source| match is_full(&source) {
+            true => Self::Full { path: path.to_owned(), source },
+            false => Self::Failed { path: path.to_owned(), source },
         }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl From<Trouble> for Error {
@@ -270,14 +281,23 @@ impl Store {
 
     /// Like [`Store::open`], with other sizes.
     pub fn open_sized(dir: &Path, sizes: Sizes, progress: &mut dyn FnMut(Progress)) -> Result<(Self, Opened), Error> {
-        fs::create_dir_all(dir).map_err(Error::io(dir))?;
-        let lock = Arc::new(take_lock(dir)?);
+        Self::open_on(&Disk::default(), dir, sizes, progress)
+    }
+
+    fn open_on(
+        disk: &Disk,
+        dir: &Path,
+        sizes: Sizes,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Self, Opened), Error> {
+        disk.make_dir(Site::DataDirMake, dir).map_err(Error::io(dir))?;
+        let lock = Arc::new(take_lock(disk, dir)?);
         let mut damages = Damages::default();
         let mut opened = Opened::default();
 
-        let found = Found::look(&dir.join("segments"))?;
+        let found = Found::look(disk, &dir.join("segments"))?;
         let index_dir = dir.join("index");
-        let standing = index::standing(&index_dir);
+        let standing = index::standing(disk, &index_dir).map_err(Error::io(&index_dir))?;
         opened.rebuilt = match standing {
             Standing::Absent => !found.is_empty(),
             Standing::Suspect => true,
@@ -285,14 +305,17 @@ impl Store {
         };
         let mut usable = None;
         if let Standing::Present = standing {
-            match open_index(&index_dir, &lock) {
+            match open_index(disk, &index_dir, &lock) {
                 // After a crash before the first checkpoint nothing is covered yet; all is replayed.
                 Ok((index, None)) => usable = Some((index, None)),
-                Ok((index, Some(covered))) if found.vouch_for(covered) => usable = Some((index, Some(covered))),
-                Ok((_stale, Some(covered))) => {
-                    let why = format!("segment {} at {} ends otherwise", covered.segment, covered.offset);
-                    damages.add("what was acknowledged before the last checkpoint", why);
-                }
+                Ok((index, Some(covered))) => match found.vouch_for(covered) {
+                    Ok(true) => usable = Some((index, Some(covered))),
+                    Ok(false) => {
+                        let why = format!("segment {} at {} ends otherwise", covered.segment, covered.offset);
+                        damages.add("what was acknowledged before the last checkpoint", why);
+                    }
+                    Err(error) => tracing::warn!(%error, "it is not known whether the index fits; it is built anew"),
+                },
                 Err(trouble) => tracing::warn!(%trouble, "the index cannot be opened and is built anew"),
             }
             opened.rebuilt = usable.is_none();
@@ -302,33 +325,48 @@ impl Store {
         let (segments, cut_back_bytes) = found.recover(durable, sizes.segment_bytes)?;
         opened.cut_back_bytes = cut_back_bytes;
 
+        let mut replayed = Replayed::default();
         let caught_up = usable.and_then(|(index, covered)| {
             let from = covered.unwrap_or(segments.start());
             let replay = Replay { index: &index, segments: &segments, work: Work::Replaying };
             match replay.run(from, &mut damages, progress) {
-                Ok(replayed) => Some((index, replayed)),
+                Ok(done) => {
+                    replayed = done;
+                    Some(index)
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the index cannot be brought up to date and is built anew");
                     None
                 }
             }
         });
-        let (index, replayed) = match caught_up {
-            Some(caught_up) => caught_up,
+        let index = match caught_up {
+            Some(index) => index,
             None => {
                 opened.rebuilt |= !matches!(standing, Standing::Absent);
-                index::set_aside(&index_dir).map_err(Error::io(&index_dir))?;
-                let index = Index::open(&index_dir, lock)?;
+                index::set_aside(disk, &index_dir).map_err(Error::io(&index_dir))?;
+                let index = Index::open(disk, &index_dir, lock)?;
                 let replay = Replay { index: &index, segments: &segments, work: Work::Rebuilding };
-                let replayed = replay.run(segments.start(), &mut damages, progress)?;
-                (index, replayed)
+                replayed = replay.run(segments.start(), &mut damages, progress)?;
+                index
             }
         };
-        opened.replayed = replayed;
-        (opened.damaged, opened.damages) = (damages.count, damages.described);
+        opened.replayed = replayed.frames;
         let reader = Reader { index, files: segments.files().clone() };
         let mut store = Self { reader, segments, sizes, since_checkpoint_bytes: 0, flushing: None };
-        if replayed > 0 || opened.rebuilt {
+        store.make_void(&replayed.superseded);
+        if replayed.erases
+            && let Err(error) = store.take_out_all()
+        {
+            // Never given out all the same, and tried again at the next start.
+            damages.add("payloads that were erased", format!("some may still be on the disk: {error}"));
+            store.rebuild_next_time()?;
+        }
+        if damages.unread {
+            store.rebuild_next_time()?;
+        }
+        (opened.damaged, opened.damages) = (damages.count, damages.described);
+        if opened.replayed > 0 || opened.rebuilt {
             store.checkpoint()?;
         }
         Ok((store, opened))
@@ -340,14 +378,43 @@ impl Store {
     /// more use.
     pub fn append(&mut self, writes: &[Write]) -> Result<(), Error> {
         let missing = self.missing(writes)?;
-        if missing.is_empty() {
+        self.put_down(&missing)
+    }
+
+    /// Erases payloads for good, and returns when they are gone from the files. Of the entries their headers and
+    /// signatures stay, with the retractions in the payloads' place. An entry that is not held yet never gets its
+    /// payload. What is erased already stays so.
+    pub fn erase(&mut self, erasures: &[Erasure]) -> Result<(), Error> {
+        let mut missing = Vec::with_capacity(erasures.len());
+        for erasure in erasures {
+            let Erasure { key, seq, hash, because } = erasure;
+            check_length("the header of a retraction", because.header.len(), limits::HEADER_BYTES)?;
+            let known = self.reader.index.erasure(key, *seq, *hash)?;
+            if known.is_none_or(|place| self.reader.read_erasure(place).is_err()) {
+                missing.push(Put::Erasure(erasure));
+            }
+        }
+        self.put_down(&missing)
+    }
+
+    /// Makes these durable, and takes out of the files what they erase or stand for from now on.
+    fn put_down(&mut self, puts: &[Put<'_>]) -> Result<(), Error> {
+        if puts.is_empty() {
             return Ok(());
         }
-        let places = self.segments.append(missing.len(), &mut |at, buffer| encode(missing[at], buffer))?;
-        let indexed = self.index_writes(&missing, &places);
-        if let Err(trouble) = indexed {
+        let places = self.segments.append(puts.len(), &mut |at, buffer| encode(&puts[at], buffer))?;
+        let taken_out = self.index_puts(puts, &places).map_err(Error::from).and_then(|superseded| {
+            let erased = puts.iter().filter_map(|put| match put {
+                Put::Erasure(Erasure { key, seq, hash, .. }) => Some((*key, *seq, *hash)),
+                _ => None,
+            });
+            self.take_out(&erased.collect::<Vec<_>>())?;
+            self.make_void(&superseded);
+            Ok(())
+        });
+        if let Err(error) = taken_out {
             self.segments.poison();
-            return Err(trouble.into());
+            return Err(error);
         }
         self.since_checkpoint_bytes += places.iter().map(|place| u64::from(place.length)).sum::<u64>();
         if self.since_checkpoint_bytes >= self.sizes.checkpoint_bytes {
@@ -389,32 +456,41 @@ impl Store {
     }
 
     /// Those of `writes` that are not held yet and may be.
-    fn missing<'w>(&self, writes: &'w [Write]) -> Result<Vec<&'w Write>, Error> {
+    fn missing<'w>(&self, writes: &'w [Write]) -> Result<Vec<Put<'w>>, Error> {
         let mut tips = BTreeMap::new();
         let mut missing = Vec::with_capacity(writes.len());
         for write in writes {
-            let wanted = match write {
-                Write::Entry(entry) => self.is_missing(entry, &mut tips, &missing)?,
+            match write {
+                Write::Entry(entry) => {
+                    if self.is_missing(entry, &mut tips, &missing)? {
+                        let erased = self.reader.index.erasure(&entry.key(), entry.header().seq, entry.hash())?;
+                        missing.push(if erased.is_some() { Put::Erased(entry) } else { Put::Write(write) });
+                    }
+                }
                 Write::Record { circle, hash, bytes } => {
                     check_length("an epoch record", bytes.len(), VALUE_BYTES)?;
                     let held = self.reader.index.record(circle, hash)?;
-                    held.is_none_or(|place| self.reader.files.body(place, Kind::Record).is_err())
+                    if held.is_none_or(|place| self.reader.files.body(place, Kind::Record).is_err()) {
+                        missing.push(Put::Write(write));
+                    }
                 }
                 Write::Fact { key, value } => {
                     check_length("the name of a fact", key.len(), FACT_KEY_BYTES)?;
                     check_length("the value of a fact", value.len(), VALUE_BYTES)?;
-                    true
+                    missing.push(Put::Write(write));
                 }
-            };
-            if wanted {
-                missing.push(write);
             }
         }
         Ok(missing)
     }
 
     /// Whether an entry must be written; moves the log's tip in `tips` on past it.
-    fn is_missing(&self, entry: &Authentic, tips: &mut BTreeMap<LogKey, Row>, batch: &[&Write]) -> Result<bool, Error> {
+    fn is_missing(
+        &self,
+        entry: &Authentic,
+        tips: &mut BTreeMap<LogKey, Row>,
+        batch: &[Put<'_>],
+    ) -> Result<bool, Error> {
         let (key, seq, hash) = (entry.key(), entry.header().seq, entry.hash());
         let index = &self.reader.index;
         let row = match tips.entry(key) {
@@ -433,14 +509,14 @@ impl Store {
                 return Err(conflict());
             }
             // What cannot be read back is written once more: so damage heals when a peer still has it.
-            wanted = self.reader.read_entry(held).is_err();
+            wanted = self.reader.read_entry(&key, seq, held).is_err() && !self.reader.is_erased(held);
         }
         if seq > row.height {
             return if wanted { Err(Error::Gap { key, seq, expected: row.height }) } else { Ok(false) };
         }
         if seq < row.height {
-            let twin = |write: &&&Write| matches!(write, Write::Entry(other) if other.key() == key && other.header().seq == seq);
-            if let Some(Write::Entry(twin)) = batch.iter().find(twin) {
+            let twin = |other: &&Authentic| other.key() == key && other.header().seq == seq;
+            if let Some(twin) = batch.iter().filter_map(Put::entry).find(twin) {
                 return if twin.hash() == hash { Ok(false) } else { Err(conflict()) };
             }
             return Ok(wanted);
@@ -452,7 +528,8 @@ impl Store {
         if seq + 1 < row.beyond
             && let Some(next) = index.entry(row.id, seq + 1)?
         {
-            let next = self.reader.read_entry(next).ok().and_then(|bytes| header(&bytes));
+            let next = self.reader.read_entry(&key, seq + 1, next).ok();
+            let next = next.and_then(|kept| encoding::from_bytes::<Header>(kept.header(), limits::HEADER_BYTES).ok());
             if next.is_some_and(|next| next.previous != Some(hash)) {
                 return Err(conflict());
             }
@@ -461,21 +538,78 @@ impl Store {
         Ok(wanted)
     }
 
-    fn index_writes(&self, writes: &[&Write], places: &[Place]) -> Result<(), Trouble> {
+    /// Says where things stand now; gives the places that nobody asks for any more.
+    fn index_puts(&self, puts: &[Put<'_>], places: &[Place]) -> Result<Vec<Place>, Trouble> {
         let mut draft = Draft::of(&self.reader.index);
-        for (write, place) in writes.iter().zip(places) {
-            match write {
-                Write::Entry(entry) => {
+        for (put, place) in puts.iter().zip(places) {
+            match *put {
+                Put::Write(Write::Entry(entry)) | Put::Erased(entry) => {
                     let Header { seq, previous, .. } = *entry.header();
                     let fits =
                         draft.add_entry(entry.key(), seq, previous, Held { place: *place, hash: entry.hash() })?;
                     assert!(fits, "entry {seq} was found to fit before it was written");
                 }
-                Write::Record { circle, hash, .. } => draft.add_record(*circle, *hash, *place),
-                Write::Fact { key, value } => draft.add_fact(key, value, *place),
+                Put::Write(Write::Record { circle, hash, .. }) => draft.add_record(*circle, *hash, *place),
+                Put::Write(Write::Fact { key, value }) => draft.add_fact(key, value, *place),
+                Put::Erasure(Erasure { key, seq, hash, .. }) => draft.add_erasure(*key, *seq, *hash, *place),
             }
         }
-        self.reader.index.apply(&draft.changes)
+        self.reader.index.apply(&draft.changes)?;
+        Ok(draft.superseded)
+    }
+
+    /// The payloads of all that was ever erased, for when a crash may have come between.
+    fn take_out_all(&mut self) -> Result<(), Error> {
+        let mut erased = Vec::new();
+        self.reader.index.erasures(&mut |key, seq, hash, _| erased.push((key, seq, hash)))?;
+        self.take_out(&erased)
+    }
+
+    /// Takes the payloads of these entries out of the files.
+    fn take_out(&mut self, erased: &[(LogKey, u64, Hash)]) -> Result<(), Error> {
+        let mut frames = Vec::new();
+        for (key, seq, hash) in erased {
+            let row = self.reader.index.log(key)?.filter(|row| *seq < row.beyond);
+            let held = row.map(|row| self.reader.index.entry(row.id, *seq)).transpose()?.flatten();
+            let Some(Held { place, .. }) = held.filter(|held| held.hash == *hash) else { continue };
+            match self.reader.files.frame(place) {
+                Ok((Kind::Entry, mut body)) => {
+                    body.truncate(payload_at(&body).unwrap_or_default());
+                    frames.push(Replacement { place, kind: Kind::Erased, kept: body });
+                }
+                Ok(_) => {}
+                // It may be damaged in a single bit of its payload.
+                Err(Unreadable::Frame { .. }) => frames.push(Replacement::void(place)),
+                // There is nothing from which it could be taken out.
+                Err(Unreadable::Missing(_) | Unreadable::Header(_)) => {}
+                Err(Unreadable::Io { source, .. }) => return Err(Error::io(self.reader.files.dir())(source)),
+            }
+        }
+        self.replace(frames)
+    }
+
+    /// Takes out of the files what stood in places that nobody asks for any more, because it could not be read and
+    /// stands elsewhere again: damage that was healed is not said again, and what is erased later is so everywhere.
+    fn make_void(&mut self, superseded: &[Place]) {
+        let frames = superseded.iter().copied().map(Replacement::void).collect();
+        if let Err(error) = self.replace(frames) {
+            tracing::warn!(%error, "what was damaged and is healed stays on the disk beside it");
+        }
+    }
+
+    fn replace(&mut self, mut frames: Vec<Replacement>) -> Result<(), Error> {
+        frames.sort_by_key(|frame| frame.place);
+        for frames in frames.chunk_by(|one, next| one.place.segment == next.place.segment) {
+            self.segments.replace(frames[0].place.segment, frames)?;
+        }
+        Ok(())
+    }
+
+    /// The disk gave errors where the index was filled from: another time more may be read.
+    fn rebuild_next_time(&self) -> Result<(), Error> {
+        let (index, dir) = (&self.reader.index, self.reader.files.dir());
+        tracing::warn!("not everything could be read; the index is built anew at the next start");
+        index.leave_mark().map_err(Error::write(dir))
     }
 
     /// The segment files, and how many bytes of each are durable and will stay as they are.
@@ -525,6 +659,9 @@ impl Store {
             },
             &mut |done_bytes, total_bytes| progress(Progress { work: Work::Scrubbing, done_bytes, total_bytes }),
         )?;
+        if damages.unread {
+            self.rebuild_next_time()?;
+        }
         let mut scrubbed = Scrubbed { damaged: damages.count, damages: damages.described, ..Scrubbed::default() };
         if holes.may_hide(Kind::Entry) || holes.may_hide(Kind::Record) {
             self.withdraw(&holes, &mut scrubbed)?;
@@ -533,6 +670,10 @@ impl Store {
             let facts = self.known_facts()?;
             scrubbed.rewritten_facts = facts.len() as u64;
             self.append(&facts)?;
+        }
+        if holes.may_hide(Kind::Erasure) {
+            let erasures = self.known_erasures()?;
+            self.put_down(&erasures.iter().map(Put::Erasure).collect::<Vec<_>>())?;
         }
         self.checkpoint()?;
         Ok(scrubbed)
@@ -592,6 +733,13 @@ impl Store {
         Ok(facts.into_iter().filter_map(read).collect())
     }
 
+    /// The erasures that can be read, to be written again.
+    fn known_erasures(&self) -> Result<Vec<Erasure>, Error> {
+        let mut erasures = Vec::new();
+        self.reader.index.erasures(&mut |_, _, _, place| erasures.push(place))?;
+        Ok(erasures.into_iter().filter_map(|place| self.reader.read_erasure(place).ok()).collect())
+    }
+
     /// Makes the index durable and lets go of the directory, once no reader and no view of it is left.
     pub fn close(mut self) -> Result<(), Error> {
         self.checkpoint()
@@ -617,49 +765,95 @@ fn check_length(what: &'static str, length: usize, limit: usize) -> Result<(), E
 
 /// Whether a process has the store of a directory now.
 pub fn in_use(dir: &Path) -> bool {
-    let lock = File::open(dir.join("lock"));
-    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    is_locked(&Disk::default(), dir)
 }
 
-fn take_lock(dir: &Path) -> Result<File, Error> {
+fn is_locked(disk: &Disk, dir: &Path) -> bool {
+    let lock = disk.open(Site::LockLook, &dir.join("lock"));
+    lock.is_ok_and(|lock| matches!(lock.file().try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+fn take_lock(disk: &Disk, dir: &Path) -> Result<DiskFile, Error> {
     let path = dir.join("lock");
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(Error::io(&path))?;
+    let file = disk.open_or_create(Site::LockOpen, &path).map_err(Error::io(&path))?;
     let give_up = Instant::now() + LOCK_WAIT;
     loop {
-        match file.try_lock() {
+        match file.file().try_lock() {
             Ok(()) => break,
             Err(TryLockError::Error(source)) => return Err(Error::Io { path, source }),
             Err(TryLockError::WouldBlock) if Instant::now() < give_up => thread::sleep(Duration::from_millis(50)),
             Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let read = file.take(16).read_to_string(&mut text);
-                let process = read.ok().and_then(|_| text.trim().parse().ok());
-                return Err(Error::InUse { dir: dir.to_owned(), process });
+                return Err(Error::InUse { dir: dir.to_owned(), process: read_process(&file).ok() });
             }
         }
     }
-    let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-    written.map_err(Error::io(&path))?;
+    let process = format!("{}\n", std::process::id());
+    let written = file.write_all_at(Site::LockWrite, process.as_bytes(), 0);
+    written.and_then(|()| file.cut(Site::LockCut, process.len() as u64)).map_err(Error::io(&path))?;
     Ok(file)
 }
 
-fn open_index(dir: &Path, lock: &Arc<File>) -> Result<(Index, Option<Position>), Trouble> {
-    let index = Index::open(dir, lock.clone())?;
+/// Whose the lock is.
+fn read_process(file: &DiskFile) -> io::Result<u32> {
+    let mut text = vec![0; file.length(Site::LockLength)?.min(16) as usize];
+    file.read_exact_at(Site::LockRead, &mut text, 0)?;
+    let text = String::from_utf8_lossy(&text);
+    text.trim().parse().map_err(io::Error::other)
+}
+
+fn open_index(disk: &Disk, dir: &Path, lock: &Arc<DiskFile>) -> Result<(Index, Option<Position>), Trouble> {
+    let index = Index::open(disk, dir, lock.clone())?;
     let covered = index.covered()?;
     Ok((index, covered))
 }
 
 // ------------------------------------------------------------------------------------- what frames hold
 
+/// What is put down as one frame.
+#[derive(Clone, Copy)]
+enum Put<'a> {
+    Write(&'a Write),
+    /// An entry whose payload is not to be kept.
+    Erased(&'a Authentic),
+    Erasure(&'a Erasure),
+}
+
+impl Put<'_> {
+    fn entry(&self) -> Option<&Authentic> {
+        match *self {
+            Put::Write(Write::Entry(entry)) | Put::Erased(entry) => Some(entry),
+            _ => None,
+        }
+    }
+}
+
 /// Puts what is written into the body of a frame.
-fn encode(write: &Write, body: &mut Vec<u8>) -> Kind {
+fn encode(put: &Put<'_>, body: &mut Vec<u8>) -> Kind {
+    let signed = |header: &[u8], signature: &Signature, body: &mut Vec<u8>| {
+        body.extend_from_slice(&(header.len() as u32).to_le_bytes());
+        body.extend_from_slice(&signature.0);
+        body.extend_from_slice(header);
+    };
+    let write = match put {
+        Put::Write(write) => write,
+        Put::Erased(entry) => {
+            signed(&entry.bytes().header, &entry.bytes().signature, body);
+            return Kind::Erased;
+        }
+        Put::Erasure(Erasure { key, seq, hash, because }) => {
+            body.extend_from_slice(&key.circle.0.0);
+            body.extend_from_slice(&key.author.0);
+            body.extend_from_slice(&key.log.0);
+            body.extend_from_slice(&seq.to_le_bytes());
+            body.extend_from_slice(&hash.0);
+            signed(&because.header, &because.signature, body);
+            return Kind::Erasure;
+        }
+    };
     match write {
         Write::Entry(entry) => {
             let EntryBytes { header, signature, payload } = entry.bytes();
-            body.extend_from_slice(&(header.len() as u32).to_le_bytes());
-            body.extend_from_slice(&signature.0);
-            body.extend_from_slice(header);
+            signed(header, signature, body);
             body.extend_from_slice(payload);
             Kind::Entry
         }
@@ -686,10 +880,32 @@ fn split_by_length(body: &[u8], between: usize) -> Option<(&[u8], &[u8], &[u8])>
     Some((between, first, second))
 }
 
+/// Where in the body of an entry its payload begins.
+fn payload_at(body: &[u8]) -> Option<usize> {
+    let (_, _, payload) = split_by_length(body, 64)?;
+    Some(body.len() - payload.len())
+}
+
 fn decode_entry(body: &[u8]) -> Option<EntryBytes> {
     let (signature, header, payload) = split_by_length(body, 64)?;
     let signature = Signature(signature.try_into().ok()?);
     Some(EntryBytes { header: header.to_vec(), signature, payload: payload.to_vec() })
+}
+
+/// A header and its signature, without what may stand behind them.
+fn decode_signed(body: &[u8]) -> Option<SignedHeader> {
+    let (signature, header, _) = split_by_length(body, 64)?;
+    Some(SignedHeader { header: header.to_vec(), signature: Signature(signature.try_into().ok()?) })
+}
+
+fn decode_erasure(body: &[u8]) -> Option<Erasure> {
+    let (circle, rest) = body.split_first_chunk()?;
+    let (author, rest) = rest.split_first_chunk()?;
+    let (log, rest) = rest.split_first_chunk()?;
+    let (seq, rest) = rest.split_first_chunk()?;
+    let (hash, rest) = rest.split_first_chunk()?;
+    let key = LogKey { circle: CircleId(Hash(*circle)), author: PublicKey(*author), log: LogId(*log) };
+    Some(Erasure { key, seq: u64::from_le_bytes(*seq), hash: Hash(*hash), because: decode_signed(rest)? })
 }
 
 fn decode_record(body: &[u8]) -> Option<(CircleId, Hash, &[u8])> {
@@ -703,21 +919,19 @@ fn decode_fact(body: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((key, value))
 }
 
-fn header(bytes: &EntryBytes) -> Option<Header> {
-    encoding::from_bytes(&bytes.header, limits::HEADER_BYTES).ok()
-}
-
 // ---------------------------------------------------------------------------------- changes to the index
 
 /// Changes to the index, seen together with what it holds.
 struct Draft<'a> {
     index: &'a Index,
     changes: Changes,
+    /// Where what stands in a new place stood before.
+    superseded: Vec<Place>,
 }
 
 impl<'a> Draft<'a> {
     fn of(index: &'a Index) -> Self {
-        Self { index, changes: Changes::default() }
+        Self { index, changes: Changes::default(), superseded: Vec::new() }
     }
 
     fn held(&self, id: u64, seq: u64) -> Result<Option<Held>, Trouble> {
@@ -735,9 +949,11 @@ impl<'a> Draft<'a> {
         };
         let id = u64::from(new.place.segment) << 32 | u64::from(new.place.offset);
         let mut row = known.unwrap_or(Row { id, ..UNHELD });
-        if seq < row.beyond && self.held(row.id, seq)?.is_some_and(|held| held.hash != new.hash) {
+        let before = if seq < row.beyond { self.held(row.id, seq)? } else { None };
+        if before.is_some_and(|before| before.hash != new.hash) {
             return Ok(false);
         }
+        self.superseded.extend(before.map(|before| before.place).filter(|place| *place != new.place));
         if seq == row.height {
             if seq > 0 && previous != Some(row.head) {
                 return Ok(false);
@@ -753,6 +969,10 @@ impl<'a> Draft<'a> {
         }
         self.changes.logs.insert(key, row);
         Ok(true)
+    }
+
+    fn add_erasure(&mut self, key: LogKey, seq: u64, hash: Hash, place: Place) {
+        self.changes.erasures.insert((key, seq, hash), place);
     }
 
     fn add_record(&mut self, circle: CircleId, hash: Hash, place: Place) {
@@ -778,10 +998,19 @@ impl<'a> Draft<'a> {
                     Ok(stored) => stored,
                     Err(refusal) => return Ok(Some(refusal.to_string())),
                 };
-                let Header { circle, author, log, seq, previous, .. } = *stored.header();
-                let held = Held { place, hash: stored.hash() };
-                let fits = self.add_entry(LogKey { circle, author, log }, seq, previous, held)?;
-                return Ok((!fits).then(|| format!("entry {seq} of log {log} does not fit what stands before it")));
+                return self.add_read(stored.header(), Held { place, hash: stored.hash() });
+            }
+            Kind::Erased => {
+                let Some(SignedHeader { header: bytes, .. }) = decode_signed(body) else { return malformed };
+                let header: Header = match encoding::from_bytes(&bytes, limits::HEADER_BYTES) {
+                    Ok(header) => header,
+                    Err(refusal) => return Ok(Some(refusal.to_string())),
+                };
+                return self.add_read(&header, Held { place, hash: Hash::of(Domain::ENTRY, &[&bytes]) });
+            }
+            Kind::Erasure => {
+                let Some(Erasure { key, seq, hash, .. }) = decode_erasure(body) else { return malformed };
+                self.add_erasure(key, seq, hash, place);
             }
             Kind::Record => {
                 let Some((circle, hash, _)) = decode_record(body) else { return malformed };
@@ -791,10 +1020,26 @@ impl<'a> Draft<'a> {
                 let Some((key, value)) = decode_fact(body) else { return malformed };
                 self.add_fact(key, value, place);
             }
-            Kind::Commit => {}
+            Kind::Commit | Kind::Void => {}
         }
         Ok(None)
     }
+
+    fn add_read(&mut self, header: &Header, held: Held) -> Result<Option<String>, Trouble> {
+        let Header { circle, author, log, seq, previous, .. } = *header;
+        let fits = self.add_entry(LogKey { circle, author, log }, seq, previous, held)?;
+        Ok((!fits).then(|| format!("entry {seq} of log {log} does not fit what stands before it")))
+    }
+}
+
+/// What a replay came by.
+#[derive(Debug, Default)]
+struct Replayed {
+    frames: u64,
+    /// Payloads were to be erased, which may not have been done.
+    erases: bool,
+    /// Places that nobody asks for any more.
+    superseded: Vec<Place>,
 }
 
 /// Brings an index up to date with the segments.
@@ -805,9 +1050,14 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// Reads from `from` on; says how many frames that were.
-    fn run(&self, from: Position, damages: &mut Damages, progress: &mut dyn FnMut(Progress)) -> Result<u64, Error> {
-        let mut replayed = 0;
+    /// Reads from `from` on.
+    fn run(
+        &self,
+        from: Position,
+        damages: &mut Damages,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Replayed, Error> {
+        let mut replayed = Replayed::default();
         let mut draft = Draft::of(self.index);
         let mut unfit = Damages::default();
         let mut holes = Damages::default();
@@ -817,8 +1067,9 @@ impl Replay<'_> {
                 if let Some(why) = draft.add_frame(place, kind, body)? {
                     unfit.add(place_name(place.segment, place.offset), why);
                 }
-                replayed += 1;
-                if replayed % REPLAY_FRAMES == 0 {
+                replayed.frames += 1;
+                replayed.erases |= kind == Kind::Erasure;
+                if replayed.frames % REPLAY_FRAMES == 0 {
                     self.index.apply(&std::mem::take(&mut draft.changes))?;
                 }
                 Ok(())
@@ -829,6 +1080,7 @@ impl Replay<'_> {
         self.index.apply(&draft.changes)?;
         damages.join(holes);
         damages.join(unfit);
+        replayed.superseded = draft.superseded;
         Ok(replayed)
     }
 }
@@ -837,6 +1089,8 @@ impl Replay<'_> {
 #[derive(Debug, Default)]
 struct Damages {
     count: usize,
+    /// Some of them are errors of the disk, which may not come again.
+    unread: bool,
     described: Vec<Damage>,
 }
 
@@ -850,15 +1104,17 @@ impl Damages {
         if self.described.len() < DESCRIBED_DAMAGES {
             tracing::error!(what = %damage.what, why = %damage.why, "damage on the disk");
         }
-        self.join(Self { count: 1, described: vec![damage] });
+        self.join(Self { count: 1, unread: false, described: vec![damage] });
     }
 
     fn add_hole(&mut self, hole: &Hole) {
+        self.unread |= hole.unread;
         self.add(place_name(hole.segment, hole.start), hole.why.clone());
     }
 
     fn join(&mut self, other: Self) {
         self.count += other.count;
+        self.unread |= other.unread;
         let room = DESCRIBED_DAMAGES.saturating_sub(self.described.len());
         self.described.extend(other.described.into_iter().take(room));
     }
@@ -903,10 +1159,64 @@ fn damage(what: impl Into<String>, why: impl ToString) -> Damage {
 
 /// Verifies that this is the entry that was indexed: the index is not the truth, and a checksum says nothing
 /// about the place.
-fn verified(bytes: Option<EntryBytes>, held: Held) -> Result<EntryBytes, &'static str> {
-    let bytes = bytes.ok_or("its contents are malformed")?;
-    let same = Hash::of(Domain::ENTRY, &[&bytes.header]) == held.hash;
-    same.then_some(bytes).ok_or("another entry stands in its place")
+fn verify(header: &[u8], held: Held) -> Result<(), &'static str> {
+    let same = Hash::of(Domain::ENTRY, &[header]) == held.hash;
+    if same { Ok(()) } else { Err("another entry stands in its place") }
+}
+
+const MALFORMED: &str = "its contents are malformed";
+
+/// What an author signed, with the signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedHeader {
+    /// The canonical header.
+    pub header: Vec<u8>,
+    /// Its author's signature over it.
+    pub signature: Signature,
+}
+
+/// An entry whose payload is to be erased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erasure {
+    /// Its log.
+    pub key: LogKey,
+    /// Its place.
+    pub seq: u64,
+    /// Its hash; an entry with another hash at that place is left alone.
+    pub hash: Hash,
+    /// By what its author took it back.
+    pub because: SignedHeader,
+}
+
+/// What is kept of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// All of it.
+    Whole(EntryBytes),
+    /// All but its payload.
+    Erased {
+        /// What its author signed.
+        entry: SignedHeader,
+        /// By what its author took it back.
+        because: SignedHeader,
+    },
+}
+
+impl Kept {
+    /// The entry's header.
+    pub fn header(&self) -> &[u8] {
+        match self {
+            Self::Whole(entry) => &entry.header,
+            Self::Erased { entry, .. } => &entry.header,
+        }
+    }
+
+    fn whole(self) -> Result<EntryBytes, String> {
+        match self {
+            Self::Whole(entry) => Ok(entry),
+            Self::Erased { .. } => Err("its payload was erased".to_owned()),
+        }
+    }
 }
 
 impl Reader {
@@ -919,9 +1229,44 @@ impl Reader {
         self.index.entry(row.id, seq).map_err(|trouble| damage(entry_name(key, seq), trouble))
     }
 
-    fn read_entry(&self, held: Held) -> Result<EntryBytes, String> {
-        let body = self.files.body(held.place, Kind::Entry).map_err(|why| why.to_string())?;
-        Ok(verified(decode_entry(&body), held)?)
+    fn read_entry(&self, key: &LogKey, seq: u64, held: Held) -> Result<Kept, String> {
+        let (kind, body) = self.files.frame(held.place).map_err(|why| why.to_string())?;
+        self.decode_kept(key, seq, held, kind, &body)
+    }
+
+    /// What a frame keeps of the entry that was indexed there.
+    fn decode_kept(&self, key: &LogKey, seq: u64, held: Held, kind: Kind, body: &[u8]) -> Result<Kept, String> {
+        if !matches!(kind, Kind::Entry | Kind::Erased) {
+            return Err("not the frame that was written here".to_owned());
+        }
+        // The payload may still stand there: what erases it comes first.
+        let erasure = self.index.erasure(key, seq, held.hash).map_err(|trouble| trouble.to_string())?;
+        let kept = match (kind, erasure) {
+            (Kind::Entry, None) => Kept::Whole(decode_entry(body).ok_or(MALFORMED)?),
+            (_, Some(place)) => {
+                let entry = decode_signed(body).ok_or(MALFORMED)?;
+                Kept::Erased { entry, because: self.read_erasure(place)?.because }
+            }
+            (_, None) => return Err("its payload was erased, and by what is not known".to_owned()),
+        };
+        verify(kept.header(), held)?;
+        Ok(kept)
+    }
+
+    fn read_erasure(&self, place: Place) -> Result<Erasure, String> {
+        let body = self.files.body(place, Kind::Erasure).map_err(|why| why.to_string())?;
+        Ok(decode_erasure(&body).ok_or(MALFORMED)?)
+    }
+
+    /// Whether what stands there is an entry without its payload.
+    fn is_erased(&self, held: Held) -> bool {
+        self.files.frame(held.place).is_ok_and(|(kind, _)| kind == Kind::Erased)
+    }
+
+    /// What is kept of the entry at a place; `None` when it is not held.
+    pub fn kept(&self, key: &LogKey, seq: u64) -> Result<Option<Kept>, Damage> {
+        let Some(held) = self.held(key, seq)? else { return Ok(None) };
+        self.read_entry(key, seq, held).map(Some).map_err(|why| damage(entry_name(key, seq), why))
     }
 
     fn read_fact(&self, key: &[u8], fact: Fact) -> Result<Vec<u8>, String> {
@@ -954,7 +1299,7 @@ impl Reader {
         listed.map_err(|trouble| damage(entry_name(key, from), trouble))?;
         let mut entries = Vec::with_capacity(wanted.len());
         for run in wanted.chunk_by(|one, next| lie_together(one.place, next.place)) {
-            if let Err(why) = self.read_run(run, &mut entries) {
+            if let Err(why) = self.read_run(key, from, run, &mut entries) {
                 return if entries.is_empty() { Err(damage(entry_name(key, from), why)) } else { Ok(entries) };
             }
         }
@@ -964,13 +1309,14 @@ impl Reader {
         Ok(entries)
     }
 
-    fn read_run(&self, run: &[Held], entries: &mut Vec<EntryBytes>) -> Result<(), String> {
+    fn read_run(&self, key: &LogKey, from: u64, run: &[Held], entries: &mut Vec<EntryBytes>) -> Result<(), String> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
         let span = self.files.span(first.place.segment, first.place.offset, last.place.end());
         let span: Span = span.map_err(|why: Unreadable| why.to_string())?;
         for held in run {
-            let body = span.body(held.place, Kind::Entry).map_err(|why| why.to_string())?;
-            entries.push(verified(decode_entry(body), *held)?);
+            let (kind, body) = span.frame(held.place).map_err(|why| why.to_string())?;
+            let seq = from + entries.len() as u64;
+            entries.push(self.decode_kept(key, seq, *held, kind, body)?.whole()?);
         }
         Ok(())
     }
@@ -983,8 +1329,8 @@ fn lie_together(one: Place, next: Place) -> bool {
 
 impl Read for Reader {
     fn entry(&self, key: &LogKey, seq: u64) -> Result<Option<EntryBytes>, Damage> {
-        let Some(held) = self.held(key, seq)? else { return Ok(None) };
-        self.read_entry(held).map(Some).map_err(|why| damage(entry_name(key, seq), why))
+        let Some(kept) = self.kept(key, seq)? else { return Ok(None) };
+        kept.whole().map(Some).map_err(|why| damage(entry_name(key, seq), why))
     }
 
     fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage> {

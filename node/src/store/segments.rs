@@ -12,25 +12,31 @@
 //! commit   a frame whose body is: where its append began 4 | chain 4
 //! ```
 //!
+//! A frame's payload is erased, and a frame that was damaged and stands elsewhere again is made void, by writing
+//! the segment anew beside the old one and putting it in its place. Offsets and lengths stay, with zeros for what
+//! is gone, so that whoever knows where something stands is still right.
+//!
 //! Integers are little-endian. The crc of a head covers the segment's salt and the frame's own offset, so that
 //! the walk finds its way again behind a damaged frame, and no payload, whoever made it up, looks like a frame
 //! of this segment. The chain runs over the heads of all frames of all segments: it shows writes that a disk
-//! lost or put elsewhere, and lets an index say which history it knows.
+//! lost or put elsewhere, and lets an index say which history it knows. A batch in which something was erased is
+//! no longer the one whose chain its commit names, and is not held to it.
 //!
 //! This file refuses to know what bodies mean; that is the store's own file, `mod.rs`.
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use crc32fast::Hasher;
 
-use super::Error;
+use super::{
+    Error,
+    disk::{Disk, DiskFile, Site},
+};
 
 const MAGIC: &[u8; 8] = b"cwn-seg\n";
 const VERSION: u32 = 1;
@@ -58,6 +64,9 @@ const WINDOW_BYTES: u32 = 1 << 20;
 /// Segments held open for reading: 4 GiB of them, far below the usual 1,024 descriptors of a process.
 const OPEN_SEGMENTS: usize = 64;
 
+/// What the name of a segment that is being written anew ends in, until it takes its place.
+const REWRITTEN: &str = ".seg.new";
+
 /// The number of the first segment. Its chain is 0.
 const FIRST: u32 = 1;
 
@@ -71,20 +80,32 @@ pub(super) enum Kind {
     Record,
     Fact,
     Commit,
+    /// That an entry's payload is not to be kept, and by what its author took it back.
+    Erasure,
+    /// An entry without its payload.
+    Erased,
+    /// Nothing: what stood here stands elsewhere.
+    Void,
 }
 
 impl Kind {
+    const ALL: [Self; 7] =
+        [Self::Entry, Self::Record, Self::Fact, Self::Commit, Self::Erasure, Self::Erased, Self::Void];
+
     fn byte(self) -> u8 {
         match self {
             Self::Entry => 1,
             Self::Record => 2,
             Self::Fact => 3,
             Self::Commit => 4,
+            Self::Erasure => 5,
+            Self::Erased => 6,
+            Self::Void => 7,
         }
     }
 
     fn of(byte: u8) -> Option<Self> {
-        [Self::Entry, Self::Record, Self::Fact, Self::Commit].into_iter().find(|kind| kind.byte() == byte)
+        Self::ALL.into_iter().find(|kind| kind.byte() == byte)
     }
 }
 
@@ -131,7 +152,24 @@ pub(super) struct Hole {
     pub(super) start: u32,
     pub(super) end: u32,
     pub(super) kind: Option<Kind>,
+    /// The disk gave an error: what stands there may be whole, and be read another time.
+    pub(super) unread: bool,
     pub(super) why: String,
+}
+
+/// A frame that takes the place of another: as long, its body zeros behind what is kept.
+#[derive(Debug)]
+pub(super) struct Replacement {
+    pub(super) place: Place,
+    pub(super) kind: Kind,
+    pub(super) kept: Vec<u8>,
+}
+
+impl Replacement {
+    /// Nothing in place of what stood there.
+    pub(super) fn void(place: Place) -> Self {
+        Self { place, kind: Kind::Void, kept: Vec::new() }
+    }
 }
 
 // ---------------------------------------------------------------------------------------------- one segment
@@ -139,7 +177,7 @@ pub(super) struct Hole {
 #[derive(Debug)]
 struct Segment {
     number: u32,
-    file: File,
+    file: DiskFile,
     salt: u64,
     /// The chain of all before this segment.
     chain: u32,
@@ -224,7 +262,7 @@ fn next_chain(chain: u32, heads: &Hasher) -> u32 {
 
 /// A moving view of a segment, so that a walk needs no more memory than one frame and a bit.
 struct Window<'a> {
-    file: &'a File,
+    file: &'a DiskFile,
     end: u32,
     start: u32,
     bytes: Vec<u8>,
@@ -239,7 +277,7 @@ impl Window<'_> {
             self.bytes.resize(length as usize, 0);
             // Nothing stands in the window while a read may fail.
             self.start = u32::MAX;
-            self.file.read_exact_at(&mut self.bytes, u64::from(offset))?;
+            self.file.read_exact_at(Site::WalkRead, &mut self.bytes, u64::from(offset))?;
             self.start = offset;
         }
         let at = (offset - self.start) as usize;
@@ -275,7 +313,7 @@ impl Segment {
             let place = known.map(|(kind, length)| (kind, Place { segment: self.number, offset: at, length }));
             let reachable = place.filter(|(_, place)| place.end() <= to);
             let hole = move |end, kind, why: &str| {
-                Step::Hole(Hole { segment: self.number, start: at, end, kind, why: why.to_owned() })
+                Step::Hole(Hole { segment: self.number, start: at, end, kind, unread: false, why: why.to_owned() })
             };
             let (Some(head), Some((kind, place))) = (head, reachable) else {
                 let end = self.find_frame(&mut window, at + 1, to).map_err(io)?;
@@ -299,7 +337,11 @@ impl Segment {
                 }
                 .map_err(Walk::Visit)?;
             } else {
-                heads.update(&head);
+                match kind {
+                    // Something else may have stood here when the batch was committed.
+                    Kind::Erased | Kind::Void => chain = None,
+                    _ => heads.update(&head),
+                }
                 visit(Step::Frame(place, kind, body)).map_err(Walk::Visit)?;
             }
             at = place.end();
@@ -321,24 +363,28 @@ impl Segment {
     }
 
     /// Whether a commit that ends at `position` names its chain, or the segment begins there.
-    fn vouches_for(&self, position: Position) -> bool {
+    fn vouches_for(&self, position: Position) -> io::Result<bool> {
         if position.offset == HEADER_BYTES {
-            return position.chain == self.chain;
+            return Ok(position.chain == self.chain);
         }
-        let Some(offset) = position.offset.checked_sub(COMMIT_BYTES) else { return false };
+        let Some(offset) = position.offset.checked_sub(COMMIT_BYTES) else { return Ok(false) };
         let mut frame = [0; COMMIT_BYTES as usize];
-        self.file.read_exact_at(&mut frame, u64::from(offset)).is_ok()
-            && read_head(self.salt, offset, &frame).is_some_and(|(kind, _)| kind == Kind::Commit)
+        match self.file.read_exact_at(Site::VouchRead, &mut frame, u64::from(offset)) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            read => read?,
+        }
+        Ok(read_head(self.salt, offset, &frame).is_some_and(|(kind, _)| kind == Kind::Commit)
             && crc32fast::hash(&frame[HEAD_BYTES as usize..]) == u32_at(&frame, 5)
-            && u32_at(&frame, HEAD_BYTES as usize + 4) == position.chain
+            && u32_at(&frame, HEAD_BYTES as usize + 4) == position.chain)
     }
 
     /// Where the last segment of a store must be cut: behind the last commit that nothing unacknowledged
     /// precedes, and the chain there. `from` is known to be durable.
     ///
     /// An append begins only after the one before it was acknowledged. So damage before the last append is
-    /// rot and stays, to be reported; damage within the last append may be the tear of a crash.
-    fn tear(&self, from: Position, to: u32) -> Result<Position, Walk> {
+    /// rot and stays, to be reported; damage within the last append may be the tear of a crash. Also says from
+    /// where on what stays is of that last append, which may not be durable.
+    fn tear(&self, from: Position, to: u32) -> Result<(Position, u32), Walk> {
         let mut append_start = from.offset;
         let mut before = from;
         let mut commits: Vec<Position> = Vec::new();
@@ -361,7 +407,8 @@ impl Segment {
             Ok(())
         })?;
         let first_hole = holes.first().copied().unwrap_or(u32::MAX);
-        Ok(commits.into_iter().rfind(|commit| commit.offset <= first_hole).unwrap_or(before))
+        let tail = commits.into_iter().rfind(|commit| commit.offset <= first_hole).unwrap_or(before);
+        Ok((tail, append_start.min(tail.offset)))
     }
 }
 
@@ -379,6 +426,7 @@ enum Walk {
 /// The segments of a store, for reading; shared between threads.
 #[derive(Debug)]
 pub(super) struct Files {
+    disk: Disk,
     dir: PathBuf,
     open: Mutex<BTreeMap<u32, Arc<Segment>>>,
 }
@@ -393,6 +441,11 @@ pub(super) struct Found {
 }
 
 impl Files {
+    /// Where they are.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     fn path(&self, number: u32) -> PathBuf {
         self.dir.join(format!("{number:08}.seg"))
     }
@@ -403,12 +456,15 @@ impl Files {
             return Ok(segment.clone());
         }
         let io = |source| Unreadable::Io { segment: number, source };
-        let file = match File::open(self.path(number)) {
+        let file = match self.disk.open(Site::SegmentOpen, &self.path(number)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unreadable::Missing(number)),
             opened => opened.map_err(io)?,
         };
         let mut header = [0; HEADER_BYTES as usize];
-        file.read_exact_at(&mut header, 0).map_err(io)?;
+        match file.read_exact_at(Site::SegmentHeaderRead, &mut header, 0) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(Unreadable::Header(number)),
+            read => read.map_err(io)?,
+        }
         let Ok((salt, chain)) = read_header(&header, number) else { return Err(Unreadable::Header(number)) };
         let segment = Arc::new(Segment { number, file, salt, chain });
         if open.len() >= OPEN_SEGMENTS {
@@ -423,15 +479,23 @@ impl Files {
         let open = self.segment(segment)?;
         let mut bytes = vec![0; end.saturating_sub(start) as usize];
         let io = |source| Unreadable::Io { segment, source };
-        open.file.read_exact_at(&mut bytes, u64::from(start)).map_err(io)?;
+        open.file.read_exact_at(Site::FrameRead, &mut bytes, u64::from(start)).map_err(io)?;
         Ok(Span { salt: open.salt, start, bytes })
     }
 
-    /// The body of one frame.
+    /// The body of one frame, which must be of this kind.
     pub(super) fn body(&self, place: Place, kind: Kind) -> Result<Vec<u8>, Unreadable> {
+        match self.frame(place)? {
+            (found, body) if found == kind => Ok(body),
+            _ => Err(Unreadable::Frame { place, what: "not the frame that was written here" }),
+        }
+    }
+
+    /// What kind of frame stands in a place, and its body.
+    pub(super) fn frame(&self, place: Place) -> Result<(Kind, Vec<u8>), Unreadable> {
         let mut span = self.span(place.segment, place.offset, place.end())?;
-        span.body(place, kind)?;
-        Ok(span.bytes.split_off(HEAD_BYTES as usize))
+        let (kind, _) = span.frame(place)?;
+        Ok((kind, span.bytes.split_off(HEAD_BYTES as usize)))
     }
 }
 
@@ -444,38 +508,45 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// The body of a frame that lies within the span, its checksums verified.
-    pub(super) fn body(&self, place: Place, kind: Kind) -> Result<&[u8], Unreadable> {
+    /// A frame that lies within the span: its kind and its body, the checksums verified.
+    pub(super) fn frame(&self, place: Place) -> Result<(Kind, &[u8]), Unreadable> {
         let damaged = |what| Unreadable::Frame { place, what };
         let at = place.offset.checked_sub(self.start).ok_or(damaged("not within what was read"))? as usize;
         let body_at = at + HEAD_BYTES as usize;
         let whole = self.bytes.get(at..body_at + place.length as usize).ok_or(damaged("not within what was read"))?;
-        if read_head(self.salt, place.offset, whole) != Some((kind, place.length)) {
-            return Err(damaged("not the frame that was written here"));
-        }
+        let head = read_head(self.salt, place.offset, whole).filter(|(_, length)| *length == place.length);
+        let Some((kind, _)) = head else { return Err(damaged("not the frame that was written here")) };
         let body = &whole[HEAD_BYTES as usize..];
         if crc32fast::hash(body) != u32_at(whole, 5) {
             return Err(damaged("the checksum does not match"));
         }
-        Ok(body)
+        Ok((kind, body))
     }
 }
 
 impl Found {
-    /// Looks which segments are there. A last segment that a crash left without a header is removed.
-    pub(super) fn look(dir: &Path) -> Result<Self, Error> {
-        if !dir.exists() {
-            fs::create_dir_all(dir).map_err(Error::io(dir))?;
-            sync_directory(dir.parent().unwrap_or(dir))?;
-        }
+    /// Looks which segments are there. A last segment that a crash left without a header is removed, and so is
+    /// what it left of one that was being written anew.
+    pub(super) fn look(disk: &Disk, dir: &Path) -> Result<Self, Error> {
+        disk.make_dir(Site::SegmentsMake, dir).map_err(Error::io(dir))?;
+        // Also when it was there: whoever made it may have died before its name was durable.
+        let parent = dir.parent().unwrap_or(dir);
+        disk.sync_dir(Site::SegmentsNameSync, parent).map_err(Error::io(parent))?;
         let mut numbers = Vec::new();
-        for item in fs::read_dir(dir).map_err(Error::io(dir))? {
-            let name = item.map_err(Error::io(dir))?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_suffix(".seg")).and_then(|name| name.parse().ok());
-            numbers.push(number.ok_or_else(|| Error::NotASegment { path: dir.join(&name) })?);
+        for name in disk.list(Site::SegmentsList, dir).map_err(Error::io(dir))? {
+            let text = name.to_str().unwrap_or_default();
+            let number = |end: &str| text.strip_suffix(end).and_then(|number| number.parse::<u32>().ok());
+            if let Some(number) = number(".seg") {
+                numbers.push(number);
+            } else if number(REWRITTEN).is_some() {
+                let path = dir.join(&name);
+                disk.remove(Site::LeftoverRemove, &path).map_err(Error::io(&path))?;
+            } else {
+                return Err(Error::NotASegment { path: dir.join(&name) });
+            }
         }
         numbers.sort_unstable();
-        let files = Files { dir: dir.to_owned(), open: Mutex::default() };
+        let files = Files { disk: disk.clone(), dir: dir.to_owned(), open: Mutex::default() };
         let mut found = Self { files: Arc::new(files), numbers, cut_back_bytes: 0 };
         for number in found.numbers.clone() {
             found.check_header(number)?;
@@ -484,20 +555,21 @@ impl Found {
     }
 
     fn check_header(&mut self, number: u32) -> Result<(), Error> {
-        let path = self.files.path(number);
-        let file = File::open(&path).map_err(Error::io(&path))?;
-        let length = file.metadata().map_err(Error::io(&path))?.len();
+        let (disk, path) = (&self.files.disk, self.files.path(number));
+        let file = disk.open(Site::HeaderOpen, &path).map_err(Error::io(&path))?;
+        let length = file.length(Site::HeaderLength).map_err(Error::io(&path))?;
         let mut header = vec![0; length.min(u64::from(HEADER_BYTES)) as usize];
-        file.read_exact_at(&mut header, 0).map_err(Error::io(&path))?;
+        file.read_exact_at(Site::HeaderRead, &mut header, 0).map_err(Error::io(&path))?;
         let trouble = match read_header(&header, number) {
-            Ok(_) if length <= u64::from(u32::MAX) => return Ok(()),
-            Ok(_) => HeaderTrouble::NotASegment,
+            Ok(_) if length > u64::from(u32::MAX) => HeaderTrouble::NotASegment,
+            Ok(_) if length >= u64::from(HEADER_BYTES) => return Ok(()),
+            Ok(_) => HeaderTrouble::Damaged,
             Err(trouble) => trouble,
         };
         // Frames follow only when the header is durable.
         if length <= u64::from(HEADER_BYTES) && self.numbers.last() == Some(&number) {
-            fs::remove_file(&path).map_err(Error::io(&path))?;
-            sync_directory(&self.files.dir)?;
+            disk.remove(Site::HeaderlessRemove, &path).map_err(Error::io(&path))?;
+            disk.sync_dir(Site::HeaderlessSync, &self.files.dir).map_err(Error::io(&self.files.dir))?;
             self.cut_back_bytes += length;
             self.numbers.pop();
             return Ok(());
@@ -516,9 +588,17 @@ impl Found {
     }
 
     /// Whether these segments hold the history that ends at `position`.
-    pub(super) fn vouch_for(&self, position: Position) -> bool {
-        self.numbers.contains(&position.segment)
-            && self.files.segment(position.segment).is_ok_and(|segment| segment.vouches_for(position))
+    pub(super) fn vouch_for(&self, position: Position) -> Result<bool, Unreadable> {
+        if !self.numbers.contains(&position.segment) {
+            return Ok(false);
+        }
+        match self.files.segment(position.segment) {
+            Ok(segment) => {
+                segment.vouches_for(position).map_err(|source| Unreadable::Io { segment: position.segment, source })
+            }
+            Err(unread @ Unreadable::Io { .. }) => Err(unread),
+            Err(_) => Ok(false),
+        }
     }
 
     /// Cuts a torn tail off and opens the segments for appending; also says how many bytes were cut. All
@@ -530,25 +610,34 @@ impl Found {
             None => return Ok((Segments::create(files, FIRST, 0, limit_bytes)?, cut_back_bytes)),
             Some(last) => *last,
         };
-        let Ok(segment) = files.segment(last) else {
-            // Its headers are gone: nothing can be appended to it, and what the chain was is unknown.
-            return Ok((Segments::create(files, last.saturating_add(1), 0, limit_bytes)?, cut_back_bytes));
-        };
         let path = files.path(last);
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io(&path))?;
-        let length = file.metadata().map_err(Error::io(&path))?.len();
+        let segment = match files.segment(last) {
+            Ok(segment) => segment,
+            Err(Unreadable::Io { source, .. }) => return Err(Error::io(&path)(source)),
+            // Its headers are gone: nothing can be appended to it, and what the chain was is unknown.
+            Err(_) => return Ok((Segments::create(files, last.saturating_add(1), 0, limit_bytes)?, cut_back_bytes)),
+        };
+        let file = files.disk.open_to_write(Site::TailOpen, &path).map_err(Error::io(&path))?;
+        let length = file.length(Site::TailLength).map_err(Error::io(&path))?;
         let start = Position { segment: last, offset: HEADER_BYTES, chain: segment.chain };
         let from = durable.filter(|durable| durable.segment == last).unwrap_or(start);
-        let tail = segment.tear(from, u32::try_from(length).unwrap_or(u32::MAX)).map_err(|end| match end {
-            Walk::Io { source, .. } => Error::io(&path)(source),
-            Walk::Visit(error) => error,
-        })?;
+        let (tail, doubtful) =
+            segment.tear(from, u32::try_from(length).unwrap_or(u32::MAX)).map_err(|end| match end {
+                Walk::Io { source, .. } => Error::io(&path)(source),
+                Walk::Visit(error) => error,
+            })?;
         if length > u64::from(tail.offset) {
-            file.set_len(u64::from(tail.offset)).map_err(Error::io(&path))?;
+            file.cut(Site::TailCut, u64::from(tail.offset)).map_err(Error::write(&path))?;
             cut_back_bytes += length - u64::from(tail.offset);
         }
-        // Also when nothing was cut: the process that wrote the tail may have died before its fdatasync.
-        file.sync_all().map_err(Error::io(&path))?;
+        // Also when nothing was cut: the process that wrote the tail may have died before its fdatasync. Or that
+        // failed, and then the system may take for written what it only remembers: so it is written once more.
+        for start in (doubtful..tail.offset).step_by(WINDOW_BYTES as usize) {
+            let mut bytes = vec![0; WINDOW_BYTES.min(tail.offset - start) as usize];
+            file.read_exact_at(Site::TailRead, &mut bytes, u64::from(start)).map_err(Error::io(&path))?;
+            file.write_all_at(Site::TailWrite, &bytes, u64::from(start)).map_err(Error::write(&path))?;
+        }
+        file.sync(Site::TailSync).map_err(Error::write(&path))?;
         let segments = Segments {
             files,
             limit_bytes,
@@ -559,10 +648,6 @@ impl Found {
         };
         Ok((segments, cut_back_bytes))
     }
-}
-
-fn sync_directory(dir: &Path) -> Result<(), Error> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io(dir))
 }
 
 /// The segments of a store, for appending.
@@ -624,10 +709,10 @@ impl Segments {
         let mut committed = Vec::new();
         for number in FIRST..self.tail.segment {
             let path = self.files.path(number);
-            match fs::metadata(&path) {
+            match self.files.disk.length(Site::CommittedLength, &path) {
                 // Reported by every walk that comes there.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                metadata => committed.push((path.clone(), metadata.map_err(Error::io(&path))?.len())),
+                length => committed.push((path.clone(), length.map_err(Error::io(&path))?)),
             }
         }
         committed.push((self.files.path(self.tail.segment), u64::from(self.tail.offset)));
@@ -685,7 +770,7 @@ impl Segments {
             }
         }
         self.commit()?;
-        self.sync()?;
+        self.sync(Site::AppendSync)?;
         Ok(places)
     }
 
@@ -730,25 +815,88 @@ impl Segments {
         let Batch { buffer, written, .. } = &mut self.batch;
         self.current
             .file
-            .write_all_at(buffer, u64::from(*written))
+            .write_all_at(Site::AppendWrite, buffer, u64::from(*written))
             .map_err(Error::write(&self.files.path(self.current.number)))?;
         *written += buffer.len() as u32;
         buffer.clear();
         Ok(())
     }
 
-    fn sync(&self) -> Result<(), Error> {
-        self.current.file.sync_data().map_err(Error::write(&self.files.path(self.current.number)))
+    fn sync(&self, site: Site) -> Result<(), Error> {
+        self.current.file.sync(site).map_err(Error::write(&self.files.path(self.current.number)))
     }
 
     /// Ends this segment, which from now on may not be torn, and starts the next.
     fn roll(&mut self) -> Result<(), Error> {
-        self.sync()?;
+        self.sync(Site::RollSync)?;
         let number = self.current.number.saturating_add(1);
         self.current = create_segment(&self.files, number, self.tail.chain)?;
         self.tail = Position { segment: number, offset: HEADER_BYTES, chain: self.tail.chain };
         self.batch = Batch { buffer: std::mem::take(&mut self.batch.buffer), ..Batch::begin(HEADER_BYTES) };
         Ok(())
+    }
+
+    /// Writes a segment anew with these frames in place of those that stand there now, and puts it in the old one's
+    /// place; then what was replaced is gone for good, as far as files can be. After an error either stands there
+    /// whole.
+    pub(super) fn replace(&mut self, number: u32, frames: &[Replacement]) -> Result<(), Error> {
+        if self.poisoned {
+            return Err(Error::Poisoned);
+        }
+        if number == self.current.number {
+            // A segment that is appended to is never replaced: what is known of its tail stays true.
+            self.poisoned = true;
+            self.roll()?;
+            self.poisoned = false;
+        }
+        let (disk, path) = (self.files.disk.clone(), self.files.path(number));
+        let new = self.files.dir.join(format!("{number:08}{REWRITTEN}"));
+        let written = self
+            .write_anew(number, frames, &new)
+            .and_then(|()| disk.rename(Site::RewriteRename, &new, &path).map_err(Error::write(&path)));
+        if let Err(error) = written {
+            match disk.remove(Site::RewriteRemove, &new) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, path = %new.display(), "it is removed at the next start");
+                    self.poisoned = true;
+                }
+                _ => {}
+            }
+            return Err(error);
+        }
+        self.files.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        disk.sync_dir(Site::RewriteNameSync, &self.files.dir).map_err(Error::write(&self.files.dir))
+    }
+
+    fn write_anew(&self, number: u32, frames: &[Replacement], new: &Path) -> Result<(), Error> {
+        let path = self.files.path(number);
+        let old = self.files.segment(number).map_err(|why| match why {
+            Unreadable::Io { source, .. } => Error::io(&path)(source),
+            why => Error::io(&path)(io::Error::other(why)),
+        })?;
+        let length = old.file.length(Site::RewriteLength).map_err(Error::io(&path))?;
+        let file = self.files.disk.create(Site::RewriteCreate, new).map_err(Error::write(new))?;
+        let copy = |from: u64, to: u64| -> Result<(), Error> {
+            for start in (from..to).step_by(WINDOW_BYTES as usize) {
+                let mut bytes = vec![0; u64::from(WINDOW_BYTES).min(to - start) as usize];
+                old.file.read_exact_at(Site::RewriteRead, &mut bytes, start).map_err(Error::io(&path))?;
+                file.write_all_at(Site::RewriteWrite, &bytes, start).map_err(Error::write(new))?;
+            }
+            Ok(())
+        };
+        let mut at = 0;
+        for Replacement { place, kind, kept } in frames {
+            copy(at, u64::from(place.offset))?;
+            let mut body = kept.clone();
+            body.resize(place.length as usize, 0);
+            let mut bytes = head_bytes(old.salt, place.offset, *kind, &body).to_vec();
+            bytes.extend_from_slice(kept);
+            // The zeros behind it need not be written, and take no space.
+            file.write_all_at(Site::RewriteErased, &bytes, u64::from(place.offset)).map_err(Error::write(new))?;
+            at = u64::from(place.end());
+        }
+        copy(at, length)?;
+        file.sync(Site::RewriteSync).map_err(Error::write(new))
     }
 
     /// Reads every frame from `from` to the end, and says what cannot be read. `passed` hears after each
@@ -761,27 +909,40 @@ impl Segments {
         passed: &mut dyn FnMut(u64, u64),
     ) -> Result<(), Error> {
         let end_of = |number: u32| match number == self.tail.segment {
-            true => self.tail.offset,
-            false => fs::metadata(self.files.path(number)).map_or(0, |data| u32::try_from(data.len()).unwrap_or(0)),
+            true => Ok(self.tail.offset),
+            false => {
+                let length = self.files.disk.length(Site::WalkLength, &self.files.path(number));
+                length.map(|length| u32::try_from(length).unwrap_or(u32::MAX))
+            }
         };
         let start_of = |number: u32| if number == from.segment { from.offset } else { HEADER_BYTES };
-        let length_of = |number: u32| u64::from(end_of(number).saturating_sub(start_of(number)));
-        let total_bytes: u64 = (from.segment..=self.tail.segment).map(length_of).sum();
+        let ends: Vec<io::Result<u32>> = (from.segment..=self.tail.segment).map(end_of).collect();
+        let length_of = |(number, end): (u32, &io::Result<u32>)| {
+            end.as_ref().map_or(0, |end| u64::from(end.saturating_sub(start_of(number))))
+        };
+        let total_bytes: u64 = (from.segment..).zip(&ends).map(length_of).sum();
         let mut read_bytes = 0;
         let mut chain = Some(from.chain);
-        for number in from.segment..=self.tail.segment {
-            let segment = match self.files.segment(number) {
-                Ok(segment) => segment,
+        for (number, end) in (from.segment..).zip(&ends) {
+            let opened = self.files.segment(number).and_then(|segment| match end {
+                Ok(end) => Ok((segment, *end)),
+                Err(error) => {
+                    Err(Unreadable::Io { segment: number, source: io::Error::new(error.kind(), error.to_string()) })
+                }
+            });
+            let (segment, end) = match opened {
+                Ok(opened) => opened,
                 Err(why) => {
-                    hole(Hole { segment: number, start: 0, end: u32::MAX, kind: None, why: why.to_string() });
+                    let unread = matches!(why, Unreadable::Io { .. });
+                    hole(Hole { segment: number, start: 0, end: u32::MAX, kind: None, unread, why: why.to_string() });
                     chain = None;
                     continue;
                 }
             };
-            let (start, end) = (start_of(number), end_of(number));
+            let start = start_of(number);
             if number != from.segment && chain.is_some_and(|chain| chain != segment.chain) {
                 let why = "it does not continue the segment before it".to_owned();
-                hole(Hole { segment: number, start: 0, end: HEADER_BYTES, kind: None, why });
+                hole(Hole { segment: number, start: 0, end: HEADER_BYTES, kind: None, unread: false, why });
             }
             let first_chain = if number == from.segment { from.chain } else { segment.chain };
             let mut visit = |step: Step<'_>| {
@@ -796,11 +957,11 @@ impl Segments {
                 Ok(chain) => chain,
                 Err(Walk::Visit(error)) => return Err(error),
                 Err(Walk::Io { at, source }) => {
-                    hole(Hole { segment: number, start: at, end, kind: None, why: source.to_string() });
+                    hole(Hole { segment: number, start: at, end, kind: None, unread: true, why: source.to_string() });
                     None
                 }
             };
-            read_bytes += length_of(number);
+            read_bytes += u64::from(end.saturating_sub(start));
             if total_bytes > 0 {
                 passed(read_bytes, total_bytes);
             }
@@ -814,15 +975,21 @@ fn create_segment(files: &Files, number: u32, chain: u32) -> Result<Segment, Err
     let mut salt = [0; 8];
     getrandom::fill(&mut salt).map_err(|error| Error::io(&path)(io::Error::other(error.to_string())))?;
     let salt = u64::from_le_bytes(salt);
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).map_err(Error::write(&path))?;
-    file.write_all_at(&header_bytes(number, salt, chain), 0).map_err(Error::write(&path))?;
-    file.sync_all().map_err(Error::write(&path))?;
-    sync_directory(&files.dir)?;
+    let file = files.disk.create(Site::SegmentCreate, &path).map_err(Error::write(&path))?;
+    let header = header_bytes(number, salt, chain);
+    file.write_all_at(Site::SegmentHeaderWrite, &header, 0).map_err(Error::write(&path))?;
+    file.sync(Site::SegmentHeaderSync).map_err(Error::write(&path))?;
+    files.disk.sync_dir(Site::SegmentNameSync, &files.dir).map_err(Error::write(&files.dir))?;
     Ok(Segment { number, file, salt, chain })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs::{self, OpenOptions},
+        os::unix::fs::FileExt,
+    };
+
     use super::*;
 
     /// A directory of segments and what it is expected to hold.
@@ -849,11 +1016,11 @@ mod tests {
         }
 
         fn open(&self) -> Segments {
-            Found::look(self.dir.path()).unwrap().recover(None, self.limit_bytes).unwrap().0
+            Found::look(&Disk::default(), self.dir.path()).unwrap().recover(None, self.limit_bytes).unwrap().0
         }
 
         fn read(&self, durable: Option<Position>) -> Read {
-            let found = Found::look(self.dir.path()).unwrap();
+            let found = Found::look(&Disk::default(), self.dir.path()).unwrap();
             let (segments, cut_back_bytes) = found.recover(durable, self.limit_bytes).unwrap();
             let (mut bodies, mut holes) = (Vec::new(), Vec::new());
             let mut frame = |_: Place, _: Kind, body: &[u8]| {
@@ -865,7 +1032,8 @@ mod tests {
         }
 
         fn error(&self) -> String {
-            let opened = Found::look(self.dir.path()).and_then(|found| found.recover(None, self.limit_bytes));
+            let opened =
+                Found::look(&Disk::default(), self.dir.path()).and_then(|found| found.recover(None, self.limit_bytes));
             opened.unwrap_err().to_string()
         }
     }
@@ -964,12 +1132,15 @@ mod tests {
         let (world, other) = (World::new(200), World::new(200));
         let ends = append_batches(&mut world.open(), 0..9);
         append_batches(&mut other.open(), 1..9);
-        let (found, other) = (Found::look(world.dir.path()).unwrap(), Found::look(other.dir.path()).unwrap());
-        assert!(ends.iter().all(|end| found.vouch_for(*end)));
-        assert!(ends.iter().all(|end| !other.vouch_for(*end)));
+        let (found, other) = (
+            Found::look(&Disk::default(), world.dir.path()).unwrap(),
+            Found::look(&Disk::default(), other.dir.path()).unwrap(),
+        );
+        assert!(ends.iter().all(|end| found.vouch_for(*end).unwrap()));
+        assert!(ends.iter().all(|end| !other.vouch_for(*end).unwrap()));
         let last = ends[8];
-        assert!(!found.vouch_for(Position { offset: last.offset + 1, ..last }));
-        assert!(!found.vouch_for(Position { segment: last.segment + 1, ..last }));
+        assert!(!found.vouch_for(Position { offset: last.offset + 1, ..last }).unwrap());
+        assert!(!found.vouch_for(Position { segment: last.segment + 1, ..last }).unwrap());
     }
 
     #[test]
@@ -1025,7 +1196,8 @@ mod tests {
     fn a_crash_while_a_segment_is_started_leaves_nothing_behind() {
         let world = World::new(1 << 20);
         append_batches(&mut world.open(), 0..2);
-        for header in [&[][..], &MAGIC[..], &[0; HEADER_BYTES as usize]] {
+        let half = &header_bytes(2, 7, 0)[..HEADER_COPY_BYTES];
+        for header in [&[][..], &MAGIC[..], half, &[0; HEADER_BYTES as usize]] {
             fs::write(world.path(2), header).unwrap();
             let read = world.read(None);
             assert_eq!((read.bodies, read.cut_back_bytes), (batches(0..2), header.len() as u64));
@@ -1051,7 +1223,7 @@ mod tests {
         let world = World::new(1 << 20);
         let mut segments = world.open();
         append(&mut segments, &batch(0)).unwrap();
-        segments.current.file = OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
+        segments.current.file = Disk::default().open_to_write(Site::TailOpen, Path::new("/dev/full")).unwrap();
         assert!(matches!(append(&mut segments, &batch(1)), Err(Error::Full { .. })));
         assert!(matches!(append(&mut segments, &batch(2)), Err(Error::Poisoned)));
         assert_eq!(world.read(None).bodies, batch(0));
@@ -1063,7 +1235,7 @@ mod tests {
         let mut segments = world.open();
         append(&mut segments, &batch(0)).unwrap();
         let tail = segments.tail();
-        segments.current.file = File::open(world.path(1)).unwrap();
+        segments.current.file = Disk::default().open(Site::SegmentOpen, &world.path(1)).unwrap();
         assert!(matches!(append(&mut segments, &batch(1)), Err(Error::Failed { .. })));
         assert!(matches!(append(&mut segments, &batch(2)), Err(Error::Poisoned)));
         let half = OpenOptions::new().write(true).open(world.path(1)).unwrap();

@@ -1,12 +1,14 @@
 //! The store as a whole: what is kept, what survives, what is refused.
 
+use std::fs::{self, OpenOptions};
+
 use cwn_crypto::{Signature, SigningKey, Time, issuer_log::LogId};
 use cwn_engine::log::{Draft as EntryDraft, Opening, Suite, Under, Writer};
 
 use super::*;
 
 /// Small segments and frequent checkpoints, so that a test sees many of both.
-const SMALL: Sizes = Sizes { segment_bytes: 4_000, checkpoint_bytes: 6_000 };
+pub(super) const SMALL: Sizes = Sizes { segment_bytes: 4_000, checkpoint_bytes: 6_000 };
 
 fn circle(number: u8) -> CircleId {
     CircleId(Hash([number; 32]))
@@ -57,7 +59,7 @@ impl World {
     }
 }
 
-fn copy_directory(from: &Path, to: &Path) {
+pub(super) fn copy_directory(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for item in fs::read_dir(from).unwrap() {
         let item = item.unwrap();
@@ -69,30 +71,30 @@ fn copy_directory(from: &Path, to: &Path) {
     }
 }
 
-fn writer(number: u8) -> Writer {
+pub(super) fn writer(number: u8) -> Writer {
     let signing = SigningKey::from_seed(&[number; 32]);
     let opening = Opening { under: Under::Charter, cites: vec![] };
     Writer::open(circle(1), signing, LogId([number; 16]), opening)
 }
 
-fn entry(writer: &mut Writer, payload: &[u8]) -> Authentic {
+pub(super) fn entry(writer: &mut Writer, payload: &[u8]) -> Authentic {
     let draft = EntryDraft { suite: Suite::Control, epoch: None, payload: payload.to_vec(), expiry: None };
     writer.append(Time(1), draft)
 }
 
-fn entries(writer: &mut Writer, count: usize) -> Vec<Authentic> {
+pub(super) fn entries(writer: &mut Writer, count: usize) -> Vec<Authentic> {
     (0..count).map(|number| entry(writer, format!("entry {number}").as_bytes())).collect()
 }
 
-fn writes(entries: &[Authentic]) -> Vec<Write> {
+pub(super) fn writes(entries: &[Authentic]) -> Vec<Write> {
     entries.iter().cloned().map(Write::Entry).collect()
 }
 
-fn record(number: u8) -> Write {
+pub(super) fn record(number: u8) -> Write {
     Write::Record { circle: circle(1), hash: Hash([number; 32]), bytes: vec![number; 40] }
 }
 
-fn fact(key: &str, value: &str) -> Write {
+pub(super) fn fact(key: &str, value: &str) -> Write {
     Write::Fact { key: key.as_bytes().to_vec(), value: value.as_bytes().to_vec() }
 }
 
@@ -102,15 +104,33 @@ fn facts(store: &impl Read, prefix: &str) -> Vec<(String, String)> {
 }
 
 /// Everything a store holds, in an order that does not depend on how it came there.
-type Contents = (Vec<(LogKey, Tip)>, Vec<EntryBytes>, Vec<((CircleId, Hash), Vec<u8>)>, Vec<(Vec<u8>, Vec<u8>)>);
+pub(super) type Contents = (Vec<(LogKey, Tip)>, Vec<Kept>, Vec<((CircleId, Hash), Vec<u8>)>, Vec<(Vec<u8>, Vec<u8>)>);
 
-fn contents(store: &impl Read) -> Contents {
+pub(super) fn contents(store: &Store) -> Contents {
     let logs = store.logs().unwrap();
     let every = logs.iter().flat_map(|(key, tip)| (0..tip.height).map(move |seq| (key, seq)));
-    let entries = every.map(|(key, seq)| store.entry(key, seq).unwrap().unwrap()).collect();
+    let reader = store.reader();
+    let entries = every.map(|(key, seq)| reader.kept(key, seq).unwrap().unwrap()).collect();
     let named = store.records().unwrap().into_iter();
     let records = named.map(|(circle, hash)| ((circle, hash), store.record(&circle, &hash).unwrap().unwrap()));
     (logs, entries, records.collect(), store.facts(&[]).unwrap())
+}
+
+/// Takes an entry back, with the header of another of the same log.
+pub(super) fn erasure(entry: &Authentic, by: &Authentic) -> Erasure {
+    let EntryBytes { header, signature, .. } = by.bytes().clone();
+    Erasure {
+        key: entry.key(),
+        seq: entry.header().seq,
+        hash: entry.hash(),
+        because: SignedHeader { header, signature },
+    }
+}
+
+/// Whether some bytes stand in any file of the segments.
+pub(super) fn stands_somewhere(dir: &Path, what: &[u8]) -> bool {
+    let files = fs::read_dir(dir.join("segments")).unwrap().map(|item| fs::read(item.unwrap().path()).unwrap());
+    files.into_iter().any(|bytes| bytes.windows(what.len()).any(|window| window == what))
 }
 
 fn flip_where(path: &Path, what: &[u8]) {
@@ -136,7 +156,7 @@ fn what_was_appended_is_read_back_at_once_and_after_closing() {
     store.append(&[record(3), fact("node/start", "1"), fact("node/long", &"x".repeat(5_000))]).unwrap();
     let before = contents(&store);
     assert_eq!(before.0, [(log.key(), Tip { height: 40, head: written[39].hash() })]);
-    assert_eq!(before.1, written.iter().map(|entry| entry.bytes().clone()).collect::<Vec<_>>());
+    assert_eq!(before.1, written.iter().map(|entry| Kept::Whole(entry.bytes().clone())).collect::<Vec<_>>());
     assert_eq!(store.hash(&log.key(), 7).unwrap(), Some(written[7].hash()));
     assert_eq!(store.entry(&log.key(), 40).unwrap(), None);
     assert_eq!(store.entry(&writer(9).key(), 0).unwrap(), None);
@@ -540,11 +560,128 @@ fn progress_ends_at_its_total() {
     Store::open_sized(world.dir.path(), SMALL, &mut |progress| panic!("nothing to do, but {progress:?}")).unwrap();
 }
 
+#[test]
+fn an_erased_payload_is_gone_from_every_file_and_the_rest_of_the_log_is_as_it_was() {
+    let world = World::new();
+    let mut log = writer(1);
+    let written: Vec<Authentic> = (0..30).map(|n| entry(&mut log, format!("payload <{n}>").as_bytes())).collect();
+    let mut store = world.open();
+    store.append(&writes(&written)).unwrap();
+    let before = contents(&store);
+    // One in a segment that has ended, and one in that which is appended to.
+    let erasures = [erasure(&written[3], &written[28]), erasure(&written[27], &written[29])];
+    store.erase(&erasures).unwrap();
+
+    let kept = |store: &Store, seq| store.reader().kept(&log.key(), seq).unwrap().unwrap();
+    let as_expected = |store: &Store| {
+        for (seq, erasure) in [(3, &erasures[0]), (27, &erasures[1])] {
+            let EntryBytes { header, signature, .. } = written[seq as usize].bytes().clone();
+            let entry = SignedHeader { header, signature };
+            assert_eq!(kept(store, seq), Kept::Erased { entry, because: erasure.because.clone() });
+            assert!(store.entry(&log.key(), seq).unwrap_err().why.contains("erased"));
+        }
+        assert!(!stands_somewhere(world.dir.path(), b"<3>") && !stands_somewhere(world.dir.path(), b"<27>"));
+        let after = contents(store);
+        let mut others = before.1.clone();
+        for seq in [3, 27] {
+            others[seq] = after.1[seq].clone();
+        }
+        assert_eq!((&after.0, &after.1), (&before.0, &others), "all else is as it was");
+        assert_eq!(store.hash(&log.key(), 3).unwrap(), Some(written[3].hash()));
+        assert_eq!(store.entries(&log.key(), 0, 30, usize::MAX).unwrap().len(), 3, "those before it are given");
+    };
+    as_expected(&store);
+    let length = || {
+        fs::read_dir(world.dir.path().join("segments"))
+            .unwrap()
+            .map(|file| file.unwrap().metadata().unwrap().len())
+            .sum::<u64>()
+    };
+    let length_before = length();
+    store.erase(&erasures).unwrap();
+    store.append(&writes(&written)).unwrap();
+    assert_eq!(length(), length_before, "neither the erasures nor the payloads are stored again");
+    as_expected(&store);
+    store.close().unwrap();
+
+    let (store, opened) = world.reopen();
+    assert_eq!((opened.replayed, opened.rebuilt, opened.damaged), (0, false, 0));
+    as_expected(&store);
+    drop(store);
+    fs::remove_dir_all(world.index()).unwrap();
+    let (mut store, opened) = world.reopen();
+    assert_eq!(opened.damaged, 0, "{opened:?}");
+    as_expected(&store);
+    assert_eq!(store.scrub(&mut |_| {}).unwrap().damaged, 0);
+    store.append(&writes(&written)).unwrap();
+    as_expected(&store);
+}
+
+#[test]
+fn an_entry_erased_before_it_came_never_gets_its_payload_and_a_fork_of_it_is_left_alone() {
+    let world = World::new();
+    let mut log = writer(1);
+    let written: Vec<Authentic> = (0..4).map(|n| entry(&mut log, format!("payload <{n}>").as_bytes())).collect();
+    let mut store = world.open();
+    let other = Erasure { hash: Hash([9; 32]), ..erasure(&written[1], &written[3]) };
+    store.erase(&[erasure(&written[2], &written[3]), other]).unwrap();
+    store.append(&writes(&written)).unwrap();
+    assert!(!stands_somewhere(world.dir.path(), b"<2>"));
+    assert_eq!(store.logs().unwrap(), [(log.key(), Tip { height: 4, head: written[3].hash() })]);
+    assert!(matches!(store.reader().kept(&log.key(), 2), Ok(Some(Kept::Erased { .. }))));
+    assert_eq!(store.entry(&log.key(), 1).unwrap().as_ref(), Some(written[1].bytes()));
+    drop(store);
+    fs::remove_dir_all(world.index()).unwrap();
+    assert!(matches!(world.open().reader().kept(&log.key(), 2), Ok(Some(Kept::Erased { .. }))));
+}
+
+#[test]
+fn damage_that_was_healed_is_not_said_again_and_leaves_no_copy_behind_that_an_erasure_would_miss() {
+    let world = World::new();
+    let mut log = writer(1);
+    let written: Vec<Authentic> = (0..20).map(|n| entry(&mut log, format!("secret <{n}>").as_bytes())).collect();
+    let mut store = world.open();
+    store.append(&writes(&written)).unwrap();
+    // A single bit, so that nearly all of the payload still stands there.
+    flip_where(&segment_with(&world, b"<4>"), b"<4>");
+    store.append(&writes(&written)).unwrap();
+    assert_eq!(contents(&store).1.len(), 20);
+    store.erase(&[erasure(&written[4], &written[19])]).unwrap();
+    assert!(!stands_somewhere(world.dir.path(), b"secret <4>"));
+    assert!(!stands_somewhere(world.dir.path(), b"secret =4>"), "nor the damaged copy");
+    drop(store);
+    fs::remove_dir_all(world.index()).unwrap();
+    let (store, opened) = world.reopen();
+    assert_eq!((opened.damaged, contents(&store).1.len()), (0, 20), "{opened:?}");
+}
+
+#[test]
+fn a_damaged_record_of_an_erasure_is_written_again_while_it_is_known_and_never_brings_the_payload_back() {
+    let world = World::new();
+    let mut log = writer(1);
+    let written: Vec<Authentic> = (0..4).map(|n| entry(&mut log, format!("payload <{n}>").as_bytes())).collect();
+    let mut store = world.open();
+    store.append(&writes(&written)).unwrap();
+    let erased = erasure(&written[2], &written[3]);
+    store.erase(&[erased.clone()]).unwrap();
+    let in_the_record = [&2_u64.to_le_bytes()[..], &written[2].hash().0].concat();
+    flip_where(&segment_with(&world, &in_the_record), &in_the_record);
+    let damage = store.reader().kept(&log.key(), 2).unwrap_err();
+    assert!(damage.why.contains("checksum"), "{damage}");
+    store.append(&writes(&written)).unwrap();
+    assert!(!stands_somewhere(world.dir.path(), b"<2>"));
+    store.erase(&[erased]).unwrap();
+    assert!(matches!(store.reader().kept(&log.key(), 2), Ok(Some(Kept::Erased { .. }))));
+    drop(store);
+    fs::remove_dir_all(world.index()).unwrap();
+    assert!(matches!(world.open().reader().kept(&log.key(), 2), Ok(Some(Kept::Erased { .. }))));
+}
+
 /// splitmix64, which suffices for tests and repeats from its seed.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -553,15 +690,16 @@ impl Random {
 }
 
 /// What a store should hold.
-#[derive(Default)]
-struct Model {
-    entries: BTreeMap<LogKey, Vec<Authentic>>,
+#[derive(Clone, Default)]
+pub(super) struct Model {
+    pub(super) entries: BTreeMap<LogKey, Vec<Authentic>>,
     records: BTreeMap<(CircleId, Hash), Vec<u8>>,
     facts: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(super) erasures: Vec<Erasure>,
 }
 
 impl Model {
-    fn apply(&mut self, write: &Write) {
+    pub(super) fn apply(&mut self, write: &Write) {
         match write {
             Write::Entry(entry) => self.entries.entry(entry.key()).or_default().push(entry.clone()),
             Write::Record { circle, hash, bytes } => drop(self.records.insert((*circle, *hash), bytes.clone())),
@@ -570,11 +708,21 @@ impl Model {
         }
     }
 
-    fn contents(&self) -> Contents {
+    pub(super) fn kept(&self, entry: &Authentic) -> Kept {
+        let EntryBytes { header, signature, .. } = entry.bytes().clone();
+        match self.erasures.iter().rfind(|erasure| erasure.hash == entry.hash()) {
+            Some(Erasure { because, .. }) => {
+                Kept::Erased { entry: SignedHeader { header, signature }, because: because.clone() }
+            }
+            None => Kept::Whole(entry.bytes().clone()),
+        }
+    }
+
+    pub(super) fn contents(&self) -> Contents {
         let tip = |log: &Vec<Authentic>| Tip { height: log.len() as u64, head: log[log.len() - 1].hash() };
         (
             self.entries.iter().map(|(key, log)| (*key, tip(log))).collect(),
-            self.entries.values().flatten().map(|entry| entry.bytes().clone()).collect(),
+            self.entries.values().flatten().map(|entry| self.kept(entry)).collect(),
             self.records.clone().into_iter().collect(),
             self.facts.clone().into_iter().collect(),
         )
@@ -645,5 +793,5 @@ fn malformed_bodies_are_refused_and_not_indexed() {
     assert!(decode_record(&[0; 63]).is_none());
     let bytes = EntryBytes { header: vec![1, 2], signature: Signature([3; 64]), payload: vec![4] };
     let held = Held { place: Place { segment: 1, offset: 64, length: 71 }, hash: Hash([0; 32]) };
-    assert_eq!(verified(Some(bytes), held), Err("another entry stands in its place"));
+    assert_eq!(verify(&bytes.header, held), Err("another entry stands in its place"));
 }

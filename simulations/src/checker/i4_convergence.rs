@@ -10,7 +10,10 @@ use cwn_engine::{
 };
 
 use super::Checker;
-use crate::{people::short, world::World};
+use crate::{
+    people::short,
+    world::{Node, World},
+};
 
 #[derive(Debug)]
 pub(crate) struct Convergence;
@@ -39,7 +42,7 @@ impl Checker for Convergence {
                     return Err(format!("p{node:02} counts in {} and is not in it", short(&circle)));
                 };
                 if end.members != oracle {
-                    let story = describe(world, node, &circle);
+                    let story = describe(world, node, &circle) + "\n" + &views(world, &circle);
                     return Err(format!("p{node:02} counts others in {} than the rules say\n{story}", short(&circle)));
                 }
                 let terms = world.truth.histories.get(&circle).map(|history| history.terms(&conclusion));
@@ -78,6 +81,19 @@ fn end_of(world: &World, node: usize, circle: &CircleId) -> Option<End> {
     let members = replica.fold().roster().iter().map(|(node, _)| *node).collect();
     let digest = replica.tips(&node.disk).ok().map(|tips| replica.digest(&tips));
     Some(End { digest, accepted: accepted.filter(|(_, height)| *height > 0).collect(), members })
+}
+
+/// Whom every node counts in a circle, and how many operations it rests on.
+fn views(world: &World, circle: &CircleId) -> String {
+    let name = |key: &PublicKey| world.nodes.iter().find(|node| node.me == *key).map_or("?", |node| node.name.as_str());
+    let view = |node: &Node| {
+        let replica = node.engine.as_ref().and_then(|engine| engine.circle(circle));
+        let Some(replica) = replica else { return format!("    {} is not in it", node.name) };
+        let counts: Vec<&str> = replica.fold().roster().iter().map(|(node, _)| name(node)).collect();
+        let heard = node.heard.get(circle).map_or(0, |heard| heard.len());
+        format!("    {} counts {} by {heard} operations", node.name, counts.join(" "))
+    };
+    world.nodes.iter().map(view).collect::<Vec<_>>().join("\n")
 }
 
 /// What a node holds of a circle, for people to compare.

@@ -49,6 +49,10 @@ impl Checker for Bounded {
     }
 
     fn calm(&mut self, world: &World) -> Result<(), String> {
+        if world.plan.malicious_percent > 0 {
+            // Those do not keep quiet in a calm, and are answered.
+            return Ok(());
+        }
         for (node, (frames, start)) in world.nodes.iter().zip(&self.quiet_from) {
             let Some(engine) = node.engine.as_ref().filter(|_| node.start == *start && node.is_honest()) else {
                 continue;

@@ -99,6 +99,7 @@ impl Engine {
         let mine = replica.buckets(&tips);
         let theirs: BTreeMap<u8, BucketHash> = theirs.iter().copied().collect();
         let differ = |bucket: &u8| mine.get(bucket) != theirs.get(bucket);
+        let (mine_count, differs) = (tips.len(), mine != theirs);
         let tips: Vec<WireTip> = tips.into_iter().filter(|tip| differ(&tip.author.0[0])).collect();
         let Some(tag) = self.shared(peer, &circle).map(|shared| shared.mine) else { return Ok(()) };
         let count = tips.len().div_ceil(limits::TIPS_PER_FRAME).max(1);
@@ -108,6 +109,15 @@ impl Engine {
             let frame = Frame::Tips { tag, tips: tips[from..to].to_vec(), last: index + 1 == count };
             self.send(peer, &frame);
         }
+        // A peer with many logs says its tips only where buckets differ, and of this node, when it has few, it has
+        // heard no buckets.
+        let now = self.now;
+        let few = mine_count <= limits::TIPS_AT_ONCE && differs;
+        let Some(shared) = self.shared(peer, &circle).filter(|shared| few && shared.buckets_after <= now) else {
+            return Ok(());
+        };
+        shared.buckets_after = now.plus(limits::COMPARE_EVERY_MS);
+        self.send(peer, &Frame::Buckets { tag, buckets: mine.into_iter().collect() });
         Ok(())
     }
 

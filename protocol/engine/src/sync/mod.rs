@@ -47,6 +47,8 @@ struct Shared {
     compare_after: Time,
     /// The digest that the peer said last.
     heard: Hash,
+    /// When buckets may be answered with buckets next.
+    buckets_after: Time,
     digest_due: Time,
     /// The epoch whose record was last pushed.
     pushed_epoch: Option<Hash>,
@@ -495,6 +497,7 @@ impl Engine {
                 caught_up: false,
                 compare_after: Time(0),
                 heard: digest,
+                buckets_after: Time(0),
                 digest_due,
                 pushed_epoch: None,
                 refused: BTreeSet::new(),

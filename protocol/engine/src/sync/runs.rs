@@ -234,11 +234,14 @@ impl Engine {
         let height: u64 = replica.and_then(|replica| replica.log(&name.0, &name.1)).map_or(0, |held| held.height);
         // A cut that came meanwhile may leave less to want than there was.
         let reach = replica.map(|replica| acceptance::reach(replica, &name.0, &name.1));
+        // What it sent builds on something that has not come: it did send.
+        let mut waits = false;
         if let Some(want) = self.sync.wants.get_mut(&(circle, name)) {
+            waits = want.sources.get(&peer).is_some_and(|source| source.blocked);
             let wanted = |source: &Source| reach.map_or(source.height, |reach| reach_or_all(reach, source.height));
             want.sources.retain(|_, source| wanted(source) > height);
             // It said it had more, and sent nothing that could be used.
-            if height <= start && want.sources.get(&peer).is_some_and(|source| !source.blocked) {
+            if height <= start && !waits {
                 want.sources.remove(&peer);
             }
             if want.sources.is_empty() {
@@ -246,7 +249,7 @@ impl Engine {
             }
         }
         if let Some(state) = self.sync.peers.get_mut(&peer) {
-            state.empty_runs = if height > start { 0 } else { state.empty_runs + 1 };
+            state.empty_runs = if height > start { 0 } else { state.empty_runs + u32::from(!waits) };
             if state.empty_runs >= limits::EMPTY_RUNS {
                 self.disconnect(&peer, "it says that it holds what it does not send".to_owned());
                 return Ok(());

@@ -82,6 +82,56 @@ fn i7_a_member_with_more_logs_than_a_cut_lists_is_removed_all_the_same() {
     assert!(!world.engine("z-cert").circle(&circle).unwrap().counts(&world.key("ferm")));
 }
 
+/// Found by cwn-sim, seed 60 among malicious members: of two whose digests differ, the one with few logs said its
+/// tips, the one with many its buckets, and was answered with tips: nobody said what it had more.
+#[test]
+fn i4_a_member_that_holds_few_logs_hears_of_the_many_that_another_holds() {
+    let (mut world, circle) = circle_of_four();
+    world.disconnect("z-cert", "ncsc").disconnect("z-cert", "ibd").disconnect("z-cert", "ferm");
+    world.scatter("ferm", circle, limits::TIPS_AT_ONCE + 20, &["ncsc"]);
+    world.run(1_000);
+    world.connect("ncsc", "z-cert");
+    world.settle();
+    assert_eq!(world.digest("z-cert", circle), world.digest("ncsc", circle));
+}
+
+/// Found by cwn-sim, seed 29 among malicious members: runs that waited for an operation counted as runs that brought
+/// nothing.
+#[test]
+fn i7_many_logs_that_build_on_an_operation_asked_for_later_do_not_blame_their_bearer() {
+    let mut world = World::new(&FOUR);
+    let circle = world.found(&["ncsc", "z-cert"]);
+    world.add("ncsc", circle, "ibd");
+    world.add("ncsc", circle, "ferm");
+    world.settle();
+    for other in ["ncsc", "z-cert", "ibd"] {
+        world.disconnect("ferm", other);
+    }
+    // Logs are asked for by their authors' keys: the one that all others build on comes last.
+    let mut stewards = [("ncsc", 0), ("z-cert", 1)];
+    stewards.sort_by_key(|(name, _)| world.key(name));
+    let operation = |world: &World, (name, place): (&str, u16), number: u32, heads: Vec<Hash>| {
+        let key = world.node(name).key.clone();
+        let act = Act::Add { partner: partner("x"), nodes: Vec::new() };
+        let payload = Operation { stewardship: Stewardship::Charter(place), heads, act }.to_bytes();
+        let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None };
+        let opening = Opening { under: Under::Charter, cites: Vec::new() };
+        Writer::open(circle, key, invented(number), opening).append(world.now, draft)
+    };
+    let last = operation(&world, stewards[1], u32::MAX, Vec::new());
+    let mut entries = vec![last.bytes().clone()];
+    for number in 0..limits::EMPTY_RUNS + 20 {
+        entries.push(operation(&world, stewards[0], number, vec![last.hash()]).bytes().clone());
+    }
+    let index = world.index("ibd");
+    world.input(index, Input::Import { entries });
+    world.run(1_000);
+    world.connect("ferm", "ibd");
+    world.settle();
+    assert!(world.is_connected("ferm", "ibd"));
+    assert_eq!(world.digest("ferm", circle), world.digest("ibd", circle));
+}
+
 #[test]
 fn i7_an_author_of_many_logs_does_not_make_its_holders_say_too_much() {
     let (mut world, circle) = circle_of_four();

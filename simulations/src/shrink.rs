@@ -1,0 +1,47 @@
+//! Shrinking: less of everything, while the same promise is still broken.
+
+use clap::ValueEnum;
+
+use crate::{
+    life,
+    plan::{Plan, Trouble},
+};
+
+/// The smallest plan found that breaks the same promise, or none when the plan breaks nothing. `tried` hears of every
+/// attempt.
+pub(crate) fn shrink(plan: &Plan, tried: &mut dyn FnMut(&Plan, bool)) -> Option<Plan> {
+    let promise = life::live(plan, 0).violation?.promise;
+    let mut breaks = |plan: &Plan| {
+        let breaks = life::live(plan, 0).violation.is_some_and(|violation| violation.promise == promise);
+        tried(plan, breaks);
+        breaks
+    };
+    let mut best = plan.clone();
+    loop {
+        let smaller = smaller(&best).into_iter().find(|plan| breaks(plan));
+        match smaller {
+            Some(smaller) => best = smaller,
+            None => return Some(best),
+        }
+    }
+}
+
+/// Plans that are a little smaller, the biggest step first.
+fn smaller(plan: &Plan) -> Vec<Plan> {
+    let mut plans: Vec<Plan> = Trouble::value_variants()
+        .iter()
+        .filter(|trouble| !plan.lacks(**trouble))
+        .map(|trouble| plan.clone().without(*trouble))
+        .collect();
+    for hours in [plan.hours / 2, plan.hours - 1] {
+        if (1..plan.hours).contains(&hours) {
+            plans.push(Plan { hours, ..plan.clone() });
+        }
+    }
+    for nodes in [plan.nodes / 2, plan.nodes - 1] {
+        if (2..plan.nodes).contains(&nodes) {
+            plans.push(Plan { nodes, ..plan.clone() });
+        }
+    }
+    plans
+}

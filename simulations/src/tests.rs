@@ -1,0 +1,48 @@
+//! What the simulation itself must keep to.
+
+use crate::{
+    life::{self, Outcome},
+    plan::{Plan, Trouble},
+    scenario::Scenario,
+};
+
+fn plan(scenario: &str, seed: u64) -> Plan {
+    Plan { seed, ..Plan::new(6, 1, 0, Scenario::find(scenario).unwrap()) }
+}
+
+fn expect_kept(outcome: &Outcome) {
+    assert!(outcome.violation.is_none(), "{outcome}");
+    assert!(outcome.entries > 10, "hardly anybody wrote: {outcome}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_life() {
+    let plan = Plan { malicious_percent: 20, ..plan("mixed", 3) };
+    let (one, other) = (life::live(&plan, 0), life::live(&plan, 100));
+    assert_eq!(one.hash, other.hash, "keeping lines for people changes nothing either");
+    assert_ne!(one.hash, life::live(&Plan { seed: 4, ..plan }, 0).hash);
+}
+
+#[test]
+fn short_lives_by_the_supplied_scenarios_keep_every_promise() {
+    for scenario in ["mixed", "revocation", "without-coordinator", "rot"] {
+        for seed in 0..3 {
+            expect_kept(&life::live(&plan(scenario, seed), 0));
+        }
+    }
+}
+
+#[test]
+fn lives_among_malicious_members_keep_every_promise() {
+    for seed in 0..4 {
+        expect_kept(&life::live(&Plan { malicious_percent: 20, ..plan("mixed", seed) }, 0));
+    }
+}
+
+#[test]
+fn what_is_left_out_of_a_life_does_not_happen_in_it() {
+    let quiet = plan("mixed", 1).without(Trouble::Kills).without(Trouble::Stops).without(Trouble::Disks);
+    let outcome = life::live(&quiet.without(Trouble::Backups), 10_000);
+    let ended = outcome.lines.iter().find(|line| line.contains("is killed") || line.contains("loses power"));
+    assert_eq!(ended, None);
+}
