@@ -15,7 +15,7 @@ use crate::api::types::{Status, Who};
 const LOST: &str = "z-cert";
 
 pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
-    stage.chapter("A partner is lost, and comes back");
+    stage.chapter("A node is killed, and comes back");
     let before = stage.references(LOST, None).await?;
     stage.kill(LOST).await?;
     stage.say("Z-CERT's node is killed (kill -9).");

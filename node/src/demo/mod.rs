@@ -63,6 +63,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let example = stage.call("z-cert");
     if arguments.once {
         print(&format!("\nAll of them are ended. To look into one, start it again:\n   {example} daemon"));
+        let log = stage.data(stranger::KNOCKED_AT).join("daemon.log");
+        print(&format!("Whom a node refused it remembers while it runs; the stranger stands in {}.", log.display()));
     } else {
         print(&format!("\nThe network stays up until Ctrl-C. Look into it, for example:\n   {example} status"));
         stopped.await?;

@@ -117,7 +117,7 @@ impl Stage {
         let measured = table::shorten(&measured.into());
         let said = format!("{} {claim}: {measured}", if holds { "✓" } else { "✗" });
         self.say(&if holds { said } else { self.ink.amber(&said) });
-        self.lines.push(table::Line { claim: claim.to_owned(), measured, look, holds });
+        self.lines.push(table::Line { chapter: self.chapters.len(), claim: claim.to_owned(), measured, look, holds });
     }
 
     /// Shows the table, and says how many of its lines do not hold.
