@@ -63,7 +63,7 @@ impl Api {
     }
 
     /// When fingerprints were compared by telephone.
-    fn compared(&self) -> Result<BTreeMap<(PublicKey, Recipient), Time>, Problem> {
+    pub(super) fn compared(&self) -> Result<BTreeMap<(PublicKey, Recipient), Time>, Problem> {
         let facts = cwn_engine::store::Read::facts(&self.node.reader.get(), COMPARED_FACT).map_err(Problem::broken)?;
         let read = |(key, value): (Vec<u8>, Vec<u8>)| {
             let (node, recipient) = key.get(COMPARED_FACT.len()..)?.split_first_chunk::<32>()?;

@@ -1,14 +1,14 @@
 //! How this node is: identity, certificate, connections, circles.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use cwn_crypto::{PartnerId, PublicKey, Time, certificate::Standing, words};
+use cwn_crypto::{PartnerId, PublicKey, Time, certificate::Standing, seal::Recipient, words};
 use cwn_engine::{
     acceptance,
     engine::Engine,
     log::{CircleId, LogKind},
     replica::Replica,
-    root::Freshness,
+    root::{Alarm, Freshness},
     sync::PeerStatus,
 };
 use cwn_functions::circle_policy::Policy;
@@ -28,13 +28,22 @@ struct TrustView {
 }
 
 impl TrustView {
-    fn of(engine: &Engine) -> Self {
+    /// A further node of one's own partner is no alarm once its fingerprint was compared.
+    fn of(engine: &Engine, compared: &BTreeMap<(PublicKey, Recipient), Time>) -> Self {
+        let known = |alarm: &Alarm| match alarm {
+            Alarm::OwnPartner { node, .. } => {
+                let own = engine.word().certificate(node);
+                own.is_some_and(|own| compared.contains_key(&(*node, own.certificate.recipient)))
+            }
+            _ => false,
+        };
+        let alarms = engine.alarms().filter(|(alarm, _)| !known(alarm));
         let document = engine.root().document();
         Self {
             network_name: document.name.clone(),
             version: document.version,
             freshness: engine.freshness(),
-            alarms: engine.alarms().map(|(alarm, since)| format!("ALARM since {since}: {alarm}")).collect(),
+            alarms: alarms.map(|(alarm, since)| format!("ALARM since {since}: {alarm}")).collect(),
         }
     }
 }
@@ -110,6 +119,7 @@ impl Api {
     pub async fn status(&self) -> Result<Status, Problem> {
         let now = clock::now();
         let (me, recipient) = (self.node.me, self.node.recipient);
+        let compared = self.compared()?;
         let (circles, offers, word, revoked, foreign, trust) = self
             .node
             .driver
@@ -119,7 +129,14 @@ impl Api {
                 let word = engine.word();
                 let foreign = word.certificates(&me).any(|own| own.certificate.recipient != recipient);
                 let age = word.newest_by(now);
-                (circles, offers(engine), age, word.revocation(&me).is_some(), foreign, TrustView::of(engine))
+                (
+                    circles,
+                    offers(engine),
+                    age,
+                    word.revocation(&me).is_some(),
+                    foreign,
+                    TrustView::of(engine, &compared),
+                )
             })
             .await?;
         let certificate = self.node.certificate.get();

@@ -397,7 +397,7 @@ fn a_stolen_issuer_is_dropped_by_two_of_three_root_keys_and_the_ca_goes_on_with_
     let mut ca = world.ca();
     assert!(ca.word().certificate(&z_cert).is_some() && ca.word().certificate(&thief).is_none());
     // What the stolen key certified in time is renewed by its successor.
-    assert_eq!(ca.renew_due(world.now.plus(21 * Time::DAY_MS)).unwrap(), 1);
+    assert_eq!(ca.renew_due(world.now.plus(22 * Time::DAY_MS)).unwrap(), 1);
     let renewed = ca.word().certificate(&z_cert).unwrap().certificate.issuer;
     assert!(renewed != stolen && ca.root().issuer(&renewed).is_some());
     drop(ca);
@@ -420,7 +420,7 @@ fn an_issuer_is_followed_by_another_before_its_term_ends_and_dropped_when_it_is_
     world.now = world.now.plus(20 * Time::DAY_MS);
     let proposal = world.propose(&renewal);
     // Until it is adopted the present one goes on; asked twice, it is the same successor.
-    assert_eq!(world.ca().renew_due(world.now.plus(Time::DAY_MS)).unwrap(), 1);
+    assert_eq!(world.ca().renew_due(world.now.plus(2 * Time::DAY_MS)).unwrap(), 1);
     assert_eq!(world.propose(&renewal).review().unwrap().document, proposal.review().unwrap().document);
     world.adopt(&proposal, &key).unwrap();
     assert!(!ends(&world, 75));

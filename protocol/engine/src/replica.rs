@@ -28,6 +28,7 @@ use crate::{
 
 /// By what a circle decides who belongs.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a node has one for each of its circles, and no list of them is moved")]
 pub enum Rule {
     /// The network circle: those whom the issuers certified and did not revoke.
     Network {

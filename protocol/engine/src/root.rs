@@ -73,7 +73,7 @@ pub enum Alarm {
     },
     /// Somebody was certified as a node of this node's own partner.
     #[error(
-        "issuer {issuer} certified node {node} as one of your own (certificate {serial}); if it is not, call the coordinator: somebody else may have your invitation or the issuer's key"
+        "issuer {issuer} certified node {node} as one of your own (certificate {serial}); if it is yours, compare its fingerprint and say so with `cwn partners --compared`; if not, call the coordinator: somebody else may have your invitation or the issuer's key"
     )]
     OwnPartner {
         /// The node.

@@ -167,7 +167,7 @@ impl Story {
         eprintln!("a cut for {} s: {} | {}", partition.as_secs(), left.join(", "), right.join(", "));
         let every = EVERY.max(partition / MOST);
         let writers = self.write(&running(), "before the cut and in it", every);
-        // As long as it takes for a connection to count as one that lasted.
+        // Before a long cut the connections have lasted, as they will have before a real one.
         sleep(partition / 8).await;
         let cut = Wire { cut: true, ..Wire::default() };
         let cut_at = Instant::now();
