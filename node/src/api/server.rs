@@ -18,7 +18,7 @@ use tokio::net::UnixListener;
 use super::{
     carry::ExportQuery,
     door::Api,
-    types::{Compared, IssuerLog, Membership, NewCircle, NewEntry, PolicyChange, Problem},
+    types::{Compared, IssuerLog, Membership, NewCircle, NewEntry, PolicyChange, Problem, Retract},
 };
 
 /// The most that a JSON request may have: a body of 256 KiB, escaped.
@@ -144,6 +144,7 @@ pub fn router(api: Api) -> Router {
             "/v1/entries/{reference}/who",
             get(async |State(api): State<Api>, InPath(named): InPath<String>| answer(api.who(&named).await)),
         )
+        .route("/v1/entries/{reference}/retract", post(retract))
         .route("/v1/entries/{reference}/attachments/{index}", get(attachment))
         .route("/v1/attachments", post(upload).layer(DefaultBodyLimit::disable()))
         .fallback(async || Problem::not_found("there is no such path in this API; is `cwn` of another version?"))
@@ -242,6 +243,14 @@ async fn list(State(api): State<Api>, InQuery(query): InQuery<ListQuery>) -> Res
 
 async fn publish(State(api): State<Api>, body: Request<NewEntry>) -> Result<impl IntoResponse, Problem> {
     answer(api.publish(&request(body)?).await)
+}
+
+async fn retract(
+    State(api): State<Api>,
+    InPath(named): InPath<String>,
+    body: Request<Retract>,
+) -> Result<impl IntoResponse, Problem> {
+    answer(api.retract(&named, &request(body)?).await)
 }
 
 async fn audience(State(api): State<Api>, body: Request<NewEntry>) -> Result<impl IntoResponse, Problem> {

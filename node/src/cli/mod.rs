@@ -28,6 +28,7 @@ mod peers;
 mod publish;
 mod read;
 mod restore;
+mod retract;
 mod save;
 pub mod show;
 mod status;
@@ -72,6 +73,8 @@ pub enum Command {
     List(list::Arguments),
     /// Read an entry.
     Read(read::Arguments),
+    /// Take back an entry that this node published.
+    Retract(retract::Arguments),
     /// Show who has received an entry, and of whom that is unknown.
     Who(who::Arguments),
     /// Save an attachment of an entry to a file.
@@ -129,6 +132,7 @@ pub async fn run(program: Program) -> anyhow::Result<()> {
         Command::Attach(arguments) => attach::run(&face()?, arguments).await,
         Command::List(arguments) => list::run(&face()?, &arguments).await,
         Command::Read(arguments) => read::run(&face()?, &arguments).await,
+        Command::Retract(arguments) => retract::run(&face()?, arguments).await,
         Command::Who(arguments) => who::run(&face()?, &arguments).await,
         Command::Save(arguments) => save::run(&face()?, &arguments).await,
         Command::Export(arguments) => export::run(&face()?, arguments).await,

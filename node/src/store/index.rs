@@ -92,7 +92,10 @@ pub(super) enum Fact {
 /// Changes to the index that belong together.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    pub(super) entries: BTreeMap<(u64, u64), Held>,
+    /// `None` forgets the entry.
+    pub(super) entries: BTreeMap<(u64, u64), Option<Held>>,
+    /// Logs of which entries are forgotten, as they are without those.
+    pub(super) shorter: BTreeMap<LogKey, Row>,
     pub(super) logs: BTreeMap<LogKey, Row>,
     pub(super) records: BTreeMap<(CircleId, Hash), Place>,
     /// `None` takes the fact back.
@@ -273,15 +276,23 @@ impl Index {
         })
     }
 
-    /// Applies changes. A log's row comes last, so that who reads it finds the entries it speaks of.
+    /// Applies changes. A log's row comes last, so that who reads it finds the entries it speaks of; where entries
+    /// are forgotten it comes first as well.
     pub(super) fn apply(&self, changes: &Changes) -> Result<(), Trouble> {
         self.guarded(|| {
             for ((key, seq, hash), place) in &changes.erasures {
                 self.erasures.insert(erasure_key(key, *seq, *hash), &place_value(*place)[..])?;
             }
+            for (key, row) in &changes.shorter {
+                self.logs.insert(log_key(key), row_value(row))?;
+            }
             let mut entries = sled::Batch::default();
             for ((id, seq), held) in &changes.entries {
-                entries.insert(&entry_key(*id, *seq)[..], held_value(held));
+                let key = entry_key(*id, *seq);
+                match held {
+                    Some(held) => entries.insert(&key[..], held_value(held)),
+                    None => entries.remove(&key[..]),
+                }
             }
             self.entries.apply_batch(entries)?;
             for ((circle, hash), place) in &changes.records {

@@ -14,12 +14,17 @@ use cwn_crypto::{
 use crate::{
     circle::{Act, Charter, Control, Member, Operation, Rank, Steward, Stewardship},
     epoch::{self, Record, SignedRecord},
+    fork::FORK_FACT,
     held::Ledger,
     input::{Audience, Command, CommandId, EntryPlace, Input, Ticket},
     limits,
-    log::{Authentic, CircleId, Decoded, Draft, EntryBytes, LogKey, LogKind, Opening, Stored, Suite, Under, Writer},
+    log::{
+        Authentic, CircleId, Decoded, Draft, EntryBytes, LogKey, LogKind, Opening, Retracts, Stored, Suite, Under,
+        Writer,
+    },
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
     replica::{Replica, Rule},
+    retract::{RETRACT_FACT, Retractions},
     root::{self, ROOT_FACT, Trust},
     store::{Damage, Read, Tip, Write},
     sync::Sync,
@@ -79,6 +84,7 @@ struct PendingAppend {
     circle: CircleId,
     audience: Audience,
     expiry: Option<Time>,
+    retracts: Option<Retracts>,
     /// What it was sent out to be sealed to; `None` while its epoch is being made.
     target: Option<SealTarget>,
 }
@@ -114,6 +120,7 @@ pub struct Engine {
     next_ticket: u64,
     outputs: VecDeque<Output>,
     pub(crate) sync: Sync,
+    pub(crate) retractions: Retractions,
     /// What the clock said last: goes into what is signed, and may jump.
     pub(crate) wall: Time,
     /// Runs timers: follows the clock and never goes back, so that a clock which was far ahead and was set right
@@ -185,11 +192,16 @@ impl Engine {
             next_ticket: 0,
             outputs: VecDeque::new(),
             sync: Sync::default(),
+            retractions: Retractions::load(store)?,
             wall: now,
             now,
         };
         for damage in damages {
             engine.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
+        }
+        engine.load_forks(store)?;
+        for replica in engine.circles.values_mut() {
+            replica.keep_to_branches(store);
         }
         engine.load_held(store)?;
         for circle in engine.circles.keys().copied().collect::<Vec<_>>() {
@@ -219,7 +231,7 @@ impl Engine {
             Input::LiveDropped { peer, session } => self.live_dropped(&peer, session),
             Input::Stored { ticket } => self.stored(ticket, store),
             Input::Command { id, command, random } => {
-                if let Err(refusal) = self.command(id, command, random) {
+                if let Err(refusal) = self.command(id, command, random, store) {
                     self.output(Output::Reply { id, reply: Err(refusal) });
                 }
             }
@@ -232,7 +244,7 @@ impl Engine {
             Input::EpochSealed { circle, commitment, wrapped } => self.epoch_sealed(circle, commitment, wrapped),
             Input::Openable { circle, epoch, opens } => self.openable(circle, epoch, opens),
             Input::Damaged { key, seq } => self.damaged(&key, seq, store),
-            Input::Import { entries } => self.import(entries),
+            Input::Import { entries } => self.import(entries, store),
             Input::Shown { certificate } => self.shown(*certificate),
             Input::Tick => {}
         }
@@ -382,10 +394,11 @@ impl Engine {
         if self.told.get(&key).copied().unwrap_or(0) != height {
             self.told.insert(key, height);
             self.output(Output::Accepted { key, height });
+            self.judge_retractions(&key, height);
         }
     }
 
-    fn tell_accepted_by(&mut self, circle: &CircleId, author: &PublicKey) {
+    pub(crate) fn tell_accepted_by(&mut self, circle: &CircleId, author: &PublicKey) {
         let Some(replica) = self.circles.get(circle) else { return };
         let keys: Vec<LogKey> = replica.logs_of(author).map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| self.tell_accepted_log(key));
@@ -399,6 +412,9 @@ impl Engine {
 
     pub(crate) fn membership_changed(&mut self, circle: &CircleId, store: &dyn Read) -> Result<(), Damage> {
         self.output(Output::Emit(Event::MembershipChanged { circle: *circle }));
+        if let Some(replica) = self.circles.get_mut(circle) {
+            replica.keep_to_branches(store);
+        }
         self.tell_accepted(circle);
         self.roster_changed(circle, store)?;
         // The set to seal to may be another now: what waits for a seal is asked for again when it comes back.
@@ -414,7 +430,7 @@ impl Engine {
     }
 
     /// Stores what a replica took in, and lets follow what depends on it.
-    pub(crate) fn keep(&mut self, circle: CircleId, writes: Vec<Write>, membership: bool) {
+    pub(crate) fn keep(&mut self, circle: CircleId, mut writes: Vec<Write>, membership: bool, store: &dyn Read) {
         if writes.is_empty() {
             return;
         }
@@ -426,8 +442,13 @@ impl Engine {
                     tips.insert(entry.key(), (entry.header().seq + 1, entry.hash()));
                 }
                 Write::Record { circle, hash, .. } => after.push(After::RecordDurable { circle: *circle, hash: *hash }),
-                Write::Fact { .. } => {}
+                Write::Fact { .. } | Write::Erase { .. } | Write::Rewind { .. } => {}
             }
+        }
+        writes.extend(self.note_retractions(&writes));
+        match self.circles.get(&circle).map_or(Ok(Vec::new()), |replica| replica.rewinds(store, &writes)) {
+            Ok(rewinds) => drop(writes.splice(0..0, rewinds)),
+            Err(damage) => self.output(Output::Emit(Event::Damaged { what: damage.to_string() })),
         }
         let own = tips.keys().any(|key| key.author == self.me && self.own_log(key).is_none());
         after.extend(tips.into_iter().map(|(key, (height, head))| After::Durable { key, height, head }));
@@ -467,7 +488,7 @@ impl Engine {
     }
 
     /// Takes entries that may build on one another, round after round until nothing moves.
-    fn import(&mut self, entries: Vec<EntryBytes>) {
+    fn import(&mut self, entries: Vec<EntryBytes>, store: &dyn Read) {
         let mut runs: BTreeMap<LogKey, Vec<Decoded>> = BTreeMap::new();
         for entry in entries.into_iter().filter_map(|bytes| Decoded::decode(bytes).ok()) {
             runs.entry(entry.key()).or_default().push(entry);
@@ -478,7 +499,7 @@ impl Engine {
                 let Some(replica) = self.circles.get_mut(&key.circle) else { continue };
                 let ingested = replica.ingest(Vec::new(), run.clone());
                 moved |= !ingested.writes.is_empty();
-                self.keep(key.circle, ingested.writes, ingested.membership_changed);
+                self.keep(key.circle, ingested.writes, ingested.membership_changed, store);
             }
             if !moved {
                 return;
@@ -488,7 +509,13 @@ impl Engine {
 
     // ---- Commands.
 
-    fn command(&mut self, id: CommandId, command: Command, random: [u8; 32]) -> Result<(), CommandRefusal> {
+    fn command(
+        &mut self,
+        id: CommandId,
+        command: Command,
+        random: [u8; 32],
+        store: &dyn Read,
+    ) -> Result<(), CommandRefusal> {
         match command {
             Command::Found { charter } => self.found(id, charter),
             Command::Add { circle, partner, nodes } => {
@@ -527,21 +554,22 @@ impl Engine {
                 self.operate(id, circle, Act::Dismiss { node, cut }, random)
             }
             Command::Policy { circle, terms } => self.operate(id, circle, Act::Policy { terms }, random),
-            Command::Append { circle, audience, expiry, only_when_current } => {
-                self.append(id, circle, audience, expiry, only_when_current)
+            Command::Append { circle, audience, expiry, only_when_current, retracts } => {
+                let append = PendingAppend { circle, audience, expiry, retracts, target: None };
+                self.append(id, append, only_when_current)
             }
             Command::Announce { payload } => self.announce_network(id, payload, random),
             Command::AdoptRoot { versions } => self.adopt_root(id, &versions),
             Command::Accept { circle } => self.accept_offer(circle, Some(id)),
             Command::Remember { key, value } => {
-                let own =
-                    [CIRCLE_FACT, DECLINED_FACT, HELD_FACT, ROOT_FACT].iter().any(|prefix| key.starts_with(prefix));
+                let engines = [CIRCLE_FACT, DECLINED_FACT, HELD_FACT, RETRACT_FACT, FORK_FACT, ROOT_FACT];
+                let own = engines.iter().any(|prefix| key.starts_with(prefix));
                 assert!(!own, "a fact of the node is named as one of the engine's");
                 self.store(vec![Write::Fact { key, value }], vec![After::Reply(id, Reply::Done)]);
                 Ok(())
             }
-            Command::CarryRun { key, records, entries } => self.carry_run(id, key, records, entries),
-            Command::CarryCircle { charter, entries } => self.carry_circle(id, &charter, entries),
+            Command::CarryRun { key, records, entries } => self.carry_run(id, key, records, entries, store),
+            Command::CarryCircle { charter, entries } => self.carry_circle(id, &charter, entries, store),
             Command::Decline { circle } => {
                 self.take_offer(&circle)?;
                 self.declined.insert(circle);
@@ -577,7 +605,8 @@ impl Engine {
         let (_, control) = self.closed(&circle)?;
         let (_, stewardship) = self.own_stewardship(&circle)?;
         let operation = Operation { stewardship, heads: control.heads_to_name(&stewardship), act };
-        let draft = Draft { suite: Suite::Control, epoch: None, payload: operation.to_bytes(), expiry: None };
+        let draft =
+            Draft { suite: Suite::Control, epoch: None, payload: operation.to_bytes(), expiry: None, retracts: None };
         if draft.payload.len() > limits::PAYLOAD_BYTES {
             return Err(CommandRefusal::TooLong { length: draft.payload.len(), limit: limits::PAYLOAD_BYTES });
         }
@@ -634,7 +663,7 @@ impl Engine {
         if payload.len() > limits::PAYLOAD_BYTES {
             return Err(CommandRefusal::TooLong { length: payload.len(), limit: limits::PAYLOAD_BYTES });
         }
-        let draft = Draft { suite: Suite::Network, epoch: None, payload, expiry: None };
+        let draft = Draft { suite: Suite::Network, epoch: None, payload, expiry: None, retracts: None };
         self.write(id, self.network, draft, random, false)
     }
 
@@ -696,21 +725,21 @@ impl Engine {
             after.push(After::Membership(circle));
         }
         after.push(After::Reply(id, Reply::Appended { place, hash }));
-        self.store(vec![Write::Entry(entry)], after);
+        let mut writes = vec![Write::Entry(entry)];
+        writes.extend(self.note_retractions(&writes));
+        self.store(writes, after);
         Ok(())
     }
 
     // ---- Appending sealed entries.
 
-    fn append(
-        &mut self,
-        id: CommandId,
-        circle: CircleId,
-        audience: Audience,
-        expiry: Option<Time>,
-        only_when_current: bool,
-    ) -> Result<(), CommandRefusal> {
+    fn append(&mut self, id: CommandId, append: PendingAppend, only_when_current: bool) -> Result<(), CommandRefusal> {
+        let circle = append.circle;
         let (replica, _) = self.closed(&circle)?;
+        let own = |what: &Retracts| replica.log(&self.me, &what.log).is_some_and(|log| what.seq < log.height);
+        if append.retracts.as_ref().is_some_and(|what| !own(what)) {
+            return Err(CommandRefusal::NotOwn);
+        }
         if !replica.counts(&self.me) {
             return Err(CommandRefusal::NotAMember);
         }
@@ -720,7 +749,7 @@ impl Engine {
                 return Err(CommandRefusal::NotCurrent { missing: missing.iter().map(ToString::to_string).collect() });
             }
         }
-        self.appends.insert(id, PendingAppend { circle, audience, expiry, target: None });
+        self.appends.insert(id, append);
         self.advance_append(id)
     }
 
@@ -857,7 +886,8 @@ impl Engine {
             Some(SealTarget::Epoch(hash)) => (Suite::Epoch, Some(hash)),
             _ => (Suite::Named, None),
         };
-        self.write(id, circle, Draft { suite, epoch, payload, expiry: pending.expiry }, random, false)
+        let PendingAppend { expiry, retracts, .. } = pending;
+        self.write(id, circle, Draft { suite, epoch, payload, expiry, retracts }, random, false)
     }
 
     /// What waits for the seal is refused: a person can then do something about it.

@@ -5,7 +5,7 @@ use cwn_crypto::{Hash, PartnerId, PublicKey, Time, certificate::Certificate, roo
 use crate::{
     circle::{Charter, MemberNode, Terms},
     epoch::SignedRecord,
-    log::{CircleId, EntryBytes, LogKey},
+    log::{CircleId, EntryBytes, LogKey, Retracts},
     wire::Nonce,
 };
 
@@ -228,6 +228,8 @@ pub enum Command {
         expiry: Option<Time>,
         /// Refuse while this node is not current in the circle.
         only_when_current: bool,
+        /// An entry of this node that it takes back.
+        retracts: Option<Retracts>,
     },
     /// Append an entry to the network circle, in clear.
     Announce {

@@ -281,7 +281,7 @@ impl Control {
             let reach = cut.map(|cut| cut_reach(cut, |log| self.control_cites(&fold, &seat.node, log)));
             let stands = |known: &Known| match &reach {
                 None => true,
-                Some(reach) => known.seq < reach.get(&known.log).copied().unwrap_or(0),
+                Some(reach) => known.seq < reach.get(&known.log).map_or(0, |line| line.height),
             };
             for index in seat.operations.iter().copied().filter(|index| fold.within.contains(*index)) {
                 let known = &self.operations[index];

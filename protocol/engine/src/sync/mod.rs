@@ -13,6 +13,7 @@ use cwn_crypto::issuer_log::LogId;
 use cwn_crypto::{Domain, Hash, PublicKey, Time};
 
 use crate::engine::Engine;
+use crate::fork::Doubts;
 use crate::input::{PullId, SessionId};
 use crate::limits;
 use crate::log::{CircleId, Decoded, EntryBytes, LogKey};
@@ -40,6 +41,8 @@ struct Shared {
     tips: BTreeMap<LogName, WireTip>,
     /// How many of those are logs of each author.
     tips_of: BTreeMap<PublicKey, usize>,
+    /// Forks that were proven to it in this session.
+    told_forks: BTreeSet<LogName>,
     /// A comparison came to its end, or digests were equal.
     compared: bool,
     /// Everything the peer held at that comparison is held here too.
@@ -132,12 +135,15 @@ struct Pull {
     counted_from: Time,
     brought: usize,
     slow: u32,
+    /// Whether it looks for where the peer's log parts from the one held here.
+    probe: bool,
 }
 
 /// The state of all sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Sync {
     peers: BTreeMap<PublicKey, Peer>,
+    pub(crate) doubts: Doubts,
     wants: BTreeMap<(CircleId, LogName), Want>,
     /// When to look next whether something wanted can be asked for; `None` while nothing is or all of it waits for
     /// something that is under way.
@@ -155,6 +161,12 @@ pub(crate) struct Sync {
 }
 
 impl Sync {
+    /// Who shares a circle, with the tag by which this node names it to each.
+    pub(crate) fn sharing(&self, circle: &CircleId) -> Vec<(PublicKey, Tag)> {
+        let tag = |(peer, state): (&PublicKey, &Peer)| Some((*peer, state.shared.get(circle)?.mine));
+        self.peers.iter().filter_map(tag).collect()
+    }
+
     /// Says digests of a circle at once, to whoever shares it; false when nobody does.
     pub(crate) fn compare_soon(&mut self, circle: &CircleId, now: Time) -> bool {
         let mut shared = false;
@@ -172,7 +184,7 @@ impl Sync {
         self.synced.contains(&(*circle, *peer))
     }
 
-    fn look_at(&mut self, due: Time) {
+    pub(crate) fn look_at(&mut self, due: Time) {
         self.look_due = Some(self.look_due.map_or(due, |known| known.min(due)));
     }
 
@@ -248,6 +260,7 @@ impl Engine {
             return;
         }
         self.sync.peers.remove(peer);
+        self.sync.doubts.remove(peer);
         self.sync.pulls.retain(|_, pull| pull.peer != *peer);
         // What was asked of it can be asked of others.
         self.sync.look_at(self.now);
@@ -385,11 +398,16 @@ impl Engine {
             }
             Frame::Push { tag, record, entry } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
-                    self.push_heard(peer, circle, record, entry);
+                    self.push_heard(peer, circle, record, entry, store)?;
+                }
+            }
+            Frame::Welcome { charter, entries, last } => self.welcome_heard(peer, charter, entries, last, store),
+            Frame::Fork { tag, proof } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    self.fork_heard(peer, circle, proof, store)?;
                 }
             }
             Frame::Root { held, document } => self.root_heard(peer, held, document),
-            Frame::Welcome { charter, entries, last } => self.welcome_heard(peer, charter, entries, last),
             Frame::Held { tag, statement } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
                     self.held_heard(peer, circle, &statement, store)?;
@@ -493,6 +511,7 @@ impl Engine {
                 mine,
                 tips: BTreeMap::new(),
                 tips_of: BTreeMap::new(),
+                told_forks: BTreeSet::new(),
                 compared: false,
                 caught_up: false,
                 compare_after: Time(0),
@@ -560,8 +579,8 @@ impl Engine {
         let stalls = self.sync.pulls.values().map(|pull| pull.last_frame.min(pull.counted_from)).min();
         let stalls = stalls.map(|since| since.plus(limits::PULL_STALL_MS));
         let timers = [self.sync.digest_due, self.sync.look_due, self.sync.announce_due, self.sync.held_due, stalls];
-        let next = timers.into_iter().flatten().min()?;
-        Some(self.wall.plus(next.since(self.now)))
+        let next = timers.into_iter().flatten().min().map(|next| self.wall.plus(next.since(self.now)));
+        next.into_iter().chain(self.retractions.due()).min()
     }
 
     pub(crate) fn run_timers(&mut self, store: &dyn Read) -> Result<(), Damage> {
@@ -571,6 +590,7 @@ impl Engine {
         if self.sync.held_due.is_some_and(|due| due <= self.now) {
             self.state_held();
         }
+        self.erase_due(store)?;
         let now = self.now;
         if self.sync.digest_due.is_some_and(|due| due <= now) {
             self.say_digests(store)?;

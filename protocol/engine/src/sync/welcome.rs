@@ -56,7 +56,14 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn welcome_heard(&mut self, peer: &PublicKey, charter: Vec<u8>, entries: Vec<EntryBytes>, last: bool) {
+    pub(super) fn welcome_heard(
+        &mut self,
+        peer: &PublicKey,
+        charter: Vec<u8>,
+        entries: Vec<EntryBytes>,
+        last: bool,
+        store: &dyn Read,
+    ) {
         let Some(state) = self.sync.peers.get_mut(peer) else { return };
         let fresh = || Welcome { charter: charter.clone(), entries: Vec::new(), bytes: 0 };
         let mut welcome = state.welcome.take().filter(|before| before.charter == charter).unwrap_or_else(fresh);
@@ -85,6 +92,6 @@ impl Engine {
         // The peer counts this node in and saw no tag for it: there may be operations that this node lacks.
         let Some(replica) = self.circles.get_mut(&circle) else { return };
         let ingested = replica.ingest_operations(welcome.entries);
-        self.keep(circle, ingested.writes, ingested.membership_changed);
+        self.keep(circle, ingested.writes, ingested.membership_changed, store);
     }
 }
