@@ -79,6 +79,5 @@ async fn answer(stage: &mut Stage) -> anyhow::Result<()> {
     let measured =
         format!("it has {} peers, and built {} handlers since its start", status.peers, status.handlers_built);
     stage.check("CERT-WM's node connected with nobody meanwhile", "cwn status", measured, holds);
-    stage.kill(APART).await?;
-    stage.start(APART).await
+    Ok(())
 }

@@ -14,6 +14,7 @@ mod carried;
 mod circles;
 mod coordinator_off;
 mod enrol;
+mod forked;
 mod kill;
 mod remove;
 mod restore;
@@ -96,5 +97,6 @@ async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
     remove::tell(stage).await?;
     stewards::tell(stage).await?;
     carried::tell(stage).await?;
+    forked::tell(stage).await?;
     stranger::tell(stage).await
 }

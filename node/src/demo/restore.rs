@@ -5,14 +5,16 @@ use std::{collections::BTreeSet, fs};
 use anyhow::{Context, ensure};
 
 use super::{
-    circles::{HEALTH, HEALTH_MEMBERS, INFORMATION},
-    stage::{Stage, entry, name_of},
+    circles::{HEALTH, INFORMATION},
+    stage::{Stage, entry, everybody, name_of},
     table::Tally,
 };
 
 const LOST: &str = "surfcert";
 const STEWARD: &str = "z-cert";
 const REMOVED: &str = "ibd";
+/// Who is in the health circle when this chapter ends.
+const REMAINING: [&str; 3] = [STEWARD, LOST, "ncsc"];
 
 pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
     stage.chapter("A node is lost, and comes back from an old backup");
@@ -24,14 +26,15 @@ pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
     let before = stage.references(LOST, None).await?;
     stage.kill(LOST).await?;
     fs::remove_dir_all(&data).with_context(|| data.display().to_string())?;
-    stage.say("SURFcert's node ends at once, and its disk with it.");
+    stage.say("SURFcert's node is killed, and its directory is gone.");
     Stage::cwn(Some(&data), &["restore", &backup]).await?;
-    stage.say("The backup is put back. Its node starts before its line is up again.");
+    stage.say("The backup is put back; the node starts while its line is still cut.");
     holds_back(stage).await?;
     stage.start(LOST).await?;
     stage.say("Its line is up again.");
     knows_who_was_removed(stage).await?;
-    has_everything(stage, &before, &own).await
+    has_everything(stage, &before, &own).await?;
+    forks_nothing(stage).await
 }
 
 /// What happens after the backup was taken: the reference of what the lost node itself wrote.
@@ -44,7 +47,7 @@ async fn since_the_backup(stage: &Stage) -> anyhow::Result<String> {
         stage.has(LOST, &published.reference).await?;
     }
     stage.has(STEWARD, &own.reference).await?;
-    stage.say("Then it publishes an entry; Z-CERT removes IBD from zorg and publishes two.");
+    stage.say("Then SURFcert publishes an entry; Z-CERT removes IBD from zorg and publishes two.");
     Ok(own.reference)
 }
 
@@ -72,10 +75,9 @@ fn briefly(reason: &str) -> &str {
 async fn knows_who_was_removed(stage: &mut Stage) -> anyhow::Result<()> {
     let body = "Wij zijn er weer.";
     let published = stage.publish(LOST, &entry(HEALTH, "AMBER", "SURFcert is terug", body)).await?;
-    let remaining: BTreeSet<&str> = HEALTH_MEMBERS.into_iter().filter(|partner| *partner != REMOVED).collect();
     let sealed_to: BTreeSet<&str> = published.audience.partners.iter().map(String::as_str).collect();
     let mut reads = Tally::default();
-    for partner in &remaining {
+    for partner in REMAINING {
         let entry = stage.has(partner, &published.reference).await?;
         reads.count(name_of(partner), entry.body.as_deref() == Some(body));
     }
@@ -84,7 +86,7 @@ async fn knows_who_was_removed(stage: &mut Stage) -> anyhow::Result<()> {
     let next = stage.publish(LOST, &next).await?;
     stage.has(REMOVED, &next.reference).await?;
     let closed = stage.read(REMOVED, &published.reference).await?.is_none_or(|entry| entry.body.is_none());
-    let holds = sealed_to == remaining && reads.all() && closed;
+    let holds = sealed_to == BTreeSet::from(REMAINING) && reads.all() && closed;
     let names: Vec<&str> = sealed_to.iter().map(|partner| name_of(partner)).collect();
     let measured = format!(
         "sealed to {}; {}, {}",
@@ -111,5 +113,19 @@ async fn has_everything(stage: &mut Stage, before: &BTreeSet<String>, own: &str)
     let holds = kept == before.len() && after.contains(own);
     let measured = format!("{kept} of {} entries it had are there, {written}", before.len());
     stage.check("nothing that was acknowledged is lost", "cwn list", measured, holds);
+    Ok(())
+}
+
+/// Everybody has by now what it wrote before the backup, after it, and after it came back.
+async fn forks_nothing(stage: &mut Stage) -> anyhow::Result<()> {
+    let mut none = Tally::default();
+    for (circle, members) in [(HEALTH, REMAINING.to_vec()), (INFORMATION, everybody())] {
+        for partner in members {
+            let forks = stage.circle(partner, circle).await?.forks;
+            none.count(&format!("{} in {circle}", name_of(partner)), forks.is_empty());
+        }
+    }
+    let measured = none.say("answers of nodes about two circles name none");
+    stage.check("nobody sees a fork of what it wrote", "cwn circle show", measured, none.all());
     Ok(())
 }
