@@ -223,8 +223,8 @@ fn list_page(circles: &Circles) -> String {
             show::line(&circle.name),
             show::short(&circle.id).to_owned(),
             circle.ceiling.clone(),
-            format!("{} partners", circle.partners),
-            format!("{} entries", circle.entries),
+            show::count(circle.partners as u64, "partner", "partners"),
+            show::count(circle.entries, "entry", "entries"),
             role.to_owned(),
             circle_state(circle),
         ]

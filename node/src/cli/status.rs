@@ -101,8 +101,8 @@ fn page(status: &Status, now: u64, ink: show::Ink) -> String {
         let circle = |circle: &CircleSummary| {
             vec![
                 format!("  {}", show::line(&circle.name)),
-                format!("{} partners", circle.partners),
-                format!("{} entries", circle.entries),
+                show::count(circle.partners as u64, "partner", "partners"),
+                show::count(circle.entries, "entry", "entries"),
                 circle_state(circle),
             ]
         };
