@@ -10,7 +10,7 @@ use std::sync::Arc;
 use cwn_crypto::{Hash, PublicKey, issuer_log::LogId};
 use cwn_engine::{
     input::Ticket,
-    log::{CircleId, EntryBytes, LogKey},
+    log::{CircleId, EntryBytes, LogKey, Payload, Retraction},
     store::{Damage, Fact, Read, Tip, Write},
 };
 
@@ -23,6 +23,8 @@ pub(crate) struct Held {
     pub(crate) logs: BTreeMap<LogKey, HeldLog>,
     pub(crate) records: BTreeMap<(CircleId, Hash), Arc<Vec<u8>>>,
     pub(crate) facts: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What was erased, by place: nothing brings its payload back.
+    pub(crate) erased: BTreeMap<(LogKey, u64), (Hash, Retraction)>,
 }
 
 impl Held {
@@ -34,6 +36,16 @@ impl Held {
     /// The hash of the entry at a place.
     pub(crate) fn hash_at(&self, key: &LogKey, seq: u64) -> Option<Hash> {
         self.logs.get(key)?.get(usize::try_from(seq).ok()?).map(|(hash, _)| *hash)
+    }
+
+    /// Takes the payload out of an entry that was erased, if it is there.
+    fn blank(&mut self, key: &LogKey, seq: u64) {
+        let Some((hash, because)) = self.erased.get(&(*key, seq)) else { return };
+        let entry = self.logs.get_mut(key).and_then(|log| log.get_mut(seq as usize));
+        if let Some((_, bytes)) = entry.filter(|(held, _)| held == hash) {
+            let payload = Payload::Retracted(because.clone());
+            *bytes = Arc::new(EntryBytes { payload, ..(**bytes).clone() });
+        }
     }
 
     fn write(&mut self, write: &Write) {
@@ -48,6 +60,19 @@ impl Held {
                     assert!(seq < log.len() as u64, "a store is handed every log in order");
                     assert_eq!(log[seq as usize].0, entry.hash(), "a store is handed one entry for one place");
                 }
+                self.blank(&entry.key(), seq);
+            }
+            Write::Rewind { key, height } => {
+                if let Some(log) = self.logs.get_mut(key) {
+                    log.truncate(*height as usize);
+                }
+                if *height == 0 {
+                    self.logs.remove(key);
+                }
+            }
+            Write::Erase { key, seq, hash, because } => {
+                self.erased.insert((*key, *seq), (*hash, because.clone()));
+                self.blank(key, *seq);
             }
             Write::Record { circle, hash, bytes } => {
                 self.records.entry((*circle, *hash)).or_insert_with(|| Arc::new(bytes.clone()));

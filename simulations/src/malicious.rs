@@ -7,7 +7,7 @@ use cwn_crypto::{Hash, Signature, SigningKey, issuer_log::LogId, seal::Recipient
 use cwn_engine::{
     circle::{Act, Operation, Stewardship},
     input::SessionId,
-    log::{CircleId, Draft, EntryBytes, Opening, Suite, Under, Writer},
+    log::{CircleId, Draft, EntryBytes, Opening, Payload, Suite, Under, Writer},
     wire::{Frame, RunFrame, Tag, WireTip},
 };
 
@@ -110,7 +110,7 @@ impl Malice {
             }
             Kind::Garbler => {
                 let one = self.dice.below(frame.entries.len() as u64) as usize;
-                if let Some(byte) = frame.entries.get_mut(one).and_then(|entry| entry.payload.first_mut()) {
+                if let Some(byte) = frame.entries.get_mut(one).and_then(|entry| sealed(entry).first_mut()) {
                     *byte ^= 1;
                 }
             }
@@ -206,6 +206,7 @@ impl World {
                 first: dice.per_mille(300),
                 height: dice.between(1, 50),
                 head,
+                forked: dice.per_mille(100),
             });
         }
         self.trace.tell(self.now, || format!("p{node:02} announces {} inventions in {}", tips.len(), short(&circle)));
@@ -227,7 +228,13 @@ impl World {
         });
         let late = if back_dated { 30 * cwn_crypto::Time::DAY_MS } else { 0 };
         let time = cwn_crypto::Time(self.now.0 - late);
-        let draft = Draft { suite: Suite::Named, epoch: None, payload: malice.dice.bytes().to_vec(), expiry: None };
+        let draft = Draft {
+            suite: Suite::Named,
+            epoch: None,
+            payload: malice.dice.bytes().to_vec(),
+            expiry: None,
+            retracts: None,
+        };
         let entry = malice.writers[place].append(time, draft);
         self.trace.tell(self.now, || format!("p{node:02} writes beside its engine in {}", short(&circle)));
         let entry = entry.bytes().clone();
@@ -251,7 +258,7 @@ impl World {
         let bytes = match malice.dice.below(3) {
             0 => {
                 let at = malice.dice.below(entry.payload.len() as u64) as usize;
-                entry.payload.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 0x80);
+                sealed(&mut entry).iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 0x80);
                 Frame::Push { tag, record: None, entry }.to_bytes()
             }
             1 => {
@@ -293,7 +300,7 @@ impl World {
             _ => Act::Remove { partner, node: None, cut: Vec::new() },
         };
         let payload = Operation { stewardship, heads, act }.to_bytes();
-        let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None };
+        let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None, retracts: None };
         let mut log = [0; 16];
         log.copy_from_slice(&malice.dice.bytes()[..16]);
         let under = match stewardship {
@@ -304,5 +311,13 @@ impl World {
         let entry = writer.append(self.now, draft).bytes().clone();
         self.trace.tell(self.now, || format!("p{node:02} usurps in {}", short(&circle)));
         self.send_raw(node, session, Frame::Push { tag, record: None, entry }.to_bytes());
+    }
+}
+
+/// The sealed payload of an entry; nothing, when its author took it back.
+fn sealed(entry: &mut EntryBytes) -> &mut [u8] {
+    match &mut entry.payload {
+        Payload::Sealed(bytes) => bytes,
+        Payload::Retracted(_) => &mut [],
     }
 }

@@ -392,7 +392,8 @@ impl World {
 
     /// The issuer says something.
     pub(crate) fn say(&mut self, statement: &Statement) {
-        let draft = Draft { suite: Suite::Network, epoch: None, payload: statement.to_bytes(), expiry: None };
+        let draft =
+            Draft { suite: Suite::Network, epoch: None, payload: statement.to_bytes(), expiry: None, retracts: None };
         let entry = self.issuer.writer.append(self.now, draft);
         let header = entry.header();
         if let Some(opening) = &header.opening {
@@ -665,6 +666,8 @@ impl World {
                 self.local(index, 1, input);
             }
             Output::Accepted { key, height } => self.saw(&Seen::Accepted { node: index, key, height }),
+            // Nobody takes anything back here.
+            Output::Retracted { .. } => {}
             Output::Reply { id, reply } => self.replied(index, id, &reply),
             Output::Emit(event) => {
                 self.trace.tell(self.now, || format!("{} notes {event:?}", name_of(index)));
@@ -742,7 +745,7 @@ impl World {
                     if header.suite == Suite::Control
                         && let Some(history) = self.truth.histories.get_mut(&key.circle)
                     {
-                        history.hear(header, entry.hash(), &entry.bytes().payload);
+                        history.hear(header, entry.hash(), entry.bytes().payload.sealed().unwrap_or_default());
                         self.nodes[index].known.entry(key.circle).or_default().insert(entry.hash());
                     }
                     if key.author == self.nodes[index].me {
@@ -750,7 +753,7 @@ impl World {
                     }
                 }
                 Write::Record { circle, hash, bytes } => self.open_record(index, *circle, *hash, bytes),
-                Write::Fact { .. } => {}
+                Write::Fact { .. } | Write::Erase { .. } | Write::Rewind { .. } => {}
             }
             self.saw(&Seen::HandedToStore { node: index, write, fresh });
         }
