@@ -5,7 +5,7 @@ use cwn_engine::{
     circle::{Act, Charter, Member, MemberNode, Operation, Steward, Stewardship, Terms},
     engine::Engine,
     input::Command,
-    log::CircleId,
+    log::{CircleId, LogKey},
     output::Reply,
 };
 use cwn_functions::{circle_policy::Policy, marking::Tlp};
@@ -13,9 +13,16 @@ use cwn_functions::{circle_policy::Policy, marking::Tlp};
 use super::{
     door::{Api, find_circle, find_offer},
     status::{offers, policy_of, summarise},
-    types::{CircleDetail, CircleSummary, Id, MemberView, Membership, NewCircle, OfferSummary, PolicyChange, Problem},
+    types::{
+        CircleDetail, CircleSummary, ForkView, Id, MemberView, Membership, NewCircle, OfferSummary, PolicyChange,
+        Problem,
+    },
 };
-use crate::{clock, driver::random, node::nodes_of};
+use crate::{
+    clock,
+    driver::random,
+    node::{nodes_of, partner_of},
+};
 
 /// The circles a node is in, and those it is offered.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -264,11 +271,18 @@ fn detail(engine: &Engine, named: &str) -> Result<CircleDetail, Problem> {
     members.sort_by(|a, b| {
         (a.steward.is_none(), a.steward, &a.partner).cmp(&(b.steward.is_none(), b.steward, &b.partner))
     });
+    let fork = |(key, place): (LogKey, u64)| ForkView {
+        author: partner_of(engine.word(), &key.author),
+        node: key.author.to_string(),
+        log: key.log.to_string(),
+        place,
+    };
     Ok(CircleDetail {
         summary: summarise(engine, replica).ok_or_else(gone)?,
         description: policy_of(&control.terms(replica.fold()).policy).description,
         founded: control.charter().founded.0,
         members,
         voided: control.voided(replica.fold()).map(|(_, operation)| in_words(operation)).collect(),
+        forks: engine.forks(&circle).into_iter().map(fork).collect(),
     })
 }

@@ -85,10 +85,12 @@ impl Api {
     pub async fn publish(&self, new: &NewEntry) -> Result<Published, Problem> {
         let circle = self.find(&new.circle).await?;
         let prepared = self.prepare(new, circle)?;
-        let view = self.audience_of(&prepared).await?;
+        let mut view = self.audience_of(&prepared).await?;
         let only_when_current = prepared.tlp > Tlp::Green;
         if only_when_current {
             self.wait_until_current(circle, new.wait_seconds.unwrap_or(0)).await?;
+            // Who belongs may be what it waited to hear.
+            view = self.audience_of(&prepared).await?;
         }
         let plaintext = prepared.payload.to_bytes().map_err(Problem::refused)?;
         let (audience, expiry, retracts) = (prepared.audience, None, None);
