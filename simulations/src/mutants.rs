@@ -162,6 +162,7 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
             scenario.people.add *= 8;
             scenario.people.remove *= 8;
             (scenario.faults.kill, scenario.faults.power_loss, scenario.faults.disk_full) = (0, 0, 0);
+            (scenario.people.clone, scenario.people.restore) = (0, 0);
         })],
     }
 }

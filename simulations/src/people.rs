@@ -230,7 +230,7 @@ impl World {
             log.is_some_and(|(_, kind, _)| *kind == LogKind::Content)
         };
         let own: Vec<&Acknowledged> = self.truth.acknowledged.iter().filter(own).filter(content).collect();
-        let told = self.people.pick(&own).filter(|_| self.texts % 16 == 0)?;
+        let told = self.people.pick(&own).filter(|_| self.texts.is_multiple_of(16))?;
         Some(Retracts { log: told.key.log, seq: told.seq, hash: told.hash })
     }
 
