@@ -14,6 +14,7 @@ use cwn_crypto::{
 
 use crate::{
     log::{LogKey, LogKind, Under},
+    planted::{Bug, planted},
     replica::{Log, Replica, Rule},
 };
 
@@ -48,6 +49,8 @@ impl Reach {
     pub fn of(self, height: u64) -> u64 {
         match self {
             Self::All => height,
+            Self::Cut(..) if planted(Bug::AcceptBeyondCut) => height,
+            Self::Cut(cut, _) if planted(Bug::CutOneTooFar) => (cut + 1).min(height),
             Self::Cut(cut, _) | Self::Forked(cut) => cut.min(height),
             Self::Undecided => 0,
         }

@@ -23,6 +23,7 @@ use crate::{
         Writer,
     },
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
+    planted::{Bug, planted},
     replica::{Replica, Rule},
     retract::{RETRACT_FACT, Retractions},
     root::{self, ROOT_FACT, Trust},
@@ -263,6 +264,19 @@ impl Engine {
     pub(crate) fn store(&mut self, writes: Vec<Write>, after: Vec<After>) {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
+        for after in &after {
+            match after {
+                After::Durable { key, height, head } if planted(Bug::AnnounceBeforeStored) => {
+                    let replica = self.circles.get_mut(&key.circle);
+                    replica.into_iter().for_each(|held| held.stored(&key.author, &key.log, *height, *head));
+                    self.announce(*key);
+                }
+                After::Reply(id, reply) if planted(Bug::ReplyBeforeStored) => {
+                    self.output(Output::Reply { id: *id, reply: Ok(reply.clone()) });
+                }
+                _ => {}
+            }
+        }
         self.tickets.insert(ticket, after);
         self.output(Output::Store { ticket, writes });
     }
@@ -317,7 +331,7 @@ impl Engine {
     /// since its start it knows whole.
     pub fn unheard(&self, circle: &CircleId) -> Vec<PartnerId> {
         let Some(replica) = self.circles.get(circle) else { return Vec::new() };
-        if replica.control().is_none() || self.founded_now.contains(circle) {
+        if replica.control().is_none() || self.founded_now.contains(circle) || planted(Bug::CurrentAtOnce) {
             return Vec::new();
         }
         let roster = replica.fold().roster();
@@ -346,6 +360,9 @@ impl Engine {
             // Damage that one of these meets must not swallow what the others owe.
             if let Err(damage) = self.follow(after, store) {
                 self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
+                if planted(Bug::DamageSwallowsReplies) {
+                    return;
+                }
             }
         }
     }
@@ -416,7 +433,7 @@ impl Engine {
             replica.keep_to_branches(store);
         }
         self.tell_accepted(circle);
-        self.roster_changed(circle, store)?;
+        let outcome = self.roster_changed(circle, store);
         // The set to seal to may be another now: what waits for a seal is asked for again when it comes back.
         if *circle == self.network {
             self.look_for_alarms();
@@ -426,7 +443,7 @@ impl Engine {
         } else {
             self.advance_appends(circle);
         }
-        Ok(())
+        outcome
     }
 
     /// Stores what a replica took in, and lets follow what depends on it.
@@ -516,6 +533,10 @@ impl Engine {
         random: [u8; 32],
         store: &dyn Read,
     ) -> Result<(), CommandRefusal> {
+        let silent = |at: Time| self.wall.since(at) > 60 * 60 * Time::SECOND_MS;
+        if planted(Bug::NeedTheIssuer) && self.word().newest().is_none_or(silent) {
+            return Err(CommandRefusal::NotCurrent { missing: Vec::new() });
+        }
         match command {
             Command::Found { charter } => self.found(id, charter),
             Command::Add { circle, partner, nodes } => {
@@ -706,8 +727,11 @@ impl Engine {
             self.writers.remove(&(circle, kind));
         }
         let writer = self.writers.entry((circle, kind)).or_insert_with(|| {
-            let mut log = [0; 16];
-            log.copy_from_slice(&random[..16]);
+            let mut log = [kind as u8; 16];
+            match planted(Bug::ReuseLogId) {
+                true => log[1..].copy_from_slice(&circle.0.0[..15]),
+                false => log.copy_from_slice(&random[..16]),
+            }
             let cites = replica.longest_uncited(&self.me, Some(kind), limits::CITED_LOGS);
             Writer::open(circle, self.key.clone(), LogId(log), Opening { under, cites })
         });
@@ -800,7 +824,9 @@ impl Engine {
                 if let Some(stranger) = partners.iter().find(|partner| !belongs(partner)) {
                     return Err(CommandRefusal::NotMember { partner: stranger.clone() });
                 }
-                let named = |member: &Member| partners.contains(&member.partner) || member.partner == own.partner;
+                let all = planted(Bug::SealNamedToAll);
+                let named =
+                    |member: &Member| all || partners.contains(&member.partner) || member.partner == own.partner;
                 let recipients: Vec<Recipient> = roster
                     .iter()
                     .filter(|(node, member)| set.contains(node) && named(member))
@@ -816,7 +842,7 @@ impl Engine {
     pub fn present_set(&self, replica: &Replica) -> (BTreeSet<PublicKey>, Vec<PublicKey>) {
         let nodes = replica.fold().roster().iter().map(|(node, _)| *node);
         let (set, left_out): (Vec<PublicKey>, Vec<PublicKey>) =
-            nodes.partition(|node| *node == self.me || self.is_certified(node));
+            nodes.partition(|node| *node == self.me || self.is_certified(node) || planted(Bug::WrapToRevoked));
         (set.into_iter().collect(), left_out)
     }
 
@@ -859,6 +885,10 @@ impl Engine {
         let bytes = cwn_crypto::encoding::to_bytes(&signed);
         self.making.insert(circle, MakingEpoch { made: Some(hash), ..making });
         self.store(vec![Write::Record { circle, hash, bytes }], vec![After::RecordDurable { circle, hash }]);
+        if planted(Bug::UseEpochBeforeDurable) {
+            self.circles.get_mut(&circle).into_iter().for_each(|replica| replica.record_stored(hash));
+            self.advance_appends(&circle);
+        }
     }
 
     fn sealed(&mut self, id: CommandId, payload: Vec<u8>, random: [u8; 32]) -> Result<(), CommandRefusal> {
@@ -872,7 +902,7 @@ impl Engine {
                 return Err(refusal);
             }
         };
-        if present != pending.target {
+        if present != pending.target && !planted(Bug::SealedForThoseBefore) {
             if let Some(pending) = self.appends.get_mut(&id) {
                 pending.target = None;
             }
@@ -937,7 +967,8 @@ impl Engine {
         }
         let undecided = self.offers.values().filter(|offer| offer.from.contains(&peer));
         let (count, held) = undecided.fold((0, 0), |(count, held), offer| (count + 1, held + offer.bytes));
-        if count >= limits::OFFERS_PER_PEER || held + bytes > limits::OFFER_BYTES_PER_PEER {
+        let many = count >= limits::OFFERS_PER_PEER || held + bytes > limits::OFFER_BYTES_PER_PEER;
+        if many && !planted(Bug::RememberEveryOffer) {
             let reason = "more offers of circles than one peer may leave undecided; accept or decline some".to_owned();
             self.output(Output::Emit(Event::Refused { peer, circle, reason }));
             return;
@@ -952,7 +983,8 @@ impl Engine {
     fn certify_offers(&mut self) {
         let word = self.word();
         let certified = |founder: &Steward| {
-            word.certificate(&founder.node.node).is_some_and(|own| own.certificate.partner == founder.partner)
+            planted(Bug::OfferUncertified)
+                || word.certificate(&founder.node.node).is_some_and(|own| own.certificate.partner == founder.partner)
         };
         let waiting = self.offers.iter().filter(|(_, offer)| !offer.certified);
         let come = waiting.filter(|(_, offer)| certified(&offer.charter.stewards[0]));

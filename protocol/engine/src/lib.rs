@@ -67,6 +67,10 @@ pub mod input;
 pub mod limits;
 pub mod log;
 pub mod output;
+#[cfg(not(feature = "planted-bugs"))]
+mod planted;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
 pub mod replica;
 mod retract;
 pub mod root;

@@ -16,6 +16,7 @@ use cwn_crypto::{
 use minicbor::{Decode, Encode};
 
 use crate::limits;
+use crate::planted::{Bug, planted};
 
 /// The id of a circle: the hash of its charter, or the network's id for the network circle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -535,7 +536,7 @@ pub fn authenticate(run: Vec<Decoded>, link: Link) -> Result<Authenticated, RunR
         if seq != next {
             return Err(RunRefusal::Gap { found: seq, expected: next });
         }
-        if header.previous != previous {
+        if header.previous != previous && !planted(Bug::SkipHashLink) {
             let signed = index == 0 && is_vouched_for(&run);
             return Err(if signed { RunRefusal::Forked { seq } } else { RunRefusal::BrokenLink { seq } });
         }
@@ -545,8 +546,14 @@ pub fn authenticate(run: Vec<Decoded>, link: Link) -> Result<Authenticated, RunR
         (next, previous, time, kind) = (seq + 1, Some(entry.hash()), header.time, Some(header.suite.kind()));
     }
     let vouched = vouched_for(&run);
+    let proven_count = match vouched.proven {
+        _ if planted(Bug::SkipSignature) => run.len(),
+        _ if planted(Bug::TrustFirstSignature) && run[0].signature_holds() => run.len(),
+        1.. if planted(Bug::OneSignatureForTheBatch) => run.len(),
+        count => count,
+    };
     let mut proven = run;
-    let mut undecided = proven.split_off(vouched.proven);
+    let mut undecided = proven.split_off(proven_count);
     undecided.iter_mut().for_each(|entry| entry.unsigned = true);
     let last = undecided.last().map(|entry| entry.header().seq);
     let refused = last.filter(|_| vouched.broken || undecided.len() > limits::UNSIGNED_ENTRIES);

@@ -23,6 +23,7 @@ use crate::{
         self, Authentic, CircleId, Decoded, EntryBytes, Link, LogKey, LogKind, Opening, RunRefusal, Stored, Suite,
         Under,
     },
+    planted::{Bug, planted},
     store::{Damage, Read, Tip, Write},
     wire::{BucketHash, WireTip},
 };
@@ -649,6 +650,7 @@ impl Replica {
         };
         match reach {
             Reach::All => {}
+            Reach::Cut(..) if planted(Bug::AcceptBeyondCut) => {}
             Reach::Cut(cut, head) if header.seq + 1 == cut && head != entry.hash() => {
                 return Err(Refusal::OtherBranch { author: header.author }.into());
             }
@@ -658,7 +660,7 @@ impl Replica {
         }
         if let Some(epoch) = &header.epoch {
             let epoch = self.epochs.get(epoch).ok_or(Stop::Missing)?;
-            if !epoch.admits(&header.author) {
+            if !epoch.admits(&header.author) && !planted(Bug::AnybodysEpoch) {
                 return Err(Refusal::EpochExcludesAuthor { author: header.author }.into());
             }
         }
@@ -768,7 +770,10 @@ impl Replica {
 
     /// How many entries of a log are durable and accepted.
     pub fn accepted(&self, author: &PublicKey, log: &LogId) -> u64 {
-        let durable = self.log(author, log).map_or(0, |held| held.durable);
+        let durable = self.log(author, log).map_or(0, |held| match planted(Bug::AcceptBeforeStored) {
+            false => held.durable,
+            true => held.height,
+        });
         match (self.fork_of(author, log), acceptance::reach(self, author, log)) {
             // Until all of the branch that the cut names is there, nothing shows that this is the one.
             (Some(fork), Reach::Cut(cut, _)) if durable < cut => fork.min(durable),
@@ -792,6 +797,7 @@ impl Replica {
             let head = match height {
                 0 if forked => None,
                 0 => continue,
+                _ if planted(Bug::DigestLeavesLogsOut) && key.log.0[0] & 1 == 1 => continue,
                 _ if height == log.durable => log.durable_head,
                 _ => store.hash(&key, height - 1)?,
             };
@@ -807,7 +813,8 @@ impl Replica {
             tips.insert((*author, *log), tip);
         }
         for (author, line) in &cited {
-            let control = self.log(author, &line.log).is_some_and(|log| log.kind == LogKind::Control);
+            let control = self.log(author, &line.log).is_some_and(|log| log.kind == LogKind::Control)
+                && !planted(Bug::CitedControlLeftOut);
             let full =
                 |tip: &WireTip| !control && !tip.forked && tip.height == line.height && tip.head == Some(line.head);
             match tips.get(&(*author, line.log)) {
@@ -868,7 +875,7 @@ impl Replica {
         let fits = |(hash, epoch): &(&Hash, &Epoch)| {
             self.durable_epochs.contains(hash)
                 && epoch.admits(author)
-                && epoch.set() == set
+                && (epoch.set() == set || planted(Bug::SealToStaleEpoch))
                 && now.since(epoch.made) < limits::EPOCH_LIFE_MS
         };
         let newest = self.epochs.iter().filter(fits).max_by_key(|(hash, epoch)| (epoch.made, **hash));

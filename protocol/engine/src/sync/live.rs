@@ -50,6 +50,7 @@ impl Engine {
         store: &dyn Read,
     ) -> Result<(), Damage> {
         let entry = match Decoded::decode(entry) {
+            Ok(entry) if self.shuns(&entry) => return Ok(()),
             Ok(entry) if entry.key().circle == circle => entry,
             Ok(_) => {
                 self.fault(peer, circle, "an entry of another circle than it was sent in".to_owned());

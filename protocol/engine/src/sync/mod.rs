@@ -18,6 +18,7 @@ use crate::input::{PullId, SessionId};
 use crate::limits;
 use crate::log::{CircleId, Decoded, EntryBytes, LogKey};
 use crate::output::{Event, Output};
+use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::store::{Damage, Read};
 use crate::wire::{Frame, Nonce, Tag, VERSION, WireTip};
@@ -208,6 +209,15 @@ pub struct PeerStatus {
     pub faults: u32,
 }
 
+/// What one peer makes this node remember.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remembered {
+    /// Heights it says it holds, in the circle where they are most: at most [`limits::TIPS_PER_PEER`].
+    pub heights: usize,
+    /// Circles it offered that nobody accepted or declined: at most [`limits::OFFERS_PER_PEER`].
+    pub offers: usize,
+}
+
 fn tag(secret: &[u8; 32], me: PublicKey, peer: &PublicKey, session: &Peer, from_me: bool) -> Option<Tag> {
     let theirs = session.their_nonce?;
     let (dialler, listener) = if session.dialled { (&me, peer) } else { (peer, &me) };
@@ -265,7 +275,9 @@ impl Engine {
         // What was asked of it can be asked of others.
         self.sync.look_at(self.now);
         self.sync.wants.retain(|_, want| {
-            want.sources.remove(peer);
+            if !planted(Bug::WaitForTheGone) {
+                want.sources.remove(peer);
+            }
             !want.sources.is_empty()
         });
     }
@@ -288,7 +300,7 @@ impl Engine {
         self.output(Output::Emit(Event::Refused { peer: *peer, circle, reason: reason.clone() }));
         let Some(state) = self.sync.peers.get_mut(peer) else { return };
         state.faults += 1;
-        if state.faults >= limits::FAULTS {
+        if state.faults >= limits::FAULTS && !planted(Bug::ForgiveFaults) {
             self.disconnect(peer, format!("{reason}; it was not the first fault"));
         }
     }
@@ -313,6 +325,15 @@ impl Engine {
             faults: state.faults,
         };
         self.sync.peers.iter().map(status).collect()
+    }
+
+    /// What a peer makes this node remember; each part has its limit.
+    pub fn remembered_of(&self, peer: &PublicKey) -> Remembered {
+        let shared = self.sync.peers.get(peer).into_iter().flat_map(|state| state.shared.values());
+        Remembered {
+            heights: shared.map(|shared| shared.tips.len()).max().unwrap_or(0),
+            offers: self.offers.values().filter(|offer| offer.from.contains(peer)).count(),
+        }
     }
 
     /// The circle that a peer's tag stands for in a session; for streams beside the live one.
@@ -440,7 +461,7 @@ impl Engine {
     /// this node counts is for the peer to judge: who was removed may have been added again without having heard.
     /// The network circle belongs to everybody who was admitted; a peer's certificate may be news to this node.
     fn shares(&self, peer: &PublicKey, replica: &Replica) -> bool {
-        let revoked = self.word().revocation(peer).is_some();
+        let revoked = self.word().revocation(peer).is_some() && !planted(Bug::SpeakToRevoked);
         !revoked && (replica.word().is_some() || replica.counts(peer))
     }
 
@@ -525,7 +546,9 @@ impl Engine {
             state.by_tag.insert(theirs, circle);
             self.sync.digest_at(digest_due);
             self.compare(peer, circle, digest, store)?;
-            self.held_due_to(peer, circle);
+            if !planted(Bug::HeldUnsaidOnConnect) {
+                self.held_due_to(peer, circle);
+            }
         }
         Ok(())
     }
@@ -534,13 +557,15 @@ impl Engine {
     pub(crate) fn roster_changed(&mut self, circle: &CircleId, store: &dyn Read) -> Result<(), Damage> {
         self.sync.digests.remove(circle);
         let peers: Vec<PublicKey> = self.sync.peers.keys().copied().collect();
+        let mut damage = Ok(());
         for peer in peers {
             let Some(replica) = self.circles.get(circle) else { return Ok(()) };
-            if *circle == self.network && replica.word().is_some_and(|word| word.revocation(&peer).is_some()) {
+            let revoked = replica.word().is_some_and(|word| word.revocation(&peer).is_some());
+            if revoked && !planted(Bug::SpeakToRevoked) {
                 self.disconnect(&peer, "its certificate was revoked".to_owned());
                 continue;
             }
-            if !self.shares(&peer, replica) {
+            if !self.shares(&peer, replica) && !planted(Bug::GoOnWithRemoved) {
                 if let Some(state) = self.sync.peers.get_mut(&peer) {
                     if let Some(shared) = state.shared.remove(circle) {
                         state.by_tag.remove(&shared.theirs);
@@ -557,8 +582,9 @@ impl Engine {
                 }
                 continue;
             }
-            self.offer(&peer, false, store)?;
-            self.welcome(&peer, store)?;
+            // Damage that one peer's part meets keeps no other from being heard, or from being shut out.
+            let told = self.offer(&peer, false, store).and_then(|()| self.welcome(&peer, store));
+            damage = damage.and(told);
             // What was not wanted, or waited, may be wanted now.
             let shared = self.sync.peers.get(&peer).and_then(|state| state.shared.get(circle));
             let tips: Vec<WireTip> = shared.into_iter().flat_map(|shared| shared.tips.values().copied()).collect();
@@ -569,7 +595,7 @@ impl Engine {
             want.unblock();
         }
         self.sync.look_at(self.now);
-        Ok(())
+        damage
     }
 
     // ---- Time.
@@ -592,6 +618,9 @@ impl Engine {
         }
         self.erase_due(store)?;
         let now = self.now;
+        if planted(Bug::WaitForStalled) {
+            self.sync.pulls.values_mut().for_each(|pull| (pull.last_frame, pull.counted_from) = (now, now));
+        }
         if self.sync.digest_due.is_some_and(|due| due <= now) {
             self.say_digests(store)?;
         }
@@ -620,10 +649,11 @@ impl Engine {
     /// Says the digests that are due, and when the next will be.
     fn say_digests(&mut self, store: &dyn Read) -> Result<(), Damage> {
         let now = self.now;
+        let pause = if planted(Bug::DigestEverySecond) { 1_000 } else { limits::DIGEST_EVERY_MS };
         let mut due = Vec::new();
         for (peer, state) in &mut self.sync.peers {
             for (circle, shared) in state.shared.iter_mut().filter(|(_, shared)| shared.digest_due <= now) {
-                shared.digest_due = now.plus(limits::DIGEST_EVERY_MS);
+                shared.digest_due = now.plus(pause);
                 due.push((*peer, *circle));
             }
         }

@@ -220,6 +220,7 @@ impl Engine {
         }
         for entry in frame.entries {
             match Decoded::decode(entry) {
+                Ok(entry) if self.shuns(&entry) => break,
                 Ok(entry) if entry.key() == (LogKey { circle, author: name.0, log: name.1 }) => run.push(entry),
                 Ok(_) => return self.give_up(id, Some("a run of another log than was asked for".to_owned()), store),
                 Err(refusal) => return self.give_up(id, Some(refusal.to_string()), store),

@@ -9,7 +9,8 @@ use crate::circle::Charter;
 use crate::engine::{Engine, held_entry};
 use crate::limits;
 use crate::log::{CircleId, EntryBytes, LogKind};
-use crate::replica::Replica;
+use crate::planted::{Bug, planted};
+use crate::replica::{Log, Replica};
 use crate::store::{Damage, Read};
 use crate::wire::Frame;
 
@@ -22,8 +23,12 @@ impl Engine {
         let unknown: Vec<CircleId> = self
             .circles
             .values()
-            .filter(|replica| replica.control().is_some() && self.shares(peer, replica))
-            .filter(|replica| replica.logs().all(|(_, log)| log.kind != LogKind::Control || log.height == log.durable))
+            .filter(|replica| replica.control().is_some())
+            .filter(|replica| self.shares(peer, replica) || planted(Bug::WelcomeStrangers))
+            .filter(|replica| {
+                let durable = |log: &Log| log.kind != LogKind::Control || log.height == log.durable;
+                replica.logs().all(|(_, log)| durable(log)) || planted(Bug::WelcomeBeforeDurable)
+            })
             .map(Replica::id)
             .filter(|circle| !state.shared.contains_key(circle) && !state.welcomed.contains(circle))
             .collect();

@@ -454,6 +454,25 @@ fn i3_rot_in_any_log_keeps_no_node_from_starting_and_peers_send_it_again() {
     }
 }
 
+/// Found by cwn-sim, seed 18 of `rot`: the operations that a newcomer was to be handed could not be read, and nobody
+/// after it in the list was shut out.
+#[test]
+fn i2_rot_keeps_no_revoked_node_connected() {
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"]);
+    let mut names = ["z-cert", "ferm"];
+    names.sort_by_key(|name| world.key(name));
+    let [newcomer, revoked] = names;
+    let circle = world.circle(&["ncsc", revoked]);
+    let (author, ncsc) = (world.key("ncsc"), world.index("ncsc"));
+    let replica = world.engine("ncsc").circle(&circle).unwrap();
+    let log = replica.logs_of(&author).find(|(_, log)| log.kind == LogKind::Control).unwrap().0;
+    world.nodes[ncsc].store.rotten.insert((log, 0));
+    world.add("ncsc", circle, newcomer);
+    world.revoke(revoked, "ncsc");
+    world.run(1_000);
+    assert!(!world.is_connected("ncsc", revoked));
+}
+
 #[test]
 fn i3_rot_found_while_a_node_runs_is_healed_by_peers_and_alone_it_keeps_what_it_has() {
     let mut world = World::new(&["ncsc", "z-cert", "ferm"]);
