@@ -193,7 +193,7 @@ impl World {
             _ => Audience::Circle,
         };
         let only_when_current = self.people.per_mille(100);
-        let command = Command::Append { circle, audience, expiry: None, only_when_current };
+        let command = Command::Append { circle, audience, expiry: None, only_when_current, kept: None };
         self.trace.tell(self.now, || format!("p{node:02} publishes {} in {}", self.texts, short(&circle)));
         self.command(node, "publish", command, Some(text));
     }

@@ -89,7 +89,7 @@ impl Api {
             self.wait_until_current(circle, new.wait_seconds.unwrap_or(0)).await?;
         }
         let plaintext = prepared.payload.to_bytes().map_err(Problem::refused)?;
-        let command = Command::Append { circle, audience: prepared.audience, expiry: None, only_when_current };
+        let command = Command::Append { circle, audience: prepared.audience, expiry: None, only_when_current, kept: None };
         match self.node.driver.append(command, Zeroizing::new(plaintext)).await? {
             Reply::Appended { hash, .. } => {
                 new.attachments.iter().for_each(|id| self.uploads.published(id));

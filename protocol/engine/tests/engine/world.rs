@@ -16,7 +16,7 @@ use cwn_engine::{
     circle::{Charter, Member, MemberNode, Steward, Terms},
     engine::{AcceptRule, Config, Engine},
     epoch::{Record, SignedRecord},
-    input::{Audience, Command, CommandId, Input, PullId, SessionId, StreamId, Ticket},
+    input::{Audience, Command, CommandId, Input, Kept, PullId, SessionId, StreamId, Ticket},
     log::{CircleId, Draft, EntryBytes, Header, LogKey, LogKind, Opening, Suite, Under, Writer},
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
     store::{Damage, Read, Tip, Write},
@@ -880,7 +880,18 @@ impl World {
         let id = CommandId(self.next_command);
         let index = self.index(by);
         self.nodes[index].plain.insert(id, text.as_bytes().to_vec());
-        self.command(by, Command::Append { circle, audience, expiry: None, only_when_current: false })
+        self.command(by, Command::Append { circle, audience, expiry: None, only_when_current: false, kept: None })
+    }
+
+    /// Publishes to the whole circle what was written for these partners alone.
+    pub fn append_kept(&mut self, by: &str, circle: CircleId, text: &str, readers: &[&str], fact: &[u8]) -> CommandId {
+        let id = CommandId(self.next_command);
+        let index = self.index(by);
+        self.nodes[index].plain.insert(id, text.as_bytes().to_vec());
+        let readers = readers.iter().map(|name| self.key(name)).collect();
+        let kept = Some(Kept { fact: fact.to_vec(), readers });
+        let audience = Audience::Circle;
+        self.command(by, Command::Append { circle, audience, expiry: None, only_when_current: false, kept })
     }
 
     /// What a node has accepted in a circle, sorted: the text of what it can open, or `(sealed)`.
