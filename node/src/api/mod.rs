@@ -7,6 +7,7 @@ mod circles;
 pub mod client;
 mod doctor;
 mod door;
+mod drafts;
 mod entries;
 mod partners;
 pub mod server;

@@ -7,10 +7,14 @@ use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 use axum::{
     Json, Router,
     body::Body,
-    extract::{DefaultBodyLimit, FromRequestParts, Path as AxumPath, Query, State, rejection::JsonRejection},
+    extract::{
+        ConnectInfo, DefaultBodyLimit, FromRequestParts, Path as AxumPath, Query, State, connect_info::Connected,
+        rejection::JsonRejection,
+    },
     http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
+    serve::IncomingStream,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::net::UnixListener;
@@ -18,7 +22,7 @@ use tokio::net::UnixListener;
 use super::{
     carry::ExportQuery,
     door::Api,
-    types::{Compared, IssuerLog, Membership, NewCircle, NewEntry, PolicyChange, Problem},
+    types::{Compared, IssuerLog, Membership, NewCircle, NewEntry, PolicyChange, Problem, PublishDraft},
 };
 
 /// The most that a JSON request may have: a body of 256 KiB, escaped.
@@ -38,6 +42,32 @@ impl IntoResponse for Problem {
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, Json(self)).into_response()
+    }
+}
+
+/// Who is at the other end of the socket, as the system says.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// The Unix user, where the system tells.
+    pub uid: Option<u32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self { uid: stream.io().peer_cred().ok().map(|caller| caller.uid()) }
+    }
+}
+
+impl Caller {
+    /// The user's name, where this machine's own list has it.
+    pub fn name(&self) -> Option<String> {
+        let users = fs::read_to_string("/etc/passwd").ok()?;
+        let uid = self.uid?.to_string();
+        users.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)? == uid).then(|| name.to_owned())
+        })
     }
 }
 
@@ -136,6 +166,17 @@ pub fn router(api: Api) -> Router {
         .route("/v1/circles/{circle}/policy", post(policy))
         .route("/v1/entries", get(list).post(publish))
         .route("/v1/audience", post(audience))
+        .route("/v1/drafts", get(async |State(api): State<Api>| answer(api.drafts().await)))
+        .route(
+            "/v1/drafts/{draft}",
+            get(async |State(api): State<Api>, InPath(named): InPath<String>| answer(api.draft(&named).await)),
+        )
+        .route("/v1/drafts/{draft}/publish", post(publish_draft))
+        .route(
+            "/v1/drafts/{draft}/drop",
+            post(async |State(api): State<Api>, InPath(named): InPath<String>| answer(api.drop_draft(&named).await)),
+        )
+        .route("/v1/overrides", get(async |State(api): State<Api>| answer(api.overrides().await)))
         .route(
             "/v1/entries/{reference}",
             get(async |State(api): State<Api>, InPath(named): InPath<String>| answer(api.entry(&named).await)),
@@ -244,6 +285,15 @@ async fn publish(State(api): State<Api>, body: Request<NewEntry>) -> Result<impl
     answer(api.publish(&request(body)?).await)
 }
 
+async fn publish_draft(
+    State(api): State<Api>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    InPath(named): InPath<String>,
+    body: Request<PublishDraft>,
+) -> Result<impl IntoResponse, Problem> {
+    answer(api.publish_draft(&named, request(body)?, caller).await)
+}
+
 async fn audience(State(api): State<Api>, body: Request<NewEntry>) -> Result<impl IntoResponse, Problem> {
     answer(api.audience(&request(body)?).await)
 }
@@ -287,5 +337,6 @@ pub async fn serve(
     api: Api,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router(api)).with_graceful_shutdown(stop).await
+    let service = router(api).into_make_service_with_connect_info::<Caller>();
+    axum::serve(listener, service).with_graceful_shutdown(stop).await
 }

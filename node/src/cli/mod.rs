@@ -19,6 +19,7 @@ mod attach;
 mod backup;
 mod circle;
 mod doctor;
+mod drafts;
 mod export;
 mod import;
 mod join;
@@ -68,6 +69,8 @@ pub enum Command {
     Publish(publish::Arguments),
     /// Publish a file in a circle.
     Attach(attach::Arguments),
+    /// Look at what was written and cannot be sealed yet, and decide about it.
+    Drafts(drafts::Arguments),
     /// List what was published, the newest first.
     List(list::Arguments),
     /// Read an entry.
@@ -127,6 +130,7 @@ pub async fn run(program: Program) -> anyhow::Result<()> {
         Command::Circle(command) => circle::run(&face()?, command).await,
         Command::Publish(arguments) => publish::run(&face()?, arguments).await,
         Command::Attach(arguments) => attach::run(&face()?, arguments).await,
+        Command::Drafts(arguments) => drafts::run(&face()?, arguments).await,
         Command::List(arguments) => list::run(&face()?, &arguments).await,
         Command::Read(arguments) => read::run(&face()?, &arguments).await,
         Command::Who(arguments) => who::run(&face()?, &arguments).await,

@@ -88,6 +88,13 @@ fn page(status: &Status, now: u64, ink: show::Ink) -> String {
         row("peers", format!("{} connected", status.peers)),
         row("data", show::line(&status.data)),
     ];
+    if status.drafts > 0 {
+        let drafts = match status.drafts_for_a_person {
+            0 => format!("{} kept, not yet sealed; see `cwn drafts`", status.drafts),
+            some => ink.amber(&format!("{} kept, {some} of them wait for you; see `cwn drafts`", status.drafts)),
+        };
+        rows.push(row("drafts", drafts));
+    }
     if status.read_only {
         rows.push(row("store", ink.amber("READ-ONLY")));
     }
@@ -170,6 +177,8 @@ pub(super) mod tests {
             handlers_built: 2,
             circles: vec![circle("haven"), CircleSummary { behind: 4, ..circle("zorg") }],
             offers: Vec::new(),
+            drafts: 0,
+            drafts_for_a_person: 0,
             data: "ferm".to_owned(),
             warnings: Vec::new(),
             read_only: false,
@@ -212,6 +221,17 @@ Circles
         assert!(!plain.contains('\x1b'), "{plain}");
         let coloured = page(&status, NOW, show::Ink::Colour);
         assert_eq!(coloured.matches("\x1b[33m").count(), 4, "{coloured}");
+    }
+
+    #[test]
+    fn drafts_are_counted_and_those_that_wait_for_a_person_stand_out() {
+        let page_of = |drafts, drafts_for_a_person| {
+            page(&Status { drafts, drafts_for_a_person, ..status() }, NOW, show::Ink::Colour)
+        };
+        assert!(!page_of(0, 0).contains("drafts"));
+        let waiting = page_of(2, 0);
+        assert!(waiting.contains("2 kept, not yet sealed; see `cwn drafts`") && !waiting.contains('\x1b'), "{waiting}");
+        assert!(page_of(2, 1).contains("\x1b[33m2 kept, 1 of them wait for you"));
     }
 
     #[test]

@@ -707,12 +707,7 @@ impl Engine {
 
     // ---- Appending sealed entries.
 
-    fn append(
-        &mut self,
-        id: CommandId,
-        pending: PendingAppend,
-        only_when_current: bool,
-    ) -> Result<(), CommandRefusal> {
+    fn append(&mut self, id: CommandId, pending: PendingAppend, only_when_current: bool) -> Result<(), CommandRefusal> {
         let circle = pending.circle;
         let (replica, _) = self.closed(&circle)?;
         if !replica.counts(&self.me) {

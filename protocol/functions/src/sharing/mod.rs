@@ -7,4 +7,4 @@ mod entry;
 mod rules;
 
 pub use entry::{REPORT, Refusal, Report, report_payload};
-pub use rules::{Forbidden, may_publish};
+pub use rules::{Awaited, Forbidden, awaited, may_publish};
