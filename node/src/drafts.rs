@@ -387,3 +387,184 @@ pub struct Override {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_done: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use cwn_crypto::seal::SealingKey;
+    use cwn_engine::{
+        log::{EntryBytes, LogKey},
+        store::{Fact, Tip},
+    };
+
+    use super::*;
+    use crate::store::Store;
+
+    const ME: PublicKey = PublicKey([1; 32]);
+    const CIRCLE: CircleId = CircleId(Hash([2; 32]));
+    const LOG: LogKey = LogKey { circle: CIRCLE, author: ME, log: LogId([3; 16]) };
+
+    /// A store that holds one entry, and these facts.
+    struct Holds {
+        entry: Hash,
+        facts: Vec<Fact>,
+    }
+
+    impl Read for Holds {
+        fn entry(&self, _: &LogKey, _: u64) -> Result<Option<EntryBytes>, Damage> {
+            Ok(None)
+        }
+        fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage> {
+            Ok((*key == LOG && seq == 0).then_some(self.entry))
+        }
+        fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {
+            Ok(vec![(LOG, Tip { height: 1, head: self.entry })])
+        }
+        fn record(&self, _: &CircleId, _: &Hash) -> Result<Option<Vec<u8>>, Damage> {
+            Ok(None)
+        }
+        fn records(&self) -> Result<Vec<(CircleId, Hash)>, Damage> {
+            Ok(Vec::new())
+        }
+        fn facts(&self, prefix: &[u8]) -> Result<Vec<Fact>, Damage> {
+            Ok(self.facts.iter().filter(|(key, _)| key.starts_with(prefix)).cloned().collect())
+        }
+    }
+
+    struct Place {
+        dir: tempfile::TempDir,
+        sealing: SealingKey,
+        reader: crate::store::Reader,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let (store, _) = Store::open(&dir.path().join("store"), &mut |_| {}).unwrap();
+            Self { reader: store.reader(), sealing: SealingKey::from_bytes([4; 32]), dir }
+        }
+
+        fn open(&self, facts: Vec<Fact>) -> (Drafts, Vec<Vec<u8>>) {
+            let keyring = Arc::new(Keyring::new(self.sealing.clone(), self.reader.clone()));
+            let store = Holds { entry: Hash([5; 32]), facts };
+            Drafts::open(self.dir.path(), &ME, self.sealing.recipient(), keyring, &store).unwrap()
+        }
+    }
+
+    fn draft(tlp: Tlp, body: &str) -> Draft {
+        let report = Report { title: "a title".to_owned(), body: body.to_owned(), references: Vec::new() };
+        let to = vec!["ferm".parse().unwrap()];
+        let payload =
+            cwn_functions::sharing::report_payload(ME, CIRCLE, tlp, None, to.clone(), &report, Vec::new()).unwrap();
+        Draft { written: Time(7), partners: to, readers: BTreeSet::from([ME]), payload }
+    }
+
+    #[test]
+    fn a_draft_is_there_after_a_restart_sealed_and_private() {
+        let place = Place::new();
+        let (drafts, _) = place.open(Vec::new());
+        let written = draft(Tlp::Amber, "what nobody may see");
+        let id = drafts.keep(&written).unwrap();
+        let path = drafts.path(id);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let sealed = fs::read(&path).unwrap();
+        assert!(!sealed.windows(6).any(|bytes| bytes == b"nobody"));
+        let (drafts, _) = place.open(Vec::new());
+        assert_eq!(drafts.read(id).unwrap(), written);
+        assert_eq!(drafts.list()[0].1.as_ref().unwrap().title.as_deref(), Some("a title"));
+        drafts.forget(id).unwrap();
+        assert!(place.open(Vec::new()).0.list().is_empty());
+    }
+
+    #[test]
+    fn lists_hold_no_words_of_red() {
+        let place = Place::new();
+        let (drafts, _) = place.open(Vec::new());
+        drafts.keep(&draft(Tlp::Red, "")).unwrap();
+        assert_eq!(drafts.list()[0].1.as_ref().unwrap().title, None);
+        assert_eq!(place.open(Vec::new()).0.list()[0].1.as_ref().unwrap().title, None);
+    }
+
+    #[test]
+    fn i3_a_draft_whose_entry_is_held_is_done_and_one_whose_entry_was_lost_is_not() {
+        let place = Place::new();
+        let (drafts, _) = place.open(Vec::new());
+        let [done, lost, elsewhere] = [(); 3].map(|()| drafts.keep(&draft(Tlp::Amber, "")).unwrap());
+        let fact = |id: DraftId, log: LogId, seq: u64, hash: u8| {
+            (id.fact(), encoding::to_bytes(&(log, seq, Hash([hash; 32]))))
+        };
+        let facts = vec![fact(done, LOG.log, 0, 5), fact(lost, LOG.log, 1, 6), fact(elsewhere, LogId([9; 16]), 0, 5)];
+        let (drafts, of_no_use) = place.open(facts);
+        let left: BTreeSet<DraftId> = drafts.list().into_iter().map(|(id, _)| id).collect();
+        assert_eq!(left, BTreeSet::from([lost, elsewhere]));
+        assert_eq!(of_no_use.len(), 3);
+        assert!(matches!(drafts.read(done), Err(Error::Gone(_))));
+    }
+
+    #[test]
+    fn what_does_not_open_is_listed_without_words_and_can_be_dropped() {
+        let place = Place::new();
+        let (drafts, _) = place.open(Vec::new());
+        let id = drafts.keep(&draft(Tlp::Amber, "")).unwrap();
+        fs::write(drafts.path(id), b"rot").unwrap();
+        fs::write(drafts.dir.join(".half.1.new"), b"half").unwrap();
+        let (drafts, _) = place.open(Vec::new());
+        assert!(drafts.list()[0].1.is_none());
+        assert!(drafts.read(id).unwrap_err().to_string().contains("`cwn drafts drop`"));
+        drafts.forget(id).unwrap();
+        assert_eq!(fs::read_dir(&drafts.dir).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn i7_drafts_beyond_their_bytes_are_refused_with_the_remedy() {
+        let place = Place::new();
+        let (drafts, _) = place.open(Vec::new());
+        let large = drafts.keep(&draft(Tlp::Amber, &"x".repeat(200 << 10))).unwrap();
+        lock(&drafts.kept).get_mut(&large).unwrap().bytes = BYTES;
+        let refused = drafts.keep(&draft(Tlp::Amber, "")).unwrap_err().to_string();
+        assert!(refused.contains("64 MiB") && refused.contains("drop some"), "{refused}");
+        drafts.forget(large).unwrap();
+        drafts.keep(&draft(Tlp::Amber, "")).unwrap();
+    }
+
+    #[test]
+    fn i7_drafts_beyond_their_number_are_refused() {
+        let place = Place::new();
+        let (drafts, _) = place.open(Vec::new());
+        for n in 0..DRAFTS as u64 {
+            lock(&drafts.kept).insert(DraftId(n.to_be_bytes()), Kept { bytes: 0, outline: None });
+        }
+        assert!(matches!(drafts.keep(&draft(Tlp::Amber, "")), Err(Error::Full)));
+    }
+
+    fn an_override(reason: &str) -> Override {
+        Override {
+            at: 7,
+            uid: Some(1000),
+            user: None,
+            draft: "1f2e".to_owned(),
+            circle: CIRCLE.to_string(),
+            circle_name: "zorg".to_owned(),
+            tlp: "TLP:RED".to_owned(),
+            reason: reason.to_owned(),
+            awaited: Vec::new(),
+            partners: Vec::new(),
+            nodes: Vec::new(),
+            not_done: None,
+        }
+    }
+
+    #[test]
+    fn the_record_of_overrides_only_grows_and_a_torn_line_spoils_no_other() {
+        let place = Place::new();
+        let (drafts, _) = place.open(Vec::new());
+        assert_eq!(drafts.overrides().unwrap(), []);
+        drafts.record(&an_override("one")).unwrap();
+        let mut file = fs::OpenOptions::new().append(true).open(&drafts.overrides).unwrap();
+        file.write_all(b"{\"at\":7,\"ui").unwrap();
+        drafts.record(&an_override("two")).unwrap();
+        assert_eq!(drafts.overrides().unwrap(), [an_override("one"), an_override("two")]);
+        assert_eq!(fs::metadata(&drafts.overrides).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
