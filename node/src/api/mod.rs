@@ -10,6 +10,7 @@ mod door;
 mod drafts;
 mod entries;
 mod partners;
+mod root;
 pub mod server;
 mod status;
 pub mod types;

@@ -22,13 +22,17 @@ use tokio::net::UnixListener;
 use super::{
     carry::ExportQuery,
     door::Api,
-    types::{Compared, IssuerLog, Membership, NewCircle, NewEntry, PolicyChange, Problem, PublishDraft},
+    types::{
+        Bilateral, Compared, IssuerLog, Membership, NewCircle, NewEntry, PolicyChange, Problem, PublishDraft, RootText,
+    },
 };
 
 /// The most that a JSON request may have: a body of 256 KiB, escaped.
 const REQUEST_BYTES: usize = 4 << 20;
 /// An issuer's log as a file: a hundred thousand certificates.
 const ISSUER_LOG_BYTES: usize = 128 << 20;
+/// A root document in all its versions, in armour.
+const ROOT_BYTES: usize = 2 * cwn_crypto::root::CHAIN_LIMIT;
 /// Entries of a list when no limit is given.
 const LIST: usize = 50;
 
@@ -142,6 +146,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1/partners", get(async |State(api): State<Api>| answer(api.partners().await)))
         .route("/v1/partners/{partner}/compared", post(compared))
         .route("/v1/issuer-log", post(issuer_log).layer(DefaultBodyLimit::max(ISSUER_LOG_BYTES)))
+        .route("/v1/root", post(root).layer(DefaultBodyLimit::max(ROOT_BYTES)))
+        .route("/v1/bilateral", post(bilateral))
         .route("/v1/circles", get(async |State(api): State<Api>| answer(api.circles().await)).post(found))
         .route(
             "/v1/circles/{circle}",
@@ -205,6 +211,14 @@ async fn compared(
 
 async fn issuer_log(State(api): State<Api>, body: Request<IssuerLog>) -> Result<impl IntoResponse, Problem> {
     answer(api.take_issuer_log(&request(body)?).await)
+}
+
+async fn root(State(api): State<Api>, body: Request<RootText>) -> Result<impl IntoResponse, Problem> {
+    answer(api.adopt_root(&request(body)?).await)
+}
+
+async fn bilateral(State(api): State<Api>, body: Request<Bilateral>) -> Result<impl IntoResponse, Problem> {
+    answer(api.bilateral(&request(body)?).await)
 }
 
 async fn found(State(api): State<Api>, body: Request<NewCircle>) -> Result<impl IntoResponse, Problem> {

@@ -262,6 +262,43 @@ pub struct NewCircle {
     pub partners: Vec<String>,
 }
 
+/// `POST /v1/bilateral`: the circle of this node's partner and another.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bilateral {
+    /// The other partner.
+    pub partner: String,
+}
+
+/// The bilateral circle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BilateralFounded {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it was founded now; else there was one already.
+    pub founded: bool,
+}
+
+/// `POST /v1/root`: versions of the root document from a file, as `cwn-ca root propose` wrote and the root key holders
+/// signed it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootText {
+    /// The armoured text.
+    pub text: String,
+}
+
+/// What became of the root document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootAdopted {
+    /// The version that was held before.
+    pub before: u32,
+    /// The version that is held now.
+    pub version: u32,
+}
+
 /// `POST /v1/circles/{id}/policy`: what is not named stays as it is.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -29,6 +29,7 @@ mod peers;
 mod publish;
 mod read;
 mod restore;
+mod root;
 mod save;
 pub mod show;
 mod status;
@@ -87,6 +88,9 @@ pub enum Command {
     Backup(backup::Arguments),
     /// Put a backup back into an empty data directory.
     Restore(restore::Arguments),
+    /// Go on to a later version of the root document.
+    #[command(subcommand)]
+    Root(root::Command),
     /// Show who is connected, and why others are not.
     Peers(peers::Arguments),
     /// Look at everything this node depends on.
@@ -143,6 +147,7 @@ pub async fn run(program: Program) -> anyhow::Result<()> {
             None => backup::run(&face()?, &arguments).await,
         },
         Command::Restore(arguments) => restore::run(&data, &arguments).await,
+        Command::Root(command) => root::run(&face()?, command).await,
         Command::Peers(arguments) => peers::run(&face()?, &arguments).await,
         Command::Doctor(arguments) => doctor::run(&face()?, &arguments).await,
         Command::Demo(arguments) => crate::demo::run(arguments).await,
