@@ -43,10 +43,10 @@ async fn what_the_root_keys_did_not_sign_changes_nothing_and_says_why() -> anyho
     let elsewhere = Authority::found("elsewhere")?.next_root(true)?;
     let whole = world.authority.next_root(true)?;
     let cases = [
-        (world.authority.next_root(false)?, "root"),
+        (world.authority.next_root(false)?, "not one of its root keys"),
         (elsewhere, "your own coordinator"),
-        (whole[..whole.len() / 2].to_owned(), "again"),
-        ("not a root document".to_owned(), ""),
+        (whole[..whole.len() / 2].to_owned(), "END line"),
+        ("not a root document".to_owned(), "ROOT DOCUMENT"),
     ];
     for (text, remedy) in cases {
         let said = adopt(&world, "ncsc", &text)?;
