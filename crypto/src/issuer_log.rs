@@ -169,22 +169,24 @@ pub struct Revoked {
     pub cut: Vec<CutLine>,
 }
 
-/// How far a cut reaches into each log: to where it lists the log, else, transitively, to where the opening of
-/// a log it reaches cites it. `cites` gives a log's opening, if it is held.
-pub fn cut_reach<'a>(cut: &[CutLine], cites: impl Fn(&LogId) -> Option<&'a [CutLine]>) -> BTreeMap<LogId, u64> {
-    let explicit: BTreeMap<LogId, u64> = cut.iter().map(|line| (line.log, line.height)).collect();
+/// How far a cut reaches into each log, and along which branch: to where it lists the log, else, transitively, to
+/// where the opening of a log it reaches cites it. `cites` gives a log's opening, if it is held.
+pub fn cut_reach<'a>(cut: &[CutLine], cites: impl Fn(&LogId) -> Option<&'a [CutLine]>) -> BTreeMap<LogId, CutLine> {
+    let explicit: BTreeMap<LogId, CutLine> = cut.iter().map(|line| (line.log, *line)).collect();
     let mut reach = explicit.clone();
     let mut open: Vec<LogId> = explicit.keys().copied().collect();
     let mut followed: BTreeSet<LogId> = BTreeSet::new();
     while let Some(log) = open.pop() {
         // What an opening cites holds from the first entry on, however far the log is reached.
-        if reach.get(&log).copied().unwrap_or(0) == 0 || !followed.insert(log) {
+        if reach.get(&log).is_none_or(|line| line.height == 0) || !followed.insert(log) {
             continue;
         }
         for line in cites(&log).unwrap_or_default() {
-            let known = reach.get(&line.log).copied();
-            if !explicit.contains_key(&line.log) && known.is_none_or(|height| height < line.height) {
-                reach.insert(line.log, line.height);
+            let known = reach.get(&line.log);
+            // Of two that cite different branches to the same height, which one counts must not depend on order.
+            let further = |known: &CutLine| (known.height, known.head) < (line.height, line.head);
+            if !explicit.contains_key(&line.log) && known.is_none_or(further) {
+                reach.insert(line.log, *line);
                 open.push(line.log);
             }
         }
@@ -340,7 +342,8 @@ impl Word {
     }
 
     fn reach_of(&self, issuer: &PublicKey, heads: &[CutLine]) -> BTreeMap<LogId, u64> {
-        cut_reach(heads, |log| self.logs.get(&(*issuer, *log)).map(|log| log.cites.as_slice()))
+        let reach = cut_reach(heads, |log| self.logs.get(&(*issuer, *log)).map(|log| log.cites.as_slice()));
+        reach.into_iter().map(|(log, line)| (log, line.height)).collect()
     }
 
     fn conclude(&mut self, issuer: &PublicKey, log: &LogId, seq: u64, root: &TrustRoot) {

@@ -41,7 +41,7 @@ use crate::{
     lend::Lend,
     membership::Membership,
     network::{self, Address, Gate},
-    node::{Node, OwnCertificate},
+    node::{FoundDamage, Node, OwnCertificate},
     store::{Progress, Store},
 };
 
@@ -75,8 +75,10 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
             "the last write before the end was torn and was cut back; nothing acknowledged was in it"
         );
     }
-    if opened.damaged > 0 {
+    let damage = FoundDamage::default();
+    if let Some(first) = opened.damages.first() {
         tracing::error!(places = opened.damaged, "the store has damage; run `cwn doctor`");
+        damage.add(opened.damaged, first.to_string());
     }
     let accept = match config.circles.accept {
         Accept::Ask => AcceptRule::Ask,
@@ -105,14 +107,14 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
         dial_spread,
         memory_limit: None,
     })?;
-    let (accepted, heights) = std_mpsc::channel();
+    let (told, to_view) = std_mpsc::channel();
     let (events, engine_events) = mpsc::unbounded_channel();
     let (news_sender, news) = mpsc::unbounded_channel();
-    let outlets = Outlets { accepted, events };
+    let outlets = Outlets { told, events };
     let (drafts, done) = Drafts::open(data, &me, keys.sealing.recipient(), Arc::clone(&keyring), &reader)
         .context("the drafts cannot be read")?;
     let driver = driver::start(engine, store, Arc::clone(&keyring), network.clone(), outlets)?;
-    inbox.follow(heights, driver.clone(), news_sender)?;
+    inbox.follow(to_view, driver.clone(), news_sender)?;
     let socket = config.socket(data);
     let (fetches, to_fetch) = fetch::channel();
     let node = Arc::new(Node {
@@ -129,6 +131,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
         inbox,
         keyring,
         reader: Lend::new(reader),
+        damage,
         chunks: Chunks::new(data),
         drafts,
         fetches,
@@ -319,7 +322,10 @@ async fn heed_engine(node: Arc<Node>, mut events: mpsc::UnboundedReceiver<Event>
             }
             Event::RootAdvanced { version } => root_advanced(&node, version).await,
             Event::Alarm(alarm) => tracing::error!("ALARM: {alarm}"),
-            Event::Damaged { what } => tracing::error!(what, "stored data cannot be read back; run `cwn doctor`"),
+            Event::Damaged { what } => {
+                tracing::error!(what, "stored data cannot be read back; run `cwn doctor`");
+                node.damage.add(1, what);
+            }
         }
     }
 }

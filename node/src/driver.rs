@@ -25,14 +25,14 @@ use cwn_crypto::{
 use cwn_engine::{
     engine::Engine,
     input::{Command, CommandId, Input, Ticket},
-    log::{CircleId, LogKey},
+    log::CircleId,
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
     store::Write,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
-use crate::{clock, keyring::Keyring, network, runs, store::Store};
+use crate::{clock, inbox::Told, keyring::Keyring, network, runs, store::Store};
 
 /// What gathers before the log thread: frames of at most 1 MiB each.
 const INBOX: usize = 256;
@@ -162,8 +162,8 @@ impl Handle {
 /// What the log thread tells the rest of the node.
 #[derive(Debug)]
 pub struct Outlets {
-    /// Heights of logs that are accepted, for the views.
-    pub accepted: std_mpsc::Sender<(LogKey, u64)>,
+    /// What is accepted and what was taken back, for the views.
+    pub told: std_mpsc::Sender<Told>,
     /// What a person or the node should know.
     pub events: mpsc::UnboundedSender<Event>,
 }
@@ -376,7 +376,10 @@ impl Driver {
             },
             Output::MakeEpoch { circle, recipients } => self.seal_job(SealJob::Epoch { circle, recipients }),
             // The receivers end with the daemon; then nobody wants to know any more.
-            Output::Accepted { key, height } => drop(self.outlets.accepted.send((key, height))),
+            Output::Accepted { key, height } => drop(self.outlets.told.send(Told::Accepted(key, height))),
+            Output::Retracted { key, seq, hash, retracted } => {
+                drop(self.outlets.told.send(Told::Retracted { key, seq, hash, retracted }));
+            }
             Output::Emit(event) => drop(self.outlets.events.send(event)),
             Output::Reply { id, reply } => {
                 self.plaintexts.remove(&id);

@@ -22,6 +22,7 @@ use cwn_functions::{
     directory::NodeAddresses,
     inbox::{EntryId, Row, RowState},
     payload::{AttachmentRef, Payload},
+    sharing::RETRACTION,
 };
 use minicbor::{Decode, Encode};
 use tokio::sync::{mpsc, watch};
@@ -45,6 +46,7 @@ const CURSOR: u8 = b'c';
 const ROW: u8 = b'r';
 const BY_TIME: u8 = b't';
 const BY_HASH: u8 = b'h';
+const RETRACTED: u8 = b'x';
 
 /// A row as the view holds it.
 #[derive(Debug, Clone, Encode, Decode)]
@@ -66,6 +68,9 @@ pub enum Unread {
     /// It is not sealed to this node.
     #[error("it is sealed to others")]
     NotForUs,
+    /// Its author took it back.
+    #[error("its author took it back")]
+    Retracted,
     /// It is sealed to this node and does not open.
     #[error("it does not open: {0}")]
     DoesNotOpen(String),
@@ -92,6 +97,24 @@ impl Directory {
         known.insert(node, (time, seq, addresses));
         true
     }
+}
+
+/// What the engine tells the view.
+#[derive(Debug)]
+pub enum Told {
+    /// So many entries of a log are accepted.
+    Accepted(LogKey, u64),
+    /// The entry with this hash at this place was taken back, or that was put aside.
+    Retracted {
+        /// Its log.
+        key: LogKey,
+        /// Its place.
+        seq: u64,
+        /// Its hash.
+        hash: Hash,
+        /// Whether it is taken back now.
+        retracted: bool,
+    },
 }
 
 /// What the view tells the rest of the node.
@@ -146,6 +169,10 @@ fn hash_key(hash: &Hash) -> Vec<u8> {
     [[BY_HASH].as_slice(), &hash.0].concat()
 }
 
+fn retracted_key(key: &LogKey, seq: u64) -> Vec<u8> {
+    [[RETRACTED].as_slice(), &place(key), &seq.to_be_bytes()].concat()
+}
+
 fn read_place(bytes: &[u8]) -> Option<(LogKey, u64)> {
     let part = |from: usize, to: usize| bytes.get(from..to);
     let circle = CircleId(Hash(part(0, 32)?.try_into().ok()?));
@@ -171,16 +198,26 @@ impl Inbox {
     /// Follows the accepted heights until the log thread ends.
     pub fn follow(
         self: &Arc<Self>,
-        accepted: std_mpsc::Receiver<(LogKey, u64)>,
+        told: std_mpsc::Receiver<Told>,
         driver: driver::Handle,
         news: mpsc::UnboundedSender<News>,
     ) -> std::io::Result<()> {
         let inbox = Arc::clone(self);
         driver::vital("open", move || {
             give_way();
-            while let Ok(first) = accepted.recv() {
+            while let Ok(first) = told.recv() {
                 // Only the latest height of a log matters.
-                let heights: BTreeMap<LogKey, u64> = [first].into_iter().chain(accepted.try_iter()).collect();
+                let mut heights = BTreeMap::new();
+                for told in [first].into_iter().chain(told.try_iter()) {
+                    match told {
+                        Told::Accepted(key, height) => drop(heights.insert(key, height)),
+                        Told::Retracted { key, seq, hash, retracted } => {
+                            if let Err(error) = inbox.mark_retracted(&key, seq, hash, retracted, &driver, &news) {
+                                tracing::error!(%error, log = %key.log, "the inbox could not follow a retraction");
+                            }
+                        }
+                    }
+                }
                 for (key, height) in heights {
                     if let Err(error) = inbox.take(&key, height, &driver, &news) {
                         tracing::error!(%error, log = %key.log, "the inbox could not follow a log");
@@ -266,10 +303,35 @@ impl Inbox {
         self.view.get().apply(&changes)
     }
 
+    /// Hides what its author took back, or shows it again.
+    fn mark_retracted(
+        &self,
+        key: &LogKey,
+        seq: u64,
+        hash: Hash,
+        retracted: bool,
+        driver: &driver::Handle,
+        news: &mpsc::UnboundedSender<News>,
+    ) -> anyhow::Result<()> {
+        let mark = retracted_key(key, seq);
+        let mark = if retracted { Change::Put(mark, hash.0.to_vec()) } else { Change::Remove(mark) };
+        self.view.get().apply(&[mark])?;
+        let listed = self.row(key, seq)?.filter(|listed| listed.hash == hash);
+        let Some(listed) = listed else { return Ok(()) };
+        let Some(bytes) = self.reader.get().entry(key, seq)? else { return Ok(()) };
+        let mut changes = vec![Change::Remove(time_key(key, seq, listed.row.time))];
+        self.list(key, &Stored::read(bytes)?, driver, news, &mut changes)?;
+        Ok(self.view.get().apply(&changes)?)
+    }
+
+    fn is_retracted(&self, key: &LogKey, seq: u64, hash: &Hash) -> Result<bool, ViewTrouble> {
+        Ok(self.view.get().get(&retracted_key(key, seq))?.is_some_and(|marked| marked == hash.0))
+    }
+
     fn hear(&self, entry: &Stored, news: &mpsc::UnboundedSender<News>) {
         let header = entry.header();
         // Issuers' statements, and kinds of later versions, are not addresses.
-        if let Ok(addresses) = NodeAddresses::from_bytes(entry.payload())
+        if let Some(Ok(addresses)) = entry.payload().map(NodeAddresses::from_bytes)
             && header.time <= clock::now().plus(CLOCK_DOUBT_MS)
             && self.directory.hear(header.author, header.time, header.seq, addresses)
         {
@@ -293,6 +355,7 @@ impl Inbox {
         let row = match &opened {
             Ok(payload) => Row::opened(id, header.time, payload),
             Err(Unread::NotForUs) => Row::closed(id, header.time, RowState::NotForUs),
+            Err(Unread::Retracted) => Row::closed(id, header.time, RowState::Retracted),
             Err(unread) => Row::closed(id, header.time, RowState::Unreadable(unread.to_string())),
         };
         let row = row.seen(now.plus(CLOCK_DOUBT_MS));
@@ -314,6 +377,10 @@ impl Inbox {
     pub fn open(&self, entry: &Stored, driver: Option<&driver::Handle>) -> Result<Payload, Unread> {
         let header = entry.header();
         let circle = header.circle;
+        let key = LogKey { circle, author: header.author, log: header.log };
+        let hidden = self.is_retracted(&key, header.seq, &entry.hash());
+        let hidden = hidden.map_err(|trouble| Unread::DoesNotOpen(trouble.to_string()))?;
+        let sealed = entry.payload().filter(|_| !hidden).ok_or(Unread::Retracted)?;
         let plaintext = match (header.suite, header.epoch) {
             (Suite::Epoch, Some(epoch)) => {
                 let key = self.keyring.epoch(&circle, &epoch);
@@ -326,9 +393,9 @@ impl Inbox {
                     closed => Unread::DoesNotOpen(closed.to_string()),
                 })?;
                 let age = cwn_crypto::seal::Age;
-                cwn_crypto::seal::Seal::open_with_epoch(&age, &key, entry.payload(), limits::PAYLOAD_BYTES)
+                cwn_crypto::seal::Seal::open_with_epoch(&age, &key, sealed, limits::PAYLOAD_BYTES)
             }
-            _ => self.keyring.open_named(entry.payload(), limits::PAYLOAD_BYTES),
+            _ => self.keyring.open_named(sealed, limits::PAYLOAD_BYTES),
         };
         let plaintext = plaintext.map_err(|refusal| match refusal {
             SealRefusal::NotForThisKey if header.suite == Suite::Named => Unread::NotForUs,
@@ -336,6 +403,11 @@ impl Inbox {
         })?;
         let payload = Payload::open(&plaintext, &header.author, &circle);
         let payload = payload.map_err(|refusal| Unread::Payload(refusal.to_string()))?;
+        if header.retracts.is_some() != (payload.kind == RETRACTION) {
+            return Err(Unread::Payload(
+                "its header and its inside differ about whether it takes something back".to_owned(),
+            ));
+        }
         // What names its addressees is sealed to them. Sealed to everybody, it is not shown to anybody: a marking
         // does not widen because its author's software is wrong.
         if header.suite == Suite::Epoch && !payload.addressees.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use cwn_crypto::{
@@ -48,6 +48,25 @@ impl OwnCertificate {
     }
 }
 
+/// What was found damaged since the start: how many times, and the first of it.
+#[derive(Debug, Default)]
+pub struct FoundDamage(Mutex<(usize, Option<String>)>);
+
+impl FoundDamage {
+    /// So many places more, of which this is the first.
+    pub fn add(&self, places: usize, first: String) {
+        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        found.0 = found.0.saturating_add(places);
+        found.1.get_or_insert(first);
+    }
+
+    /// How many times, and the first; `None` when nothing was.
+    pub fn get(&self) -> Option<(usize, String)> {
+        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        found.1.clone().map(|first| (found.0, first))
+    }
+}
+
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
@@ -79,6 +98,8 @@ pub struct Node {
     pub keyring: Arc<Keyring>,
     /// Reads of the store from any thread.
     pub reader: Lend<Reader>,
+    /// What of the store could not be read back.
+    pub damage: FoundDamage,
     /// Chunks of attachments.
     pub chunks: Chunks,
     /// What was written and cannot be sealed yet.

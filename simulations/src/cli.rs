@@ -1,16 +1,21 @@
 //! The command line.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use sha2::{Digest, Sha256};
+use signal_hook::consts::SIGINT;
 
 use crate::{
     life::{self, Outcome},
+    malicious::Kind,
+    mutants::{self, Mutants},
     plan::{Plan, Trouble},
     scenario::Scenario,
     shrink::shrink,
@@ -32,6 +37,8 @@ enum Sub {
     Replay(Replay),
     /// Leave out of a life that breaks a promise what it does not need to break it
     Shrink(Shrink),
+    /// Plant one bug after another and say which checker catches it
+    Mutants(Mutants),
 }
 
 /// What a life is made of, beside its seed.
@@ -49,6 +56,9 @@ struct Measures {
     /// How many of the nodes are malicious, each in its own way; such as 10%
     #[arg(long, default_value = "0%", value_parser = percent)]
     malicious: u64,
+    /// What all of those do
+    #[arg(long)]
+    malice: Option<Kind>,
     /// A kind of trouble to leave out; may be given several times
     #[arg(long)]
     without: Vec<Trouble>,
@@ -68,6 +78,7 @@ impl Measures {
             bail!("--hours must be at least 1");
         }
         let plan = Plan::new(self.nodes, self.hours, self.malicious, Scenario::find(&self.scenario)?);
+        let plan = Plan { malice: self.malice, ..plan };
         Ok(self.without.iter().fold(plan, |plan, trouble| plan.without(*trouble)))
     }
 }
@@ -113,6 +124,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Sub::Run(run) => many(&run),
         Sub::Replay(replay) => again(&replay),
+        Sub::Mutants(wanted) => mutants::run(&wanted),
         Sub::Shrink(shrink) => smallest(&shrink),
     }
 }
@@ -127,7 +139,10 @@ fn many(run: &Run) -> anyhow::Result<ExitCode> {
     }
     bar.tick();
     let next = AtomicU64::new(0);
-    let stop = AtomicBool::new(false);
+    // The first interruption ends the run with what was done, the second at once.
+    let stop = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&stop)).context("listening for Ctrl-C")?;
+    signal_hook::flag::register(SIGINT, Arc::clone(&stop)).context("listening for Ctrl-C")?;
     let done: Mutex<Vec<Outcome>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..jobs {
@@ -154,7 +169,11 @@ fn many(run: &Run) -> anyhow::Result<ExitCode> {
     let violations = done.iter().filter(|outcome| outcome.violation.is_some()).count();
     let hours: u64 = done.iter().map(|outcome| outcome.simulated_ms).sum::<u64>() / 3_600_000;
     let entries: u64 = done.iter().map(|outcome| outcome.entries).sum();
-    println!("{entries} entries written; the same seeds give the same traces");
+    let mut traces = Sha256::new();
+    done.iter().for_each(|outcome| traces.update(outcome.hash));
+    let traces: String = traces.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let slowest = done.iter().map(|outcome| outcome.slowest_ms).max().unwrap_or(0) / 1_000;
+    println!("{entries} entries written, all agreed at most {slowest} s after faults ended, traces {traces}");
     println!("seeds {}, simulated hours {hours}, violations {violations}", done.len());
     Ok(if violations > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use cwn_crypto::{Hash, PublicKey, issuer_log::LogId};
 use cwn_engine::{
     input::Ticket,
-    log::{CircleId, EntryBytes, LogKey},
+    log::{CircleId, EntryBytes, LogKey, Payload, Retraction},
+    planted::{Bug, planted},
     store::{Damage, Fact, Read, Tip, Write},
 };
 
@@ -23,6 +24,8 @@ pub(crate) struct Held {
     pub(crate) logs: BTreeMap<LogKey, HeldLog>,
     pub(crate) records: BTreeMap<(CircleId, Hash), Arc<Vec<u8>>>,
     pub(crate) facts: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What was erased, by place: nothing brings its payload back.
+    pub(crate) erased: BTreeMap<(LogKey, u64), (Hash, Retraction)>,
 }
 
 impl Held {
@@ -34,6 +37,25 @@ impl Held {
     /// The hash of the entry at a place.
     pub(crate) fn hash_at(&self, key: &LogKey, seq: u64) -> Option<Hash> {
         self.logs.get(key)?.get(usize::try_from(seq).ok()?).map(|(hash, _)| *hash)
+    }
+
+    /// Gives up what a log holds from a place on.
+    fn cut_off(&mut self, key: &LogKey, seq: u64) {
+        let Some(log) = self.logs.get_mut(key) else { return };
+        log.truncate(seq as usize);
+        if log.is_empty() {
+            self.logs.remove(key);
+        }
+    }
+
+    /// Takes the payload out of an entry that was erased, if it is there.
+    fn blank(&mut self, key: &LogKey, seq: u64) {
+        let Some((hash, because)) = self.erased.get(&(*key, seq)) else { return };
+        let entry = self.logs.get_mut(key).and_then(|log| log.get_mut(seq as usize));
+        if let Some((_, bytes)) = entry.filter(|(held, _)| held == hash) {
+            let payload = Payload::Retracted(because.clone());
+            *bytes = Arc::new(EntryBytes { payload, ..(**bytes).clone() });
+        }
     }
 
     fn write(&mut self, write: &Write) {
@@ -48,6 +70,19 @@ impl Held {
                     assert!(seq < log.len() as u64, "a store is handed every log in order");
                     assert_eq!(log[seq as usize].0, entry.hash(), "a store is handed one entry for one place");
                 }
+                self.blank(&entry.key(), seq);
+            }
+            Write::Rewind { key, height } => {
+                if let Some(log) = self.logs.get_mut(key) {
+                    log.truncate(*height as usize);
+                }
+                if *height == 0 {
+                    self.logs.remove(key);
+                }
+            }
+            Write::Erase { key, seq, hash, because } => {
+                self.erased.insert((*key, *seq), (*hash, because.clone()));
+                self.blank(key, *seq);
             }
             Write::Record { circle, hash, bytes } => {
                 self.records.entry((*circle, *hash)).or_insert_with(|| Arc::new(bytes.clone()));
@@ -65,6 +100,8 @@ pub(crate) struct Disk {
     waiting: VecDeque<(Ticket, Vec<Write>)>,
     /// How many of those the sync under way covers.
     syncing: usize,
+    /// From where on logs are gone with the power all the same: what a planted bug left out of syncs.
+    loose: BTreeMap<LogKey, u64>,
     rotten: BTreeSet<(LogKey, u64)>,
     ever_rotten: bool,
 }
@@ -94,7 +131,14 @@ impl Disk {
     pub(crate) fn end_sync(&mut self) -> Vec<(Ticket, Vec<Write>)> {
         let synced: Vec<_> = self.waiting.drain(..self.syncing).collect();
         self.syncing = 0;
-        synced.iter().flat_map(|(_, writes)| writes).for_each(|write| self.held.write(write));
+        for write in synced.iter().flat_map(|(_, writes)| writes) {
+            if let Write::Entry(entry) = write
+                && planted(Bug::SkipSync)
+            {
+                self.loose.entry(entry.key()).or_insert(entry.header().seq);
+            }
+            self.write(write);
+        }
         synced
     }
 
@@ -103,15 +147,28 @@ impl Disk {
     pub(crate) fn crash(&mut self, draw: impl FnOnce(u64) -> u64) -> Vec<Write> {
         let mut writes: Vec<Write> = self.waiting.drain(..).flat_map(|(_, writes)| writes).collect();
         self.syncing = 0;
+        for (key, seq) in std::mem::take(&mut self.loose) {
+            writes.retain(|write| !matches!(write, Write::Entry(entry) if entry.key() == key));
+            self.held.cut_off(&key, seq);
+        }
         writes.truncate(draw(writes.len() as u64 + 1) as usize);
-        writes.iter().for_each(|write| self.held.write(write));
+        writes.iter().for_each(|write| self.write(write));
         writes
+    }
+
+    fn write(&mut self, write: &Write) {
+        if let Write::Entry(entry) = write {
+            // What cannot be read back is written once more.
+            self.rotten.remove(&(entry.key(), entry.header().seq));
+        }
+        self.held.write(write);
     }
 
     /// Puts back an older state, whole.
     pub(crate) fn restore(&mut self, backup: Held) {
         self.waiting.clear();
         self.syncing = 0;
+        self.loose.clear();
         self.rotten.clear();
         self.held = backup;
     }
@@ -137,12 +194,9 @@ impl Disk {
     pub(crate) fn scrub(&mut self) -> Vec<(LogKey, u64)> {
         let mut lost = Vec::new();
         for (key, seq) in std::mem::take(&mut self.rotten) {
-            let Some(log) = self.held.logs.get_mut(&key) else { continue };
+            let Some(log) = self.held.logs.get(&key) else { continue };
             lost.extend((seq..log.len() as u64).map(|seq| (key, seq)));
-            log.truncate(seq as usize);
-            if log.is_empty() {
-                self.held.logs.remove(&key);
-            }
+            self.held.cut_off(&key, seq);
         }
         lost
     }

@@ -13,6 +13,9 @@ use crate::{
 /// The last minutes of a calm, in which nothing should be left to say.
 const QUIET_MINUTES: u64 = 3;
 
+/// How often a calm is looked at for whether all agree.
+const PROBE_MS: u64 = 2_000;
+
 /// What a life came to.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -21,6 +24,8 @@ pub(crate) struct Outcome {
     pub(crate) events: u64,
     pub(crate) hash: [u8; 32],
     pub(crate) simulated_ms: u64,
+    /// How long the slowest calm took until all agreed.
+    pub(crate) slowest_ms: u64,
     pub(crate) entries: u64,
     /// The last lines, when they were asked for.
     pub(crate) lines: Vec<String>,
@@ -55,19 +60,24 @@ pub(crate) fn live(plan: &Plan, keep_lines: usize) -> Outcome {
             world.run(1_000);
         }
     }
+    let mut slowest_ms = 0;
     let mut left = World::minutes(60 * plan.hours);
     while left > 0 && world.violation.is_none() {
         let stretch = left.min(World::minutes(scenario.calm_every_minutes));
         left -= stretch;
         world.live_on();
+        if scenario.split_minutes > 0 {
+            world.split(World::minutes(scenario.split_minutes));
+        }
         world.run(stretch);
-        calm(&mut world);
+        slowest_ms = slowest_ms.max(calm(&mut world));
     }
     let (events, hash) = world.trace.end();
     Outcome {
         seed: plan.seed,
         events,
         hash,
+        slowest_ms,
         simulated_ms: world.now.since(crate::world::START),
         entries: world.truth.written.len() as u64,
         lines: world.trace.lines().cloned().collect(),
@@ -75,13 +85,15 @@ pub(crate) fn live(plan: &Plan, keep_lines: usize) -> Outcome {
     }
 }
 
-/// Faults end, everybody runs and can reach everybody, nobody does anything; then all must agree.
-fn calm(world: &mut World) {
+/// Faults end, everybody runs and can reach everybody, nobody does anything; then all must agree. Gives back how long
+/// that took.
+fn calm(world: &mut World) -> u64 {
     if world.violation.is_some() {
-        return;
+        return 0;
     }
     world.trace.tell(world.now, || "a calm: all run, nothing is cut".to_owned());
     world.calm = true;
+    world.end_doubles();
     world.mend_all();
     if world.plan.malicious_percent > 0 {
         // A malicious steward may have told an operation to one member alone that others count out by now; they
@@ -97,11 +109,17 @@ fn calm(world: &mut World) {
     }
     let minutes = world.plan.scenario.calm_minutes;
     let quiet = minutes.min(QUIET_MINUTES);
-    world.run(World::minutes(minutes - quiet));
+    let (start, end) = (world.now, world.now.plus(World::minutes(minutes - quiet)));
+    while world.now < end && world.violation.is_none() && !checker::agree(world) {
+        world.run(PROBE_MS.min(end.since(world.now)));
+    }
+    let took = world.now.since(start);
+    world.run(end.since(world.now));
     world.quiet(quiet);
     world.run(World::minutes(quiet));
     if world.violation.is_none() {
         world.check_calm();
     }
     world.calm = false;
+    took
 }

@@ -3,11 +3,13 @@
 //! Each does one kind of thing, over raw frames and with its own keys. It can do nothing that the network would not
 //! let it do; what others make of it is for the checkers to see.
 
-use cwn_crypto::{Hash, Signature, SigningKey, issuer_log::LogId, seal::Recipient};
+use clap::ValueEnum;
+use cwn_crypto::{Domain, Hash, Signature, SigningKey, Time, encoding, issuer_log::LogId, seal::Recipient};
 use cwn_engine::{
-    circle::{Act, Operation, Stewardship},
+    circle::{Act, Charter, Operation, Steward, Stewardship, Terms},
     input::SessionId,
-    log::{CircleId, Draft, EntryBytes, Opening, Suite, Under, Writer},
+    limits,
+    log::{CircleId, Draft, EntryBytes, Header, Opening, Payload, Suite, Under, Writer},
     wire::{Frame, RunFrame, Tag, WireTip},
 };
 
@@ -24,40 +26,32 @@ const PAUSE_MS: u64 = 60_000;
 const REMEMBERED: usize = 64;
 
 /// What a malicious member does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Kind {
-    /// Announces logs and heights that do not exist.
+    /// Announces logs and heights that do not exist
     Announcer,
-    /// Its clock is a month late, and it writes to circles it was removed from as if it had been before.
+    /// Its clock is a month late, and it writes to circles it was removed from as if it had been before
     BackDater,
-    /// Sends again what others sent, to anybody.
+    /// Sends again what others sent, to anybody
     Replayer,
-    /// Wraps epoch keys to some of those who count, or wraps another key than it says.
+    /// Wraps epoch keys to some of those who count, or wraps another key than it says
     MisWrapper,
-    /// Says what it holds, and sends nothing of it, or half.
+    /// Says what it holds, and sends nothing of it, or half, or never comes to an end
     Withholder,
-    /// Sends runs with bad signatures inside.
+    /// Sends runs with bad signatures inside
     BadSigner,
-    /// Writes logs that it shows to one member alone.
+    /// Writes logs that it shows to one member alone
     Hider,
-    /// Sends altered entries and noise.
+    /// Sends altered entries and noise
     Garbler,
-    /// Acts as a steward by every right it ever had, whatever has become of it, having seen nothing of late.
+    /// Acts as a steward by every right it ever had, whatever has become of it, having seen nothing of late
     Usurper,
-}
-
-impl Kind {
-    const ALL: [Self; 9] = [
-        Self::Announcer,
-        Self::BackDater,
-        Self::Replayer,
-        Self::MisWrapper,
-        Self::Withholder,
-        Self::BadSigner,
-        Self::Hider,
-        Self::Garbler,
-        Self::Usurper,
-    ];
+    /// Puts entries of its own into others' logs, in their names
+    Forger,
+    /// Seals to the epochs that others made for what they write
+    Borrower,
+    /// Offers circles whose founder nobody certified
+    Recruiter,
 }
 
 /// The bad side of one node.
@@ -73,9 +67,10 @@ pub(crate) struct Malice {
 }
 
 impl Malice {
-    /// A kind of malice, drawn.
-    pub(crate) fn draw(mut dice: Dice) -> Option<Self> {
-        let kind = *dice.pick(&Kind::ALL)?;
+    /// A kind of malice, drawn unless it is given.
+    pub(crate) fn draw(mut dice: Dice, kind: Option<Kind>) -> Option<Self> {
+        let drawn = *dice.pick(Kind::value_variants())?;
+        let kind = kind.unwrap_or(drawn);
         Some(Self { kind, dice, heard: Vec::new(), writers: Vec::new(), rights: Vec::new() })
     }
 
@@ -110,13 +105,45 @@ impl Malice {
             }
             Kind::Garbler => {
                 let one = self.dice.below(frame.entries.len() as u64) as usize;
-                if let Some(byte) = frame.entries.get_mut(one).and_then(|entry| entry.payload.first_mut()) {
+                if let Some(byte) = frame.entries.get_mut(one).and_then(|entry| sealed(entry).first_mut()) {
                     *byte ^= 1;
+                }
+            }
+            Kind::Forger => {
+                let last = frame.entries.len().saturating_sub(1);
+                let place = self.dice.below(frame.entries.len() as u64) as usize;
+                match frame.entries.get(place).and_then(|entry| self.forge(entry, place == last)) {
+                    Some(forged) if place == last => frame.entries.push(forged),
+                    Some(forged) => frame.entries[place] = forged,
+                    None => {}
                 }
             }
             _ => {}
         }
         Some(frame)
+    }
+
+    /// Whether a run that it sends comes to an end.
+    pub(crate) fn ends_runs(&mut self) -> bool {
+        self.kind != Kind::Withholder || self.dice.per_mille(500)
+    }
+
+    /// Another entry in the place of one, or after it, in its author's name.
+    fn forge(&mut self, entry: &EntryBytes, after: bool) -> Option<EntryBytes> {
+        let mut header: Header = encoding::from_bytes(&entry.header, limits::HEADER_BYTES).ok()?;
+        let payload = self.dice.bytes().to_vec();
+        header.payload_hash = Hash::of(Domain::PAYLOAD, &[&payload]);
+        header.payload_length = payload.len() as u32;
+        if after {
+            header.seq += 1;
+            header.previous = Some(Hash::of(Domain::ENTRY, &[&entry.header]));
+            header.opening = None;
+        }
+        Some(EntryBytes {
+            header: encoding::to_bytes(&header),
+            signature: entry.signature,
+            payload: Payload::Sealed(payload),
+        })
     }
 
     /// A frame came in.
@@ -148,11 +175,13 @@ impl World {
         self.remember_rights(node, &mut malice);
         match malice.kind {
             Kind::Announcer => self.announce_inventions(node, &mut malice),
-            Kind::BackDater => self.write_beyond(node, &mut malice, true),
-            Kind::Hider => self.write_beyond(node, &mut malice, false),
+            Kind::BackDater => self.write_beyond(node, &mut malice, 30 * Time::DAY_MS),
+            Kind::Hider | Kind::Borrower => self.write_beyond(node, &mut malice, 0),
             Kind::Replayer => self.replay_frames(node, &mut malice),
             Kind::Garbler => self.send_noise(node, &mut malice),
             Kind::Usurper => self.usurp(node, &mut malice),
+            Kind::Forger => self.push_forgery(node, &mut malice),
+            Kind::Recruiter => self.recruit(node, &mut malice),
             Kind::MisWrapper | Kind::Withholder | Kind::BadSigner => {}
         }
         self.nodes[node].malice = Some(malice);
@@ -195,7 +224,8 @@ impl World {
         let Some(circle) = self.own_circle(node, dice) else { return };
         let Some((session, tag)) = self.sharer(node, &circle, dice) else { return };
         let mut tips = Vec::new();
-        for _ in 0..dice.between(1, 200) {
+        let flood = dice.per_mille(30);
+        for _ in 0..if flood { limits::TIPS_PER_FRAME as u64 } else { dice.between(1, 200) } {
             let author = self.nodes[dice.below(self.nodes.len() as u64) as usize].me;
             let mut log = [0; 16];
             log.copy_from_slice(&dice.bytes()[..16]);
@@ -206,14 +236,19 @@ impl World {
                 first: dice.per_mille(300),
                 height: dice.between(1, 50),
                 head,
+                forked: dice.per_mille(100),
             });
         }
         self.trace.tell(self.now, || format!("p{node:02} announces {} inventions in {}", tips.len(), short(&circle)));
-        self.send_raw(node, session, Frame::Have { tag, tips }.to_bytes());
+        // Three floods are more than anybody remembers of one peer.
+        for part in 0..if flood { 3 } else { 1 } {
+            tips.iter_mut().for_each(|tip| tip.log.0[0] = tip.log.0[0].wrapping_add(part));
+            self.send_raw(node, session, Frame::Have { tag, tips: tips.clone() }.to_bytes());
+        }
     }
 
     /// Writes in a log of its own, by any right it ever had, and shows it to one member.
-    fn write_beyond(&mut self, node: usize, malice: &mut Malice, back_dated: bool) {
+    fn write_beyond(&mut self, node: usize, malice: &mut Malice, late_ms: u64) {
         let Some((circle, under)) = malice.dice.pick(&malice.rights).copied() else { return };
         let Some((session, tag)) = self.sharer(node, &circle, &mut malice.dice) else { return };
         let fresh = malice.dice.per_mille(200);
@@ -225,13 +260,62 @@ impl World {
             malice.writers.push(Writer::open(circle, self.nodes[node].key.clone(), LogId(log), opening));
             malice.writers.len() - 1
         });
-        let late = if back_dated { 30 * cwn_crypto::Time::DAY_MS } else { 0 };
-        let time = cwn_crypto::Time(self.now.0 - late);
-        let draft = Draft { suite: Suite::Named, epoch: None, payload: malice.dice.bytes().to_vec(), expiry: None };
+        let time = Time(self.now.0 - late_ms);
+        let epoch = if malice.kind == Kind::Borrower { self.epoch_of_others(node, &circle, malice) } else { None };
+        let suite = if epoch.is_some() { Suite::Epoch } else { Suite::Named };
+        let draft = Draft { suite, epoch, payload: malice.dice.bytes().to_vec(), expiry: None, retracts: None };
         let entry = malice.writers[place].append(time, draft);
         self.trace.tell(self.now, || format!("p{node:02} writes beside its engine in {}", short(&circle)));
         let entry = entry.bytes().clone();
         self.send_raw(node, session, Frame::Push { tag, record: None, entry }.to_bytes());
+    }
+
+    /// An epoch whose key this node has, to read what others write.
+    fn epoch_of_others(&self, node: usize, circle: &CircleId, malice: &mut Malice) -> Option<Hash> {
+        let me = &self.nodes[node].me;
+        let epochs = self.nodes[node].engine.as_ref()?.circle(circle)?.epochs();
+        let others: Vec<Hash> =
+            epochs.filter(|(_, epoch)| epoch.names(me) && !epoch.admits(me)).map(|(hash, _)| *hash).collect();
+        malice.dice.pick(&others).copied()
+    }
+
+    /// Shows somebody an entry that its author never wrote.
+    fn push_forgery(&mut self, node: usize, malice: &mut Malice) {
+        let Some(circle) = self.own_circle(node, &mut malice.dice) else { return };
+        let Some((session, tag)) = self.sharer(node, &circle, &mut malice.dice) else { return };
+        let logs: Vec<_> = self.nodes[node].disk.held().logs.iter().filter(|(key, _)| key.circle == circle).collect();
+        let last = malice.dice.pick(&logs).and_then(|(_, log)| log.last()).map(|(_, entry)| EntryBytes::clone(entry));
+        let Some(entry) = last.and_then(|last| malice.forge(&last, true)) else { return };
+        self.trace.tell(self.now, || format!("p{node:02} forges an entry in {}", short(&circle)));
+        self.send_raw(node, session, Frame::Push { tag, record: None, entry }.to_bytes());
+    }
+
+    /// Offers somebody a circle of which it is a steward beside a founder that does not exist.
+    fn recruit(&mut self, node: usize, malice: &mut Malice) {
+        let sessions: Vec<SessionId> = self.nodes[node].sessions.values().copied().collect();
+        let Some(session) = malice.dice.pick(&sessions).copied() else { return };
+        let known = &self.network.sessions[&session];
+        let other = known.ends[1 - known.side_of(node)].node;
+        let nobody = SigningKey::from_seed(&malice.dice.bytes()).public();
+        let steward = |index: usize| {
+            let node = &self.nodes[index];
+            Steward { partner: node.partner.clone(), node: node.member() }
+        };
+        let mut founder = steward(node);
+        founder.node.node = nobody;
+        let stewards = vec![founder, steward(other)];
+        self.trace.tell(self.now, || format!("p{node:02} offers p{other:02} circles that nobody founded"));
+        for _ in 0..malice.dice.between(1, 6) {
+            let charter = Charter {
+                name: "come in".to_owned(),
+                stewards: stewards.clone(),
+                terms: Terms::default(),
+                secret: malice.dice.bytes(),
+                founded: self.now,
+            };
+            let frame = Frame::Welcome { charter: charter.to_bytes(), entries: Vec::new(), last: true };
+            self.send_raw(node, session, frame.to_bytes());
+        }
     }
 
     fn replay_frames(&mut self, node: usize, malice: &mut Malice) {
@@ -251,7 +335,7 @@ impl World {
         let bytes = match malice.dice.below(3) {
             0 => {
                 let at = malice.dice.below(entry.payload.len() as u64) as usize;
-                entry.payload.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 0x80);
+                sealed(&mut entry).iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 0x80);
                 Frame::Push { tag, record: None, entry }.to_bytes()
             }
             1 => {
@@ -293,7 +377,7 @@ impl World {
             _ => Act::Remove { partner, node: None, cut: Vec::new() },
         };
         let payload = Operation { stewardship, heads, act }.to_bytes();
-        let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None };
+        let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None, retracts: None };
         let mut log = [0; 16];
         log.copy_from_slice(&malice.dice.bytes()[..16]);
         let under = match stewardship {
@@ -304,5 +388,13 @@ impl World {
         let entry = writer.append(self.now, draft).bytes().clone();
         self.trace.tell(self.now, || format!("p{node:02} usurps in {}", short(&circle)));
         self.send_raw(node, session, Frame::Push { tag, record: None, entry }.to_bytes());
+    }
+}
+
+/// The sealed payload of an entry; nothing, when its author took it back.
+fn sealed(entry: &mut EntryBytes) -> &mut [u8] {
+    match &mut entry.payload {
+        Payload::Sealed(bytes) => bytes,
+        Payload::Retracted(_) => &mut [],
     }
 }

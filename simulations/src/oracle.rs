@@ -49,6 +49,13 @@ pub(crate) struct Belongs {
     steward: Option<Rank>,
 }
 
+impl Belongs {
+    /// Whether a stewardship of its stands.
+    pub(crate) fn is_steward(&self) -> bool {
+        self.steward.is_some()
+    }
+}
+
 /// Who belongs, and which operations that rests on.
 #[derive(Debug, Default)]
 pub(crate) struct Conclusion {

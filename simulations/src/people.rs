@@ -24,6 +24,7 @@ enum Deed {
     Stop,
     Backup,
     Restore,
+    Clone,
     Kill,
     PowerLoss,
     ConnectionDrop,
@@ -50,6 +51,7 @@ impl World {
             (people.stop, Deed::Stop),
             (people.backup, Deed::Backup),
             (people.restore, Deed::Restore),
+            (people.clone, Deed::Clone),
             (faults.kill, Deed::Kill),
             (faults.power_loss, Deed::PowerLoss),
             (faults.connection_drop, Deed::ConnectionDrop),
@@ -110,6 +112,13 @@ impl World {
                 self.trace.tell(self.now, || format!("{} is backed up", self.nodes[node].name));
             }
             Deed::Restore => self.restore(node),
+            Deed::Clone => {
+                // Two machines of somebody malicious are one that is malicious.
+                let once = self.nodes[node].is_honest() && !self.nodes[node].is_double;
+                if once && self.nodes.len() < 2 * self.plan.nodes {
+                    self.clone_node(node);
+                }
+            }
             Deed::Kill => self.go_down(node, 200, 60_000, false),
             Deed::PowerLoss => self.go_down(node, 5_000, 300_000, true),
             Deed::ConnectionDrop => {
@@ -166,6 +175,17 @@ impl World {
         }
     }
 
+    /// Half of the nodes cannot reach the other half for so long.
+    pub(crate) fn split(&mut self, ms: u64) {
+        let half = self.nodes.len() / 2;
+        let across = |a: usize, b: usize| (a < half) != (b < half);
+        let all = 0..self.nodes.len();
+        let ways = all.clone().flat_map(|a| all.clone().map(move |b| (a, b))).filter(|(a, b)| across(*a, *b));
+        let ways = ways.collect();
+        self.trace.tell(self.now, || "the network falls into two halves".to_owned());
+        self.cut(ways, ms);
+    }
+
     /// A circle that a node is in, as its own engine knows it.
     fn some_circle(&mut self, node: usize, steward: bool) -> Option<CircleId> {
         let Self { nodes, people, .. } = self;
@@ -181,19 +201,23 @@ impl World {
     fn publish(&mut self, node: usize, to_some: bool) {
         let Some(circle) = self.some_circle(node, false) else { return };
         self.texts += 1;
-        let mut text = format!("{} {}", self.nodes[node].name, self.texts).into_bytes();
+        let mut text = format!("{} {}", self.nodes[node].name, self.texts);
         let longest = self.plan.scenario.people.longest_bytes;
         let length = self.people.below(longest) as usize;
-        text.resize(text.len() + length, b'.');
         let audience = match self.roster(node, &circle) {
             members if to_some => {
-                let partners = members.into_iter().filter(|_| self.people.per_mille(400));
-                Audience::Partners(partners.map(|member| self.nodes[member].partner.clone()).collect())
+                let named: Vec<usize> = members.into_iter().filter(|_| self.people.per_mille(400)).collect();
+                let names: Vec<&str> = named.iter().map(|member| self.nodes[*member].partner.as_str()).collect();
+                text = format!("{text}{FOR}{}", names.join(" "));
+                Audience::Partners(named.iter().map(|member| self.nodes[*member].partner.clone()).collect())
             }
             _ => Audience::Circle,
         };
+        let mut text = text.into_bytes();
+        text.resize(text.len() + length, b'.');
         let only_when_current = self.people.per_mille(100);
-        let command = Command::Append { circle, audience, expiry: None, only_when_current, kept: None };
+        let (expiry, retracts, kept) = (None, None, None);
+        let command = Command::Append { circle, audience, expiry, only_when_current, retracts, kept };
         self.trace.tell(self.now, || format!("p{node:02} publishes {} in {}", self.texts, short(&circle)));
         self.command(node, "publish", command, Some(text));
     }
@@ -288,6 +312,15 @@ impl World {
         self.say(&Statement::Revocation { node, serial: 0, reason: "lost".to_owned(), cut: Vec::new() });
         self.import_issuers_word(0);
     }
+}
+
+/// What stands in a text between what it says and whom it is for.
+const FOR: &str = " for ";
+
+/// The partners that a text says it is for.
+pub(crate) fn addressees(text: &[u8]) -> impl Iterator<Item = &str> {
+    let text = std::str::from_utf8(text).unwrap_or_default().trim_end_matches('.');
+    text.split_once(FOR).into_iter().flat_map(|(_, names)| names.split(' '))
 }
 
 /// Enough of a circle's id to tell it from others.

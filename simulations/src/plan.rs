@@ -4,7 +4,7 @@ use std::fmt;
 
 use clap::ValueEnum;
 
-use crate::scenario::Scenario;
+use crate::{malicious::Kind, scenario::Scenario};
 
 /// Everything that decides a life, for ever.
 #[derive(Debug, Clone)]
@@ -14,6 +14,8 @@ pub(crate) struct Plan {
     pub(crate) hours: u64,
     /// Of a hundred nodes so many are malicious.
     pub(crate) malicious_percent: u64,
+    /// What all of those do; each something of its own when it is not said.
+    pub(crate) malice: Option<Kind>,
     pub(crate) scenario: Scenario,
     /// What was left out of the scenario.
     pub(crate) left_out: Vec<Trouble>,
@@ -32,7 +34,7 @@ pub(crate) enum Trouble {
     Clocks,
     /// Disks that rot, are full or slow
     Disks,
-    /// Old backups that are put back
+    /// Old backups that are put back, and machines that run twice
     Backups,
     /// Revoked nodes
     Revocations,
@@ -49,7 +51,7 @@ pub(crate) enum Trouble {
 impl Plan {
     /// A plan that leaves nothing out.
     pub(crate) fn new(nodes: usize, hours: u64, malicious_percent: u64, scenario: Scenario) -> Self {
-        Self { seed: 0, nodes, hours, malicious_percent, scenario, left_out: Vec::new() }
+        Self { seed: 0, nodes, hours, malicious_percent, malice: None, scenario, left_out: Vec::new() }
     }
 
     /// The same without one kind of trouble.
@@ -57,11 +59,14 @@ impl Plan {
         let Scenario { people, faults, .. } = &mut self.scenario;
         match trouble {
             Trouble::Kills => (faults.kill, faults.power_loss) = (0, 0),
-            Trouble::Partitions => (faults.partition, faults.one_way_cut) = (0, 0),
+            Trouble::Partitions => {
+                (faults.partition, faults.one_way_cut) = (0, 0);
+                self.scenario.split_minutes = 0;
+            }
             Trouble::Drops => faults.connection_drop = 0,
             Trouble::Clocks => (faults.clock_jump, faults.clock_skew_ms) = (0, 0),
             Trouble::Disks => (faults.rot, faults.disk_full, faults.slow_sync_per_mille) = (0, 0, 0),
-            Trouble::Backups => people.restore = 0,
+            Trouble::Backups => (people.restore, people.clone) = (0, 0),
             Trouble::Revocations => people.revoke = 0,
             Trouble::Removals => people.remove = 0,
             Trouble::Stewards => (people.appoint, people.dismiss, people.policy) = (0, 0, 0),
@@ -83,6 +88,9 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, nodes, hours, malicious_percent, .. } = self;
         write!(f, "--seed {seed} --nodes {nodes} --hours {hours} --malicious {malicious_percent}%")?;
+        if let Some(kind) = self.malice.and_then(|kind| kind.to_possible_value()) {
+            write!(f, " --malice {}", kind.get_name())?;
+        }
         for trouble in &self.left_out {
             let name = trouble.to_possible_value();
             write!(f, " --without {}", name.as_ref().map_or("", |name| name.get_name()))?;

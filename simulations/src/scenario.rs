@@ -28,6 +28,8 @@ pub(crate) struct Scenario {
     pub(crate) calm_every_minutes: u64,
     /// Within so many simulated minutes after faults ended, all must agree.
     pub(crate) calm_minutes: u64,
+    /// For so many minutes of every stretch between calms the network is in two halves.
+    pub(crate) split_minutes: u64,
     /// The coordinator's node never runs, and no issuer says anything.
     pub(crate) without_coordinator: bool,
     pub(crate) people: People,
@@ -51,6 +53,7 @@ pub(crate) struct People {
     pub(crate) stop: u64,
     pub(crate) backup: u64,
     pub(crate) restore: u64,
+    pub(crate) clone: u64,
     /// The longest payload, in bytes.
     pub(crate) longest_bytes: u64,
 }
@@ -73,7 +76,7 @@ pub(crate) struct Faults {
     pub(crate) clock_skew_ms: u64,
     pub(crate) rot: u64,
     pub(crate) disk_full: u64,
-    /// Of a thousand syncs so many take seconds.
+    /// Of a thousand syncs, and of a thousand seals, so many take seconds.
     pub(crate) slow_sync_per_mille: u64,
 }
 

@@ -98,6 +98,10 @@ pub(crate) enum Coming {
     },
     /// People do something, or something goes wrong.
     Life,
+    /// A second machine with the keys of another ends.
+    EndDouble {
+        node: usize,
+    },
     /// A malicious member does something.
     Misdeed {
         node: usize,
@@ -143,8 +147,10 @@ pub(crate) struct Node {
     pub(crate) clock_ahead_ms: i64,
     /// Counts its starts: what was on its way to an earlier one does not arrive.
     pub(crate) start: u64,
-    /// It never runs.
+    /// It does not run any more, or never did.
     pub(crate) down: bool,
+    /// It has the keys of another.
+    pub(crate) is_double: bool,
     /// Its disk was put back to an older state, or gave something up, at least once.
     pub(crate) lost_ever: bool,
     /// What it does against the others, if it does.
@@ -313,7 +319,7 @@ impl World {
         for _ in 0..share {
             let honest: Vec<usize> = (1..self.nodes.len()).filter(|index| self.nodes[*index].is_honest()).collect();
             if let Some(index) = dice.pick(&honest).copied() {
-                self.nodes[index].malice = Malice::draw(dice.fork());
+                self.nodes[index].malice = Malice::draw(dice.fork(), self.plan.malice);
                 self.trace.tell(self.now, || {
                     format!(
                         "p{index:02} is malicious: {:?}",
@@ -344,6 +350,11 @@ impl World {
         };
         let signed = Signed::sign(&certificate, Domain::CERTIFICATE, &self.issuer.key);
         self.say(&Statement::Certificate(signed));
+        self.install(name, partner, key, sealing);
+    }
+
+    /// A machine with these keys and an empty disk.
+    fn install(&mut self, name: &str, partner: PartnerId, key: SigningKey, sealing: SealingKey) {
         let skew = self.plan.scenario.faults.clock_skew_ms;
         let clock_ahead_ms = self.faults.below(2 * skew + 1) as i64 - skew as i64;
         let index = self.nodes.len();
@@ -365,6 +376,7 @@ impl World {
             clock_ahead_ms,
             start: 0,
             down: false,
+            is_double: false,
             lost_ever: false,
             malice: None,
             sessions: BTreeMap::new(),
@@ -381,6 +393,36 @@ impl World {
         });
     }
 
+    /// A second machine starts on a copy of a node's disk, its keys among it, and runs for a while.
+    pub(crate) fn clone_node(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        let (name, partner, key) = (format!("{}'", node.name), node.partner.clone(), node.key.clone());
+        let (sealing, held) = (SealingKey::from_bytes(*node.sealing.to_bytes()), node.disk.held().clone());
+        self.install(&name, partner, key, sealing);
+        let double = self.nodes.len() - 1;
+        self.trace.tell(self.now, || format!("a second machine starts as {}", self.nodes[index].name));
+        self.nodes[double].disk.restore(held);
+        self.nodes[double].is_double = true;
+        for node in [index, double] {
+            self.nodes[node].lost_ever = true;
+        }
+        self.start(double);
+        let while_ms = self.faults.between(60_000, 900_000);
+        self.schedule(self.now.plus(while_ms), Coming::EndDouble { node: double });
+    }
+
+    /// Whoever runs a second machine with the keys of another noticed, and ends it for good.
+    fn end_double(&mut self, index: usize) {
+        self.end(index, false);
+        self.nodes[index].down = true;
+    }
+
+    /// No two machines have the same keys any more.
+    pub(crate) fn end_doubles(&mut self) {
+        let doubles: Vec<usize> = (0..self.nodes.len()).filter(|index| self.nodes[*index].is_double).collect();
+        doubles.into_iter().for_each(|index| self.end_double(index));
+    }
+
     fn draw_way(&mut self) -> Way {
         let ways = &self.plan.scenario.network;
         let slow = self.lines.per_mille(ways.slow_per_mille);
@@ -392,7 +434,8 @@ impl World {
 
     /// The issuer says something.
     pub(crate) fn say(&mut self, statement: &Statement) {
-        let draft = Draft { suite: Suite::Network, epoch: None, payload: statement.to_bytes(), expiry: None };
+        let draft =
+            Draft { suite: Suite::Network, epoch: None, payload: statement.to_bytes(), expiry: None, retracts: None };
         let entry = self.issuer.writer.append(self.now, draft);
         let header = entry.header();
         if let Some(opening) = &header.opening {
@@ -458,6 +501,7 @@ impl World {
             Coming::Start { node } => self.start(node),
             Coming::Mend { ways } => self.mend(&ways),
             Coming::Life => self.live(),
+            Coming::EndDouble { node } => self.end_double(node),
             Coming::Misdeed { node } => self.misdeed(node),
         }
     }
@@ -483,8 +527,12 @@ impl World {
         for (key, log) in &node.disk.held().logs {
             let control =
                 self.truth.logs.get(&(key.author, key.log)).is_some_and(|(_, kind, _)| *kind == LogKind::Control);
+            // What builds on something that rotted is on the disk, and does not act.
+            let replica = opened.as_ref().ok().and_then(|engine| engine.circle(&key.circle));
+            let acts = |hash: &Hash| replica?.control().map(|control| control.holds(hash));
             if control {
-                node.heard.entry(key.circle).or_default().extend(log.iter().map(|(hash, _)| *hash));
+                let acting = log.iter().map(|(hash, _)| *hash).filter(|hash| acts(hash).unwrap_or(false));
+                node.heard.entry(key.circle).or_default().extend(acting);
             }
         }
         node.known = node.heard.clone();
@@ -577,6 +625,7 @@ impl World {
         node.plain.extend(plain.map(|plain| (id, plain)));
         node.waiting.insert(id, (self.now, what));
         self.trace.event(self.now, 3, index, what.as_bytes());
+        self.saw(&Seen::Asked { node: index, id, command: &command });
         self.input(index, Input::Command { id, command, random });
     }
 
@@ -665,6 +714,8 @@ impl World {
                 self.local(index, 1, input);
             }
             Output::Accepted { key, height } => self.saw(&Seen::Accepted { node: index, key, height }),
+            // Nobody takes anything back here.
+            Output::Retracted { .. } => {}
             Output::Reply { id, reply } => self.replied(index, id, &reply),
             Output::Emit(event) => {
                 self.trace.tell(self.now, || format!("{} notes {event:?}", name_of(index)));
@@ -686,7 +737,7 @@ impl World {
         if let (Err(refusal), Some((_, what))) = (reply, asked) {
             self.trace.tell(self.now, || format!("{} is refused to {what}: {refusal}", name_of(index)));
         }
-        self.saw(&Seen::Replied { node: index, reply });
+        self.saw(&Seen::Replied { node: index, id, reply });
         if let Ok(Reply::Appended { place, hash }) = reply {
             let acknowledged =
                 Acknowledged { node: index, key: place.key, seq: place.seq, hash: *hash, machine_lost: false };
@@ -742,7 +793,7 @@ impl World {
                     if header.suite == Suite::Control
                         && let Some(history) = self.truth.histories.get_mut(&key.circle)
                     {
-                        history.hear(header, entry.hash(), &entry.bytes().payload);
+                        history.hear(header, entry.hash(), entry.bytes().payload.sealed().unwrap_or_default());
                         self.nodes[index].known.entry(key.circle).or_default().insert(entry.hash());
                     }
                     if key.author == self.nodes[index].me {
@@ -750,7 +801,7 @@ impl World {
                     }
                 }
                 Write::Record { circle, hash, bytes } => self.open_record(index, *circle, *hash, bytes),
-                Write::Fact { .. } => {}
+                Write::Fact { .. } | Write::Erase { .. } | Write::Rewind { .. } => {}
             }
             self.saw(&Seen::HandedToStore { node: index, write, fresh });
         }
@@ -796,7 +847,10 @@ impl World {
             Some(payload) => Input::Sealed { id, payload, random },
             None => Input::NotSealed { id: Some(id), circle, why: "its key does not open".to_owned() },
         };
-        self.local(index, 1, input);
+        // Sealing runs beside the engine, and has a busy machine's time.
+        let slow = self.disks.per_mille(self.plan.scenario.faults.slow_sync_per_mille);
+        let takes = if slow { self.disks.between(500, 6_000) } else { 1 };
+        self.local(index, takes, input);
     }
 
     // ---- Sessions and what travels on them.
@@ -822,6 +876,9 @@ impl World {
         let pair = Network::pair(a, b);
         self.network.dialling.remove(&pair);
         let running = |node: usize| self.nodes[node].engine.is_some();
+        if self.nodes[a].me == self.nodes[b].me {
+            return;
+        }
         if !running(a) || !running(b) || self.network.pairs.contains_key(&pair) {
             // Whoever starts dials.
             return;
@@ -850,7 +907,10 @@ impl World {
             return;
         }
         let peer = self.nodes[other.node].me;
-        self.nodes[end.node].sessions.insert(peer, id);
+        if let Some(before) = self.nodes[end.node].sessions.insert(peer, id) {
+            // Two machines with one key, or a session whose end was not noticed yet: one session for each key.
+            self.close(before, [1, 1]);
+        }
         let mut nonce = [0; 16];
         nonce.copy_from_slice(&self.secrets.bytes()[..16]);
         self.trace.event(self.now, 8, end.node, &id.0.to_be_bytes());
@@ -929,6 +989,7 @@ impl World {
         let peer = self.nodes[other.node].me;
         let input = match message {
             Message::Frame(bytes) => {
+                self.saw(&Seen::Heard { node: end.node, from: other.node });
                 if let Some(malice) = &mut self.nodes[end.node].malice {
                     malice.hear(&bytes);
                 }
@@ -1022,8 +1083,15 @@ impl World {
         let mut frame = RunFrame { records: Vec::new(), entries: Vec::new() };
         let mut bytes = 0;
         for seq in from..to {
-            // A run breaks off where the disk gives nothing back.
-            let Ok(Some(entry)) = self.nodes[index].disk.entry(key, seq) else { break };
+            // A run breaks off where the disk gives nothing back, and the engine hears of it.
+            let entry = match self.nodes[index].disk.entry(key, seq) {
+                Ok(Some(entry)) => entry,
+                Ok(None) => break,
+                Err(_) => {
+                    self.local(index, 1, Input::Damaged { key: *key, seq });
+                    break;
+                }
+            };
             let header = encoding::from_bytes::<Header>(&entry.header, limits::HEADER_BYTES);
             let Ok(header) = header else { break };
             if let Some(epoch) = header.epoch.filter(|epoch| known.insert(*epoch)) {
@@ -1045,7 +1113,9 @@ impl World {
         if !frame.entries.is_empty() {
             self.send_run_frame(index, session, side, stream, frame);
         }
-        self.deliver(session, side, Message::RunEnd(stream));
+        if self.nodes[index].malice.as_mut().is_none_or(Malice::ends_runs) {
+            self.deliver(session, side, Message::RunEnd(stream));
+        }
     }
 
     fn send_run_frame(&mut self, index: usize, session: SessionId, side: usize, stream: StreamId, frame: RunFrame) {
@@ -1140,7 +1210,7 @@ impl World {
         self.truth.histories.insert(charter.id(), History::new(charter));
     }
 
-    /// Forty minutes and the like, in the words of scenarios.
+    /// Minutes, as scenarios count, in milliseconds.
     pub(crate) fn minutes(minutes: u64) -> u64 {
         minutes * MINUTE_MS
     }

@@ -127,7 +127,8 @@ impl Authority {
 
     /// Appends a statement to the issuer's log.
     pub fn say(&mut self, statement: &Statement) {
-        let draft = Draft { suite: Suite::Network, epoch: None, payload: statement.to_bytes(), expiry: None };
+        let draft =
+            Draft { suite: Suite::Network, epoch: None, payload: statement.to_bytes(), expiry: None, retracts: None };
         self.entries.push(self.writer.append(self.now(), draft).bytes().clone());
     }
 

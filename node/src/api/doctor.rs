@@ -43,6 +43,17 @@ impl Api {
                 check("store", "broken", format!("read-only since the disk failed: {why}; mend it, then restart"))
             }
         });
+        checks.push(match self.node.damage.get() {
+            None => check("stored data", "ok", "nothing damaged was met since the start"),
+            Some((places, first)) => check(
+                "stored data",
+                "warning",
+                format!(
+                    "damage was met {places} times since the start, first: {first}; what partners have is fetched from \
+                     them again; look at the disk"
+                ),
+            ),
+        });
         let now = clock::now();
         let status = self.status().await?;
         let certificate = self.node.certificate.get();

@@ -333,7 +333,8 @@ impl Api {
             let audience = if to.is_empty() { Audience::Circle } else { Audience::Partners(to) };
             let kept = Some(Kept { fact: id.fact(), readers });
             let circle = outline.circle;
-            let command = Command::Append { circle, audience, expiry: None, only_when_current, kept };
+            let (expiry, retracts) = (None, None);
+            let command = Command::Append { circle, audience, expiry, only_when_current, retracts, kept };
             let Reply::Appended { hash, .. } = api.node.driver.append(command, plaintext).await? else {
                 return Err(Problem::broken("publishing a draft came to something else"));
             };

@@ -9,14 +9,14 @@ use cwn_crypto::{Hash, PartnerId, PublicKey, Time};
 use cwn_engine::{
     engine::Engine,
     input::{Audience, Command},
-    log::{CircleId, LogKey, Stored},
+    log::{CircleId, LogKey, Retracts, Stored},
     output::Reply,
     store::Read,
 };
 use cwn_functions::{
     marking::{Pap, Tlp},
     payload::{AttachmentRef, Payload},
-    sharing::{self, Awaited, Report},
+    sharing::{self, Awaited, Content, Report, Retraction},
 };
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -25,8 +25,8 @@ use super::{
     door::{Api, name_of},
     status::policy_of,
     types::{
-        AttachmentView, AudienceView, EntryDetail, EntrySummary, NewEntry, Problem, Publication, Published, Who,
-        WhoLine,
+        AttachmentView, AudienceView, EntryDetail, EntrySummary, NewEntry, Problem, Publication, Published, Retract,
+        Who, WhoLine,
     },
 };
 use crate::{
@@ -100,22 +100,61 @@ impl Api {
         }
         let only_when_current = prepared.tlp > Tlp::Green;
         let plaintext = prepared.payload.to_bytes().map_err(Problem::refused)?;
-        let audience = prepared.audience;
-        let command = Command::Append { circle, audience, expiry: None, only_when_current, kept: None };
+        let (audience, expiry, retracts, kept) = (prepared.audience, None, None, None);
+        let command = Command::Append { circle, audience, expiry, only_when_current, retracts, kept };
+        let published = self.appended(command, plaintext, circle, view).await?;
+        new.attachments.iter().for_each(|id| self.uploads.published(id));
+        Ok(Publication::Published(published))
+    }
+
+    async fn appended(
+        &self,
+        command: Command,
+        plaintext: Vec<u8>,
+        circle: CircleId,
+        audience: AudienceView,
+    ) -> Result<Published, Problem> {
         match self.node.driver.append(command, Zeroizing::new(plaintext)).await? {
             Reply::Appended { hash, .. } => {
-                new.attachments.iter().for_each(|id| self.uploads.published(id));
                 self.wait_until_listed(&hash).await;
-                let hash_text = hash.to_string();
-                Ok(Publication::Published(Published {
-                    reference: reference(&hash),
-                    hash: hash_text,
-                    circle: circle.to_string(),
-                    audience: view,
-                }))
+                let (reference, hash, circle) = (reference(&hash), hash.to_string(), circle.to_string());
+                Ok(Published { reference, hash, circle, audience })
             }
             other => Err(Problem::broken(format!("publishing came to {other:?}"))),
         }
+    }
+
+    /// Takes back an entry that this node published. It is for the readers of that entry, and hides it at once.
+    pub async fn retract(&self, named: &str, why: &Retract) -> Result<Published, Problem> {
+        let (key, seq, listed) = self.locate(named).await?;
+        if key.author != self.node.me {
+            return Err(Problem::refused(
+                "only its author can take an entry back; ask its author, or a steward of the circle",
+            ));
+        }
+        let (entry, payload) = self.opened(key, seq).await?;
+        if entry.header().retracts.is_some() {
+            return Err(Problem::refused("this entry takes another one back; that stays"));
+        }
+        let payload = payload.map_err(|unread| Problem::refused(format!("it cannot be taken back: {unread}")))?;
+        let retraction = sharing::retraction_payload(&payload, &Retraction { reason: why.reason.clone() });
+        let plaintext = retraction.and_then(|payload| Ok(payload.to_bytes()?)).map_err(Problem::refused)?;
+        let (circle, tlp, to) = (key.circle, payload.tlp, payload.addressees);
+        // Whom it was sealed to may have left the circle; those who are still there can be told.
+        let ask = move |engine: &Engine, _: &_| {
+            let roster = engine.circle(&circle).map(|replica| replica.fold().roster().partners());
+            let still: Vec<PartnerId> =
+                to.iter().filter(|one| roster.as_ref().is_some_and(|all| all.contains(one))).cloned().collect();
+            (audience(engine, &circle, tlp, &still), still, to.is_empty())
+        };
+        let (view, still, to_all) = self.node.driver.ask(ask).await?;
+        let audience = if to_all { Audience::Circle } else { Audience::Partners(still) };
+        // A reason says something; a bare retraction must not wait until this node is current.
+        let only_when_current = tlp > Tlp::Green && !why.reason.is_empty();
+        let (expiry, retracts, kept) = (None, Some(Retracts { log: key.log, seq, hash: listed.hash }), None);
+        let command = Command::Append { circle, audience, expiry, only_when_current, retracts, kept };
+        let (view, _) = view?;
+        self.appended(command, plaintext, circle, view).await
     }
 
     /// What was published is durable by now; who looks for it at once should find it in the list too.
@@ -226,12 +265,13 @@ impl Api {
                 detail.to = payload.addressees.iter().map(ToString::to_string).collect();
                 detail.attached =
                     payload.attachments.iter().map(|attachment| self.attachment_view(&key, attachment)).collect();
-                match Report::from_payload(&payload) {
-                    Ok(Some(report)) => {
+                match Content::from_payload(&payload) {
+                    Ok(Some(Content::Report(report))) => {
                         detail.summary.title = Some(report.title);
                         detail.body = Some(report.body);
                         detail.references = report.references;
                     }
+                    Ok(Some(Content::Retraction(retraction))) => detail.body = Some(retraction.reason),
                     Ok(None) => {
                         detail.unreadable = Some(format!(
                             "it is of the kind {:?}, which this version does not know; a newer `cwn` shows it",

@@ -23,7 +23,8 @@ use super::{
     carry::ExportQuery,
     door::Api,
     types::{
-        Bilateral, Compared, IssuerLog, Membership, NewCircle, NewEntry, PolicyChange, Problem, PublishDraft, RootText,
+        Bilateral, Compared, IssuerLog, Membership, NewCircle, NewEntry, PolicyChange, Problem, PublishDraft, Retract,
+        RootText,
     },
 };
 
@@ -191,6 +192,7 @@ pub fn router(api: Api) -> Router {
             "/v1/entries/{reference}/who",
             get(async |State(api): State<Api>, InPath(named): InPath<String>| answer(api.who(&named).await)),
         )
+        .route("/v1/entries/{reference}/retract", post(retract))
         .route("/v1/entries/{reference}/attachments/{index}", get(attachment))
         .route("/v1/attachments", post(upload).layer(DefaultBodyLimit::disable()))
         .fallback(async || Problem::not_found("there is no such path in this API; is `cwn` of another version?"))
@@ -306,6 +308,14 @@ async fn publish_draft(
     body: Request<PublishDraft>,
 ) -> Result<impl IntoResponse, Problem> {
     answer(api.publish_draft(&named, request(body)?, caller).await)
+}
+
+async fn retract(
+    State(api): State<Api>,
+    InPath(named): InPath<String>,
+    body: Request<Retract>,
+) -> Result<impl IntoResponse, Problem> {
+    answer(api.retract(&named, &request(body)?).await)
 }
 
 async fn audience(State(api): State<Api>, body: Request<NewEntry>) -> Result<impl IntoResponse, Problem> {

@@ -333,6 +333,15 @@ pub struct Compared {
     pub node: String,
 }
 
+/// `POST /v1/entries/{reference}/retract`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retract {
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+}
+
 /// The answer where only an id comes back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Id {
@@ -514,7 +523,7 @@ pub struct EntrySummary {
     pub title: Option<String>,
     /// How many attachments.
     pub attachments: u32,
-    /// `opened`, `not_for_us`, `unreadable`, `unknown_kind`.
+    /// `opened`, `not_for_us`, `unreadable`, `unknown_kind`, `retracted`.
     pub state: String,
     /// Whether its author's certificate was revoked.
     pub author_revoked: bool,

@@ -284,7 +284,8 @@ pub(super) fn read_word(dir: &Path, root: &TrustRoot) -> Result<Word, Error> {
 /// Takes one entry into a word; returns the serial of the certificate in it.
 fn hear(word: &mut Word, bytes: &EntryBytes, root: &TrustRoot) -> Result<u64, String> {
     let entry = Decoded::decode(bytes.clone()).map_err(|refusal| refusal.to_string())?;
-    let statement = Statement::from_bytes(&bytes.payload).map_err(|refusal| refusal.to_string())?;
+    let statement =
+        Statement::from_bytes(bytes.payload.sealed().unwrap_or_default()).map_err(|refusal| refusal.to_string())?;
     let header = entry.header();
     let heard = Heard {
         issuer: header.author,
@@ -434,7 +435,8 @@ impl Ca {
             let under = Under::Root(root.document().version);
             Writer::open(CircleId(root.network().0), key.clone(), LogId(log), Opening { under, cites })
         });
-        let draft = Draft { suite: Suite::Network, epoch: None, payload: statement.to_bytes(), expiry: None };
+        let draft =
+            Draft { suite: Suite::Network, epoch: None, payload: statement.to_bytes(), expiry: None, retracts: None };
         let entry = writer.append(now, draft).bytes().clone();
         let path = self.dir.join(LOG);
         self.log.append(std::slice::from_ref(&entry)).map_err(at(&path))?;

@@ -124,11 +124,16 @@ fn frame(bytes: &[u8]) -> Option<(EntryBytes, usize)> {
 #[cfg(test)]
 mod tests {
     use cwn_crypto::Signature;
+    use cwn_engine::log::Payload;
 
     use super::*;
 
     fn entry(number: u8) -> EntryBytes {
-        EntryBytes { header: vec![number; 40], signature: Signature([number; 64]), payload: vec![number; 10] }
+        EntryBytes {
+            header: vec![number; 40],
+            signature: Signature([number; 64]),
+            payload: Payload::Sealed(vec![number; 10]),
+        }
     }
 
     #[test]

@@ -355,5 +355,5 @@ impl Writer {
 }
 
 fn operation_heads(entry: &Stored) -> Vec<Hash> {
-    Operation::from_bytes(entry.payload()).map(|operation| operation.heads).unwrap_or_default()
+    Operation::from_bytes(entry.payload().unwrap_or_default()).map(|operation| operation.heads).unwrap_or_default()
 }

@@ -71,9 +71,12 @@ fn page(entries: &[EntrySummary], now: u64) -> String {
 
 fn row(entry: &EntrySummary, now: u64) -> Vec<String> {
     let title = match (&entry.title, entry.state.as_str()) {
+        (Some(reason), _) if entry.kind == "retraction" && reason.is_empty() => "Takes an entry back".to_owned(),
+        (Some(reason), _) if entry.kind == "retraction" => format!("Takes an entry back: {}", show::line(reason)),
         (Some(title), _) => show::line(title),
         (None, "opened") => "(read it with `cwn read`)".to_owned(),
         (None, "not_for_us") => "(sealed to others)".to_owned(),
+        (None, "retracted") => "(taken back by its author)".to_owned(),
         (None, "unknown_kind") => format!("(a {} of a newer version)", show::line(&entry.kind)),
         (None, _) => "(cannot be read)".to_owned(),
     };

@@ -29,6 +29,7 @@ mod peers;
 mod publish;
 mod read;
 mod restore;
+mod retract;
 mod root;
 mod save;
 pub mod show;
@@ -76,6 +77,8 @@ pub enum Command {
     List(list::Arguments),
     /// Read an entry.
     Read(read::Arguments),
+    /// Take back an entry that this node published.
+    Retract(retract::Arguments),
     /// Show who has received an entry, and of whom that is unknown.
     Who(who::Arguments),
     /// Save an attachment of an entry to a file.
@@ -137,6 +140,7 @@ pub async fn run(program: Program) -> anyhow::Result<()> {
         Command::Drafts(arguments) => drafts::run(&face()?, arguments).await,
         Command::List(arguments) => list::run(&face()?, &arguments).await,
         Command::Read(arguments) => read::run(&face()?, &arguments).await,
+        Command::Retract(arguments) => retract::run(&face()?, arguments).await,
         Command::Who(arguments) => who::run(&face()?, &arguments).await,
         Command::Save(arguments) => save::run(&face()?, &arguments).await,
         Command::Export(arguments) => export::run(&face()?, arguments).await,

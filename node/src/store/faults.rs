@@ -17,16 +17,16 @@ use std::{
 
 use cwn_engine::{
     log::{Authentic, Writer},
-    store::Write,
+    store::{Read as _, Write},
 };
 
 use super::{
-    Erasure, Error, Store,
+    Error, Store,
     disk::{Deed, Disk, Site},
     index::Trouble,
     is_locked,
     tests::{
-        Contents, Model, Random, SMALL, contents, copy_directory, entries, entry, erasure, fact, record,
+        Contents, Model, Random, SMALL, contents, copy_directory, entries, entry, erase, fact, record,
         stands_somewhere, writer, writes,
     },
 };
@@ -325,13 +325,6 @@ fn directory() -> tempfile::TempDir {
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
 
-/// What was asked and may have been done in part.
-#[derive(Debug, Clone, Default)]
-struct Asked {
-    writes: Vec<Write>,
-    erasures: Vec<Erasure>,
-}
-
 /// One life of a store.
 struct Life {
     dir: tempfile::TempDir,
@@ -339,9 +332,9 @@ struct Life {
     logs: Vec<Writer>,
     model: Model,
     /// What was asked and not answered.
-    asked: Asked,
+    asked: Vec<Write>,
     /// After so many events, what had been acknowledged, and what was asked.
-    moments: Vec<(usize, Model, Asked)>,
+    moments: Vec<(usize, Model, Vec<Write>)>,
     /// After so many events, a whole index.
     indexes: Vec<(usize, tempfile::TempDir)>,
 }
@@ -353,8 +346,8 @@ impl Life {
             faults: Faults::planning(planned),
             logs: (1..4).map(writer).collect(),
             model: Model::default(),
-            asked: Asked::default(),
-            moments: vec![(0, Model::default(), Asked::default())],
+            asked: Vec::new(),
+            moments: vec![(0, Model::default(), Vec::new())],
             indexes: Vec::new(),
         }
     }
@@ -378,12 +371,12 @@ impl Life {
     }
 
     fn append(&mut self, store: &mut Store, batch: Vec<Write>) -> Result<(), Error> {
-        self.asked.writes = batch;
+        self.asked = batch;
         self.note();
-        if let Err(error) = store.append(&self.asked.writes) {
+        if let Err(error) = store.append(&self.asked) {
             return Err(ended(store, error));
         }
-        for write in std::mem::take(&mut self.asked.writes) {
+        for write in std::mem::take(&mut self.asked) {
             self.model.apply(&write);
         }
         self.note();
@@ -392,15 +385,10 @@ impl Life {
 
     /// Erases a secret of each log that has so many; the entry after it takes it back.
     fn erase(&mut self, store: &mut Store, which: usize) -> Result<(), Error> {
-        let secret = |pair: &&[Authentic]| pair[0].bytes().payload.starts_with(b"<");
+        let secret = |pair: &&[Authentic]| pair[0].bytes().payload.sealed().unwrap().starts_with(b"<");
         let pairs = self.model.entries.values().filter_map(|log| log.windows(2).filter(secret).nth(which));
-        self.asked.erasures = pairs.map(|pair| erasure(&pair[0], &pair[1])).collect();
-        self.note();
-        if let Err(error) = store.erase(&self.asked.erasures) {
-            return Err(ended(store, error));
-        }
-        self.model.erasures.append(&mut self.asked.erasures);
-        self.note();
+        let erasures = pairs.map(|pair| erase(&pair[0], &pair[1])).collect();
+        self.append(store, erasures)?;
         assert!(!self.erased_stands(self.dir.path(), &self.model), "what was erased is gone when that is said");
         Ok(())
     }
@@ -408,8 +396,8 @@ impl Life {
     /// Whether an erased payload is in any file.
     fn erased_stands(&self, dir: &Path, model: &Model) -> bool {
         let entries = model.entries.values().flatten();
-        let mut erased = entries.filter(|entry| model.erasures.iter().any(|erasure| erasure.hash == entry.hash()));
-        erased.any(|entry| stands_somewhere(dir, &entry.bytes().payload))
+        let mut erased = entries.filter(|entry| model.erased.contains_key(&entry.hash()));
+        erased.any(|entry| stands_somewhere(dir, entry.bytes().payload.sealed().unwrap()))
     }
 
     /// Some of everything.
@@ -441,7 +429,7 @@ impl Life {
     fn read_all(&self, store: &Store) {
         for (key, log) in &self.model.entries {
             for (seq, entry) in (0..).zip(log) {
-                match store.reader().kept(key, seq) {
+                match store.entry(key, seq) {
                     Ok(Some(read)) => assert_eq!(read, self.model.kept(entry)),
                     Ok(None) | Err(_) => assert!(self.faults.has_struck(), "entry {seq} is gone"),
                 }
@@ -468,6 +456,14 @@ impl Life {
             return Err(refused.into());
         }
         self.erase(&mut store, 1)?;
+
+        // A log was forked, and the branch that is held is not the one that stands.
+        let [mut one, mut other] = [writer(5), writer(5)];
+        self.append(&mut store, writes(&entries(&mut one, 5)))?;
+        let shared = entries(&mut other, 3).len() as u64;
+        let mut stands = vec![Write::Rewind { key: other.key(), height: shared }];
+        stands.extend((0..3).map(|number| Write::Entry(entry(&mut other, &[number; 90]))));
+        self.append(&mut store, stands)?;
         drop(store);
 
         // A crash tore the tail.
@@ -501,7 +497,7 @@ impl Life {
     }
 
     /// Opens what is left on a good disk: it must be what was acknowledged, and a beginning of what was asked.
-    fn check(&self, dir: &Path, acknowledged: &Model, asked: &Asked, what: &str) {
+    fn check(&self, dir: &Path, acknowledged: &Model, asked: &[Write], what: &str) {
         let segments = dir.join("segments");
         assert!(!segments.exists() || !self.erased_stands(dir, acknowledged), "{what}: an erased payload is back");
         let (mut store, opened) =
@@ -509,12 +505,8 @@ impl Life {
         let found = contents(&store);
         let mut model = acknowledged.clone();
         let mut possible = vec![model.contents()];
-        for write in &asked.writes {
+        for write in asked {
             model.apply(write);
-            possible.push(model.contents());
-        }
-        for erasure in &asked.erasures {
-            model.erasures.push(erasure.clone());
             possible.push(model.contents());
             if model.contents() == found {
                 assert!(!self.erased_stands(dir, &model), "{what}: begun, and not brought to its end");

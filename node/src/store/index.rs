@@ -21,6 +21,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     thread,
     time::{Duration, Instant},
@@ -42,6 +43,10 @@ const FLUSH_INTERVAL_MS: usize = 100 * 365 * 24 * 3_600_000;
 
 /// Hashes make up most of the index and do not compress; the rest does at the first level already.
 const ZSTD_LEVEL: i32 = 1;
+
+/// How long an opening may take. One that panics may never come back: sled then waits for a thread that it has not
+/// started yet. An index of millions of entries opens in seconds.
+const OPEN_WAIT: Duration = Duration::from_secs(60);
 
 /// How long an opening waits for a process that was killed to let go of the index.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -92,7 +97,10 @@ pub(super) enum Fact {
 /// Changes to the index that belong together.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    pub(super) entries: BTreeMap<(u64, u64), Held>,
+    /// `None` forgets the entry.
+    pub(super) entries: BTreeMap<(u64, u64), Option<Held>>,
+    /// Logs of which entries are forgotten, as they are without those.
+    pub(super) shorter: BTreeMap<LogKey, Row>,
     pub(super) logs: BTreeMap<LogKey, Row>,
     pub(super) records: BTreeMap<(CircleId, Hash), Place>,
     /// `None` takes the fact back.
@@ -181,6 +189,17 @@ fn caught<T>(call: impl FnOnce() -> io::Result<T>) -> Result<T, Trouble> {
 impl Index {
     /// Opens or makes the index in `dir`.
     pub(super) fn open(disk: &Disk, dir: &Path, lock: Arc<DiskFile>) -> Result<Self, Trouble> {
+        let (disk, dir) = (disk.clone(), dir.to_owned());
+        let (done, opened) = mpsc::channel();
+        // Whoever waited may have given up.
+        let open = move || drop(done.send(Self::open_here(&disk, &dir, lock)));
+        let begun = thread::Builder::new().name("open index".to_owned()).spawn(open);
+        begun.map_err(|error| Trouble(format!("no thread opens it: {error}")))?;
+        let late = |_| Err(Trouble("its opening came to no end".to_owned()));
+        opened.recv_timeout(OPEN_WAIT).unwrap_or_else(late)
+    }
+
+    fn open_here(disk: &Disk, dir: &Path, lock: Arc<DiskFile>) -> Result<Self, Trouble> {
         let config = sled::Config::new()
             .path(dir)
             .cache_capacity_bytes(CACHE_BYTES)
@@ -273,15 +292,23 @@ impl Index {
         })
     }
 
-    /// Applies changes. A log's row comes last, so that who reads it finds the entries it speaks of.
+    /// Applies changes. A log's row comes last, so that who reads it finds the entries it speaks of; where entries
+    /// are forgotten it comes first as well.
     pub(super) fn apply(&self, changes: &Changes) -> Result<(), Trouble> {
         self.guarded(|| {
             for ((key, seq, hash), place) in &changes.erasures {
                 self.erasures.insert(erasure_key(key, *seq, *hash), &place_value(*place)[..])?;
             }
+            for (key, row) in &changes.shorter {
+                self.logs.insert(log_key(key), row_value(row))?;
+            }
             let mut entries = sled::Batch::default();
             for ((id, seq), held) in &changes.entries {
-                entries.insert(&entry_key(*id, *seq)[..], held_value(held));
+                let key = entry_key(*id, *seq);
+                match held {
+                    Some(held) => entries.insert(&key[..], held_value(held)),
+                    None => entries.remove(&key[..]),
+                }
             }
             self.entries.apply_batch(entries)?;
             for ((circle, hash), place) in &changes.records {

@@ -20,7 +20,7 @@ mod segments;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::TryLockError,
     io,
     path::{Path, PathBuf},
@@ -32,7 +32,7 @@ use std::{
 use cwn_crypto::{Domain, Hash, PublicKey, Signature, encoding, issuer_log::LogId};
 use cwn_engine::{
     limits,
-    log::{Authentic, CircleId, EntryBytes, Header, LogKey, Stored},
+    log::{Authentic, CircleId, EntryBytes, Header, LogKey, Payload, Retraction, Stored},
     store::{Damage, Read, Tip, Write},
 };
 
@@ -372,28 +372,12 @@ impl Store {
         Ok((store, opened))
     }
 
-    /// Makes `writes` durable, in the order given: when a later one survives a crash, so does every earlier
+    /// Makes `writes` durable, and payloads that are erased gone from the files, in the order given: when a later one survives a crash, so does every earlier
     /// one. What is held already is not written again. When this refuses ([`Error::TooLong`],
     /// [`Error::Conflict`], [`Error::Gap`]) nothing was written; after any other error this store is of no
     /// more use.
     pub fn append(&mut self, writes: &[Write]) -> Result<(), Error> {
         let missing = self.missing(writes)?;
-        self.put_down(&missing)
-    }
-
-    /// Erases payloads for good, and returns when they are gone from the files. Of the entries their headers and
-    /// signatures stay, with the retractions in the payloads' place. An entry that is not held yet never gets its
-    /// payload. What is erased already stays so.
-    pub fn erase(&mut self, erasures: &[Erasure]) -> Result<(), Error> {
-        let mut missing = Vec::with_capacity(erasures.len());
-        for erasure in erasures {
-            let Erasure { key, seq, hash, because } = erasure;
-            check_length("the header of a retraction", because.header.len(), limits::HEADER_BYTES)?;
-            let known = self.reader.index.erasure(key, *seq, *hash)?;
-            if known.is_none_or(|place| self.reader.read_erasure(place).is_err()) {
-                missing.push(Put::Erasure(erasure));
-            }
-        }
         self.put_down(&missing)
     }
 
@@ -405,7 +389,7 @@ impl Store {
         let places = self.segments.append(puts.len(), &mut |at, buffer| encode(&puts[at], buffer))?;
         let taken_out = self.index_puts(puts, &places).map_err(Error::from).and_then(|superseded| {
             let erased = puts.iter().filter_map(|put| match put {
-                Put::Erasure(Erasure { key, seq, hash, .. }) => Some((*key, *seq, *hash)),
+                Put::Write(Write::Erase { key, seq, hash, .. }) => Some((*key, *seq, *hash)),
                 _ => None,
             });
             self.take_out(&erased.collect::<Vec<_>>())?;
@@ -459,12 +443,37 @@ impl Store {
     fn missing<'w>(&self, writes: &'w [Write]) -> Result<Vec<Put<'w>>, Error> {
         let mut tips = BTreeMap::new();
         let mut missing = Vec::with_capacity(writes.len());
+        let erasing = writes.iter().filter_map(|write| match write {
+            Write::Erase { key, seq, hash, .. } => Some((*key, *seq, *hash)),
+            _ => None,
+        });
+        let erasing: BTreeSet<(LogKey, u64, Hash)> = erasing.collect();
         for write in writes {
             match write {
                 Write::Entry(entry) => {
-                    if self.is_missing(entry, &mut tips, &missing)? {
-                        let erased = self.reader.index.erasure(&entry.key(), entry.header().seq, entry.hash())?;
-                        missing.push(if erased.is_some() { Put::Erased(entry) } else { Put::Write(write) });
+                    if !self.is_missing(entry, &mut tips, &missing)? {
+                        continue;
+                    }
+                    let (key, seq, hash) = (entry.key(), entry.header().seq, entry.hash());
+                    let known = self.knows_erasure(&key, seq, hash)?;
+                    match &entry.bytes().payload {
+                        Payload::Retracted(_) if !known => missing.extend([Put::Retraction(entry), Put::Erased(entry)]),
+                        Payload::Sealed(_) if !known && !erasing.contains(&(key, seq, hash)) => {
+                            let erased = self.reader.index.erasure(&key, seq, hash)?.is_some();
+                            missing.push(if erased { Put::Erased(entry) } else { Put::Write(write) });
+                        }
+                        _ => missing.push(Put::Erased(entry)),
+                    }
+                }
+                Write::Erase { key, seq, hash, because } => {
+                    check_length("the header of a retraction", because.header.len(), limits::HEADER_BYTES)?;
+                    if !self.knows_erasure(key, *seq, *hash)? {
+                        missing.push(Put::Write(write));
+                    }
+                }
+                Write::Rewind { key, height } => {
+                    if self.rewinds(key, *height, &mut tips, &missing)? {
+                        missing.push(Put::Write(write));
                     }
                 }
                 Write::Record { circle, hash, bytes } => {
@@ -482,6 +491,38 @@ impl Store {
             }
         }
         Ok(missing)
+    }
+
+    /// Whether it is stored, and can be read, that an entry's payload is not to be kept.
+    fn knows_erasure(&self, key: &LogKey, seq: u64, hash: Hash) -> Result<bool, Error> {
+        let place = self.reader.index.erasure(key, seq, hash)?;
+        Ok(place.is_some_and(|place| self.reader.read_erasure(place).is_ok()))
+    }
+
+    /// Whether there is something to forget; moves the log's tip in `tips` back.
+    fn rewinds(
+        &self,
+        key: &LogKey,
+        height: u64,
+        tips: &mut BTreeMap<LogKey, Row>,
+        batch: &[Put<'_>],
+    ) -> Result<bool, Error> {
+        let index = &self.reader.index;
+        let known = match tips.get(key) {
+            Some(row) => Some(*row),
+            None => index.log(key)?,
+        };
+        let Some(row) = known.filter(|row| row.beyond > height) else { return Ok(false) };
+        let in_batch = height.checked_sub(1).and_then(|last| {
+            let is_last = |entry: &&Authentic| entry.key() == *key && entry.header().seq == last;
+            batch.iter().rev().filter_map(Put::entry).find(is_last).map(Authentic::hash)
+        });
+        let shorter = shortened(row, height, |last| match in_batch {
+            Some(hash) => Ok(Some(hash)),
+            None => Ok::<_, Trouble>(index.entry(row.id, last)?.map(|held| held.hash)),
+        })?;
+        tips.insert(*key, shorter);
+        Ok(true)
     }
 
     /// Whether an entry must be written; moves the log's tip in `tips` on past it.
@@ -509,14 +550,18 @@ impl Store {
                 return Err(conflict());
             }
             // What cannot be read back is written once more: so damage heals when a peer still has it.
-            wanted = self.reader.read_entry(&key, seq, held).is_err() && !self.reader.is_erased(held);
+            // But not with a payload that was erased, even if by what cannot be read.
+            let retracted = matches!(entry.bytes().payload, Payload::Retracted(_));
+            wanted = self.reader.read_entry(&key, seq, held).is_err() && (retracted || !self.reader.is_erased(held));
         }
         if seq > row.height {
             return if wanted { Err(Error::Gap { key, seq, expected: row.height }) } else { Ok(false) };
         }
         if seq < row.height {
             let twin = |other: &&Authentic| other.key() == key && other.header().seq == seq;
-            if let Some(twin) = batch.iter().filter_map(Put::entry).find(twin) {
+            let rewound = |put: &&Put<'_>| matches!(put, Put::Write(Write::Rewind { key: of, .. }) if *of == key);
+            let since = batch.iter().rev().take_while(|put| !rewound(put));
+            if let Some(twin) = since.filter_map(Put::entry).find(twin) {
                 return if twin.hash() == hash { Ok(false) } else { Err(conflict()) };
             }
             return Ok(wanted);
@@ -529,12 +574,12 @@ impl Store {
             && let Some(next) = index.entry(row.id, seq + 1)?
         {
             let next = self.reader.read_entry(&key, seq + 1, next).ok();
-            let next = next.and_then(|kept| encoding::from_bytes::<Header>(kept.header(), limits::HEADER_BYTES).ok());
+            let next = next.and_then(|next| encoding::from_bytes::<Header>(&next.header, limits::HEADER_BYTES).ok());
             if next.is_some_and(|next| next.previous != Some(hash)) {
                 return Err(conflict());
             }
         }
-        (row.height, row.head) = (seq + 1, hash);
+        (row.height, row.head, row.beyond) = (seq + 1, hash, row.beyond.max(seq + 1));
         Ok(wanted)
     }
 
@@ -551,7 +596,11 @@ impl Store {
                 }
                 Put::Write(Write::Record { circle, hash, .. }) => draft.add_record(*circle, *hash, *place),
                 Put::Write(Write::Fact { key, value }) => draft.add_fact(key, value, *place),
-                Put::Erasure(Erasure { key, seq, hash, .. }) => draft.add_erasure(*key, *seq, *hash, *place),
+                Put::Write(Write::Erase { key, seq, hash, .. }) => draft.add_erasure(*key, *seq, *hash, *place),
+                Put::Write(Write::Rewind { key, height }) => draft.add_rewind(*key, *height)?,
+                Put::Retraction(entry) => {
+                    draft.add_erasure(entry.key(), entry.header().seq, entry.hash(), *place);
+                }
             }
         }
         self.reader.index.apply(&draft.changes)?;
@@ -673,7 +722,7 @@ impl Store {
         }
         if holes.may_hide(Kind::Erasure) {
             let erasures = self.known_erasures()?;
-            self.put_down(&erasures.iter().map(Put::Erasure).collect::<Vec<_>>())?;
+            self.put_down(&erasures.iter().map(Put::Write).collect::<Vec<_>>())?;
         }
         self.checkpoint()?;
         Ok(scrubbed)
@@ -734,10 +783,14 @@ impl Store {
     }
 
     /// The erasures that can be read, to be written again.
-    fn known_erasures(&self) -> Result<Vec<Erasure>, Error> {
+    fn known_erasures(&self) -> Result<Vec<Write>, Error> {
         let mut erasures = Vec::new();
         self.reader.index.erasures(&mut |_, _, _, place| erasures.push(place))?;
-        Ok(erasures.into_iter().filter_map(|place| self.reader.read_erasure(place).ok()).collect())
+        let read = |place| {
+            let Erasure { key, seq, hash, because } = self.reader.read_erasure(place).ok()?;
+            Some(Write::Erase { key, seq, hash, because })
+        };
+        Ok(erasures.into_iter().filter_map(read).collect())
     }
 
     /// Makes the index durable and lets go of the directory, once no reader and no view of it is left.
@@ -754,6 +807,17 @@ impl Drop for Store {
             tracing::warn!(%error, "the index was not flushed; the next start replays what it lacks");
         }
     }
+}
+
+/// A log without its entries from a height on; `hash` knows those before it.
+fn shortened<E>(row: Row, height: u64, hash: impl FnOnce(u64) -> Result<Option<Hash>, E>) -> Result<Row, E> {
+    // Where damage tore a gap before, nothing behind it counted.
+    let (held, head) = match height.checked_sub(1) {
+        _ if row.height < height => (row.height, row.head),
+        Some(last) => (height, hash(last)?.unwrap_or(UNHELD.head)),
+        None => (0, UNHELD.head),
+    };
+    Ok(Row { height: held, head, beyond: row.beyond.min(height), ..row })
 }
 
 /// A log of which nothing is held.
@@ -813,9 +877,10 @@ fn open_index(disk: &Disk, dir: &Path, lock: &Arc<DiskFile>) -> Result<(Index, O
 #[derive(Clone, Copy)]
 enum Put<'a> {
     Write(&'a Write),
-    /// An entry whose payload is not to be kept.
+    /// An entry without its payload.
     Erased(&'a Authentic),
-    Erasure(&'a Erasure),
+    /// By what the author of this entry took it back.
+    Retraction(&'a Authentic),
 }
 
 impl Put<'_> {
@@ -827,6 +892,12 @@ impl Put<'_> {
     }
 }
 
+fn put_log(key: &LogKey, body: &mut Vec<u8>) {
+    body.extend_from_slice(&key.circle.0.0);
+    body.extend_from_slice(&key.author.0);
+    body.extend_from_slice(&key.log.0);
+}
+
 /// Puts what is written into the body of a frame.
 fn encode(put: &Put<'_>, body: &mut Vec<u8>) -> Kind {
     let signed = |header: &[u8], signature: &Signature, body: &mut Vec<u8>| {
@@ -834,28 +905,38 @@ fn encode(put: &Put<'_>, body: &mut Vec<u8>) -> Kind {
         body.extend_from_slice(&signature.0);
         body.extend_from_slice(header);
     };
+    let erasure = |key: &LogKey, seq: u64, hash: Hash, because: &Retraction, body: &mut Vec<u8>| {
+        put_log(key, body);
+        body.extend_from_slice(&seq.to_le_bytes());
+        body.extend_from_slice(&hash.0);
+        signed(&because.header, &because.signature, body);
+        Kind::Erasure
+    };
     let write = match put {
         Put::Write(write) => write,
         Put::Erased(entry) => {
             signed(&entry.bytes().header, &entry.bytes().signature, body);
             return Kind::Erased;
         }
-        Put::Erasure(Erasure { key, seq, hash, because }) => {
-            body.extend_from_slice(&key.circle.0.0);
-            body.extend_from_slice(&key.author.0);
-            body.extend_from_slice(&key.log.0);
-            body.extend_from_slice(&seq.to_le_bytes());
-            body.extend_from_slice(&hash.0);
-            signed(&because.header, &because.signature, body);
-            return Kind::Erasure;
-        }
+        Put::Retraction(entry) => match &entry.bytes().payload {
+            Payload::Retracted(because) => {
+                return erasure(&entry.key(), entry.header().seq, entry.hash(), because, body);
+            }
+            Payload::Sealed(_) => unreachable!("only an entry that was taken back brings its retraction"),
+        },
     };
     match write {
         Write::Entry(entry) => {
             let EntryBytes { header, signature, payload } = entry.bytes();
             signed(header, signature, body);
-            body.extend_from_slice(payload);
+            body.extend_from_slice(payload.sealed().unwrap_or_default());
             Kind::Entry
+        }
+        Write::Erase { key, seq, hash, because } => erasure(key, *seq, *hash, because, body),
+        Write::Rewind { key, height } => {
+            put_log(key, body);
+            body.extend_from_slice(&height.to_le_bytes());
+            Kind::Rewind
         }
         Write::Record { circle, hash, bytes } => {
             body.extend_from_slice(&circle.0.0);
@@ -889,23 +970,43 @@ fn payload_at(body: &[u8]) -> Option<usize> {
 fn decode_entry(body: &[u8]) -> Option<EntryBytes> {
     let (signature, header, payload) = split_by_length(body, 64)?;
     let signature = Signature(signature.try_into().ok()?);
-    Some(EntryBytes { header: header.to_vec(), signature, payload: payload.to_vec() })
+    Some(EntryBytes { header: header.to_vec(), signature, payload: Payload::Sealed(payload.to_vec()) })
 }
 
 /// A header and its signature, without what may stand behind them.
-fn decode_signed(body: &[u8]) -> Option<SignedHeader> {
+fn decode_signed(body: &[u8]) -> Option<(Vec<u8>, Signature)> {
     let (signature, header, _) = split_by_length(body, 64)?;
-    Some(SignedHeader { header: header.to_vec(), signature: Signature(signature.try_into().ok()?) })
+    Some((header.to_vec(), Signature(signature.try_into().ok()?)))
 }
 
-fn decode_erasure(body: &[u8]) -> Option<Erasure> {
+fn split_log(body: &[u8]) -> Option<(LogKey, &[u8])> {
     let (circle, rest) = body.split_first_chunk()?;
     let (author, rest) = rest.split_first_chunk()?;
     let (log, rest) = rest.split_first_chunk()?;
+    let key = LogKey { circle: CircleId(Hash(*circle)), author: PublicKey(*author), log: LogId(*log) };
+    Some((key, rest))
+}
+
+/// An entry whose payload is not to be kept.
+#[derive(Debug)]
+struct Erasure {
+    key: LogKey,
+    seq: u64,
+    hash: Hash,
+    because: Retraction,
+}
+
+fn decode_erasure(body: &[u8]) -> Option<Erasure> {
+    let (key, rest) = split_log(body)?;
     let (seq, rest) = rest.split_first_chunk()?;
     let (hash, rest) = rest.split_first_chunk()?;
-    let key = LogKey { circle: CircleId(Hash(*circle)), author: PublicKey(*author), log: LogId(*log) };
-    Some(Erasure { key, seq: u64::from_le_bytes(*seq), hash: Hash(*hash), because: decode_signed(rest)? })
+    let (header, signature) = decode_signed(rest)?;
+    Some(Erasure { key, seq: u64::from_le_bytes(*seq), hash: Hash(*hash), because: Retraction { header, signature } })
+}
+
+fn decode_rewind(body: &[u8]) -> Option<(LogKey, u64)> {
+    let (key, rest) = split_log(body)?;
+    Some((key, u64::from_le_bytes(rest.try_into().ok()?)))
 }
 
 fn decode_record(body: &[u8]) -> Option<(CircleId, Hash, &[u8])> {
@@ -936,7 +1037,7 @@ impl<'a> Draft<'a> {
 
     fn held(&self, id: u64, seq: u64) -> Result<Option<Held>, Trouble> {
         match self.changes.entries.get(&(id, seq)) {
-            Some(held) => Ok(Some(*held)),
+            Some(held) => Ok(*held),
             None => self.index.entry(id, seq),
         }
     }
@@ -960,7 +1061,7 @@ impl<'a> Draft<'a> {
             }
             (row.height, row.head) = (seq + 1, new.hash);
         }
-        self.changes.entries.insert((row.id, seq), new);
+        self.changes.entries.insert((row.id, seq), Some(new));
         row.beyond = row.beyond.max(seq + 1);
         // A filled gap joins what was held behind it.
         while row.height < row.beyond {
@@ -969,6 +1070,20 @@ impl<'a> Draft<'a> {
         }
         self.changes.logs.insert(key, row);
         Ok(true)
+    }
+
+    /// Forgets the entries of a log from a height on.
+    fn add_rewind(&mut self, key: LogKey, height: u64) -> Result<(), Trouble> {
+        let known = match self.changes.logs.get(&key) {
+            Some(row) => Some(*row),
+            None => self.index.log(&key)?,
+        };
+        let Some(row) = known.filter(|row| row.beyond > height) else { return Ok(()) };
+        self.changes.entries.extend((height..row.beyond).map(|seq| ((row.id, seq), None)));
+        let shorter = shortened(row, height, |last| Ok::<_, Trouble>(self.held(row.id, last)?.map(|held| held.hash)))?;
+        self.changes.logs.insert(key, shorter);
+        self.changes.shorter.insert(key, shorter);
+        Ok(())
     }
 
     fn add_erasure(&mut self, key: LogKey, seq: u64, hash: Hash, place: Place) {
@@ -1001,7 +1116,7 @@ impl<'a> Draft<'a> {
                 return self.add_read(stored.header(), Held { place, hash: stored.hash() });
             }
             Kind::Erased => {
-                let Some(SignedHeader { header: bytes, .. }) = decode_signed(body) else { return malformed };
+                let Some((bytes, _)) = decode_signed(body) else { return malformed };
                 let header: Header = match encoding::from_bytes(&bytes, limits::HEADER_BYTES) {
                     Ok(header) => header,
                     Err(refusal) => return Ok(Some(refusal.to_string())),
@@ -1019,6 +1134,10 @@ impl<'a> Draft<'a> {
             Kind::Fact => {
                 let Some((key, value)) = decode_fact(body) else { return malformed };
                 self.add_fact(key, value, place);
+            }
+            Kind::Rewind => {
+                let Some((key, height)) = decode_rewind(body) else { return malformed };
+                self.add_rewind(key, height)?;
             }
             Kind::Commit | Kind::Void => {}
         }
@@ -1166,59 +1285,6 @@ fn verify(header: &[u8], held: Held) -> Result<(), &'static str> {
 
 const MALFORMED: &str = "its contents are malformed";
 
-/// What an author signed, with the signature.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SignedHeader {
-    /// The canonical header.
-    pub header: Vec<u8>,
-    /// Its author's signature over it.
-    pub signature: Signature,
-}
-
-/// An entry whose payload is to be erased.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Erasure {
-    /// Its log.
-    pub key: LogKey,
-    /// Its place.
-    pub seq: u64,
-    /// Its hash; an entry with another hash at that place is left alone.
-    pub hash: Hash,
-    /// By what its author took it back.
-    pub because: SignedHeader,
-}
-
-/// What is kept of an entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kept {
-    /// All of it.
-    Whole(EntryBytes),
-    /// All but its payload.
-    Erased {
-        /// What its author signed.
-        entry: SignedHeader,
-        /// By what its author took it back.
-        because: SignedHeader,
-    },
-}
-
-impl Kept {
-    /// The entry's header.
-    pub fn header(&self) -> &[u8] {
-        match self {
-            Self::Whole(entry) => &entry.header,
-            Self::Erased { entry, .. } => &entry.header,
-        }
-    }
-
-    fn whole(self) -> Result<EntryBytes, String> {
-        match self {
-            Self::Whole(entry) => Ok(entry),
-            Self::Erased { .. } => Err("its payload was erased".to_owned()),
-        }
-    }
-}
-
 impl Reader {
     fn row(&self, key: &LogKey) -> Result<Option<Row>, Damage> {
         self.index.log(key).map_err(|trouble| damage(format!("log {}", key.log), trouble))
@@ -1229,28 +1295,28 @@ impl Reader {
         self.index.entry(row.id, seq).map_err(|trouble| damage(entry_name(key, seq), trouble))
     }
 
-    fn read_entry(&self, key: &LogKey, seq: u64, held: Held) -> Result<Kept, String> {
+    fn read_entry(&self, key: &LogKey, seq: u64, held: Held) -> Result<EntryBytes, String> {
         let (kind, body) = self.files.frame(held.place).map_err(|why| why.to_string())?;
         self.decode_kept(key, seq, held, kind, &body)
     }
 
     /// What a frame keeps of the entry that was indexed there.
-    fn decode_kept(&self, key: &LogKey, seq: u64, held: Held, kind: Kind, body: &[u8]) -> Result<Kept, String> {
+    fn decode_kept(&self, key: &LogKey, seq: u64, held: Held, kind: Kind, body: &[u8]) -> Result<EntryBytes, String> {
         if !matches!(kind, Kind::Entry | Kind::Erased) {
             return Err("not the frame that was written here".to_owned());
         }
         // The payload may still stand there: what erases it comes first.
         let erasure = self.index.erasure(key, seq, held.hash).map_err(|trouble| trouble.to_string())?;
-        let kept = match (kind, erasure) {
-            (Kind::Entry, None) => Kept::Whole(decode_entry(body).ok_or(MALFORMED)?),
+        let entry = match (kind, erasure) {
+            (Kind::Entry, None) => decode_entry(body).ok_or(MALFORMED)?,
             (_, Some(place)) => {
-                let entry = decode_signed(body).ok_or(MALFORMED)?;
-                Kept::Erased { entry, because: self.read_erasure(place)?.because }
+                let (header, signature) = decode_signed(body).ok_or(MALFORMED)?;
+                EntryBytes { header, signature, payload: Payload::Retracted(self.read_erasure(place)?.because) }
             }
             (_, None) => return Err("its payload was erased, and by what is not known".to_owned()),
         };
-        verify(kept.header(), held)?;
-        Ok(kept)
+        verify(&entry.header, held)?;
+        Ok(entry)
     }
 
     fn read_erasure(&self, place: Place) -> Result<Erasure, String> {
@@ -1261,12 +1327,6 @@ impl Reader {
     /// Whether what stands there is an entry without its payload.
     fn is_erased(&self, held: Held) -> bool {
         self.files.frame(held.place).is_ok_and(|(kind, _)| kind == Kind::Erased)
-    }
-
-    /// What is kept of the entry at a place; `None` when it is not held.
-    pub fn kept(&self, key: &LogKey, seq: u64) -> Result<Option<Kept>, Damage> {
-        let Some(held) = self.held(key, seq)? else { return Ok(None) };
-        self.read_entry(key, seq, held).map(Some).map_err(|why| damage(entry_name(key, seq), why))
     }
 
     fn read_fact(&self, key: &[u8], fact: Fact) -> Result<Vec<u8>, String> {
@@ -1316,7 +1376,7 @@ impl Reader {
         for held in run {
             let (kind, body) = span.frame(held.place).map_err(|why| why.to_string())?;
             let seq = from + entries.len() as u64;
-            entries.push(self.decode_kept(key, seq, *held, kind, body)?.whole()?);
+            entries.push(self.decode_kept(key, seq, *held, kind, body)?);
         }
         Ok(())
     }
@@ -1329,8 +1389,8 @@ fn lie_together(one: Place, next: Place) -> bool {
 
 impl Read for Reader {
     fn entry(&self, key: &LogKey, seq: u64) -> Result<Option<EntryBytes>, Damage> {
-        let Some(kept) = self.kept(key, seq)? else { return Ok(None) };
-        kept.whole().map(Some).map_err(|why| damage(entry_name(key, seq), why))
+        let Some(held) = self.held(key, seq)? else { return Ok(None) };
+        self.read_entry(key, seq, held).map(Some).map_err(|why| damage(entry_name(key, seq), why))
     }
 
     fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage> {

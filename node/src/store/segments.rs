@@ -86,11 +86,13 @@ pub(super) enum Kind {
     Erased,
     /// Nothing: what stood here stands elsewhere.
     Void,
+    /// That a log is forgotten from some height on.
+    Rewind,
 }
 
 impl Kind {
-    const ALL: [Self; 7] =
-        [Self::Entry, Self::Record, Self::Fact, Self::Commit, Self::Erasure, Self::Erased, Self::Void];
+    const ALL: [Self; 8] =
+        [Self::Entry, Self::Record, Self::Fact, Self::Commit, Self::Erasure, Self::Erased, Self::Void, Self::Rewind];
 
     fn byte(self) -> u8 {
         match self {
@@ -101,6 +103,7 @@ impl Kind {
             Self::Erasure => 5,
             Self::Erased => 6,
             Self::Void => 7,
+            Self::Rewind => 8,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 
 use cwn_crypto::{Signature, SigningKey, Time, issuer_log::LogId};
-use cwn_engine::log::{Draft as EntryDraft, Opening, Suite, Under, Writer};
+use cwn_engine::log::{Decoded, Draft as EntryDraft, Link, Opening, Retracts, Suite, Under, Writer, authenticate};
 
 use super::*;
 
@@ -78,7 +78,8 @@ pub(super) fn writer(number: u8) -> Writer {
 }
 
 pub(super) fn entry(writer: &mut Writer, payload: &[u8]) -> Authentic {
-    let draft = EntryDraft { suite: Suite::Control, epoch: None, payload: payload.to_vec(), expiry: None };
+    let draft =
+        EntryDraft { suite: Suite::Control, epoch: None, payload: payload.to_vec(), expiry: None, retracts: None };
     writer.append(Time(1), draft)
 }
 
@@ -104,27 +105,29 @@ fn facts(store: &impl Read, prefix: &str) -> Vec<(String, String)> {
 }
 
 /// Everything a store holds, in an order that does not depend on how it came there.
-pub(super) type Contents = (Vec<(LogKey, Tip)>, Vec<Kept>, Vec<((CircleId, Hash), Vec<u8>)>, Vec<(Vec<u8>, Vec<u8>)>);
+pub(super) type Contents =
+    (Vec<(LogKey, Tip)>, Vec<EntryBytes>, Vec<((CircleId, Hash), Vec<u8>)>, Vec<(Vec<u8>, Vec<u8>)>);
 
 pub(super) fn contents(store: &Store) -> Contents {
     let logs = store.logs().unwrap();
     let every = logs.iter().flat_map(|(key, tip)| (0..tip.height).map(move |seq| (key, seq)));
-    let reader = store.reader();
-    let entries = every.map(|(key, seq)| reader.kept(key, seq).unwrap().unwrap()).collect();
+    let entries = every.map(|(key, seq)| store.entry(key, seq).unwrap().unwrap()).collect();
     let named = store.records().unwrap().into_iter();
     let records = named.map(|(circle, hash)| ((circle, hash), store.record(&circle, &hash).unwrap().unwrap()));
     (logs, entries, records.collect(), store.facts(&[]).unwrap())
 }
 
 /// Takes an entry back, with the header of another of the same log.
-pub(super) fn erasure(entry: &Authentic, by: &Authentic) -> Erasure {
+pub(super) fn erase(entry: &Authentic, by: &Authentic) -> Write {
     let EntryBytes { header, signature, .. } = by.bytes().clone();
-    Erasure {
-        key: entry.key(),
-        seq: entry.header().seq,
-        hash: entry.hash(),
-        because: SignedHeader { header, signature },
-    }
+    let because = Retraction { header, signature };
+    Write::Erase { key: entry.key(), seq: entry.header().seq, hash: entry.hash(), because }
+}
+
+/// An entry as it should be read that was taken back.
+fn taken_back(entry: &Authentic, by: &Authentic) -> EntryBytes {
+    let EntryBytes { header, signature, .. } = by.bytes().clone();
+    EntryBytes { payload: Payload::Retracted(Retraction { header, signature }), ..entry.bytes().clone() }
 }
 
 /// Whether some bytes stand in any file of the segments.
@@ -156,7 +159,7 @@ fn what_was_appended_is_read_back_at_once_and_after_closing() {
     store.append(&[record(3), fact("node/start", "1"), fact("node/long", &"x".repeat(5_000))]).unwrap();
     let before = contents(&store);
     assert_eq!(before.0, [(log.key(), Tip { height: 40, head: written[39].hash() })]);
-    assert_eq!(before.1, written.iter().map(|entry| Kept::Whole(entry.bytes().clone())).collect::<Vec<_>>());
+    assert_eq!(before.1, written.iter().map(|entry| entry.bytes().clone()).collect::<Vec<_>>());
     assert_eq!(store.hash(&log.key(), 7).unwrap(), Some(written[7].hash()));
     assert_eq!(store.entry(&log.key(), 40).unwrap(), None);
     assert_eq!(store.entry(&writer(9).key(), 0).unwrap(), None);
@@ -192,10 +195,13 @@ fn two_logs_written_in_turn_are_read_apart_and_in_order() {
         store.append(&writes(&turn)).unwrap();
     }
     let read = store.entries(&one.key(), 5, 25, usize::MAX).unwrap();
-    assert_eq!(read.iter().map(|entry| entry.payload[0]).collect::<Vec<_>>(), (5..25).collect::<Vec<_>>());
+    assert_eq!(
+        read.iter().map(|entry| entry.payload.sealed().unwrap()[0]).collect::<Vec<_>>(),
+        (5..25).collect::<Vec<_>>()
+    );
     let read = store.entries(&two.key(), 0, 1_000, usize::MAX).unwrap();
     assert_eq!(read.len(), 60);
-    assert!(read.chunks(2).enumerate().all(|(at, pair)| pair[0].payload == [at as u8; 90]));
+    assert!(read.chunks(2).enumerate().all(|(at, pair)| pair[0].payload.sealed() == Some(&[at as u8; 90])));
 }
 
 #[test]
@@ -569,16 +575,13 @@ fn an_erased_payload_is_gone_from_every_file_and_the_rest_of_the_log_is_as_it_wa
     store.append(&writes(&written)).unwrap();
     let before = contents(&store);
     // One in a segment that has ended, and one in that which is appended to.
-    let erasures = [erasure(&written[3], &written[28]), erasure(&written[27], &written[29])];
-    store.erase(&erasures).unwrap();
+    let erasures = [erase(&written[3], &written[28]), erase(&written[27], &written[29])];
+    store.append(&erasures).unwrap();
 
-    let kept = |store: &Store, seq| store.reader().kept(&log.key(), seq).unwrap().unwrap();
     let as_expected = |store: &Store| {
-        for (seq, erasure) in [(3, &erasures[0]), (27, &erasures[1])] {
-            let EntryBytes { header, signature, .. } = written[seq as usize].bytes().clone();
-            let entry = SignedHeader { header, signature };
-            assert_eq!(kept(store, seq), Kept::Erased { entry, because: erasure.because.clone() });
-            assert!(store.entry(&log.key(), seq).unwrap_err().why.contains("erased"));
+        for (seq, by) in [(3, 28), (27, 29)] {
+            let expected = taken_back(&written[seq], &written[by]);
+            assert_eq!(store.entry(&log.key(), seq as u64).unwrap(), Some(expected));
         }
         assert!(!stands_somewhere(world.dir.path(), b"<3>") && !stands_somewhere(world.dir.path(), b"<27>"));
         let after = contents(store);
@@ -588,7 +591,7 @@ fn an_erased_payload_is_gone_from_every_file_and_the_rest_of_the_log_is_as_it_wa
         }
         assert_eq!((&after.0, &after.1), (&before.0, &others), "all else is as it was");
         assert_eq!(store.hash(&log.key(), 3).unwrap(), Some(written[3].hash()));
-        assert_eq!(store.entries(&log.key(), 0, 30, usize::MAX).unwrap().len(), 3, "those before it are given");
+        assert_eq!(store.entries(&log.key(), 0, 30, usize::MAX).unwrap().len(), 30);
     };
     as_expected(&store);
     let length = || {
@@ -598,7 +601,7 @@ fn an_erased_payload_is_gone_from_every_file_and_the_rest_of_the_log_is_as_it_wa
             .sum::<u64>()
     };
     let length_before = length();
-    store.erase(&erasures).unwrap();
+    store.append(&erasures).unwrap();
     store.append(&writes(&written)).unwrap();
     assert_eq!(length(), length_before, "neither the erasures nor the payloads are stored again");
     as_expected(&store);
@@ -623,16 +626,19 @@ fn an_entry_erased_before_it_came_never_gets_its_payload_and_a_fork_of_it_is_lef
     let mut log = writer(1);
     let written: Vec<Authentic> = (0..4).map(|n| entry(&mut log, format!("payload <{n}>").as_bytes())).collect();
     let mut store = world.open();
-    let other = Erasure { hash: Hash([9; 32]), ..erasure(&written[1], &written[3]) };
-    store.erase(&[erasure(&written[2], &written[3]), other]).unwrap();
+    let mut other = erase(&written[1], &written[3]);
+    if let Write::Erase { hash, .. } = &mut other {
+        *hash = Hash([9; 32]);
+    }
+    store.append(&[erase(&written[2], &written[3]), other]).unwrap();
     store.append(&writes(&written)).unwrap();
     assert!(!stands_somewhere(world.dir.path(), b"<2>"));
     assert_eq!(store.logs().unwrap(), [(log.key(), Tip { height: 4, head: written[3].hash() })]);
-    assert!(matches!(store.reader().kept(&log.key(), 2), Ok(Some(Kept::Erased { .. }))));
+    assert_eq!(store.entry(&log.key(), 2).unwrap(), Some(taken_back(&written[2], &written[3])));
     assert_eq!(store.entry(&log.key(), 1).unwrap().as_ref(), Some(written[1].bytes()));
     drop(store);
     fs::remove_dir_all(world.index()).unwrap();
-    assert!(matches!(world.open().reader().kept(&log.key(), 2), Ok(Some(Kept::Erased { .. }))));
+    assert_eq!(world.open().entry(&log.key(), 2).unwrap(), Some(taken_back(&written[2], &written[3])));
 }
 
 #[test]
@@ -646,7 +652,7 @@ fn damage_that_was_healed_is_not_said_again_and_leaves_no_copy_behind_that_an_er
     flip_where(&segment_with(&world, b"<4>"), b"<4>");
     store.append(&writes(&written)).unwrap();
     assert_eq!(contents(&store).1.len(), 20);
-    store.erase(&[erasure(&written[4], &written[19])]).unwrap();
+    store.append(&[erase(&written[4], &written[19])]).unwrap();
     assert!(!stands_somewhere(world.dir.path(), b"secret <4>"));
     assert!(!stands_somewhere(world.dir.path(), b"secret =4>"), "nor the damaged copy");
     drop(store);
@@ -662,19 +668,142 @@ fn a_damaged_record_of_an_erasure_is_written_again_while_it_is_known_and_never_b
     let written: Vec<Authentic> = (0..4).map(|n| entry(&mut log, format!("payload <{n}>").as_bytes())).collect();
     let mut store = world.open();
     store.append(&writes(&written)).unwrap();
-    let erased = erasure(&written[2], &written[3]);
-    store.erase(&[erased.clone()]).unwrap();
+    let erased = erase(&written[2], &written[3]);
+    store.append(std::slice::from_ref(&erased)).unwrap();
     let in_the_record = [&2_u64.to_le_bytes()[..], &written[2].hash().0].concat();
     flip_where(&segment_with(&world, &in_the_record), &in_the_record);
-    let damage = store.reader().kept(&log.key(), 2).unwrap_err();
+    let damage = store.entry(&log.key(), 2).unwrap_err();
     assert!(damage.why.contains("checksum"), "{damage}");
     store.append(&writes(&written)).unwrap();
     assert!(!stands_somewhere(world.dir.path(), b"<2>"));
-    store.erase(&[erased]).unwrap();
-    assert!(matches!(store.reader().kept(&log.key(), 2), Ok(Some(Kept::Erased { .. }))));
+    store.append(&[erased]).unwrap();
+    assert_eq!(store.entry(&log.key(), 2).unwrap(), Some(taken_back(&written[2], &written[3])));
     drop(store);
     fs::remove_dir_all(world.index()).unwrap();
-    assert!(matches!(world.open().reader().kept(&log.key(), 2), Ok(Some(Kept::Erased { .. }))));
+    assert_eq!(world.open().entry(&log.key(), 2).unwrap(), Some(taken_back(&written[2], &written[3])));
+}
+
+#[test]
+fn an_entry_that_comes_without_its_payload_is_stored_with_its_retraction() {
+    let world = World::new();
+    let mut log = writer(1);
+    let mut named = |payload: &[u8], retracts| {
+        let draft = EntryDraft { suite: Suite::Named, epoch: None, payload: payload.to_vec(), expiry: None, retracts };
+        log.append(Time(1), draft)
+    };
+    let first = named(b"taken back", None);
+    let by = named(b"for this reason", Some(Retracts { log: first.key().log, seq: 0, hash: first.hash() }));
+    let bare = Decoded::decode(taken_back(&first, &by)).unwrap();
+    let proven = authenticate(vec![bare, Decoded::decode(by.bytes().clone()).unwrap()], Link::Start).unwrap().proven;
+    let mut store = world.open();
+    store.append(&writes(&proven)).unwrap();
+    assert_eq!(store.entry(&first.key(), 0).unwrap(), Some(taken_back(&first, &by)));
+    store.append(&writes(&[first.clone(), by.clone()])).unwrap();
+    assert!(!stands_somewhere(world.dir.path(), b"taken back"), "nor does its payload come back");
+    drop(store);
+    fs::remove_dir_all(world.index()).unwrap();
+    assert_eq!(world.open().entry(&first.key(), 0).unwrap(), Some(taken_back(&first, &by)));
+}
+
+#[test]
+fn a_log_that_is_rewound_is_forgotten_from_there_and_takes_other_entries() {
+    let world = World::new();
+    let (mut one, mut other) = (writer(1), writer(1));
+    let mut first = entries(&mut one, 3);
+    let shared = entries(&mut other, 3);
+    first.extend((0..4).map(|n| entry(&mut one, format!("one branch {n}").as_bytes())));
+    let second: Vec<Authentic> = (0..2).map(|n| entry(&mut other, format!("the other {n}").as_bytes())).collect();
+    let key = one.key();
+    let mut store = world.open();
+    store.append(&writes(&first)).unwrap();
+    assert!(matches!(store.append(&writes(&second)), Err(Error::Conflict { seq: 3, .. })));
+    store.append(&[vec![Write::Rewind { key, height: 3 }], writes(&second)].concat()).unwrap();
+    let as_expected = |store: &Store| {
+        assert_eq!(store.logs().unwrap(), [(key, Tip { height: 5, head: second[1].hash() })]);
+        let expected = shared.iter().chain(&second).map(|entry| entry.bytes().clone()).collect::<Vec<_>>();
+        assert_eq!(store.entries(&key, 0, 9, usize::MAX).unwrap(), expected);
+        assert_eq!(store.entry(&key, 5).unwrap(), None);
+    };
+    as_expected(&store);
+    // What is not held is forgotten already.
+    store.append(&[Write::Rewind { key, height: 5 }, Write::Rewind { key: writer(7).key(), height: 0 }]).unwrap();
+    as_expected(&store);
+    drop(store);
+    fs::remove_dir_all(world.index()).unwrap();
+    let (mut store, opened) = world.reopen();
+    assert_eq!(opened.damaged, 0, "{opened:?}");
+    as_expected(&store);
+    store.append(&[Write::Rewind { key, height: 0 }]).unwrap();
+    assert_eq!(store.logs().unwrap(), []);
+    // In one batch what came before it is forgotten too.
+    let there_and_back = [writes(&first), vec![Write::Rewind { key, height: 3 }], writes(&second)].concat();
+    store.append(&there_and_back).unwrap();
+    as_expected(&store);
+}
+
+/// All files below a directory.
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let items = fs::read_dir(dir).unwrap().map(|item| item.unwrap().path());
+    items.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+/// Flips one bit after another in copies of a closed store, and looks that nothing is served which was not stored.
+fn flip_bits_below(below: &str, times: usize) {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).unwrap();
+    let seed = u64::from_le_bytes(seed);
+    println!("seed {seed}");
+    let mut random = Random(seed);
+    let world = World::new();
+    let mut log = writer(1);
+    let written = entries(&mut log, 40);
+    let mut store = world.open();
+    store.append(&writes(&written)).unwrap();
+    store.append(&[record(b'R'), fact("small", "value"), fact("large", &"f".repeat(900))]).unwrap();
+    store.append(&[erase(&written[5], &written[6])]).unwrap();
+    let (logs, entries, records, known) = contents(&store);
+    store.close().unwrap();
+    for _time in 0..times {
+        let world = world.crash();
+        let files: Vec<PathBuf> = files_below(&world.dir.path().join(below))
+            .into_iter()
+            .filter(|path| path.metadata().unwrap().len() > 0)
+            .collect();
+        let path = &files[random.below(files.len() as u64) as usize];
+        let mut bytes = fs::read(path).unwrap();
+        let at = random.below(bytes.len() as u64) as usize;
+        bytes[at] ^= 1 << random.below(8);
+        fs::write(path, bytes).unwrap();
+        let what = format!("a bit of byte {at} of {} (seed {seed})", path.display());
+        let (store, opened) = match world.try_open() {
+            Ok(opened) => opened,
+            Err(error) => panic!("{what}: {error}"),
+        };
+        let mut said = opened.damaged + opened.cut_back_bytes as usize;
+        for (seq, entry) in (0..logs[0].1.height).zip(&entries) {
+            match store.entry(&logs[0].0, seq) {
+                Ok(Some(found)) => assert_eq!(found, *entry, "{what}"),
+                Err(_) => said += 1,
+                Ok(None) => assert!(said > 0, "{what}: entry {seq} is gone without a word"),
+            }
+        }
+        match store.facts(&[]) {
+            Ok(found) => {
+                assert!(found.iter().all(|fact| known.contains(fact)) && (said > 0 || found == known), "{what}")
+            }
+            Err(_) => said += 1,
+        }
+        match store.record(&circle(1), &Hash([b'R'; 32])) {
+            Ok(Some(found)) => assert_eq!(found, records[0].1, "{what}"),
+            Ok(None) => assert!(said > 0, "{what}: the record is gone without a word"),
+            Err(_) => {}
+        }
+    }
+}
+
+#[test]
+fn a_bit_flipped_anywhere_in_the_segments_is_said_and_nothing_else_is_served() {
+    flip_bits_below("segments", 150);
 }
 
 /// splitmix64, which suffices for tests and repeats from its seed.
@@ -695,7 +824,7 @@ pub(super) struct Model {
     pub(super) entries: BTreeMap<LogKey, Vec<Authentic>>,
     records: BTreeMap<(CircleId, Hash), Vec<u8>>,
     facts: BTreeMap<Vec<u8>, Vec<u8>>,
-    pub(super) erasures: Vec<Erasure>,
+    pub(super) erased: BTreeMap<Hash, Retraction>,
 }
 
 impl Model {
@@ -705,16 +834,16 @@ impl Model {
             Write::Record { circle, hash, bytes } => drop(self.records.insert((*circle, *hash), bytes.clone())),
             Write::Fact { key, value } if value.is_empty() => drop(self.facts.remove(key)),
             Write::Fact { key, value } => drop(self.facts.insert(key.clone(), value.clone())),
+            Write::Erase { hash, because, .. } => drop(self.erased.insert(*hash, because.clone())),
+            Write::Rewind { key, height } => self.entries.entry(*key).or_default().truncate(*height as usize),
         }
     }
 
-    pub(super) fn kept(&self, entry: &Authentic) -> Kept {
-        let EntryBytes { header, signature, .. } = entry.bytes().clone();
-        match self.erasures.iter().rfind(|erasure| erasure.hash == entry.hash()) {
-            Some(Erasure { because, .. }) => {
-                Kept::Erased { entry: SignedHeader { header, signature }, because: because.clone() }
-            }
-            None => Kept::Whole(entry.bytes().clone()),
+    /// An entry as it should be read.
+    pub(super) fn kept(&self, entry: &Authentic) -> EntryBytes {
+        match self.erased.get(&entry.hash()) {
+            Some(because) => EntryBytes { payload: Payload::Retracted(because.clone()), ..entry.bytes().clone() },
+            None => entry.bytes().clone(),
         }
     }
 
@@ -791,7 +920,7 @@ fn malformed_bodies_are_refused_and_not_indexed() {
     assert!(decode_entry(&[[0xff; 4].to_vec(), vec![0; 100]].concat()).is_none());
     assert!(decode_fact(&[5, 0, 0, 0, b'a']).is_none());
     assert!(decode_record(&[0; 63]).is_none());
-    let bytes = EntryBytes { header: vec![1, 2], signature: Signature([3; 64]), payload: vec![4] };
+    let bytes = EntryBytes { header: vec![1, 2], signature: Signature([3; 64]), payload: Payload::Sealed(vec![4]) };
     let held = Held { place: Place { segment: 1, offset: 64, length: 71 }, hash: Hash([0; 32]) };
     assert_eq!(verify(&bytes.header, held), Err("another entry stands in its place"));
 }

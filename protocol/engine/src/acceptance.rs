@@ -8,12 +8,13 @@
 use std::collections::BTreeMap;
 
 use cwn_crypto::{
-    PublicKey,
+    Hash, PublicKey,
     issuer_log::{CutLine, LogId, cut_reach},
 };
 
 use crate::{
     log::{LogKey, LogKind, Under},
+    planted::{Bug, planted},
     replica::{Log, Replica, Rule},
 };
 
@@ -26,6 +27,8 @@ pub enum Verdict {
     Pending,
     /// It lies beyond the cut of its author's removal.
     Withheld,
+    /// It comes after a place that its author signed twice, and no cut names its branch.
+    Disputed,
 }
 
 /// How far into one log the verdict is "accepted".
@@ -33,8 +36,10 @@ pub enum Verdict {
 pub enum Reach {
     /// All of it, however long it grows.
     All,
-    /// So many entries; what lies beyond is withheld.
-    Cut(u64),
+    /// So many entries, the last of them with this hash; what lies beyond is withheld.
+    Cut(u64, Hash),
+    /// So many entries; what comes after was signed twice.
+    Forked(u64),
     /// Nothing for now.
     Undecided,
 }
@@ -44,7 +49,9 @@ impl Reach {
     pub fn of(self, height: u64) -> u64 {
         match self {
             Self::All => height,
-            Self::Cut(cut) => cut.min(height),
+            Self::Cut(..) if planted(Bug::AcceptBeyondCut) => height,
+            Self::Cut(cut, _) if planted(Bug::CutOneTooFar) => (cut + 1).min(height),
+            Self::Cut(cut, _) | Self::Forked(cut) => cut.min(height),
             Self::Undecided => 0,
         }
     }
@@ -54,8 +61,9 @@ impl Reach {
 pub fn verdict(replica: &Replica, author: &PublicKey, log: &LogId, seq: u64) -> Verdict {
     match reach(replica, author, log) {
         Reach::All => Verdict::Accepted,
-        Reach::Cut(cut) if seq < cut => Verdict::Accepted,
-        Reach::Cut(_) => Verdict::Withheld,
+        Reach::Cut(cut, _) | Reach::Forked(cut) if seq < cut => Verdict::Accepted,
+        Reach::Cut(..) => Verdict::Withheld,
+        Reach::Forked(_) => Verdict::Disputed,
         Reach::Undecided => Verdict::Pending,
     }
 }
@@ -75,7 +83,7 @@ pub fn hope(replica: &Replica, author: &PublicKey, log: &LogId, height: u64) -> 
         return height;
     }
     let cites = |log: &LogId| replica.log(author, log).map(|held| held.opening.cites.as_slice());
-    let reached = |cut: &[CutLine]| cut_reach(cut, cites).get(log).copied().unwrap_or(0).min(height);
+    let reached = |cut: &[CutLine]| cut_reach(cut, cites).get(log).map_or(0, |line| line.height).min(height);
     match &replica.rule {
         Rule::Network { word, root } => match root.known(author) {
             Some(issuer) => issuer.dropped.map_or(height, reached),
@@ -90,7 +98,7 @@ pub fn hope(replica: &Replica, author: &PublicKey, log: &LogId, height: u64) -> 
 enum Right {
     Stands,
     /// Ended, with a cut that reaches so far into these logs.
-    Cut(BTreeMap<LogId, u64>),
+    Cut(BTreeMap<LogId, CutLine>),
     Undecided,
 }
 
@@ -124,15 +132,26 @@ impl Right {
     fn reach(&self, log: &LogId) -> Reach {
         match self {
             Self::Stands => Reach::All,
-            Self::Cut(reach) => Reach::Cut(reach.get(log).copied().unwrap_or(0)),
+            Self::Cut(reach) => {
+                reach.get(log).map_or(Reach::Cut(0, Hash([0; 32])), |line| Reach::Cut(line.height, line.head))
+            }
             Self::Undecided => Reach::Undecided,
         }
     }
 }
 
+/// A fork ends a log where it is, unless a cut reaches further: that one names a branch.
+fn forked(replica: &Replica, author: &PublicKey, log: &LogId, reach: Reach) -> Reach {
+    match (replica.fork_of(author, log), reach) {
+        // What an issuer said decides who belongs; its forks are an alarm, and the root document's business.
+        (Some(fork), Reach::All) if !replica.decides(author, LogKind::Network) => Reach::Forked(fork),
+        (_, reach) => reach,
+    }
+}
+
 /// As [`reach`], for a log that is about to be opened.
 pub fn reach_under(replica: &Replica, author: &PublicKey, log: &LogId, under: &Under) -> Reach {
-    Right::of(replica, author, under).reach(log)
+    forked(replica, author, log, Right::of(replica, author, under).reach(log))
 }
 
 /// How far every held log of an author is accepted.
@@ -145,7 +164,7 @@ pub(crate) fn reaches(replica: &Replica, author: &PublicKey) -> Vec<(LogId, Reac
         }
         let under = log.opening.under;
         let right = rights.entry(under).or_insert_with(|| Right::of(replica, author, &under));
-        (key.log, right.reach(&key.log))
+        (key.log, forked(replica, author, &key.log, right.reach(&key.log)))
     };
     replica.logs_of(author).map(reach).collect()
 }

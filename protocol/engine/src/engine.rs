@@ -14,12 +14,18 @@ use cwn_crypto::{
 use crate::{
     circle::{Act, Charter, Control, Member, Operation, Rank, Steward, Stewardship},
     epoch::{self, Record, SignedRecord},
+    fork::FORK_FACT,
     held::Ledger,
     input::{Audience, Command, CommandId, EntryPlace, Input, Kept, Ticket},
     limits,
-    log::{Authentic, CircleId, Decoded, Draft, EntryBytes, LogKey, LogKind, Opening, Stored, Suite, Under, Writer},
+    log::{
+        Authentic, CircleId, Decoded, Draft, EntryBytes, LogKey, LogKind, Opening, Retracts, Stored, Suite, Under,
+        Writer,
+    },
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
+    planted::{Bug, planted},
     replica::{Replica, Rule},
+    retract::{RETRACT_FACT, Retractions},
     root::{self, ROOT_FACT, Trust},
     store::{Damage, Read, Tip, Write},
     sync::Sync,
@@ -80,6 +86,7 @@ struct PendingAppend {
     audience: Audience,
     expiry: Option<Time>,
     kept: Option<Kept>,
+    retracts: Option<Retracts>,
     /// What it was sent out to be sealed to; `None` while its epoch is being made.
     target: Option<SealTarget>,
 }
@@ -115,6 +122,7 @@ pub struct Engine {
     next_ticket: u64,
     outputs: VecDeque<Output>,
     pub(crate) sync: Sync,
+    pub(crate) retractions: Retractions,
     /// What the clock said last: goes into what is signed, and may jump.
     pub(crate) wall: Time,
     /// Runs timers: follows the clock and never goes back, so that a clock which was far ahead and was set right
@@ -186,11 +194,16 @@ impl Engine {
             next_ticket: 0,
             outputs: VecDeque::new(),
             sync: Sync::default(),
+            retractions: Retractions::load(store)?,
             wall: now,
             now,
         };
         for damage in damages {
             engine.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
+        }
+        engine.load_forks(store)?;
+        for replica in engine.circles.values_mut() {
+            replica.keep_to_branches(store);
         }
         engine.load_held(store)?;
         for circle in engine.circles.keys().copied().collect::<Vec<_>>() {
@@ -220,7 +233,7 @@ impl Engine {
             Input::LiveDropped { peer, session } => self.live_dropped(&peer, session),
             Input::Stored { ticket } => self.stored(ticket, store),
             Input::Command { id, command, random } => {
-                if let Err(refusal) = self.command(id, command, random) {
+                if let Err(refusal) = self.command(id, command, random, store) {
                     self.output(Output::Reply { id, reply: Err(refusal) });
                 }
             }
@@ -233,7 +246,7 @@ impl Engine {
             Input::EpochSealed { circle, commitment, wrapped } => self.epoch_sealed(circle, commitment, wrapped),
             Input::Openable { circle, epoch, opens } => self.openable(circle, epoch, opens),
             Input::Damaged { key, seq } => self.damaged(&key, seq, store),
-            Input::Import { entries } => self.import(entries),
+            Input::Import { entries } => self.import(entries, store),
             Input::Shown { certificate } => self.shown(*certificate),
             Input::Tick => {}
         }
@@ -252,6 +265,19 @@ impl Engine {
     pub(crate) fn store(&mut self, writes: Vec<Write>, after: Vec<After>) {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
+        for after in &after {
+            match after {
+                After::Durable { key, height, head } if planted(Bug::AnnounceBeforeStored) => {
+                    let replica = self.circles.get_mut(&key.circle);
+                    replica.into_iter().for_each(|held| held.stored(&key.author, &key.log, *height, *head));
+                    self.announce(*key);
+                }
+                After::Reply(id, reply) if planted(Bug::ReplyBeforeStored) => {
+                    self.output(Output::Reply { id: *id, reply: Ok(reply.clone()) });
+                }
+                _ => {}
+            }
+        }
         self.tickets.insert(ticket, after);
         self.output(Output::Store { ticket, writes });
     }
@@ -306,7 +332,7 @@ impl Engine {
     /// since its start it knows whole.
     pub fn unheard(&self, circle: &CircleId) -> Vec<PartnerId> {
         let Some(replica) = self.circles.get(circle) else { return Vec::new() };
-        if replica.control().is_none() || self.founded_now.contains(circle) {
+        if replica.control().is_none() || self.founded_now.contains(circle) || planted(Bug::CurrentAtOnce) {
             return Vec::new();
         }
         let roster = replica.fold().roster();
@@ -335,6 +361,9 @@ impl Engine {
             // Damage that one of these meets must not swallow what the others owe.
             if let Err(damage) = self.follow(after, store) {
                 self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
+                if planted(Bug::DamageSwallowsReplies) {
+                    return;
+                }
             }
         }
     }
@@ -383,10 +412,11 @@ impl Engine {
         if self.told.get(&key).copied().unwrap_or(0) != height {
             self.told.insert(key, height);
             self.output(Output::Accepted { key, height });
+            self.judge_retractions(&key, height);
         }
     }
 
-    fn tell_accepted_by(&mut self, circle: &CircleId, author: &PublicKey) {
+    pub(crate) fn tell_accepted_by(&mut self, circle: &CircleId, author: &PublicKey) {
         let Some(replica) = self.circles.get(circle) else { return };
         let keys: Vec<LogKey> = replica.logs_of(author).map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| self.tell_accepted_log(key));
@@ -400,8 +430,11 @@ impl Engine {
 
     pub(crate) fn membership_changed(&mut self, circle: &CircleId, store: &dyn Read) -> Result<(), Damage> {
         self.output(Output::Emit(Event::MembershipChanged { circle: *circle }));
+        if let Some(replica) = self.circles.get_mut(circle) {
+            replica.keep_to_branches(store);
+        }
         self.tell_accepted(circle);
-        self.roster_changed(circle, store)?;
+        let outcome = self.roster_changed(circle, store);
         // The set to seal to may be another now: what waits for a seal is asked for again when it comes back.
         if *circle == self.network {
             self.look_for_alarms();
@@ -411,11 +444,11 @@ impl Engine {
         } else {
             self.advance_appends(circle);
         }
-        Ok(())
+        outcome
     }
 
     /// Stores what a replica took in, and lets follow what depends on it.
-    pub(crate) fn keep(&mut self, circle: CircleId, writes: Vec<Write>, membership: bool) {
+    pub(crate) fn keep(&mut self, circle: CircleId, mut writes: Vec<Write>, membership: bool, store: &dyn Read) {
         if writes.is_empty() {
             return;
         }
@@ -427,8 +460,13 @@ impl Engine {
                     tips.insert(entry.key(), (entry.header().seq + 1, entry.hash()));
                 }
                 Write::Record { circle, hash, .. } => after.push(After::RecordDurable { circle: *circle, hash: *hash }),
-                Write::Fact { .. } => {}
+                Write::Fact { .. } | Write::Erase { .. } | Write::Rewind { .. } => {}
             }
+        }
+        writes.extend(self.note_retractions(&writes));
+        match self.circles.get(&circle).map_or(Ok(Vec::new()), |replica| replica.rewinds(store, &writes)) {
+            Ok(rewinds) => drop(writes.splice(0..0, rewinds)),
+            Err(damage) => self.output(Output::Emit(Event::Damaged { what: damage.to_string() })),
         }
         let own = tips.keys().any(|key| key.author == self.me && self.own_log(key).is_none());
         after.extend(tips.into_iter().map(|(key, (height, head))| After::Durable { key, height, head }));
@@ -468,7 +506,7 @@ impl Engine {
     }
 
     /// Takes entries that may build on one another, round after round until nothing moves.
-    fn import(&mut self, entries: Vec<EntryBytes>) {
+    fn import(&mut self, entries: Vec<EntryBytes>, store: &dyn Read) {
         let mut runs: BTreeMap<LogKey, Vec<Decoded>> = BTreeMap::new();
         for entry in entries.into_iter().filter_map(|bytes| Decoded::decode(bytes).ok()) {
             runs.entry(entry.key()).or_default().push(entry);
@@ -479,7 +517,7 @@ impl Engine {
                 let Some(replica) = self.circles.get_mut(&key.circle) else { continue };
                 let ingested = replica.ingest(Vec::new(), run.clone());
                 moved |= !ingested.writes.is_empty();
-                self.keep(key.circle, ingested.writes, ingested.membership_changed);
+                self.keep(key.circle, ingested.writes, ingested.membership_changed, store);
             }
             if !moved {
                 return;
@@ -489,7 +527,17 @@ impl Engine {
 
     // ---- Commands.
 
-    fn command(&mut self, id: CommandId, command: Command, random: [u8; 32]) -> Result<(), CommandRefusal> {
+    fn command(
+        &mut self,
+        id: CommandId,
+        command: Command,
+        random: [u8; 32],
+        store: &dyn Read,
+    ) -> Result<(), CommandRefusal> {
+        let silent = |at: Time| self.wall.since(at) > 60 * 60 * Time::SECOND_MS;
+        if planted(Bug::NeedTheIssuer) && self.word().newest().is_none_or(silent) {
+            return Err(CommandRefusal::NotCurrent { missing: Vec::new() });
+        }
         match command {
             Command::Found { charter } => self.found(id, charter),
             Command::Add { circle, partner, nodes } => {
@@ -528,8 +576,9 @@ impl Engine {
                 self.operate(id, circle, Act::Dismiss { node, cut }, random)
             }
             Command::Policy { circle, terms } => self.operate(id, circle, Act::Policy { terms }, random),
-            Command::Append { circle, audience, expiry, only_when_current, kept } => {
-                self.append(id, PendingAppend { circle, audience, expiry, kept, target: None }, only_when_current)
+            Command::Append { circle, audience, expiry, only_when_current, retracts, kept } => {
+                let append = PendingAppend { circle, audience, expiry, retracts, kept, target: None };
+                self.append(id, append, only_when_current)
             }
             Command::Announce { payload } => self.announce_network(id, payload, random),
             Command::AdoptRoot { versions } => self.adopt_root(id, &versions),
@@ -539,8 +588,8 @@ impl Engine {
                 self.store(vec![Write::Fact { key, value }], vec![After::Reply(id, Reply::Done)]);
                 Ok(())
             }
-            Command::CarryRun { key, records, entries } => self.carry_run(id, key, records, entries),
-            Command::CarryCircle { charter, entries } => self.carry_circle(id, &charter, entries),
+            Command::CarryRun { key, records, entries } => self.carry_run(id, key, records, entries, store),
+            Command::CarryCircle { charter, entries } => self.carry_circle(id, &charter, entries, store),
             Command::Decline { circle } => {
                 self.take_offer(&circle)?;
                 self.declined.insert(circle);
@@ -576,7 +625,8 @@ impl Engine {
         let (_, control) = self.closed(&circle)?;
         let (_, stewardship) = self.own_stewardship(&circle)?;
         let operation = Operation { stewardship, heads: control.heads_to_name(&stewardship), act };
-        let draft = Draft { suite: Suite::Control, epoch: None, payload: operation.to_bytes(), expiry: None };
+        let draft =
+            Draft { suite: Suite::Control, epoch: None, payload: operation.to_bytes(), expiry: None, retracts: None };
         if draft.payload.len() > limits::PAYLOAD_BYTES {
             return Err(CommandRefusal::TooLong { length: draft.payload.len(), limit: limits::PAYLOAD_BYTES });
         }
@@ -633,7 +683,7 @@ impl Engine {
         if payload.len() > limits::PAYLOAD_BYTES {
             return Err(CommandRefusal::TooLong { length: payload.len(), limit: limits::PAYLOAD_BYTES });
         }
-        let draft = Draft { suite: Suite::Network, epoch: None, payload, expiry: None };
+        let draft = Draft { suite: Suite::Network, epoch: None, payload, expiry: None, retracts: None };
         self.write(id, self.network, draft, random, false, None)
     }
 
@@ -678,8 +728,11 @@ impl Engine {
             self.writers.remove(&(circle, kind));
         }
         let writer = self.writers.entry((circle, kind)).or_insert_with(|| {
-            let mut log = [0; 16];
-            log.copy_from_slice(&random[..16]);
+            let mut log = [kind as u8; 16];
+            match planted(Bug::ReuseLogId) {
+                true => log[1..].copy_from_slice(&circle.0.0[..15]),
+                false => log.copy_from_slice(&random[..16]),
+            }
             let cites = replica.longest_uncited(&self.me, Some(kind), limits::CITED_LOGS);
             Writer::open(circle, self.key.clone(), LogId(log), Opening { under, cites })
         });
@@ -700,16 +753,21 @@ impl Engine {
         // The fact first: when the entry survives a crash so does the fact, and a fact without its entry says that
         // nothing was appended.
         let value = |key| Write::Fact { key, value: encoding::to_bytes(&(place.key.log, place.seq, hash)) };
-        let writes = fact.map(value).into_iter().chain([Write::Entry(entry)]).collect();
+        let mut writes: Vec<Write> = fact.map(value).into_iter().chain([Write::Entry(entry)]).collect();
+        writes.extend(self.note_retractions(&writes));
         self.store(writes, after);
         Ok(())
     }
 
     // ---- Appending sealed entries.
 
-    fn append(&mut self, id: CommandId, pending: PendingAppend, only_when_current: bool) -> Result<(), CommandRefusal> {
-        let circle = pending.circle;
+    fn append(&mut self, id: CommandId, append: PendingAppend, only_when_current: bool) -> Result<(), CommandRefusal> {
+        let circle = append.circle;
         let (replica, _) = self.closed(&circle)?;
+        let own = |what: &Retracts| replica.log(&self.me, &what.log).is_some_and(|log| what.seq < log.height);
+        if append.retracts.as_ref().is_some_and(|what| !own(what)) {
+            return Err(CommandRefusal::NotOwn);
+        }
         if !replica.counts(&self.me) {
             return Err(CommandRefusal::NotAMember);
         }
@@ -719,10 +777,10 @@ impl Engine {
                 return Err(CommandRefusal::NotCurrent { missing: missing.iter().map(ToString::to_string).collect() });
             }
         }
-        if let Some(kept) = &pending.kept {
+        if let Some(kept) = &append.kept {
             assert_not_ours(&kept.fact);
         }
-        self.appends.insert(id, pending);
+        self.appends.insert(id, append);
         self.advance_append(id)
     }
 
@@ -803,7 +861,9 @@ impl Engine {
                 if let Some(stranger) = partners.iter().find(|partner| !belongs(partner)) {
                     return Err(CommandRefusal::NotMember { partner: stranger.clone() });
                 }
-                let named = |member: &Member| partners.contains(&member.partner) || member.partner == own.partner;
+                let all = planted(Bug::SealNamedToAll);
+                let named =
+                    |member: &Member| all || partners.contains(&member.partner) || member.partner == own.partner;
                 let recipients: Vec<Recipient> = roster
                     .iter()
                     .filter(|(node, member)| set.contains(node) && named(member))
@@ -819,7 +879,7 @@ impl Engine {
     pub fn present_set(&self, replica: &Replica) -> (BTreeSet<PublicKey>, Vec<PublicKey>) {
         let nodes = replica.fold().roster().iter().map(|(node, _)| *node);
         let (set, left_out): (Vec<PublicKey>, Vec<PublicKey>) =
-            nodes.partition(|node| *node == self.me || self.is_certified(node));
+            nodes.partition(|node| *node == self.me || self.is_certified(node) || planted(Bug::WrapToRevoked));
         (set.into_iter().collect(), left_out)
     }
 
@@ -862,6 +922,10 @@ impl Engine {
         let bytes = encoding::to_bytes(&signed);
         self.making.insert(circle, MakingEpoch { made: Some(hash), ..making });
         self.store(vec![Write::Record { circle, hash, bytes }], vec![After::RecordDurable { circle, hash }]);
+        if planted(Bug::UseEpochBeforeDurable) {
+            self.circles.get_mut(&circle).into_iter().for_each(|replica| replica.record_stored(hash));
+            self.advance_appends(&circle);
+        }
     }
 
     fn sealed(&mut self, id: CommandId, payload: Vec<u8>, random: [u8; 32]) -> Result<(), CommandRefusal> {
@@ -875,7 +939,7 @@ impl Engine {
                 return Err(refusal);
             }
         };
-        if present != pending.target {
+        if present != pending.target && !planted(Bug::SealedForThoseBefore) {
             if let Some(pending) = self.appends.get_mut(&id) {
                 pending.target = None;
             }
@@ -889,8 +953,9 @@ impl Engine {
             Some(SealTarget::Epoch(hash)) => (Suite::Epoch, Some(hash)),
             _ => (Suite::Named, None),
         };
-        let fact = pending.kept.map(|kept| kept.fact);
-        self.write(id, circle, Draft { suite, epoch, payload, expiry: pending.expiry }, random, false, fact)
+        let PendingAppend { expiry, retracts, kept, .. } = pending;
+        let draft = Draft { suite, epoch, payload, expiry, retracts };
+        self.write(id, circle, draft, random, false, kept.map(|kept| kept.fact))
     }
 
     /// What waits for the seal is refused: a person can then do something about it.
@@ -940,7 +1005,8 @@ impl Engine {
         }
         let undecided = self.offers.values().filter(|offer| offer.from.contains(&peer));
         let (count, held) = undecided.fold((0, 0), |(count, held), offer| (count + 1, held + offer.bytes));
-        if count >= limits::OFFERS_PER_PEER || held + bytes > limits::OFFER_BYTES_PER_PEER {
+        let many = count >= limits::OFFERS_PER_PEER || held + bytes > limits::OFFER_BYTES_PER_PEER;
+        if many && !planted(Bug::RememberEveryOffer) {
             let reason = "more offers of circles than one peer may leave undecided; accept or decline some".to_owned();
             self.output(Output::Emit(Event::Refused { peer, circle, reason }));
             return;
@@ -955,7 +1021,8 @@ impl Engine {
     fn certify_offers(&mut self) {
         let word = self.word();
         let certified = |founder: &Steward| {
-            word.certificate(&founder.node.node).is_some_and(|own| own.certificate.partner == founder.partner)
+            planted(Bug::OfferUncertified)
+                || word.certificate(&founder.node.node).is_some_and(|own| own.certificate.partner == founder.partner)
         };
         let waiting = self.offers.iter().filter(|(_, offer)| !offer.certified);
         let come = waiting.filter(|(_, offer)| certified(&offer.charter.stewards[0]));
@@ -1004,7 +1071,8 @@ impl Engine {
 
 /// The node remembers facts of its own beside the engine's, and must not name one as the engine does.
 fn assert_not_ours(key: &[u8]) {
-    let ours = [CIRCLE_FACT, DECLINED_FACT, HELD_FACT, ROOT_FACT].iter().any(|prefix| key.starts_with(prefix));
+    let engines = [CIRCLE_FACT, DECLINED_FACT, HELD_FACT, RETRACT_FACT, FORK_FACT, ROOT_FACT];
+    let ours = engines.iter().any(|prefix| key.starts_with(prefix));
     assert!(!ours, "a fact of the node is named as one of the engine's");
 }
 

@@ -94,7 +94,8 @@ impl Ledger {
         let Statement { holder, author, time, .. } = *statement;
         let mut news = Vec::new();
         let mut unknown = self.logs_of(holder, author).filter(|log| cites(log).is_none()).count();
-        for (log, height) in cwn_crypto::issuer_log::cut_reach(&statement.heads, &cites) {
+        for (log, line) in cwn_crypto::issuer_log::cut_reach(&statement.heads, &cites) {
+            let height = line.height;
             let place = (holder, author, log);
             if height == 0 {
                 continue;

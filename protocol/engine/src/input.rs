@@ -7,7 +7,7 @@ use cwn_crypto::{Hash, PartnerId, PublicKey, Time, certificate::Certificate, roo
 use crate::{
     circle::{Charter, MemberNode, Terms},
     epoch::SignedRecord,
-    log::{CircleId, EntryBytes, LogKey},
+    log::{CircleId, EntryBytes, LogKey, Retracts},
     wire::Nonce,
 };
 
@@ -242,6 +242,8 @@ pub enum Command {
         only_when_current: bool,
         /// Set for an entry that was written earlier and kept.
         kept: Option<Kept>,
+        /// An entry of this node that it takes back.
+        retracts: Option<Retracts>,
     },
     /// Append an entry to the network circle, in clear.
     Announce {

@@ -61,12 +61,18 @@ pub mod acceptance;
 pub mod circle;
 pub mod engine;
 pub mod epoch;
+pub mod fork;
 pub mod held;
 pub mod input;
 pub mod limits;
 pub mod log;
 pub mod output;
+#[cfg(not(feature = "planted-bugs"))]
+mod planted;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
 pub mod replica;
+mod retract;
 pub mod root;
 pub mod store;
 pub mod sync;

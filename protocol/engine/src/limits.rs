@@ -57,6 +57,9 @@ pub const REQUEST_BYTES: usize = 256;
 /// How long one epoch's key seals: thirty days, so that a key found later opens no more than that.
 pub const EPOCH_LIFE_MS: u64 = 30 * 24 * 3_600_000;
 
+/// How long a retraction only hides: within a day a thief's can be put aside by a cut.
+pub const RETRACT_MS: u64 = 24 * 3_600_000;
+
 /// Entries at a log's end of which one must be readable at the start; else the log is fetched from its beginning.
 pub const DAMAGED_TAIL: u64 = 256;
 
@@ -100,10 +103,18 @@ pub const PULLS_PER_PEER: usize = 4;
 /// Runs asked of all peers at a time.
 pub const PULLS: usize = 32;
 
-/// Entries and bytes at the end of a run that wait for a later head to vouch for them.
-pub const UNDECIDED_ENTRIES: usize = 8_192;
-/// See [`UNDECIDED_ENTRIES`].
+/// Entries in a row whose own signatures do not hold. An honest author signs every one, and what is altered on the
+/// way is vouched for by the next; more than this nobody takes, so that a fork is proven by a few headers.
+pub const UNSIGNED_ENTRIES: usize = 64;
+
+/// Bytes at the end of a run that wait for a later head to vouch for them.
 pub const UNDECIDED_BYTES: usize = 4 << 20;
+
+/// Logs about which one peer may be asked where they part from what is held here.
+pub const DOUBTS_PER_PEER: usize = 16;
+
+/// Forked logs of one author of which proof is kept. An honest author has none, a cloned machine one.
+pub const FORKS_PER_AUTHOR: usize = 64;
 
 /// A run that brings nothing for so long is asked of another peer.
 pub const PULL_STALL_MS: u64 = 20_000;

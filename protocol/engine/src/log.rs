@@ -16,6 +16,7 @@ use cwn_crypto::{
 use minicbor::{Decode, Encode};
 
 use crate::limits;
+use crate::planted::{Bug, planted};
 
 /// The id of a circle: the hash of its charter, or the network's id for the network circle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -153,6 +154,90 @@ pub struct Header {
     /// In the first entry of a log, and there alone.
     #[n(11)]
     pub opening: Option<Opening>,
+    /// An earlier entry of the same author in this circle that it takes back.
+    #[n(12)]
+    pub retracts: Option<Retracts>,
+}
+
+/// An entry that its author takes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct Retracts {
+    /// Which of the author's logs.
+    #[n(0)]
+    pub log: LogId,
+    /// The place in it.
+    #[n(1)]
+    pub seq: u64,
+    /// The entry's hash: of a fork no other branch is meant.
+    #[n(2)]
+    pub hash: Hash,
+}
+
+/// The signed header of an entry that retracts another: it stands in the place of the payload that was erased, so
+/// that nobody can withhold a payload which its author did not take back.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Retraction {
+    /// The header.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub header: Vec<u8>,
+    /// Its author's signature over it.
+    #[n(1)]
+    pub signature: Signature,
+}
+
+impl fmt::Debug for Retraction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Retraction({} bytes)", self.header.len())
+    }
+}
+
+impl Retraction {
+    /// Whether it takes back the entry with this header and hash.
+    fn is_of(&self, entry: &Header, hash: Hash) -> bool {
+        let Ok(header) = encoding::from_bytes::<Header>(&self.header, limits::HEADER_BYTES) else { return false };
+        let taken = Retracts { log: entry.log, seq: entry.seq, hash };
+        let right = header.retracts == Some(taken) && header.author == entry.author && header.circle == entry.circle;
+        right && header.author.verify(Domain::ENTRY, &self.header, &self.signature).is_ok()
+    }
+}
+
+/// What an entry carries.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Payload {
+    /// What its author sealed.
+    #[n(0)]
+    Sealed(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// Nothing any more: its author took it back.
+    #[n(1)]
+    Retracted(#[n(0)] Retraction),
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sealed(bytes) => write!(f, "Sealed({} bytes)", bytes.len()),
+            Self::Retracted(_) => f.write_str("Retracted"),
+        }
+    }
+}
+
+impl Payload {
+    /// What its author sealed, if that is still there.
+    pub fn sealed(&self) -> Option<&[u8]> {
+        match self {
+            Self::Sealed(bytes) => Some(bytes),
+            Self::Retracted(_) => None,
+        }
+    }
+
+    /// How many bytes it takes.
+    #[allow(clippy::len_without_is_empty, reason = "whether it is empty says nothing")]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Sealed(bytes) => bytes.len(),
+            Self::Retracted(retraction) => retraction.header.len() + 64,
+        }
+    }
 }
 
 /// An entry as it travels and as it lies on disk: exact bytes, nothing yet believed.
@@ -164,9 +249,9 @@ pub struct EntryBytes {
     /// The author's signature over it.
     #[n(1)]
     pub signature: Signature,
-    /// The sealed payload.
-    #[cbor(n(2), with = "minicbor::bytes")]
-    pub payload: Vec<u8>,
+    /// What it carries.
+    #[n(2)]
+    pub payload: Payload,
 }
 
 impl fmt::Debug for EntryBytes {
@@ -202,6 +287,12 @@ pub enum EntryRefusal {
         /// The entry's place.
         seq: u64,
     },
+    /// The payload is missing, and what stands in its place does not show that its author took it back.
+    #[error("entry {seq} comes without its payload, which its author did not take back")]
+    NotRetracted {
+        /// The entry's place.
+        seq: u64,
+    },
     /// Parts of the header contradict each other.
     #[error("entry {seq} contradicts itself: {what}")]
     Contradiction {
@@ -227,13 +318,23 @@ impl Decoded {
     pub fn decode(bytes: EntryBytes) -> Result<Self, EntryRefusal> {
         let header: Header = encoding::from_bytes(&bytes.header, limits::HEADER_BYTES)?;
         let seq = header.seq;
-        if bytes.payload.len() > limits::PAYLOAD_BYTES {
-            return Err(EntryRefusal::PayloadTooLong { length: bytes.payload.len(), limit: limits::PAYLOAD_BYTES });
-        }
-        if usize::try_from(header.payload_length) != Ok(bytes.payload.len())
-            || Hash::of(Domain::PAYLOAD, &[&bytes.payload]) != header.payload_hash
-        {
-            return Err(EntryRefusal::PayloadMismatch { seq });
+        let hash = Hash::of(Domain::ENTRY, &[&bytes.header]);
+        match &bytes.payload {
+            Payload::Sealed(payload) if payload.len() > limits::PAYLOAD_BYTES => {
+                return Err(EntryRefusal::PayloadTooLong { length: payload.len(), limit: limits::PAYLOAD_BYTES });
+            }
+            Payload::Sealed(payload) => {
+                if usize::try_from(header.payload_length) != Ok(payload.len())
+                    || Hash::of(Domain::PAYLOAD, &[payload]) != header.payload_hash
+                {
+                    return Err(EntryRefusal::PayloadMismatch { seq });
+                }
+            }
+            Payload::Retracted(retraction) => {
+                if header.suite.kind() != LogKind::Content || !retraction.is_of(&header, hash) {
+                    return Err(EntryRefusal::NotRetracted { seq });
+                }
+            }
         }
         let contradiction = |what| Err(EntryRefusal::Contradiction { seq, what });
         if (seq == 0) == header.previous.is_some() {
@@ -248,7 +349,9 @@ impl Decoded {
         if header.opening.as_ref().is_some_and(|opening| opening.cites.len() > limits::CITED_LOGS) {
             return contradiction("it cites more logs than one opening may");
         }
-        let hash = Hash::of(Domain::ENTRY, &[&bytes.header]);
+        if header.retracts.is_some() && header.suite.kind() != LogKind::Content {
+            return contradiction("it takes back an entry, which only a member's own entries can be");
+        }
         Ok(Self { header, hash, bytes, unsigned: false })
     }
 
@@ -266,6 +369,11 @@ impl Decoded {
     pub fn key(&self) -> LogKey {
         let Header { circle, author, log, .. } = self.header;
         LogKey { circle, author, log }
+    }
+
+    /// The exact bytes.
+    pub fn bytes(&self) -> &EntryBytes {
+        &self.bytes
     }
 
     /// About how many bytes it takes in memory and on the wire.
@@ -327,9 +435,9 @@ impl Stored {
         self.0.hash()
     }
 
-    /// The sealed payload.
-    pub fn payload(&self) -> &[u8] {
-        &self.0.bytes.payload
+    /// The sealed payload, unless its author took it back.
+    pub fn payload(&self) -> Option<&[u8]> {
+        self.0.bytes.payload.sealed()
     }
 
     /// The exact bytes.
@@ -385,6 +493,12 @@ pub enum RunRefusal {
         /// The first entry out of place.
         seq: u64,
     },
+    /// Too many entries in a row that their author did not sign.
+    #[error("entries up to {seq} are not signed by their author, more than {} in a row", limits::UNSIGNED_ENTRIES)]
+    Unsigned {
+        /// The last of them.
+        seq: u64,
+    },
     /// A claimed time that goes back.
     #[error("entry {seq} claims to be older than the one before it")]
     TimeGoesBack {
@@ -401,6 +515,8 @@ pub struct Authenticated {
     /// Those after them, whose own signatures do not hold and that nothing yet vouches for. A later head can:
     /// ask for one, and do not blame the bearer.
     pub undecided: Vec<Decoded>,
+    /// Why what comes after the proven ones never will be.
+    pub refused: Option<RunRefusal>,
 }
 
 /// Takes a run of consecutive entries that continue `link`: every hash link is checked, and the last
@@ -420,7 +536,7 @@ pub fn authenticate(run: Vec<Decoded>, link: Link) -> Result<Authenticated, RunR
         if seq != next {
             return Err(RunRefusal::Gap { found: seq, expected: next });
         }
-        if header.previous != previous {
+        if header.previous != previous && !planted(Bug::SkipHashLink) {
             let signed = index == 0 && is_vouched_for(&run);
             return Err(if signed { RunRefusal::Forked { seq } } else { RunRefusal::BrokenLink { seq } });
         }
@@ -429,12 +545,53 @@ pub fn authenticate(run: Vec<Decoded>, link: Link) -> Result<Authenticated, RunR
         }
         (next, previous, time, kind) = (seq + 1, Some(entry.hash()), header.time, Some(header.suite.kind()));
     }
-    // From the end, because all but hostile runs end at the first look: one signature per run.
-    let proven_count = run.iter().rposition(Decoded::signature_holds).map_or(0, |last| last + 1);
+    let vouched = vouched_for(&run);
+    let proven_count = match vouched.proven {
+        _ if planted(Bug::SkipSignature) => run.len(),
+        _ if planted(Bug::TrustFirstSignature) && run[0].signature_holds() => run.len(),
+        1.. if planted(Bug::OneSignatureForTheBatch) => run.len(),
+        count => count,
+    };
     let mut proven = run;
     let mut undecided = proven.split_off(proven_count);
     undecided.iter_mut().for_each(|entry| entry.unsigned = true);
-    Ok(Authenticated { proven: proven.into_iter().map(Authentic).collect(), undecided })
+    let last = undecided.last().map(|entry| entry.header().seq);
+    let refused = last.filter(|_| vouched.broken || undecided.len() > limits::UNSIGNED_ENTRIES);
+    let refused = refused.map(|seq| RunRefusal::Unsigned { seq });
+    if refused.is_some() {
+        undecided.clear();
+    }
+    Ok(Authenticated { proven: proven.into_iter().map(Authentic).collect(), undecided, refused })
+}
+
+/// How many entries of a run are vouched for, and whether a later one is signed all the same, behind too many that
+/// are not: that is so for everybody, in however many pieces the run comes.
+struct Vouched {
+    proven: usize,
+    broken: bool,
+}
+
+/// From the end, because all but hostile runs end at the first look: a signature for every
+/// [`limits::UNSIGNED_ENTRIES`] entries.
+fn vouched_for(run: &[Decoded]) -> Vouched {
+    let mut proven = 0;
+    let mut broken = false;
+    let mut end = run.len();
+    while let Some(last) = run[..end].iter().rposition(Decoded::signature_holds) {
+        if proven == 0 {
+            proven = last + 1;
+        }
+        if last <= limits::UNSIGNED_ENTRIES {
+            break;
+        }
+        // The one that is furthest back of those behind which it may stand.
+        let window = last - limits::UNSIGNED_ENTRIES - 1..last;
+        match window.clone().find(|index| run[*index].signature_holds()) {
+            Some(index) => end = index + 1,
+            None => (proven, broken, end) = (0, true, window.start),
+        }
+    }
+    Vouched { proven, broken }
 }
 
 /// Whether the author vouches for a run's first entry: by its own signature, or by that of one that follows it.
@@ -469,6 +626,8 @@ pub struct Draft {
     pub payload: Vec<u8>,
     /// From when on the payload may be dropped.
     pub expiry: Option<Time>,
+    /// The entry of this author that it takes back.
+    pub retracts: Option<Retracts>,
 }
 
 impl Writer {
@@ -492,7 +651,7 @@ impl Writer {
     ///
     /// The payload must fit: our own code asks [`limits::PAYLOAD_BYTES`] before it seals.
     pub fn append(&mut self, now: Time, draft: Draft) -> Authentic {
-        let Draft { suite, epoch, payload, expiry } = draft;
+        let Draft { suite, epoch, payload, expiry, retracts } = draft;
         assert!(payload.len() <= limits::PAYLOAD_BYTES, "a payload is checked before it is sealed");
         self.time = self.time.max(now);
         let header = Header {
@@ -508,6 +667,7 @@ impl Writer {
             payload_length: payload.len() as u32,
             expiry,
             opening: self.opening.take(),
+            retracts,
         };
         let header_bytes = encoding::to_bytes(&header);
         let signature = self.signing.sign(Domain::ENTRY, &header_bytes);
@@ -517,7 +677,7 @@ impl Writer {
         Authentic(Decoded {
             header,
             hash,
-            bytes: EntryBytes { header: header_bytes, signature, payload },
+            bytes: EntryBytes { header: header_bytes, signature, payload: Payload::Sealed(payload) },
             unsigned: false,
         })
     }

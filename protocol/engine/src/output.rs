@@ -94,6 +94,17 @@ pub enum Output {
         /// So many entries.
         height: u64,
     },
+    /// An entry was taken back by its author, or that was put aside: whatever shows it hides it, or shows it again.
+    Retracted {
+        /// Its log.
+        key: LogKey,
+        /// Its place.
+        seq: u64,
+        /// Its hash; an entry with another hash at that place is not meant.
+        hash: Hash,
+        /// Whether it is taken back now.
+        retracted: bool,
+    },
     /// The answer to a command.
     Reply {
         /// The command.
@@ -211,6 +222,9 @@ pub enum CommandRefusal {
         /// The partner.
         partner: PartnerId,
     },
+    /// Only one's own entries, in the same circle, that are held.
+    #[error("only an entry that this node itself wrote in this circle can be taken back")]
+    NotOwn,
     /// It is one already.
     #[error("that node of {partner} is a steward of the circle already")]
     AlreadySteward {

@@ -17,11 +17,13 @@ use crate::{
     acceptance::{self, Reach},
     circle::{Control, Fold, Operation, OperationRefusal, Roster},
     epoch::{Epoch, RecordRefusal, SignedRecord},
+    fork::Forked,
     limits,
     log::{
         self, Authentic, CircleId, Decoded, EntryBytes, Link, LogKey, LogKind, Opening, RunRefusal, Stored, Suite,
         Under,
     },
+    planted::{Bug, planted},
     store::{Damage, Read, Tip, Write},
     wire::{BucketHash, WireTip},
 };
@@ -74,8 +76,8 @@ pub enum Stop {
     /// Something it builds on has not arrived; it may be asked for again later.
     #[error("it builds on something that has not arrived yet")]
     Missing,
-    /// What follows lies beyond a cut.
-    #[error("it lies beyond the cut of its author's removal")]
+    /// What follows lies beyond a cut, or behind a fork.
+    #[error("it lies beyond the cut of its author's removal, or behind a fork")]
     Beyond,
     /// Earlier entries of the log are missing.
     #[error("entries before it are missing")]
@@ -103,6 +105,12 @@ pub enum Refusal {
     /// The author is not in the set of the epoch it sealed to.
     #[error("{author} sealed to an epoch that does not name it")]
     EpochExcludesAuthor {
+        /// The author.
+        author: PublicKey,
+    },
+    /// It ends in another entry than the cut of its author's removal names.
+    #[error("another branch of a log of {author} than the one that its removal names")]
+    OtherBranch {
         /// The author.
         author: PublicKey,
     },
@@ -136,6 +144,10 @@ pub struct Replica {
     secret: [u8; 32],
     fold: Fold,
     logs: BTreeMap<(PublicKey, LogId), Log>,
+    /// The first places that were signed twice.
+    forks: BTreeMap<(PublicKey, LogId), u64>,
+    /// Logs of which the store may hold another branch behind what is held of them here.
+    aside: BTreeSet<(PublicKey, LogId)>,
     /// How far each of those is accepted: what [`acceptance`] concludes from the fold and the openings.
     reaches: BTreeMap<(PublicKey, LogId), Reach>,
     epochs: BTreeMap<Hash, Epoch>,
@@ -169,6 +181,8 @@ impl Replica {
             secret,
             fold: Fold::default(),
             logs: BTreeMap::new(),
+            forks: BTreeMap::new(),
+            aside: BTreeSet::new(),
             reaches: BTreeMap::new(),
             epochs: BTreeMap::new(),
             durable_epochs: BTreeSet::new(),
@@ -206,10 +220,12 @@ impl Replica {
             for (key, next) in &mut waiting {
                 while *next < self.height(key) {
                     match read_entry(store, key, *next) {
-                        Ok(entry) => match self.apply(entry.header(), entry.hash(), entry.payload()) {
-                            Ok(()) => (*next, moved) = (*next + 1, true),
-                            Err(_) => break,
-                        },
+                        Ok(entry) => {
+                            match self.apply(entry.header(), entry.hash(), entry.payload().unwrap_or_default()) {
+                                Ok(()) => (*next, moved) = (*next + 1, true),
+                                Err(_) => break,
+                            }
+                        }
                         Err(damage) => {
                             damages.push(damage);
                             self.hold_up_to(store, key, *next);
@@ -238,17 +254,91 @@ impl Replica {
 
     /// Holds a log no further than this, because of damage behind it.
     pub(crate) fn hold_up_to(&mut self, store: &dyn Read, key: &LogKey, height: u64) {
+        if height < self.height(key) {
+            self.hold(store, key, height);
+        }
+    }
+
+    /// Holds so much of what the store has of a log.
+    fn hold(&mut self, store: &dyn Read, key: &LogKey, height: u64) {
         let place = (key.author, key.log);
-        let shorter = load_prefix(store, key, height);
-        match (shorter, self.logs.get(&place)) {
-            (Some(log), Some(held)) if log.height < held.height => drop(self.logs.insert(place, log)),
-            (Some(_), _) => {}
-            (None, _) => {
+        match load_prefix(store, key, height) {
+            Some(log) => drop(self.logs.insert(place, log)),
+            None => {
                 self.logs.remove(&place);
                 self.reaches.remove(&place);
             }
         }
         self.judge(&key.author);
+    }
+
+    /// The first place of a log that its author signed twice, as far as there is proof.
+    pub fn fork_of(&self, author: &PublicKey, log: &LogId) -> Option<u64> {
+        self.forks.get(&(*author, *log)).copied()
+    }
+
+    /// All forked logs.
+    pub fn forks(&self) -> impl Iterator<Item = (&(PublicKey, LogId), &u64)> {
+        self.forks.iter()
+    }
+
+    /// How many logs of an author are forked.
+    pub fn forks_of(&self, author: &PublicKey) -> usize {
+        self.forks.keys().filter(|(by, _)| by == author).count()
+    }
+
+    /// An author forked a log: behind that it is held no more, unless it is along the branch that a cut names.
+    pub(crate) fn fork(&mut self, store: &dyn Read, forked: Forked) {
+        let Forked { key, seq, kind } = forked;
+        self.forks.insert((key.author, key.log), seq);
+        self.judge(&key.author);
+        if !self.decides(&key.author, kind) {
+            self.keep_to_branch(store, &key);
+        }
+    }
+
+    /// Looks anew at the logs of which another branch may be held than the one that counts.
+    pub(crate) fn keep_to_branches(&mut self, store: &dyn Read) {
+        let may = |(key, log): &(LogKey, &Log)| !self.decides(&key.author, log.kind);
+        let logs: Vec<LogKey> = self.logs().filter(may).map(|(key, _)| key).collect();
+        logs.iter().for_each(|key| self.keep_to_branch(store, key));
+    }
+
+    fn keep_to_branch(&mut self, store: &dyn Read, key: &LogKey) {
+        let (height, fork) = (self.height(key), self.fork_of(&key.author, &key.log));
+        let along = |cut: u64, head: Hash| store.hash(key, cut - 1).is_ok_and(|held| held == Some(head));
+        let keeps = match self.reach(&key.author, &key.log) {
+            // What was set aside may be the very branch that a cut names.
+            Some(Reach::Cut(cut, head)) if cut > 0 && along(cut, head) => {
+                if height < cut && self.aside.contains(&(key.author, key.log)) {
+                    self.hold(store, key, cut);
+                }
+                return;
+            }
+            Some(Reach::Cut(cut, _)) if cut > 0 && height >= cut => fork.unwrap_or(0).min(cut - 1),
+            Some(Reach::Forked(fork)) if height > fork => fork,
+            Some(Reach::Undecided) if fork.is_some_and(|fork| height > fork) => fork.unwrap_or(0),
+            _ => return,
+        };
+        self.aside.insert((key.author, key.log));
+        self.hold(store, key, keeps);
+    }
+
+    /// What must leave the store before these can be written: the other branch that it holds in their place.
+    pub(crate) fn rewinds(&self, store: &dyn Read, writes: &[Write]) -> Result<Vec<Write>, Damage> {
+        let mut rewinds: Vec<Write> = Vec::new();
+        let mut seen: BTreeSet<LogKey> = BTreeSet::new();
+        for write in writes {
+            let Write::Entry(entry) = write else { continue };
+            let (key, seq) = (entry.key(), entry.header().seq);
+            if self.aside.contains(&(key.author, key.log))
+                && store.hash(&key, seq)?.is_some_and(|held| held != entry.hash())
+                && seen.insert(key)
+            {
+                rewinds.push(Write::Rewind { key, height: seq });
+            }
+        }
+        Ok(rewinds)
     }
 
     /// Takes a record that the store holds back into memory. One that builds on an operation which is not held, or
@@ -446,6 +536,7 @@ impl Replica {
             }
         };
         outcome.undecided = authenticated.undecided;
+        outcome.stop = authenticated.refused.map(|refusal| Stop::Never(Refusal::Run(refusal)));
         for entry in authenticated.proven {
             match self.take(&entry) {
                 Ok(decisive) => {
@@ -559,19 +650,23 @@ impl Replica {
         };
         match reach {
             Reach::All => {}
-            Reach::Cut(cut) if header.seq < cut => {}
-            Reach::Cut(_) => return Err(Stop::Beyond),
+            Reach::Cut(..) if planted(Bug::AcceptBeyondCut) => {}
+            Reach::Cut(cut, head) if header.seq + 1 == cut && head != entry.hash() => {
+                return Err(Refusal::OtherBranch { author: header.author }.into());
+            }
+            Reach::Cut(cut, _) | Reach::Forked(cut) if header.seq < cut => {}
+            Reach::Cut(..) | Reach::Forked(_) => return Err(Stop::Beyond),
             Reach::Undecided => return Err(Stop::Missing),
         }
         if let Some(epoch) = &header.epoch {
             let epoch = self.epochs.get(epoch).ok_or(Stop::Missing)?;
-            if !epoch.admits(&header.author) {
+            if !epoch.admits(&header.author) && !planted(Bug::AnybodysEpoch) {
                 return Err(Refusal::EpochExcludesAuthor { author: header.author }.into());
             }
         }
         let decisive = self.decides(&header.author, kind);
         if decisive {
-            self.apply(header, entry.hash(), &entry.bytes().payload)?;
+            self.apply(header, entry.hash(), entry.bytes().payload.sealed().unwrap_or_default())?;
         }
         match self.logs.get_mut(&place) {
             Some(held) => {
@@ -675,8 +770,15 @@ impl Replica {
 
     /// How many entries of a log are durable and accepted.
     pub fn accepted(&self, author: &PublicKey, log: &LogId) -> u64 {
-        let durable = self.log(author, log).map_or(0, |held| held.durable);
-        acceptance::reach(self, author, log).of(durable)
+        let durable = self.log(author, log).map_or(0, |held| match planted(Bug::AcceptBeforeStored) {
+            false => held.durable,
+            true => held.height,
+        });
+        match (self.fork_of(author, log), acceptance::reach(self, author, log)) {
+            // Until all of the branch that the cut names is there, nothing shows that this is the one.
+            (Some(fork), Reach::Cut(cut, _)) if durable < cut => fork.min(durable),
+            (_, reach) => reach.of(durable),
+        }
     }
 
     /// Every log that this node speaks of, with how far it holds it durably and decided.
@@ -691,27 +793,47 @@ impl Replica {
         let mut tips = BTreeMap::new();
         for (key, log) in self.logs() {
             let height = self.accepted(&key.author, &key.log);
+            let forked = self.shows_fork(&key);
             let head = match height {
+                0 if forked => None,
                 0 => continue,
+                _ if planted(Bug::DigestLeavesLogsOut) && key.log.0[0] & 1 == 1 => continue,
                 _ if height == log.durable => log.durable_head,
                 _ => store.hash(&key, height - 1)?,
             };
             let first = self.decides(&key.author, log.kind);
-            tips.insert((key.author, key.log), WireTip { author: key.author, log: key.log, first, height, head });
+            tips.insert(
+                (key.author, key.log),
+                WireTip { author: key.author, log: key.log, first, height, head, forked },
+            );
+        }
+        // A log that was set aside from its first entry on.
+        for ((author, log), _) in self.forks.iter().filter(|((author, log), _)| self.log(author, log).is_none()) {
+            let tip = WireTip { author: *author, log: *log, first: false, height: 0, head: None, forked: true };
+            tips.insert((*author, *log), tip);
         }
         for (author, line) in &cited {
-            let control = self.log(author, &line.log).is_some_and(|log| log.kind == LogKind::Control);
-            let full = |tip: &WireTip| !control && tip.height == line.height && tip.head == Some(line.head);
+            let control = self.log(author, &line.log).is_some_and(|log| log.kind == LogKind::Control)
+                && !planted(Bug::CitedControlLeftOut);
+            let full =
+                |tip: &WireTip| !control && !tip.forked && tip.height == line.height && tip.head == Some(line.head);
             match tips.get(&(*author, line.log)) {
                 Some(tip) if full(tip) => drop(tips.remove(&(*author, line.log))),
                 None => {
-                    let tip = WireTip { author: *author, log: line.log, first: false, height: 0, head: None };
+                    let tip =
+                        WireTip { author: *author, log: line.log, first: false, height: 0, head: None, forked: false };
                     tips.insert((*author, line.log), tip);
                 }
                 Some(_) => {}
             }
         }
         Ok(tips.into_values().collect())
+    }
+
+    /// Whether a log ends in a fork, for all who know of it: no cut says how far it counts.
+    pub(crate) fn shows_fork(&self, key: &LogKey) -> bool {
+        let cut = matches!(self.reach(&key.author, &key.log), Some(Reach::Cut(..)));
+        self.fork_of(&key.author, &key.log).is_some() && !cut
     }
 
     /// Whether a log that is cited, and not held, would be accepted if it came.
@@ -753,7 +875,7 @@ impl Replica {
         let fits = |(hash, epoch): &(&Hash, &Epoch)| {
             self.durable_epochs.contains(hash)
                 && epoch.admits(author)
-                && epoch.set() == set
+                && (epoch.set() == set || planted(Bug::SealToStaleEpoch))
                 && now.since(epoch.made) < limits::EPOCH_LIFE_MS
         };
         let newest = self.epochs.iter().filter(fits).max_by_key(|(hash, epoch)| (epoch.made, **hash));
@@ -801,7 +923,8 @@ fn in_order(entries: Vec<Authentic>) -> Vec<Authentic> {
     let mut missing = vec![0_usize; entries.len()];
     let mut followers: Vec<Vec<usize>> = vec![Vec::new(); entries.len()];
     for (place, entry) in entries.iter().enumerate() {
-        let heads = Operation::from_bytes(&entry.bytes().payload).map(|operation| operation.heads).unwrap_or_default();
+        let heads = entry.bytes().payload.sealed().and_then(|payload| Operation::from_bytes(payload).ok());
+        let heads = heads.map(|operation| operation.heads).unwrap_or_default();
         let builds_on: BTreeSet<Hash> = heads.into_iter().chain(entry.header().previous).collect();
         for before in builds_on.iter().filter_map(|hash| places.get(hash)) {
             missing[place] += 1;

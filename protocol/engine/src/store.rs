@@ -3,7 +3,7 @@
 
 use cwn_crypto::Hash;
 
-use crate::log::{Authentic, CircleId, EntryBytes, LogKey};
+use crate::log::{Authentic, CircleId, EntryBytes, LogKey, Retraction};
 
 /// One thing to make durable. A store keeps them in the order given: when a later one survived a crash, so
 /// did every earlier one.
@@ -20,6 +20,25 @@ pub enum Write {
         hash: Hash,
         /// Its exact bytes.
         bytes: Vec<u8>,
+    },
+    /// Forget all entries of a log from this height on: of a fork the branch that does not count.
+    Rewind {
+        /// The log.
+        key: LogKey,
+        /// How many entries stay.
+        height: u64,
+    },
+    /// Erase the payload of an entry for good: its header and signature stay, with the retraction in the payload's
+    /// place. An entry that is not held yet never gets its payload.
+    Erase {
+        /// Its log.
+        key: LogKey,
+        /// Its place.
+        seq: u64,
+        /// Its hash; an entry with another hash at that place is left alone.
+        hash: Hash,
+        /// By what its author took it back.
+        because: Retraction,
     },
     /// A fact of this node alone; the latest value under a key counts.
     Fact {

@@ -12,7 +12,7 @@ use cwn_crypto::{
 };
 use minicbor::{Decode, Encode};
 
-use crate::{epoch::SignedRecord, held::SignedStatement, limits, log::EntryBytes};
+use crate::{epoch::SignedRecord, fork::ForkProof, held::SignedStatement, limits, log::EntryBytes};
 
 /// The version of the protocol that this engine speaks.
 pub const VERSION: u16 = 1;
@@ -50,6 +50,9 @@ pub struct WireTip {
     /// The hash of the last; none when none is held.
     #[n(4)]
     pub head: Option<Hash>,
+    /// Whether the author signed two entries for the next place, so that nothing more is held.
+    #[n(5)]
+    pub forked: bool,
 }
 
 /// A frame of the live stream.
@@ -151,6 +154,16 @@ pub enum Frame {
         /// The statement.
         #[n(1)]
         statement: SignedStatement,
+    },
+    /// An author forked a log.
+    #[n(10)]
+    Fork {
+        /// The circle.
+        #[n(0)]
+        tag: Tag,
+        /// The proof.
+        #[n(1)]
+        proof: ForkProof,
     },
     /// Which version of the root document the sender holds. Not said of the first, which everybody has.
     #[n(9)]

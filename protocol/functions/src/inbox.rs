@@ -4,7 +4,7 @@ use cwn_crypto::{PublicKey, Time, issuer_log::LogId};
 use cwn_engine::log::CircleId;
 use minicbor::{Decode, Encode};
 
-use crate::{marking::Tlp, payload::Payload, sharing::Report, text};
+use crate::{marking::Tlp, payload::Payload, sharing::Content, text};
 
 /// Names one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -38,6 +38,9 @@ pub enum RowState {
     /// It opens, but is of a kind that this version does not know.
     #[n(3)]
     UnknownKind,
+    /// Its author took it back.
+    #[n(4)]
+    Retracted,
 }
 
 impl RowState {
@@ -48,6 +51,7 @@ impl RowState {
             Self::NotForUs => "not_for_us",
             Self::Unreadable(_) => "unreadable",
             Self::UnknownKind => "unknown_kind",
+            Self::Retracted => "retracted",
         }
     }
 }
@@ -84,14 +88,14 @@ pub struct Row {
 impl Row {
     /// The row of an entry that was opened.
     pub fn opened(id: EntryId, time: Time, payload: &Payload) -> Self {
-        let report = Report::from_payload(payload);
-        let state = match &report {
+        let content = Content::from_payload(payload);
+        let state = match &content {
             Ok(Some(_)) => RowState::Opened,
             Ok(None) => RowState::UnknownKind,
             Err(refusal) => RowState::Unreadable(refusal.to_string()),
         };
-        let title = match report {
-            Ok(Some(report)) if payload.tlp < Tlp::Red => Some(text::one_line(&report.title)),
+        let title = match &content {
+            Ok(Some(content)) if payload.tlp < Tlp::Red => Some(text::one_line(content.title())),
             _ => None,
         };
         let attachments = u32::try_from(payload.attachments.len()).unwrap_or(u32::MAX);
@@ -116,7 +120,7 @@ mod tests {
     use cwn_crypto::Hash;
 
     use super::*;
-    use crate::sharing;
+    use crate::sharing::{self, Report};
 
     const ID: EntryId =
         EntryId { circle: CircleId(Hash([2; 32])), author: PublicKey([1; 32]), log: LogId([3; 16]), seq: 0 };

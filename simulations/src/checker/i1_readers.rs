@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use cwn_crypto::{Hash, encoding, seal::Recipient};
 use cwn_engine::{
+    circle::Charter,
     log::{CircleId, Header},
     store::Write,
     wire::Frame,
@@ -56,6 +57,10 @@ impl Checker for Readers {
                         None => Ok(()),
                     }
                 }
+                Ok(Frame::Welcome { charter, .. }) => match Charter::from_bytes(&charter) {
+                    Ok(charter) => told(world, *from, *to, &charter.id(), "the charter"),
+                    Err(_) => Ok(()),
+                },
                 _ => Ok(()),
             },
             _ => Ok(()),

@@ -1,9 +1,10 @@
-//! I2: nobody speaks with whom it knows to be revoked. (That nothing of the mesh runs for a peer without a
+//! I2: nobody speaks with whom it knows to be revoked, nor joins a circle whose founder it knows no certificate of. (That nothing of the mesh runs for a peer without a
 //! certificate is the connection's doing, which the engine never sees.)
 
 use std::collections::BTreeMap;
 
 use cwn_crypto::Time;
+use cwn_engine::output::Event;
 
 use super::{Checker, Seen};
 use crate::world::World;
@@ -23,6 +24,20 @@ impl Checker for Certified {
     }
 
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
+        if let Seen::Noted { node, event: Event::Joined { circle } | Event::Offered { circle } } = seen {
+            let node = &world.nodes[*node];
+            let Some(engine) = &node.engine else { return Ok(()) };
+            let replica = engine
+                .circle(circle)
+                .or_else(|| engine.offers().find_map(|(offered, offer)| (offered == circle).then_some(&offer.preview)));
+            let founder = replica.and_then(|replica| replica.control()).map(|control| &control.charter().stewards[0]);
+            return match founder.filter(|founder| engine.word().certificate(&founder.node.node).is_none()) {
+                Some(founder) => {
+                    Err(format!("{} is shown a circle of {}, whom nobody certified", node.name, founder.partner))
+                }
+                None => Ok(()),
+            };
+        }
         let Seen::Sent { from, to, .. } = seen else { return Ok(()) };
         let (sender, peer) = (&world.nodes[*from], &world.nodes[*to]);
         let revoked = sender.engine.as_ref().is_some_and(|engine| engine.word().revocation(&peer.me).is_some());

@@ -26,7 +26,7 @@ impl Checker for Durable {
 
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
-            Seen::Replied { node, reply: Ok(Reply::Appended { place, hash }) } => {
+            Seen::Replied { node, reply: Ok(Reply::Appended { place, hash }), .. } => {
                 let node = &world.nodes[*node];
                 if node.disk.held().hash_at(&place.key, place.seq) != Some(*hash) {
                     return Err(format!("{} acknowledged entry {} before it was durable", node.name, place.seq));

@@ -1,6 +1,6 @@
 //! I7: one bad peer cannot stop others, nor set them against each other; and who has nothing to say says little.
 
-use cwn_engine::output::Event;
+use cwn_engine::{limits, output::Event, sync::Remembered};
 
 use super::{Checker, Seen};
 use crate::world::World;
@@ -26,11 +26,27 @@ impl Checker for Bounded {
         match seen {
             Seen::Noted { node, event: Event::Refused { peer, circle: _, reason } } => {
                 let node = &world.nodes[*node];
+                let peers = node.engine.iter().flat_map(|engine| engine.peers());
+                if let Some(bad) = peers.into_iter().find(|peer| peer.faults >= limits::FAULTS) {
+                    return Err(format!("{} stays connected to a peer after {} faults", node.name, bad.faults));
+                }
                 let peer = world.honest().find(|other| other.me == *peer);
                 match peer.filter(|_| node.is_honest()) {
                     Some(peer) => Err(format!("{} blames {}, which is honest: {reason}", node.name, peer.name)),
                     None => Ok(()),
                 }
+            }
+            Seen::Heard { node, from } if !world.nodes[*from].is_honest() => {
+                let (node, peer) = (&world.nodes[*node], &world.nodes[*from]);
+                let Some(Remembered { heights, offers }) = node.engine.as_ref().map(|e| e.remembered_of(&peer.me))
+                else {
+                    return Ok(());
+                };
+                if node.is_honest() && (heights > limits::TIPS_PER_PEER || offers > limits::OFFERS_PER_PEER) {
+                    let (node, peer) = (&node.name, &peer.name);
+                    return Err(format!("{peer} makes {node} remember {heights} heights and {offers} offers"));
+                }
+                Ok(())
             }
             Seen::Disconnected { node, peer, reason } => {
                 let (node, peer) = (&world.nodes[*node], &world.nodes[*peer]);

@@ -22,7 +22,7 @@ impl Checker for Honest {
                 Some(author) => Err(format!("{} sees {} fork at place {seq}, which is honest", node.name, author.name)),
                 None => Ok(()),
             },
-            Event::OwnKeyElsewhere { .. } if node.is_honest() && !node.lost_ever => {
+            Event::OwnKeyElsewhere { .. } if node.is_honest() && !node.lost_ever && !node.disk.ever_rotten() => {
                 Err(format!("{} alarms that its key is in use elsewhere, which it is not", node.name))
             }
             Event::Damaged { what } if !node.disk.ever_rotten() => {

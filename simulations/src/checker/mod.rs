@@ -4,6 +4,7 @@
 //! To add one: a file here with a type that implements [`Checker`], and a line in [`all`].
 
 mod i10_no_self_fork;
+mod i11_markings;
 mod i1_readers;
 mod i2_certified;
 mod i3_durable;
@@ -11,10 +12,12 @@ mod i4_convergence;
 mod i5_authentic;
 mod i7_bounded;
 mod i8_no_single_point;
+mod i9_current;
 mod i9_honest;
 mod liveness;
 
 use cwn_engine::{
+    input::{Command, CommandId},
     log::LogKey,
     output::{CommandRefusal, Event, Reply},
     store::Write,
@@ -42,12 +45,16 @@ pub(crate) enum Seen<'a> {
     Disconnected { node: usize, peer: usize, reason: &'a str },
     /// A node sent a frame on a live stream.
     Sent { from: usize, to: usize, bytes: &'a [u8] },
+    /// A frame on a live stream arrives.
+    Heard { node: usize, from: usize },
     /// A node sends entries of a log to a peer.
     ServedRun { from: usize, to: usize, key: &'a LogKey },
     /// A node's engine wants something stored; `fresh` when it is an entry that the node itself wrote just now.
     HandedToStore { node: usize, write: &'a Write, fresh: bool },
+    /// A person gives a command.
+    Asked { node: usize, id: CommandId, command: &'a Command },
     /// A command was answered.
-    Replied { node: usize, reply: &'a Result<Reply, CommandRefusal> },
+    Replied { node: usize, id: CommandId, reply: &'a Result<Reply, CommandRefusal> },
     /// A node accepts a log up to a height.
     Accepted { node: usize, key: LogKey, height: u64 },
     /// A node told something.
@@ -73,6 +80,11 @@ pub(crate) trait Checker {
     }
 }
 
+/// Whether those who count agree by now.
+pub(crate) fn agree(world: &World) -> bool {
+    i4_convergence::Convergence.calm(world).is_ok()
+}
+
 /// All of them.
 pub(crate) fn all() -> Vec<Box<dyn Checker>> {
     vec![
@@ -84,7 +96,9 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::new(i7_bounded::Bounded::default()),
         Box::new(i8_no_single_point::NoSinglePoint::default()),
         Box::new(i9_honest::Honest),
+        Box::new(i9_current::Current::default()),
         Box::new(i10_no_self_fork::NoSelfFork::default()),
+        Box::new(i11_markings::Markings),
         Box::new(liveness::Liveness),
     ]
 }

@@ -36,6 +36,12 @@ fn the_arrows_between_the_crates_go_one_way() {
 }
 
 #[test]
+fn the_simulations_know_the_engine_and_no_node() {
+    let tree = tree("cwn-sim");
+    assert!(tree.contains("cwn-engine") && !tree.contains("cwn-node") && !tree.contains("tokio"));
+}
+
+#[test]
 fn the_engine_and_the_functions_know_no_io() {
     for package in ["cwn-crypto", "cwn-engine", "cwn-functions"] {
         let tree = tree(package);
@@ -45,8 +51,8 @@ fn the_engine_and_the_functions_know_no_io() {
     }
 }
 
-/// What each of our crates names in its own manifest.
-fn named() -> BTreeMap<String, BTreeSet<String>> {
+/// What cargo knows of our crates.
+fn packages() -> Vec<serde_json::Value> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--locked", "--offline", "--no-deps", "--format-version", "1"])
         .current_dir(root())
@@ -54,14 +60,39 @@ fn named() -> BTreeMap<String, BTreeSet<String>> {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-    let packages = metadata["packages"].as_array().unwrap().iter();
-    packages
+    metadata["packages"].as_array().unwrap().clone()
+}
+
+fn text(value: &serde_json::Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+/// What each of our crates names in its own manifest.
+fn named() -> BTreeMap<String, BTreeSet<String>> {
+    packages()
+        .iter()
         .map(|package| {
             let dependencies = package["dependencies"].as_array().unwrap();
             (text(&package["name"]), dependencies.iter().map(|dependency| text(&dependency["name"])).collect())
         })
         .collect()
+}
+
+#[test]
+fn only_the_simulation_can_plant_bugs_and_nobody_builds_on_it() {
+    let mut planters = Vec::new();
+    for package in packages() {
+        let features = package["features"].as_object().unwrap();
+        let by_feature = features.values().any(|turned_on| turned_on.to_string().contains("planted-bugs"));
+        assert!(!by_feature, "a feature of {} turns it on", package["name"]);
+        for dependency in package["dependencies"].as_array().unwrap() {
+            assert_ne!(dependency["name"], "cwn-sim", "{} names it", package["name"]);
+            if dependency["features"].to_string().contains("planted-bugs") {
+                planters.push(text(&package["name"]));
+            }
+        }
+    }
+    assert_eq!(planters, ["cwn-sim"]);
 }
 
 #[test]

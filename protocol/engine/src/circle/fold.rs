@@ -18,6 +18,7 @@ use super::{Act, Charter, Member, MemberNode, Operation, OperationRefusal, Rank,
 use crate::{
     limits,
     log::{Header, Under},
+    planted::{Bug, planted},
 };
 
 /// A set of operations by their index, as bits.
@@ -271,7 +272,10 @@ impl Control {
                 continue;
             }
             // Everything that ends stewardships and was found valid so far is of better rank.
-            let unseats = |known: &Known| known.operation.act.unseats(&seat.partner, &seat.node);
+            let unseats = |known: &Known| {
+                let dismisses = matches!(known.operation.act, Act::Dismiss { .. });
+                known.operation.act.unseats(&seat.partner, &seat.node) && !(dismisses && planted(Bug::IgnoreDismissal))
+            };
             let seen = seat.appointment.map(|appointment| &self.operations[appointment].past);
             let ended =
                 fold.ends.iter().copied().filter(|index| {
@@ -281,7 +285,10 @@ impl Control {
             let reach = cut.map(|cut| cut_reach(cut, |log| self.control_cites(&fold, &seat.node, log)));
             let stands = |known: &Known| match &reach {
                 None => true,
-                Some(reach) => known.seq < reach.get(&known.log).copied().unwrap_or(0),
+                Some(reach) if planted(Bug::VoidOneLess) => {
+                    known.seq <= reach.get(&known.log).map_or(0, |line| line.height)
+                }
+                Some(reach) => known.seq < reach.get(&known.log).map_or(0, |line| line.height),
             };
             for index in seat.operations.iter().copied().filter(|index| fold.within.contains(*index)) {
                 let known = &self.operations[index];
@@ -331,6 +338,9 @@ impl Control {
         let mut seen = Bits::default();
         policies.iter().for_each(|index| seen.extend(&self.operations[*index].past));
         let latest = policies.into_iter().filter(|index| !seen.contains(*index));
+        if planted(Bug::PolicyByArrival) {
+            return latest.max();
+        }
         latest.min_by_key(|index| (&self.operations[*index].rank, self.operations[*index].hash))
     }
 
@@ -357,7 +367,8 @@ impl Control {
             ends.map(|index| &self.operations[index]).take_while(|known| known.rank == *best).collect();
         let mut seen = Bits::default();
         best.iter().for_each(|known| seen.extend(&known.past));
-        let counts = best.into_iter().filter(|known| !seen.contains(self.by_hash[&known.hash]));
+        let replaced = |known: &&Known| seen.contains(self.by_hash[&known.hash]) && !planted(Bug::CutNeverReplaced);
+        let counts = best.into_iter().filter(|known| !replaced(known));
         counts.min_by_key(|known| known.hash).and_then(|known| known.operation.act.cut())
     }
 
@@ -392,9 +403,14 @@ impl Control {
         right.into_iter().flat_map(move |(partner, add, rank)| {
             fold.ends.iter().copied().filter(move |index| {
                 let known = &self.operations[*index];
-                let seen = add.is_some_and(|add| add.past.contains(*index));
-                let may = rank.as_ref().is_none_or(|rank| known.rank < *rank);
-                known.operation.act.removes(partner, &author) && !seen && may
+                let seen = add.is_some_and(|add| {
+                    let at = self.by_hash[&add.hash];
+                    add.past.contains(*index)
+                        || planted(Bug::AddUndoesConcurrentRemove) && !known.past.contains(at)
+                        || planted(Bug::FoldByArrival) && at > *index
+                });
+                let may = rank.as_ref().is_none_or(|rank| known.rank < *rank || planted(Bug::WorseRankRemoves));
+                !planted(Bug::IgnoreRemoval) && known.operation.act.removes(partner, &author) && !seen && may
             })
         })
     }

@@ -13,6 +13,7 @@ use crate::limits;
 use crate::log::{Decoded, EntryBytes, Header, LogKey};
 use crate::output::{Carried, CarriedCircle, CommandRefusal, Reply, Rest};
 use crate::replica::Stop;
+use crate::store::Read;
 
 impl Engine {
     /// Takes a run of one log, as far as it can be decided now.
@@ -22,6 +23,7 @@ impl Engine {
         key: LogKey,
         records: Vec<SignedRecord>,
         entries: Vec<EntryBytes>,
+        store: &dyn Read,
     ) -> Result<(), CommandRefusal> {
         let replica = self.circles.get_mut(&key.circle).ok_or(CommandRefusal::UnknownCircle)?;
         let mut run = Vec::with_capacity(entries.len());
@@ -39,7 +41,7 @@ impl Engine {
         let before = replica.log(&key.author, &key.log).map_or(0, |held| held.height);
         let ingested = replica.ingest(records, run);
         let height = replica.log(&key.author, &key.log).map_or(0, |held| held.height);
-        self.keep(key.circle, ingested.writes, ingested.membership_changed);
+        self.keep(key.circle, ingested.writes, ingested.membership_changed, store);
         let rest = match ingested.stop {
             Some(Stop::Never(refusal)) => {
                 // A fork is told and heeded as one that a peer brings; whom it blames is its author.
@@ -62,6 +64,7 @@ impl Engine {
         id: CommandId,
         charter: &[u8],
         entries: Vec<EntryBytes>,
+        store: &dyn Read,
     ) -> Result<(), CommandRefusal> {
         let charter = Charter::from_bytes(charter)?;
         let circle = charter.id();
@@ -73,7 +76,7 @@ impl Engine {
                 key.circle == circle && replica.log(&key.author, &key.log).is_some_and(|log| log.height > *seq)
             };
             let left = brought.iter().filter(|place| !place.as_ref().is_some_and(held)).count() as u64;
-            self.keep(circle, ingested.writes, ingested.membership_changed);
+            self.keep(circle, ingested.writes, ingested.membership_changed, store);
             CarriedCircle::Known { taken, left }
         } else if self.declined.contains(&circle) {
             CarriedCircle::Declined

@@ -13,6 +13,7 @@ use cwn_crypto::{
 use super::{FIRST_NAME, LAST_NAME, LogName, Peer, Shared, Source, Want};
 use crate::engine::Engine;
 use crate::log::{CircleId, LogKey, LogKind};
+use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::store::{Damage, Read};
 use crate::wire::{BucketHash, Frame, WireTip};
@@ -131,7 +132,10 @@ impl Engine {
     ) -> Result<(), Damage> {
         let listed: BTreeSet<LogName> = tips.iter().map(|tip| (tip.author, tip.log)).collect();
         let authors: BTreeSet<PublicKey> = tips.iter().map(|tip| tip.author).collect();
-        tips.into_iter().for_each(|tip| self.tip_heard(peer, circle, tip, self.now));
+        for tip in tips {
+            self.tip_heard(peer, circle, tip, self.now);
+            self.branch_heard(peer, circle, &tip, store)?;
+        }
         // A log that the peer does not list though it lists another of that author, it holds to where it is cited.
         let cited = self.circles.get(&circle).map(Replica::cited_and_missing).unwrap_or_default();
         for (author, line) in cited {
@@ -143,7 +147,39 @@ impl Engine {
             if let Some(shared) = self.shared(peer, &circle) {
                 shared.compared = true;
             }
+            self.tell_forks(peer, circle, store)?;
             self.settle(peer, circle, store)?;
+        }
+        Ok(())
+    }
+
+    /// A peer's tip may be of another branch than the one held here.
+    fn branch_heard(
+        &mut self,
+        peer: &PublicKey,
+        circle: CircleId,
+        tip: &WireTip,
+        store: &dyn Read,
+    ) -> Result<(), Damage> {
+        let key = LogKey { circle, author: tip.author, log: tip.log };
+        let held = self.circles.get(&circle).and_then(|replica| replica.log(&tip.author, &tip.log));
+        let durable = held.map_or(0, |log| log.durable);
+        if (1..=durable).contains(&tip.height) && store.hash(&key, tip.height - 1)? != tip.head {
+            self.doubt(peer, &key, tip.height);
+        }
+        Ok(())
+    }
+
+    /// Proves to a peer the forks that its tips do not show; each once in a session.
+    fn tell_forks(&mut self, peer: &PublicKey, circle: CircleId, store: &dyn Read) -> Result<(), Damage> {
+        let Some(replica) = self.circles.get(&circle) else { return Ok(()) };
+        let forks: Vec<(LogName, u64)> = replica.forks().map(|(name, seq)| (*name, *seq)).collect();
+        for (name, seq) in forks {
+            let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
+            let knows = shared.tips.get(&name).is_some_and(|tip| tip.forked && tip.height <= seq);
+            if !knows && shared.told_forks.insert(name) {
+                self.tell_fork(peer, &LogKey { circle, author: name.0, log: name.1 }, store)?;
+            }
         }
         Ok(())
     }
@@ -154,7 +190,8 @@ impl Engine {
         let Some(shared) = self.shared(peer, &circle) else { return };
         if !shared.tips.contains_key(&name) {
             let of_author = shared.tips_of.get(&tip.author).copied().unwrap_or(0);
-            if of_author >= limits::TIPS_PER_AUTHOR || shared.tips.len() >= limits::TIPS_PER_PEER {
+            let many = of_author >= limits::TIPS_PER_AUTHOR || shared.tips.len() >= limits::TIPS_PER_PEER;
+            if many && !planted(Bug::RememberEveryHeight) {
                 return;
             }
             shared.tips_of.insert(tip.author, of_author + 1);

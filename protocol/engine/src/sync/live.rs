@@ -47,28 +47,37 @@ impl Engine {
         circle: CircleId,
         record: Option<SignedRecord>,
         entry: EntryBytes,
-    ) {
+        store: &dyn Read,
+    ) -> Result<(), Damage> {
         let entry = match Decoded::decode(entry) {
+            Ok(entry) if self.shuns(&entry) => return Ok(()),
             Ok(entry) if entry.key().circle == circle => entry,
-            Ok(_) => return self.fault(peer, circle, "an entry of another circle than it was sent in".to_owned()),
-            Err(refusal) => return self.fault(peer, circle, refusal.to_string()),
+            Ok(_) => {
+                self.fault(peer, circle, "an entry of another circle than it was sent in".to_owned());
+                return Ok(());
+            }
+            Err(refusal) => {
+                self.fault(peer, circle, refusal.to_string());
+                return Ok(());
+            }
         };
         let LogKey { author, log, .. } = entry.key();
         let height = entry.header().seq + 1;
         let first = entry.header().suite.kind() == LogKind::Control;
         let head = Some(entry.hash());
-        let Some(replica) = self.circles.get_mut(&circle) else { return };
+        let Some(replica) = self.circles.get_mut(&circle) else { return Ok(()) };
         let ingested = replica.ingest(record.into_iter().collect(), vec![entry]);
-        self.keep(circle, ingested.writes, ingested.membership_changed);
+        self.keep(circle, ingested.writes, ingested.membership_changed, store);
         if let Some(Stop::Never(refusal)) = &ingested.stop {
             if self.blames(peer, circle, (author, log), refusal) {
                 self.fault(peer, circle, refusal.to_string());
             }
-            return;
+            return Ok(());
         }
         // Whatever could not be taken is pulled, with what comes before it and with a later head.
         let due = if ingested.undecided.is_empty() { self.now } else { self.now.plus(limits::COMPARE_EVERY_MS) };
-        self.tip_heard(peer, circle, WireTip { author, log, first, height, head }, due);
+        self.tip_heard(peer, circle, WireTip { author, log, first, height, head, forked: false }, due);
+        Ok(())
     }
 
     /// A log grew durably: say so to those who may not know.
@@ -90,7 +99,8 @@ impl Engine {
             let Some(log) = replica.log(&key.author, &key.log).filter(|_| height > 0) else { continue };
             let head = if height == log.durable { log.durable_head } else { store.hash(&key, height - 1)? };
             let first = replica.decides(&key.author, log.kind);
-            let tip = WireTip { author: key.author, log: key.log, first, height, head };
+            let forked = replica.shows_fork(&key);
+            let tip = WireTip { author: key.author, log: key.log, first, height, head, forked };
             // What this node wrote, it pushed itself.
             if tip.author != self.me {
                 tips.entry(key.circle).or_default().push(tip);

@@ -13,10 +13,12 @@ use cwn_crypto::issuer_log::LogId;
 use cwn_crypto::{Domain, Hash, PublicKey, Time};
 
 use crate::engine::Engine;
+use crate::fork::Doubts;
 use crate::input::{PullId, SessionId};
 use crate::limits;
 use crate::log::{CircleId, Decoded, EntryBytes, LogKey};
 use crate::output::{Event, Output};
+use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::store::{Damage, Read};
 use crate::wire::{Frame, Nonce, Tag, VERSION, WireTip};
@@ -40,6 +42,8 @@ struct Shared {
     tips: BTreeMap<LogName, WireTip>,
     /// How many of those are logs of each author.
     tips_of: BTreeMap<PublicKey, usize>,
+    /// Forks that were proven to it in this session.
+    told_forks: BTreeSet<LogName>,
     /// A comparison came to its end, or digests were equal.
     compared: bool,
     /// Everything the peer held at that comparison is held here too.
@@ -132,12 +136,15 @@ struct Pull {
     counted_from: Time,
     brought: usize,
     slow: u32,
+    /// Whether it looks for where the peer's log parts from the one held here.
+    probe: bool,
 }
 
 /// The state of all sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Sync {
     peers: BTreeMap<PublicKey, Peer>,
+    pub(crate) doubts: Doubts,
     wants: BTreeMap<(CircleId, LogName), Want>,
     /// When to look next whether something wanted can be asked for; `None` while nothing is or all of it waits for
     /// something that is under way.
@@ -155,6 +162,12 @@ pub(crate) struct Sync {
 }
 
 impl Sync {
+    /// Who shares a circle, with the tag by which this node names it to each.
+    pub(crate) fn sharing(&self, circle: &CircleId) -> Vec<(PublicKey, Tag)> {
+        let tag = |(peer, state): (&PublicKey, &Peer)| Some((*peer, state.shared.get(circle)?.mine));
+        self.peers.iter().filter_map(tag).collect()
+    }
+
     /// Says digests of a circle at once, to whoever shares it; false when nobody does.
     pub(crate) fn compare_soon(&mut self, circle: &CircleId, now: Time) -> bool {
         let mut shared = false;
@@ -172,7 +185,7 @@ impl Sync {
         self.synced.contains(&(*circle, *peer))
     }
 
-    fn look_at(&mut self, due: Time) {
+    pub(crate) fn look_at(&mut self, due: Time) {
         self.look_due = Some(self.look_due.map_or(due, |known| known.min(due)));
     }
 
@@ -194,6 +207,15 @@ pub struct PeerStatus {
     pub circles: Vec<(CircleId, bool)>,
     /// Faults so far in this session.
     pub faults: u32,
+}
+
+/// What one peer makes this node remember.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remembered {
+    /// Heights it says it holds, in the circle where they are most: at most [`limits::TIPS_PER_PEER`].
+    pub heights: usize,
+    /// Circles it offered that nobody accepted or declined: at most [`limits::OFFERS_PER_PEER`].
+    pub offers: usize,
 }
 
 fn tag(secret: &[u8; 32], me: PublicKey, peer: &PublicKey, session: &Peer, from_me: bool) -> Option<Tag> {
@@ -248,11 +270,14 @@ impl Engine {
             return;
         }
         self.sync.peers.remove(peer);
+        self.sync.doubts.remove(peer);
         self.sync.pulls.retain(|_, pull| pull.peer != *peer);
         // What was asked of it can be asked of others.
         self.sync.look_at(self.now);
         self.sync.wants.retain(|_, want| {
-            want.sources.remove(peer);
+            if !planted(Bug::WaitForTheGone) {
+                want.sources.remove(peer);
+            }
             !want.sources.is_empty()
         });
     }
@@ -275,7 +300,7 @@ impl Engine {
         self.output(Output::Emit(Event::Refused { peer: *peer, circle, reason: reason.clone() }));
         let Some(state) = self.sync.peers.get_mut(peer) else { return };
         state.faults += 1;
-        if state.faults >= limits::FAULTS {
+        if state.faults >= limits::FAULTS && !planted(Bug::ForgiveFaults) {
             self.disconnect(peer, format!("{reason}; it was not the first fault"));
         }
     }
@@ -300,6 +325,15 @@ impl Engine {
             faults: state.faults,
         };
         self.sync.peers.iter().map(status).collect()
+    }
+
+    /// What a peer makes this node remember; each part has its limit.
+    pub fn remembered_of(&self, peer: &PublicKey) -> Remembered {
+        let shared = self.sync.peers.get(peer).into_iter().flat_map(|state| state.shared.values());
+        Remembered {
+            heights: shared.map(|shared| shared.tips.len()).max().unwrap_or(0),
+            offers: self.offers.values().filter(|offer| offer.from.contains(peer)).count(),
+        }
     }
 
     /// The circle that a peer's tag stands for in a session; for streams beside the live one.
@@ -385,11 +419,16 @@ impl Engine {
             }
             Frame::Push { tag, record, entry } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
-                    self.push_heard(peer, circle, record, entry);
+                    self.push_heard(peer, circle, record, entry, store)?;
+                }
+            }
+            Frame::Welcome { charter, entries, last } => self.welcome_heard(peer, charter, entries, last, store),
+            Frame::Fork { tag, proof } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    self.fork_heard(peer, circle, proof, store)?;
                 }
             }
             Frame::Root { held, document } => self.root_heard(peer, held, document),
-            Frame::Welcome { charter, entries, last } => self.welcome_heard(peer, charter, entries, last),
             Frame::Held { tag, statement } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
                     self.held_heard(peer, circle, &statement, store)?;
@@ -422,7 +461,7 @@ impl Engine {
     /// this node counts is for the peer to judge: who was removed may have been added again without having heard.
     /// The network circle belongs to everybody who was admitted; a peer's certificate may be news to this node.
     fn shares(&self, peer: &PublicKey, replica: &Replica) -> bool {
-        let revoked = self.word().revocation(peer).is_some();
+        let revoked = self.word().revocation(peer).is_some() && !planted(Bug::SpeakToRevoked);
         !revoked && (replica.word().is_some() || replica.counts(peer))
     }
 
@@ -493,6 +532,7 @@ impl Engine {
                 mine,
                 tips: BTreeMap::new(),
                 tips_of: BTreeMap::new(),
+                told_forks: BTreeSet::new(),
                 compared: false,
                 caught_up: false,
                 compare_after: Time(0),
@@ -506,7 +546,9 @@ impl Engine {
             state.by_tag.insert(theirs, circle);
             self.sync.digest_at(digest_due);
             self.compare(peer, circle, digest, store)?;
-            self.held_due_to(peer, circle);
+            if !planted(Bug::HeldUnsaidOnConnect) {
+                self.held_due_to(peer, circle);
+            }
         }
         Ok(())
     }
@@ -515,13 +557,15 @@ impl Engine {
     pub(crate) fn roster_changed(&mut self, circle: &CircleId, store: &dyn Read) -> Result<(), Damage> {
         self.sync.digests.remove(circle);
         let peers: Vec<PublicKey> = self.sync.peers.keys().copied().collect();
+        let mut damage = Ok(());
         for peer in peers {
             let Some(replica) = self.circles.get(circle) else { return Ok(()) };
-            if *circle == self.network && replica.word().is_some_and(|word| word.revocation(&peer).is_some()) {
+            let revoked = replica.word().is_some_and(|word| word.revocation(&peer).is_some());
+            if revoked && !planted(Bug::SpeakToRevoked) {
                 self.disconnect(&peer, "its certificate was revoked".to_owned());
                 continue;
             }
-            if !self.shares(&peer, replica) {
+            if !self.shares(&peer, replica) && !planted(Bug::GoOnWithRemoved) {
                 if let Some(state) = self.sync.peers.get_mut(&peer) {
                     if let Some(shared) = state.shared.remove(circle) {
                         state.by_tag.remove(&shared.theirs);
@@ -538,8 +582,9 @@ impl Engine {
                 }
                 continue;
             }
-            self.offer(&peer, false, store)?;
-            self.welcome(&peer, store)?;
+            // Damage that one peer's part meets keeps no other from being heard, or from being shut out.
+            let told = self.offer(&peer, false, store).and_then(|()| self.welcome(&peer, store));
+            damage = damage.and(told);
             // What was not wanted, or waited, may be wanted now.
             let shared = self.sync.peers.get(&peer).and_then(|state| state.shared.get(circle));
             let tips: Vec<WireTip> = shared.into_iter().flat_map(|shared| shared.tips.values().copied()).collect();
@@ -550,7 +595,7 @@ impl Engine {
             want.unblock();
         }
         self.sync.look_at(self.now);
-        Ok(())
+        damage
     }
 
     // ---- Time.
@@ -560,8 +605,8 @@ impl Engine {
         let stalls = self.sync.pulls.values().map(|pull| pull.last_frame.min(pull.counted_from)).min();
         let stalls = stalls.map(|since| since.plus(limits::PULL_STALL_MS));
         let timers = [self.sync.digest_due, self.sync.look_due, self.sync.announce_due, self.sync.held_due, stalls];
-        let next = timers.into_iter().flatten().min()?;
-        Some(self.wall.plus(next.since(self.now)))
+        let next = timers.into_iter().flatten().min().map(|next| self.wall.plus(next.since(self.now)));
+        next.into_iter().chain(self.retractions.due()).min()
     }
 
     pub(crate) fn run_timers(&mut self, store: &dyn Read) -> Result<(), Damage> {
@@ -571,7 +616,11 @@ impl Engine {
         if self.sync.held_due.is_some_and(|due| due <= self.now) {
             self.state_held();
         }
+        self.erase_due(store)?;
         let now = self.now;
+        if planted(Bug::WaitForStalled) {
+            self.sync.pulls.values_mut().for_each(|pull| (pull.last_frame, pull.counted_from) = (now, now));
+        }
         if self.sync.digest_due.is_some_and(|due| due <= now) {
             self.say_digests(store)?;
         }
@@ -600,10 +649,11 @@ impl Engine {
     /// Says the digests that are due, and when the next will be.
     fn say_digests(&mut self, store: &dyn Read) -> Result<(), Damage> {
         let now = self.now;
+        let pause = if planted(Bug::DigestEverySecond) { 1_000 } else { limits::DIGEST_EVERY_MS };
         let mut due = Vec::new();
         for (peer, state) in &mut self.sync.peers {
             for (circle, shared) in state.shared.iter_mut().filter(|(_, shared)| shared.digest_due <= now) {
-                shared.digest_due = now.plus(limits::DIGEST_EVERY_MS);
+                shared.digest_due = now.plus(pause);
                 due.push((*peer, *circle));
             }
         }

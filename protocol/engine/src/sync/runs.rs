@@ -10,6 +10,7 @@ use cwn_crypto::PublicKey;
 
 use super::{LogName, Pull, Source, Sync};
 use crate::engine::Engine;
+use crate::fork::Found;
 use crate::input::{PullId, SessionId, StreamId};
 use crate::log::{CircleId, Decoded, LogKey, RunRefusal};
 use crate::output::{Event, Output};
@@ -56,20 +57,97 @@ impl Engine {
                 self.sync.next_pull += 1;
                 let (last_frame, counted_from) = (self.now, self.now);
                 let tail = Vec::new();
+                let (brought, slow, probe) = (0, 0, false);
                 let state =
-                    Pull { peer, circle, name, tail, start: from, last_frame, counted_from, brought: 0, slow: 0 };
+                    Pull { peer, circle, name, tail, start: from, last_frame, counted_from, brought, slow, probe };
                 self.sync.pulls.insert(pull, state);
                 self.output(Output::Pull { peer, session, pull, bytes: request.to_bytes() });
             }
         }
+        self.start_probes();
+        Ok(())
+    }
+
+    /// Asks peers whose logs part from those held here for what comes before; each for one at a time.
+    fn start_probes(&mut self) {
+        let Sync { doubts, pulls, .. } = &self.sync;
+        let busy = |peer: &PublicKey| {
+            let of_peer = pulls.values().filter(|pull| pull.peer == *peer);
+            of_peer.clone().any(|pull| pull.probe) || of_peer.count() >= limits::PULLS_PER_PEER
+        };
+        let open = doubts.iter().filter(|(peer, _)| !busy(peer));
+        let due: Vec<(PublicKey, LogKey, u64)> = open
+            .filter_map(|(peer, of_peer)| {
+                let (key, doubt) = of_peer.iter().find(|(_, doubt)| !doubt.asked)?;
+                Some((*peer, *key, doubt.height.saturating_sub(doubt.back)))
+            })
+            .collect();
+        for (peer, key, from) in due {
+            let doubts = self.sync.doubts.entry(peer).or_default();
+            let shared =
+                self.sync.peers.get(&peer).and_then(|state| Some((state.session, state.shared.get(&key.circle)?)));
+            let Some((session, shared)) = shared else {
+                doubts.remove(&key);
+                continue;
+            };
+            doubts.get_mut(&key).into_iter().for_each(|doubt| doubt.asked = true);
+            let request = RunRequest { tag: shared.mine, author: key.author, log: key.log, from, epoch: None };
+            let pull = PullId(self.sync.next_pull);
+            self.sync.next_pull += 1;
+            let (circle, name, tail) = (key.circle, (key.author, key.log), Vec::new());
+            let (last_frame, counted_from) = (self.now, self.now);
+            let (brought, slow, probe) = (0, 0, true);
+            let state = Pull { peer, circle, name, tail, start: from, last_frame, counted_from, brought, slow, probe };
+            self.sync.pulls.insert(pull, state);
+            self.output(Output::Pull { peer, session, pull, bytes: request.to_bytes() });
+        }
+    }
+
+    /// A frame of a run that looks for a fork: nothing of it is taken.
+    fn probe_frame(&mut self, id: PullId, bytes: &[u8], store: &dyn Read) -> Result<(), Damage> {
+        let Some(pull) = self.sync.pulls.get_mut(&id) else { return Ok(()) };
+        pull.last_frame = self.now;
+        let (peer, (author, log)) = (pull.peer, pull.name);
+        let key = LogKey { circle: pull.circle, author, log };
+        let mut run = std::mem::take(&mut pull.tail);
+        let entries = RunFrame::from_bytes(bytes).map(|frame| frame.entries).unwrap_or_default();
+        run.extend(
+            entries.into_iter().map_while(|entry| Decoded::decode(entry).ok()).take_while(|one| one.key() == key),
+        );
+        let found = self.probe(&peer, &key, &run, store)?;
+        if found == Found::Nothing && !run.is_empty() {
+            // What both hold the same need not be kept.
+            let keeps = run.len().saturating_sub(limits::UNSIGNED_ENTRIES + 2);
+            let tail = run.split_off(keeps);
+            if let Some(pull) = self.sync.pulls.get_mut(&id) {
+                pull.tail = tail;
+            }
+            return Ok(());
+        }
+        if let Some(of_peer) = self.sync.doubts.get_mut(&peer) {
+            match of_peer.get_mut(&key) {
+                Some(doubt) if found == Found::Behind && doubt.back < doubt.height => {
+                    (doubt.back, doubt.asked) = (doubt.back.saturating_mul(8), false);
+                }
+                _ => {
+                    of_peer.remove(&key);
+                }
+            }
+        }
+        self.output(Output::CancelPull { pull: id });
+        self.sync.pulls.remove(&id);
+        self.sync.look_at(self.now);
         Ok(())
     }
 
     /// What can be asked for now, and of whom.
     fn choose_pulls(&self) -> Vec<Choice> {
         let Sync { peers, wants, pulls, .. } = &self.sync;
-        let pulled: BTreeMap<(CircleId, LogName), (PullId, &Pull)> =
-            pulls.iter().map(|(id, pull)| ((pull.circle, pull.name), (*id, pull))).collect();
+        let pulled: BTreeMap<(CircleId, LogName), (PullId, &Pull)> = pulls
+            .iter()
+            .filter(|(_, pull)| !pull.probe)
+            .map(|(id, pull)| ((pull.circle, pull.name), (*id, pull)))
+            .collect();
         // What decides who belongs comes first, of each peer: one that announces what it never sends holds up
         // nothing that others have.
         let mut firsts: BTreeSet<(CircleId, PublicKey)> = BTreeSet::new();
@@ -126,6 +204,9 @@ impl Engine {
 
     pub(crate) fn run_frame(&mut self, id: PullId, bytes: &[u8], store: &dyn Read) -> Result<(), Damage> {
         let Some(pull) = self.sync.pulls.get_mut(&id) else { return Ok(()) };
+        if pull.probe {
+            return self.probe_frame(id, bytes, store);
+        }
         let (peer, circle, name) = (pull.peer, pull.circle, pull.name);
         pull.brought = pull.brought.saturating_add(bytes.len());
         let mut run = std::mem::take(&mut pull.tail);
@@ -139,6 +220,7 @@ impl Engine {
         }
         for entry in frame.entries {
             match Decoded::decode(entry) {
+                Ok(entry) if self.shuns(&entry) => break,
                 Ok(entry) if entry.key() == (LogKey { circle, author: name.0, log: name.1 }) => run.push(entry),
                 Ok(_) => return self.give_up(id, Some("a run of another log than was asked for".to_owned()), store),
                 Err(refusal) => return self.give_up(id, Some(refusal.to_string()), store),
@@ -147,9 +229,9 @@ impl Engine {
         let Some(replica) = self.circles.get_mut(&circle) else { return Ok(()) };
         let ingested = replica.ingest(frame.records, run);
         let progress = !ingested.writes.is_empty() || ingested.undecided.len() > waiting;
-        self.keep(circle, ingested.writes, ingested.membership_changed);
+        self.keep(circle, ingested.writes, ingested.membership_changed, store);
         let bytes: usize = ingested.undecided.iter().map(Decoded::length).sum();
-        if ingested.undecided.len() > limits::UNDECIDED_ENTRIES || bytes > limits::UNDECIDED_BYTES {
+        if bytes > limits::UNDECIDED_BYTES {
             return self.give_up(id, Some("a long run that no signature vouches for".to_owned()), store);
         }
         if let Some(pull) = self.sync.pulls.get_mut(&id) {
@@ -194,14 +276,20 @@ impl Engine {
         (author, log): LogName,
         refusal: &Refusal,
     ) -> bool {
-        let Refusal::Run(RunRefusal::Forked { seq }) = refusal else { return true };
         let key = LogKey { circle, author, log };
-        self.output(Output::Emit(Event::Fork { key, seq: *seq }));
-        self.issuer_forked(&key);
-        if author == self.me {
-            // Somebody writes with this node's key, on the very log it writes: what it writes next stands elsewhere.
-            self.leave_log(&key);
-            self.output(Output::Emit(Event::OwnKeyElsewhere { circle }));
+        match refusal {
+            Refusal::Run(RunRefusal::Forked { seq }) => {
+                self.issuer_forked(&key);
+                if author == self.me {
+                    // Somebody writes with this node's key, on the very log it writes: what it writes next stands
+                    // elsewhere.
+                    self.leave_log(&key);
+                    self.output(Output::Emit(Event::OwnKeyElsewhere { circle }));
+                }
+                self.doubt(bearer, &key, *seq);
+            }
+            Refusal::OtherBranch { .. } => {}
+            _ => return true,
         }
         author == *bearer
     }
@@ -229,6 +317,13 @@ impl Engine {
     pub(crate) fn run_ended(&mut self, id: PullId, store: &dyn Read) -> Result<(), Damage> {
         let Some(pull) = self.sync.pulls.remove(&id) else { return Ok(()) };
         self.sync.look_at(self.now);
+        if pull.probe {
+            let key = LogKey { circle: pull.circle, author: pull.name.0, log: pull.name.1 };
+            if let Some(doubts) = self.sync.doubts.get_mut(&pull.peer) {
+                doubts.remove(&key);
+            }
+            return Ok(());
+        }
         let Pull { peer, circle, name, start, .. } = pull;
         let replica = self.circles.get(&circle);
         let height: u64 = replica.and_then(|replica| replica.log(&name.0, &name.1)).map_or(0, |held| held.height);
@@ -263,6 +358,6 @@ fn reach_or_all(reach: acceptance::Reach, wanted: u64) -> u64 {
     match reach {
         // Undecided or not: whether it is still wanted is for the next tip to say.
         acceptance::Reach::All | acceptance::Reach::Undecided => wanted,
-        acceptance::Reach::Cut(cut) => cut.min(wanted),
+        acceptance::Reach::Cut(cut, _) | acceptance::Reach::Forked(cut) => cut.min(wanted),
     }
 }

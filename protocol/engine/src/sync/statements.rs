@@ -9,6 +9,7 @@ use crate::engine::{Engine, HELD_FACT, fact_key};
 use crate::held::{Ledger, SignedStatement, Statement};
 use crate::limits;
 use crate::log::{CircleId, LogKey};
+use crate::planted::{Bug, planted};
 use crate::store::{Damage, Read, Write};
 use crate::wire::{Frame, Tag};
 
@@ -36,7 +37,7 @@ impl Engine {
             let roster = replica.fold().roster();
             let unopenable = self.unopenable.get(&circle).into_iter().flatten();
             let of_author = |epoch: &&Hash| replica.epoch(epoch).is_some_and(|epoch| epoch.admits(&author));
-            let statement = Statement {
+            let mut statement = Statement {
                 circle,
                 holder: self.me,
                 author,
@@ -44,6 +45,9 @@ impl Engine {
                 unopenable: unopenable.filter(of_author).take(limits::HELD_LOGS).copied().collect(),
                 time: self.wall,
             };
+            if planted(Bug::HeldClaimsMore) {
+                statement.heads.iter_mut().for_each(|line| line.height += 1);
+            }
             if statement.heads.is_empty() && statement.unopenable.is_empty() {
                 continue;
             }

@@ -9,7 +9,8 @@ use crate::circle::Charter;
 use crate::engine::{Engine, held_entry};
 use crate::limits;
 use crate::log::{CircleId, EntryBytes, LogKind};
-use crate::replica::Replica;
+use crate::planted::{Bug, planted};
+use crate::replica::{Log, Replica};
 use crate::store::{Damage, Read};
 use crate::wire::Frame;
 
@@ -22,8 +23,12 @@ impl Engine {
         let unknown: Vec<CircleId> = self
             .circles
             .values()
-            .filter(|replica| replica.control().is_some() && self.shares(peer, replica))
-            .filter(|replica| replica.logs().all(|(_, log)| log.kind != LogKind::Control || log.height == log.durable))
+            .filter(|replica| replica.control().is_some())
+            .filter(|replica| self.shares(peer, replica) || planted(Bug::WelcomeStrangers))
+            .filter(|replica| {
+                let durable = |log: &Log| log.kind != LogKind::Control || log.height == log.durable;
+                replica.logs().all(|(_, log)| durable(log)) || planted(Bug::WelcomeBeforeDurable)
+            })
             .map(Replica::id)
             .filter(|circle| !state.shared.contains_key(circle) && !state.welcomed.contains(circle))
             .collect();
@@ -56,7 +61,14 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn welcome_heard(&mut self, peer: &PublicKey, charter: Vec<u8>, entries: Vec<EntryBytes>, last: bool) {
+    pub(super) fn welcome_heard(
+        &mut self,
+        peer: &PublicKey,
+        charter: Vec<u8>,
+        entries: Vec<EntryBytes>,
+        last: bool,
+        store: &dyn Read,
+    ) {
         let Some(state) = self.sync.peers.get_mut(peer) else { return };
         let fresh = || Welcome { charter: charter.clone(), entries: Vec::new(), bytes: 0 };
         let mut welcome = state.welcome.take().filter(|before| before.charter == charter).unwrap_or_else(fresh);
@@ -85,6 +97,6 @@ impl Engine {
         // The peer counts this node in and saw no tag for it: there may be operations that this node lacks.
         let Some(replica) = self.circles.get_mut(&circle) else { return };
         let ingested = replica.ingest_operations(welcome.entries);
-        self.keep(circle, ingested.writes, ingested.membership_changed);
+        self.keep(circle, ingested.writes, ingested.membership_changed, store);
     }
 }

@@ -4,7 +4,10 @@ use cwn_crypto::{Hash, Signature, Time, issuer_log::LogId};
 use cwn_engine::{
     input::{Audience, CommandId, Input, SessionId},
     limits,
-    log::{CircleId, Decoded, Draft, EntryBytes, EntryRefusal, Header, LogKey, LogKind, Opening, Suite, Under, Writer},
+    log::{
+        CircleId, Decoded, Draft, EntryBytes, EntryRefusal, Header, LogKey, LogKind, Opening, Payload, Suite, Under,
+        Writer,
+    },
     output::{CommandRefusal, Event, Reply},
     wire::{Frame, Nonce, WireTip},
 };
@@ -80,17 +83,22 @@ fn forged(world: &World, circle: CircleId, change: impl FnOnce(&mut EntryBytes))
     let under = replica.fold().roster().member(&world.key("ferm")).unwrap().under;
     let key = world.node("ferm").key.clone();
     let mut writer = Writer::open(circle, key, LogId([9; 16]), Opening { under, cites: Vec::new() });
-    let draft = Draft { suite: Suite::Named, epoch: None, payload: b"forged".to_vec(), expiry: None };
+    let draft = Draft { suite: Suite::Named, epoch: None, payload: b"forged".to_vec(), expiry: None, retracts: None };
     let mut entry = writer.append(world.now, draft).bytes().clone();
     change(&mut entry);
     let tag = world.tag("ferm", "ncsc", circle);
     Frame::Push { tag, record: None, entry }.to_bytes()
 }
 
+fn sealed(entry: &mut EntryBytes) -> &mut Vec<u8> {
+    let Payload::Sealed(bytes) = &mut entry.payload else { panic!("it was taken back") };
+    bytes
+}
+
 #[test]
 fn i5_an_entry_that_was_altered_is_refused_and_not_stored() {
     let alterations: [fn(&mut EntryBytes); 3] =
-        [|entry| entry.payload[0] ^= 1, |entry| entry.payload.push(0), |entry| entry.header[5] ^= 1];
+        [|entry| sealed(entry)[0] ^= 1, |entry| sealed(entry).push(0), |entry| entry.header[5] ^= 1];
     for alter in alterations {
         let (mut world, circle) = with_peer();
         let bytes = forged(&world, circle, alter);
@@ -117,7 +125,7 @@ fn i7_a_peer_is_disconnected_at_its_third_fault() {
     let (mut world, circle) = with_peer();
     for fault in 1..=3 {
         assert!(world.is_connected("ncsc", "ferm"), "before fault {fault}");
-        let bytes = forged(&world, circle, |entry| entry.payload[0] ^= 1);
+        let bytes = forged(&world, circle, |entry| sealed(entry)[0] ^= 1);
         world.send_raw("ferm", "ncsc", bytes);
     }
     assert!(!world.is_connected("ncsc", "ferm"));
@@ -134,7 +142,8 @@ fn i1_an_epoch_that_does_not_name_its_author_seals_nothing() {
     let under = replica.fold().roster().member(&world.key("ferm")).unwrap().under;
     let key = world.node("ferm").key.clone();
     let mut writer = Writer::open(circle, key, LogId([9; 16]), Opening { under, cites: Vec::new() });
-    let draft = Draft { suite: Suite::Epoch, epoch: Some(foreign), payload: b"x".to_vec(), expiry: None };
+    let draft =
+        Draft { suite: Suite::Epoch, epoch: Some(foreign), payload: b"x".to_vec(), expiry: None, retracts: None };
     let entry = writer.append(world.now, draft).bytes().clone();
     let tag = world.tag("ferm", "ncsc", circle);
     world.send_raw("ferm", "ncsc", Frame::Push { tag, record: None, entry }.to_bytes());
@@ -151,7 +160,8 @@ fn an_operation_by_somebody_who_is_no_steward_changes_nothing() {
     };
     let key = world.node("ferm").key.clone();
     let mut writer = Writer::open(circle, key, LogId([9; 16]), Opening { under: Under::Charter, cites: Vec::new() });
-    let draft = Draft { suite: Suite::Control, epoch: None, payload: operation.to_bytes(), expiry: None };
+    let draft =
+        Draft { suite: Suite::Control, epoch: None, payload: operation.to_bytes(), expiry: None, retracts: None };
     let entry = writer.append(world.now, draft).bytes().clone();
     let tag = world.tag("ferm", "ncsc", circle);
     world.send_raw("ferm", "ncsc", Frame::Push { tag, record: None, entry }.to_bytes());
@@ -169,7 +179,7 @@ fn i7_a_dependency_that_never_comes_stops_nothing_else() {
     let key = world.node("ferm").key.clone();
     let opening = Opening { under: Under::Add(Hash([5; 32])), cites: Vec::new() };
     let mut writer = Writer::open(circle, key, LogId([9; 16]), opening);
-    let draft = Draft { suite: Suite::Named, epoch: None, payload: b"x".to_vec(), expiry: None };
+    let draft = Draft { suite: Suite::Named, epoch: None, payload: b"x".to_vec(), expiry: None, retracts: None };
     let entry = writer.append(world.now, draft).bytes().clone();
     let tag = world.tag("ferm", "ncsc", circle);
     world.send_raw("ferm", "ncsc", Frame::Push { tag, record: None, entry }.to_bytes());
@@ -188,7 +198,7 @@ fn i7_a_flood_of_tips_is_bounded_and_stops_nothing() {
         let tip = |number: u32| {
             let mut log = [frame; 16];
             log[..4].copy_from_slice(&number.to_be_bytes());
-            WireTip { author, log: LogId(log), first: false, height: 1_000, head: Some(Hash([1; 32])) }
+            WireTip { author, log: LogId(log), first: false, height: 1_000, head: Some(Hash([1; 32])), forked: false }
         };
         let tips = (0..limits::TIPS_PER_FRAME as u32).map(tip).collect();
         world.send_raw("ferm", "ncsc", Frame::Have { tag, tips }.to_bytes());
@@ -249,7 +259,7 @@ fn i1_an_issuers_thief_gets_into_no_circle() {
         .collect();
     for bytes in sealed {
         use cwn_crypto::seal::{Seal, StandIn};
-        assert!(StandIn.open_with_key(&stolen, &bytes.payload, 1 << 20).is_err());
+        assert!(StandIn.open_with_key(&stolen, bytes.payload.sealed().unwrap(), 1 << 20).is_err());
     }
 }
 
@@ -313,10 +323,15 @@ fn entries_that_contradict_themselves_are_refused_at_the_door() {
         payload_length: 0,
         expiry: None,
         opening: Some(Opening { under: Under::Charter, cites: Vec::new() }),
+        retracts: None,
     };
     let decode = |header: &Header| {
         let bytes = cwn_crypto::encoding::to_bytes(header);
-        Decoded::decode(EntryBytes { header: bytes, signature: Signature([0; 64]), payload: Vec::new() })
+        Decoded::decode(EntryBytes {
+            header: bytes,
+            signature: Signature([0; 64]),
+            payload: Payload::Sealed(Vec::new()),
+        })
     };
     assert!(decode(&header).is_ok());
     let contradictions = [
@@ -333,7 +348,7 @@ fn entries_that_contradict_themselves_are_refused_at_the_door() {
     let mut unknown = cwn_crypto::encoding::to_bytes(&header);
     assert_eq!(unknown[1], 2);
     unknown[1] = 9;
-    let unknown = EntryBytes { header: unknown, signature: Signature([0; 64]), payload: Vec::new() };
+    let unknown = EntryBytes { header: unknown, signature: Signature([0; 64]), payload: Payload::Sealed(Vec::new()) };
     assert!(matches!(Decoded::decode(unknown), Err(EntryRefusal::Header(_))));
 }
 
@@ -358,8 +373,13 @@ fn two_branches() -> (Vec<EntryBytes>, Vec<EntryBytes>) {
         let opening = Opening { under: Under::Charter, cites: Vec::new() };
         let mut writer = Writer::open(circle, key_of("x", 1), LogId([1; 16]), opening);
         let payloads = [b"0".as_slice(), last, b"2", b"3"];
-        let draft =
-            |payload: &[u8]| Draft { suite: Suite::Named, epoch: None, payload: payload.to_vec(), expiry: None };
+        let draft = |payload: &[u8]| Draft {
+            suite: Suite::Named,
+            epoch: None,
+            payload: payload.to_vec(),
+            expiry: None,
+            retracts: None,
+        };
         payloads.iter().map(|payload| writer.append(Time(7), draft(payload)).bytes().clone()).collect()
     };
     (write(b"1"), write(b"another"))
@@ -432,6 +452,25 @@ fn i3_rot_in_any_log_keeps_no_node_from_starting_and_peers_send_it_again() {
         world.settle();
         world.expect_reads("z-cert", circle, &["one", "two", "three", "four"]);
     }
+}
+
+/// Found by cwn-sim, seed 18 of `rot`: the operations that a newcomer was to be handed could not be read, and nobody
+/// after it in the list was shut out.
+#[test]
+fn i2_rot_keeps_no_revoked_node_connected() {
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"]);
+    let mut names = ["z-cert", "ferm"];
+    names.sort_by_key(|name| world.key(name));
+    let [newcomer, revoked] = names;
+    let circle = world.circle(&["ncsc", revoked]);
+    let (author, ncsc) = (world.key("ncsc"), world.index("ncsc"));
+    let replica = world.engine("ncsc").circle(&circle).unwrap();
+    let log = replica.logs_of(&author).find(|(_, log)| log.kind == LogKind::Control).unwrap().0;
+    world.nodes[ncsc].store.rotten.insert((log, 0));
+    world.add("ncsc", circle, newcomer);
+    world.revoke(revoked, "ncsc");
+    world.run(1_000);
+    assert!(!world.is_connected("ncsc", revoked));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use cwn_engine::{
     circle::Charter,
     input::{Command, CommandId, Input},
     limits,
-    log::{CircleId, EntryBytes, LogKey, LogKind, Stored},
+    log::{CircleId, EntryBytes, LogKey, LogKind, Payload, Stored},
     output::{Carried, CarriedCircle, CommandRefusal, Event, Reply, Rest},
 };
 
@@ -116,7 +116,8 @@ fn i3_what_was_replied_to_survives_a_crash() {
 #[test]
 fn i5_an_altered_entry_is_refused_and_what_stands_before_it_is_taken() {
     let (mut world, circle, key, mut entries) = shared(&["one", "two", "three"]);
-    entries[1].payload[0] ^= 1;
+    let Payload::Sealed(sealed) = &mut entries[1].payload else { panic!("nobody took it back") };
+    sealed[0] ^= 1;
     let carried = carry_run(&mut world, "ncsc", "z-cert", key, entries);
     assert_eq!((carried.taken, carried.height), (1, 1));
     assert!(matches!(carried.rest, Some(Rest::Refused(why)) if why.contains("altered on the way")));

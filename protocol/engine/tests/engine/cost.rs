@@ -15,7 +15,7 @@ fn long_log(world: &mut World, author: &str, circle: CircleId, entries: usize, n
     let key = world.node(author).key.clone();
     let mut writer = Writer::open(circle, key, LogId([5; 16]), Opening { under, cites: Vec::new() });
     for _ in 0..entries {
-        let draft = Draft { suite: Suite::Named, epoch: None, payload: b"x".to_vec(), expiry: None };
+        let draft = Draft { suite: Suite::Named, epoch: None, payload: b"x".to_vec(), expiry: None, retracts: None };
         let entry = writer.append(world.now, draft);
         for name in names {
             let index = world.index(name);

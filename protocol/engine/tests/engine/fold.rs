@@ -94,6 +94,7 @@ impl Op {
             payload_length: 0,
             expiry: None,
             opening: (self.seq == 0).then(|| Opening { under: self.opens_under(), cites: Vec::new() }),
+            retracts: None,
         }
     }
 

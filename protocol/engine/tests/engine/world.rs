@@ -17,7 +17,10 @@ use cwn_engine::{
     engine::{AcceptRule, Config, Engine},
     epoch::{Record, SignedRecord},
     input::{Audience, Command, CommandId, Input, Kept, PullId, SessionId, StreamId, Ticket},
-    log::{CircleId, Draft, EntryBytes, Header, LogKey, LogKind, Opening, Suite, Under, Writer},
+    log::{
+        CircleId, Draft, EntryBytes, Header, LogKey, LogKind, Opening, Payload, Retraction, Retracts, Suite, Under,
+        Writer,
+    },
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
     store::{Damage, Read, Tip, Write},
     wire::{Nonce, RunFrame, Tag},
@@ -36,6 +39,7 @@ pub struct MemStore {
     pub logs: BTreeMap<LogKey, Vec<(Hash, EntryBytes)>>,
     pub records: BTreeMap<(CircleId, Hash), Vec<u8>>,
     pub facts: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub erased: BTreeMap<(LogKey, u64), (Hash, Retraction)>,
     /// Entries that rot took.
     pub rotten: BTreeSet<(LogKey, u64)>,
 }
@@ -54,10 +58,29 @@ impl MemStore {
                     Some((hash, _)) => assert_eq!(*hash, entry.hash(), "a store holds one entry at a place"),
                 }
                 self.rotten.remove(&(entry.key(), seq));
+                self.blank(&entry.key(), seq);
+            }
+            Write::Rewind { key, height } => {
+                self.logs.get_mut(&key).expect("a log that is rewound is held").truncate(height as usize);
+            }
+            Write::Erase { key, seq, hash, because } => {
+                self.erased.insert((key, seq), (hash, because));
+                self.blank(&key, seq);
             }
             Write::Record { circle, hash, bytes } => drop(self.records.insert((circle, hash), bytes)),
             Write::Fact { key, value } if value.is_empty() => drop(self.facts.remove(&key)),
             Write::Fact { key, value } => drop(self.facts.insert(key, value)),
+        }
+    }
+}
+
+impl MemStore {
+    /// Takes the payload out of an entry that was erased, if it is held.
+    fn blank(&mut self, key: &LogKey, seq: u64) {
+        let Some((hash, because)) = self.erased.get(&(*key, seq)) else { return };
+        let entry = self.logs.get_mut(key).and_then(|log| log.get_mut(seq as usize));
+        if let Some((_, bytes)) = entry.filter(|(held, _)| held == hash) {
+            bytes.payload = Payload::Retracted(because.clone());
         }
     }
 }
@@ -112,6 +135,8 @@ pub struct Node {
     plain: BTreeMap<CommandId, Vec<u8>>,
     pub replies: BTreeMap<CommandId, Result<Reply, CommandRefusal>>,
     pub events: Vec<Event>,
+    /// What its engine says is taken back.
+    pub retracted: BTreeSet<(LogKey, u64)>,
     pub accepted: BTreeMap<LogKey, u64>,
     pub frame_bytes: u64,
     pub frames: u64,
@@ -277,6 +302,7 @@ impl World {
             replies: BTreeMap::new(),
             events: Vec::new(),
             accepted: BTreeMap::new(),
+            retracted: BTreeSet::new(),
             frame_bytes: 0,
             frames: 0,
             mute: false,
@@ -350,7 +376,7 @@ impl World {
     /// The issuer says something.
     pub fn say(&mut self, statement: Statement) {
         let payload = statement.to_bytes();
-        let draft = Draft { suite: Suite::Network, epoch: None, payload, expiry: None };
+        let draft = Draft { suite: Suite::Network, epoch: None, payload, expiry: None, retracts: None };
         let entry = self.issuer.writer.append(self.now, draft);
         self.issuer.entries.push(entry.bytes().clone());
     }
@@ -467,6 +493,7 @@ impl World {
         let config = Config { key: node.key.clone(), root, accept: node.accept };
         node.engine = Some(Engine::open(config, now, &node.store).unwrap());
         node.accepted.clear();
+        node.retracted.clear();
         self.drain(index);
         self
     }
@@ -627,6 +654,10 @@ impl World {
                     self.schedule(self.now.plus(1), index, Coming::Input(input));
                 }
                 Output::Accepted { key, height } => drop(self.nodes[index].accepted.insert(key, height)),
+                Output::Retracted { key, seq, retracted: true, .. } => {
+                    self.nodes[index].retracted.insert((key, seq));
+                }
+                Output::Retracted { key, seq, .. } => drop(self.nodes[index].retracted.remove(&(key, seq))),
                 Output::Reply { id, reply } => drop(self.nodes[index].replies.insert(id, reply)),
                 Output::Emit(event) => self.nodes[index].events.push(event),
             }
@@ -656,7 +687,8 @@ impl World {
             encoding::from_bytes::<SignedRecord>(record, 1 << 20).unwrap().unverified(1 << 20).unwrap();
         let key = StandIn.open_with_key(&self.node(name).sealing, &record.wrapped, 64);
         let key = key.ok().and_then(|key| Some(EpochKey::from_bytes(key.try_into().ok()?)));
-        Some(key.is_some_and(|key| StandIn.open_with_epoch(&key, &bytes.payload, 1 << 20).is_ok()))
+        let payload = bytes.payload.sealed()?;
+        Some(key.is_some_and(|key| StandIn.open_with_epoch(&key, payload, 1 << 20).is_ok()))
     }
 
     fn index_of(&self, peer: &PublicKey) -> usize {
@@ -869,6 +901,23 @@ impl World {
         self.append_to(by, circle, text, Audience::Circle)
     }
 
+    /// A node takes back what it published.
+    pub fn retract(&mut self, by: &str, circle: CircleId, published: CommandId) -> CommandId {
+        let Some(Ok(Reply::Appended { place, hash })) = self.reply(by, published).cloned() else {
+            panic!("{by} published nothing there");
+        };
+        self.retract_entry(by, circle, Retracts { log: place.key.log, seq: place.seq, hash })
+    }
+
+    pub fn retract_entry(&mut self, by: &str, circle: CircleId, what: Retracts) -> CommandId {
+        let id = CommandId(self.next_command);
+        let index = self.index(by);
+        self.nodes[index].plain.insert(id, b"(retraction)".to_vec());
+        let (audience, retracts) = (Audience::Circle, Some(what));
+        let append = Command::Append { circle, audience, expiry: None, only_when_current: false, retracts, kept: None };
+        self.command(by, append)
+    }
+
     /// The content log that a node found first of another's.
     pub fn content_log(&self, name: &str, circle: CircleId) -> LogKey {
         let replica = self.engine(name).circle(&circle).unwrap();
@@ -876,11 +925,26 @@ impl World {
         replica.logs_of(&author).find(|(_, log)| log.kind == LogKind::Content).unwrap().0
     }
 
+    /// Puts a node's store back to what it was.
+    pub fn restore(&mut self, name: &str, store: MemStore) -> &mut Self {
+        let index = self.index(name);
+        self.nodes[index].store = store;
+        self
+    }
+
+    /// How many payloads of a circle's entries a node holds still.
+    pub fn payloads(&self, name: &str, circle: CircleId) -> usize {
+        let logs = self.node(name).store.logs.iter().filter(|(key, _)| key.circle == circle);
+        let entries = logs.flat_map(|(_, log)| log.iter().map(|(_, bytes)| bytes));
+        entries.filter(|bytes| bytes.payload.sealed().is_some()).count()
+    }
+
     pub fn append_to(&mut self, by: &str, circle: CircleId, text: &str, audience: Audience) -> CommandId {
         let id = CommandId(self.next_command);
         let index = self.index(by);
         self.nodes[index].plain.insert(id, text.as_bytes().to_vec());
-        self.command(by, Command::Append { circle, audience, expiry: None, only_when_current: false, kept: None })
+        let (expiry, retracts, kept) = (None, None, None);
+        self.command(by, Command::Append { circle, audience, expiry, only_when_current: false, retracts, kept })
     }
 
     /// Publishes to the whole circle what was written for these partners alone.
@@ -889,9 +953,9 @@ impl World {
         let index = self.index(by);
         self.nodes[index].plain.insert(id, text.as_bytes().to_vec());
         let readers = readers.iter().map(|name| self.key(name)).collect();
-        let kept = Some(Kept { fact: fact.to_vec(), readers });
+        let (expiry, retracts, kept) = (None, None, Some(Kept { fact: fact.to_vec(), readers }));
         let audience = Audience::Circle;
-        self.command(by, Command::Append { circle, audience, expiry: None, only_when_current: false, kept })
+        self.command(by, Command::Append { circle, audience, expiry, only_when_current: false, retracts, kept })
     }
 
     /// What a node has accepted in a circle, sorted: the text of what it can open, or `(sealed)`.
@@ -903,12 +967,19 @@ impl World {
             for seq in 0..*height {
                 let bytes = node.store.entry(key, seq).unwrap().expect("what is accepted is durable");
                 let header: Header = encoding::from_bytes(&bytes.header, 1 << 16).unwrap();
+                if node.retracted.contains(&(*key, seq)) || header.retracts.is_some() {
+                    continue;
+                }
+                let Some(payload) = bytes.payload.sealed() else {
+                    texts.push("(retracted)".to_owned());
+                    continue;
+                };
                 let opened = match header.suite {
                     Suite::Control | Suite::Network => continue,
                     Suite::Epoch => self
                         .epoch_key(index, circle, header.epoch.unwrap())
-                        .and_then(|key| StandIn.open_with_epoch(&key, &bytes.payload, 1 << 20).ok()),
-                    Suite::Named => StandIn.open_with_key(&node.sealing, &bytes.payload, 1 << 20).ok(),
+                        .and_then(|key| StandIn.open_with_epoch(&key, payload, 1 << 20).ok()),
+                    Suite::Named => StandIn.open_with_key(&node.sealing, payload, 1 << 20).ok(),
                 };
                 let text = opened.map(|bytes| String::from_utf8(bytes).unwrap());
                 texts.push(text.unwrap_or_else(|| "(sealed)".to_owned()));

@@ -12,11 +12,14 @@ use crate::{
 
 /// The kind of a report.
 pub const REPORT: &str = "report";
+/// The kind of what its author says when it takes an entry back.
+pub const RETRACTION: &str = "retraction";
 
 const TITLE_CHARS: usize = 200;
 const BODY_BYTES: usize = 256 << 10;
 const REFERENCES: usize = 64;
 const REFERENCE_BYTES: usize = 500;
+const REASON_CHARS: usize = 2_000;
 
 /// A report.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -30,6 +33,55 @@ pub struct Report {
     /// Where more stands: URLs, CVE numbers, references of entries.
     #[n(2)]
     pub references: Vec<String>,
+}
+
+/// What its author says when it takes an entry back. That it does so stands in the header, where members see it who
+/// cannot open this.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Retraction {
+    /// Why; it may be empty.
+    #[n(0)]
+    pub reason: String,
+}
+
+/// What this version knows to show of an entry of this function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A report.
+    Report(Report),
+    /// A retraction.
+    Retraction(Retraction),
+}
+
+impl Content {
+    /// What is in a payload; none when it is of a kind that this version does not know.
+    pub fn from_payload(payload: &Payload) -> Result<Option<Self>, Refusal> {
+        match payload.kind.as_str() {
+            RETRACTION => {
+                let retraction: Retraction = payload::decode_sealed(&payload.body)?;
+                retraction.check()?;
+                Ok(Some(Self::Retraction(retraction)))
+            }
+            _ => Ok(Report::from_payload(payload)?.map(Self::Report)),
+        }
+    }
+
+    /// What a list shows of it.
+    pub fn title(&self) -> &str {
+        match self {
+            Self::Report(report) => &report.title,
+            Self::Retraction(retraction) => &retraction.reason,
+        }
+    }
+}
+
+impl Retraction {
+    fn check(&self) -> Result<(), Refusal> {
+        if self.reason.chars().count() > REASON_CHARS || self.reason.chars().any(|c| c.is_control() && c != '\n') {
+            return Err(Refusal::Reason);
+        }
+        Ok(())
+    }
 }
 
 /// Why something is not a report.
@@ -47,6 +99,9 @@ pub enum Refusal {
     /// The references are too many or too long.
     #[error("a report has at most {REFERENCES} references, each one line of at most {REFERENCE_BYTES} bytes")]
     References,
+    /// The reason cannot be shown.
+    #[error("a reason has at most {REASON_CHARS} characters, and no control characters")]
+    Reason,
     /// It does not decode.
     #[error("the report inside is not one that this version can read: {0}")]
     Encoding(#[from] encoding::Refusal),
@@ -82,6 +137,15 @@ impl Report {
         report.check()?;
         Ok(Some(report))
     }
+}
+
+/// The payload that goes with taking back an entry: for the same readers, under the same marking.
+pub fn retraction_payload(of: &Payload, retraction: &Retraction) -> Result<Payload, Refusal> {
+    retraction.check()?;
+    let (kind, body) = (RETRACTION.to_owned(), encoding::to_bytes(retraction));
+    let payload = Payload { kind, body, pap: None, attachments: Vec::new(), ..of.clone() };
+    payload.to_bytes()?;
+    Ok(payload)
 }
 
 /// The payload that carries a report.

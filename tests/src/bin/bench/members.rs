@@ -148,6 +148,7 @@ impl Member {
                 Output::Seal { .. }
                 | Output::MakeEpoch { .. }
                 | Output::Accepted { .. }
+                | Output::Retracted { .. }
                 | Output::Reply { .. }
                 | Output::Emit(_) => {}
             }

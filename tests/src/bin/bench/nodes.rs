@@ -148,7 +148,7 @@ fn fill(data: &Path, entries: u64) -> anyhow::Result<u64> {
         };
         let payload = sharing::report_payload(me, circle, Tlp::Green, None, Vec::new(), &report, Vec::new())?;
         let payload = Age.seal_to_epoch(&key, &payload.to_bytes()?);
-        let draft = Draft { suite: Suite::Epoch, epoch: Some(epoch), payload, expiry: None };
+        let draft = Draft { suite: Suite::Epoch, epoch: Some(epoch), payload, expiry: None, retracts: None };
         // Each a millisecond later than the one before, so that the last is the newest.
         let entry = writer.append(start.plus(number), draft);
         bytes += (entry.bytes().header.len() + 64 + entry.bytes().payload.len()) as u64;

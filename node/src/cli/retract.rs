@@ -1,0 +1,44 @@
+//! `cwn retract`
+
+use clap::Args;
+
+use super::{Face, confirm, partners::encode, print_json, show};
+use crate::api::types::{EntryDetail, Published, Retract};
+
+/// Arguments of `cwn retract`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  cwn retract fabcd54a2284 --reason \"The second address is that of a hospital\"\n\nIt is hidden at once on every node that hears of it, and erased there a day later. Whoever read it before has read it."
+)]
+pub struct Arguments {
+    /// The entry, by the start of its reference.
+    reference: String,
+    /// Why; readable by whoever could read the entry.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(face: &Face, arguments: Arguments) -> anyhow::Result<()> {
+    let Arguments { reference, reason, yes, json } = arguments;
+    let path = format!("/v1/entries/{}", encode(&reference));
+    if !yes {
+        let entry: EntryDetail = face.client.get(&path).await?;
+        let title = entry.summary.title.as_deref().map(show::line).unwrap_or_default();
+        confirm(&format!(
+            "Take back {:?} in {}? It is hidden everywhere at once, and erased after a day.",
+            title,
+            show::line(&entry.summary.circle_name)
+        ))?;
+    }
+    let published: Published = face.client.post(&format!("{path}/retract"), &Retract { reason }).await?;
+    if json {
+        return print_json(&published);
+    }
+    Ok(show::page(&format!("{} is taken back, by entry {}.\n", show::line(&reference), published.reference))?)
+}

@@ -1,0 +1,312 @@
+//! Forks: an author signed two entries for one place of a log. Proof of it goes from node to node.
+//!
+//! A fork is evidence, never an eraser. What stands before it counts as before; what comes from it on is disputed,
+//! held by nobody and shown to nobody, unless a cut names one of the branches: then that branch stands, and all
+//! hold it. So members end with the same, whichever branch each had first.
+//!
+//! How a fork is found: a peer holds another entry at a place than this node does. Then this node asks for what
+//! comes before, further and further back, until both are the same again.
+
+use std::collections::BTreeMap;
+
+use cwn_crypto::{Domain, Hash, PublicKey, Signature, encoding};
+use minicbor::{Decode, Encode, bytes::ByteVec};
+
+use crate::{
+    engine::{Engine, fact_key},
+    limits,
+    log::{CircleId, Decoded, Header, LogKey, LogKind},
+    output::{Event, Output},
+    replica::Replica,
+    store::{Damage, Read, Write},
+    wire::Frame,
+};
+
+pub(crate) const FORK_FACT: &[u8] = b"fork/";
+
+/// One branch of a fork: the headers from the fork on, up to the first that its author signed itself.
+#[derive(Clone, PartialEq, Encode, Decode)]
+pub struct Branch {
+    /// The canonical headers, each naming the one before.
+    #[n(0)]
+    pub headers: Vec<ByteVec>,
+    /// The author's signature over the last.
+    #[n(1)]
+    pub signature: Signature,
+}
+
+/// Two branches of one log, each vouched for by its author: that the author signed both is all it says.
+#[derive(Clone, PartialEq, Encode, Decode)]
+pub struct ForkProof {
+    /// One branch.
+    #[n(0)]
+    pub one: Branch,
+    /// The other.
+    #[n(1)]
+    pub other: Branch,
+}
+
+impl std::fmt::Debug for Branch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Branch({} headers)", self.headers.len())
+    }
+}
+
+impl std::fmt::Debug for ForkProof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ForkProof({} and {} headers)", self.one.headers.len(), self.other.headers.len())
+    }
+}
+
+/// Why something proves no fork. Whoever sent it made it up, or altered it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoFork {
+    /// A header is not canonical.
+    #[error("the proof of a fork has a header that is {0}")]
+    Header(#[from] encoding::Refusal),
+    /// A branch is none: too long, empty, not linked, or not signed at its end.
+    #[error("a branch of 1 to {} linked headers, the last signed by its author, is missing", limits::UNSIGNED_ENTRIES + 1)]
+    Branch,
+    /// Both branches are the same, or of different places.
+    #[error("its branches do not leave one place of one log")]
+    Apart,
+}
+
+/// Where a log forks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forked {
+    /// The log.
+    pub key: LogKey,
+    /// The first place that was signed twice.
+    pub seq: u64,
+    /// Its kind.
+    pub kind: LogKind,
+}
+
+impl Branch {
+    /// The branch that starts with the first of these entries, if its author signed one of them.
+    fn of<'a>(entries: impl IntoIterator<Item = &'a Decoded>) -> Option<Self> {
+        let mut headers = Vec::new();
+        for entry in entries.into_iter().take(limits::UNSIGNED_ENTRIES + 1) {
+            let bytes = entry.bytes();
+            headers.push(ByteVec::from(bytes.header.clone()));
+            if entry.header().author.verify(Domain::ENTRY, &bytes.header, &bytes.signature).is_ok() {
+                return Some(Self { headers, signature: bytes.signature });
+            }
+        }
+        None
+    }
+
+    /// Its first header with that one's hash, once all of it holds.
+    fn verify(&self) -> Result<(Header, Hash), NoFork> {
+        if self.headers.is_empty() || self.headers.len() > limits::UNSIGNED_ENTRIES + 1 {
+            return Err(NoFork::Branch);
+        }
+        let mut first: Option<(Header, Hash)> = None;
+        let mut before: Option<(Header, Hash)> = None;
+        for bytes in &self.headers {
+            let header: Header = encoding::from_bytes(bytes, limits::HEADER_BYTES)?;
+            let hash = Hash::of(Domain::ENTRY, &[bytes]);
+            if let Some((previous, its_hash)) = &before {
+                let follows = header.previous == Some(*its_hash) && header.seq == previous.seq + 1;
+                if !follows || key_of(&header) != key_of(previous) {
+                    return Err(NoFork::Branch);
+                }
+            }
+            first.get_or_insert_with(|| (header.clone(), hash));
+            before = Some((header, hash));
+        }
+        let (Some(first), Some(last)) = (first, self.headers.last()) else { return Err(NoFork::Branch) };
+        let signed = first.0.author.verify(Domain::ENTRY, last, &self.signature).is_ok();
+        if signed { Ok(first) } else { Err(NoFork::Branch) }
+    }
+}
+
+fn key_of(header: &Header) -> LogKey {
+    LogKey { circle: header.circle, author: header.author, log: header.log }
+}
+
+impl ForkProof {
+    /// Where the log forks, once both branches hold.
+    pub fn verify(&self) -> Result<Forked, NoFork> {
+        let ((one, one_hash), (other, other_hash)) = (self.one.verify()?, self.other.verify()?);
+        let place = |header: &Header| (key_of(header), header.seq, header.previous);
+        if one_hash == other_hash || place(&one) != place(&other) {
+            return Err(NoFork::Apart);
+        }
+        Ok(Forked { key: key_of(&one), seq: one.seq, kind: one.suite.kind() })
+    }
+}
+
+/// A place at which a peer holds something else than this node.
+#[derive(Debug)]
+pub(crate) struct Doubt {
+    /// Up to where both hold the log.
+    pub(crate) height: u64,
+    /// How far back from there is asked.
+    pub(crate) back: u64,
+    /// Whether it is being asked.
+    pub(crate) asked: bool,
+}
+
+/// What a run that looks for a fork has shown so far.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It starts behind the fork.
+    Behind,
+    /// Nothing yet: the same so far, or no signature yet.
+    Nothing,
+    /// The fork was proven, or cannot be.
+    Done,
+}
+
+impl Engine {
+    /// The places that authors signed twice, in one circle.
+    pub fn forks(&self, circle: &CircleId) -> Vec<(LogKey, u64)> {
+        let replica = self.circles.get(circle);
+        let forks = replica.into_iter().flat_map(Replica::forks);
+        forks.map(|((author, log), seq)| (LogKey { circle: *circle, author: *author, log: *log }, *seq)).collect()
+    }
+
+    /// Takes what the store knows of forks back into memory.
+    pub(crate) fn load_forks(&mut self, store: &dyn Read) -> Result<(), Damage> {
+        for (_, value) in store.facts(FORK_FACT)? {
+            let damage = |why: String| Damage { what: "the proof of a fork".to_owned(), why };
+            let proof: ForkProof =
+                encoding::from_bytes(&value, limits::FRAME_BYTES).map_err(|refusal| damage(refusal.to_string()))?;
+            let forked = proof.verify().map_err(|refusal| damage(refusal.to_string()))?;
+            if let Some(replica) = self.circles.get_mut(&forked.key.circle) {
+                replica.fork(store, forked);
+            }
+        }
+        Ok(())
+    }
+
+    /// A peer has another entry than this node at the end of what both hold of a log.
+    pub(crate) fn doubt(&mut self, peer: &PublicKey, key: &LogKey, height: u64) {
+        let held = self.circles.get(&key.circle).and_then(|replica| replica.log(&key.author, &key.log));
+        if held.is_none() || height == 0 {
+            return;
+        }
+        let doubts = self.sync.doubts.entry(*peer).or_default();
+        if doubts.len() < limits::DOUBTS_PER_PEER && !doubts.contains_key(key) {
+            doubts.insert(*key, Doubt { height, back: 1, asked: false });
+            self.sync.look_at(self.now);
+        }
+    }
+
+    /// Looks at a run that a peer sent because its log differs from the one held here. `run` is what came of it so
+    /// far, from the first place asked for.
+    pub(crate) fn probe(
+        &mut self,
+        peer: &PublicKey,
+        key: &LogKey,
+        run: &[Decoded],
+        store: &dyn Read,
+    ) -> Result<Found, Damage> {
+        let Some(first) = run.first() else { return Ok(Found::Nothing) };
+        let start = first.header().seq;
+        let linked = run.windows(2).all(|pair| {
+            pair[1].header().previous == Some(pair[0].hash()) && pair[1].header().seq == pair[0].header().seq + 1
+        });
+        if !linked {
+            return Ok(Found::Done);
+        }
+        if start > 0 && first.header().previous != store.hash(key, start - 1)? {
+            return Ok(Found::Behind);
+        }
+        let mut fork = None;
+        for (index, entry) in run.iter().enumerate() {
+            match store.hash(key, entry.header().seq)? {
+                Some(mine) if mine == entry.hash() => {}
+                Some(_) => {
+                    fork = Some(index);
+                    break;
+                }
+                // It goes on from where this node ends: no fork.
+                None => return Ok(Found::Done),
+            }
+        }
+        let Some(fork) = fork else { return Ok(Found::Nothing) };
+        let Some(theirs) = Branch::of(&run[fork..]) else {
+            let waits = run.len() - fork <= limits::UNSIGNED_ENTRIES;
+            return Ok(if waits { Found::Nothing } else { Found::Done });
+        };
+        let from = start + fork as u64;
+        let mut own = Vec::new();
+        for seq in from..=from + limits::UNSIGNED_ENTRIES as u64 {
+            let Some(bytes) = store.entry(key, seq)? else { break };
+            own.extend(Decoded::decode(bytes).ok());
+        }
+        if let Some(mine) = Branch::of(&own) {
+            self.fork_proven(Some(peer), ForkProof { one: mine, other: theirs }, store)?;
+        }
+        Ok(Found::Done)
+    }
+
+    /// A peer says that an author forked a log.
+    pub(crate) fn fork_heard(
+        &mut self,
+        peer: &PublicKey,
+        circle: CircleId,
+        proof: ForkProof,
+        store: &dyn Read,
+    ) -> Result<(), Damage> {
+        match proof.verify() {
+            Ok(forked) if forked.key.circle == circle => self.fork_proven(Some(peer), proof, store),
+            Ok(_) => {
+                self.fault(peer, circle, "the proof of a fork in another circle".to_owned());
+                Ok(())
+            }
+            Err(refusal) => {
+                self.fault(peer, circle, refusal.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    fn fork_proven(&mut self, from: Option<&PublicKey>, proof: ForkProof, store: &dyn Read) -> Result<(), Damage> {
+        let Ok(forked) = proof.verify() else { return Ok(()) };
+        let Forked { key, seq, .. } = forked;
+        let Some(replica) = self.circles.get_mut(&key.circle) else { return Ok(()) };
+        // One proof for each author's log: the one of the lowest place.
+        let known = replica.fork_of(&key.author, &key.log);
+        if known.is_some_and(|known| known <= seq)
+            || (known.is_none() && replica.forks_of(&key.author) >= limits::FORKS_PER_AUTHOR)
+        {
+            return Ok(());
+        }
+        replica.fork(store, forked);
+        let fact = fact_key(FORK_FACT, &[&key.circle.0.0, &key.author.0, &key.log.0]);
+        self.store(vec![Write::Fact { key: fact, value: encoding::to_bytes(&proof) }], Vec::new());
+        self.output(Output::Emit(Event::Fork { key, seq }));
+        if key.author == self.me {
+            // Somebody writes with this node's key, on the very log it writes: what it writes next stands elsewhere.
+            self.leave_log(&key);
+            self.output(Output::Emit(Event::OwnKeyElsewhere { circle: key.circle }));
+        }
+        self.tell_accepted_by(&key.circle, &key.author);
+        for (peer, tag) in self.sync.sharing(&key.circle) {
+            if Some(&peer) != from {
+                self.send(&peer, &Frame::Fork { tag, proof: proof.clone() });
+            }
+        }
+        self.sync.compare_soon(&key.circle, self.now);
+        self.log_grew(&key, store)
+    }
+
+    /// Sends a peer the proof of a fork that its tip shows it does not know.
+    pub(crate) fn tell_fork(&mut self, peer: &PublicKey, key: &LogKey, store: &dyn Read) -> Result<(), Damage> {
+        let fact = fact_key(FORK_FACT, &[&key.circle.0.0, &key.author.0, &key.log.0]);
+        let Some((_, value)) = store.facts(&fact)?.into_iter().next() else { return Ok(()) };
+        let Ok(proof) = encoding::from_bytes::<ForkProof>(&value, limits::FRAME_BYTES) else { return Ok(()) };
+        let sharing = self.sync.sharing(&key.circle);
+        if let Some((_, tag)) = sharing.into_iter().find(|(one, _)| one == peer) {
+            self.send(peer, &Frame::Fork { tag, proof });
+        }
+        Ok(())
+    }
+}
+
+/// Doubts by peer and log.
+pub(crate) type Doubts = BTreeMap<PublicKey, BTreeMap<LogKey, Doubt>>;

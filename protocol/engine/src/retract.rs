@@ -1,0 +1,171 @@
+//! Entries that their authors took back: hidden at once, erased after a day, never back.
+//!
+//! A retraction is an entry of the same author in the same circle whose header names what it takes back, so that
+//! members act on it who can open neither. It acts while it is accepted: one that a cut puts aside within the day,
+//! a thief's, acts no longer. What was erased stays so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cwn_crypto::{Domain, Hash, Time, encoding};
+use minicbor::{Decode, Encode};
+
+use crate::{
+    engine::{Engine, fact_key},
+    limits,
+    log::{Authentic, CircleId, LogKey, Retraction, Retracts},
+    output::Output,
+    store::{Damage, Read, Write},
+};
+
+pub(crate) const RETRACT_FACT: &[u8] = b"retract/";
+
+/// One retraction, as it is written down.
+#[derive(Debug, Clone, Encode, Decode)]
+struct Taken {
+    /// The log it stands in, and its place there.
+    #[n(0)]
+    circle: CircleId,
+    #[n(1)]
+    author: cwn_crypto::PublicKey,
+    #[n(2)]
+    log: cwn_crypto::issuer_log::LogId,
+    #[n(3)]
+    seq: u64,
+    /// What it takes back.
+    #[n(4)]
+    what: Retracts,
+    /// When this node first had it, by its clock.
+    #[n(5)]
+    first_seen: Time,
+    /// Whether it was acted on for good.
+    #[n(6)]
+    erased: bool,
+}
+
+impl Taken {
+    fn by(&self) -> LogKey {
+        LogKey { circle: self.circle, author: self.author, log: self.log }
+    }
+
+    fn target(&self) -> Target {
+        (LogKey { log: self.what.log, ..self.by() }, self.what.seq, self.what.hash)
+    }
+
+    fn fact(&self) -> Write {
+        let key = fact_key(RETRACT_FACT, &[&self.circle.0.0, &self.author.0, &self.log.0, &self.seq.to_be_bytes()]);
+        Write::Fact { key, value: encoding::to_bytes(self) }
+    }
+}
+
+/// An entry that was taken back: its log, its place and its hash.
+type Target = (LogKey, u64, Hash);
+
+/// The retractions that this node holds.
+#[derive(Debug, Default)]
+pub(crate) struct Retractions {
+    taken: BTreeMap<LogKey, BTreeMap<u64, Taken>>,
+    /// Those that are accepted now, by what they take back.
+    acting: BTreeMap<Target, BTreeSet<(LogKey, u64)>>,
+    /// Those that act and are not done yet, by when this node first had them.
+    waiting: BTreeSet<(Time, LogKey, u64)>,
+}
+
+impl Retractions {
+    pub(crate) fn load(store: &dyn Read) -> Result<Self, Damage> {
+        let mut retractions = Self::default();
+        for (key, value) in store.facts(RETRACT_FACT)? {
+            let taken: Taken = encoding::from_bytes(&value, limits::HEADER_BYTES).map_err(|refusal| Damage {
+                what: format!("the note of a retraction under {} bytes of name", key.len()),
+                why: refusal.to_string(),
+            })?;
+            retractions.taken.entry(taken.by()).or_default().insert(taken.seq, taken);
+        }
+        Ok(retractions)
+    }
+
+    /// When the next of them is to be acted on for good, by this node's clock.
+    pub(crate) fn due(&self) -> Option<Time> {
+        self.waiting.first().map(|(first_seen, ..)| first_seen.plus(limits::RETRACT_MS))
+    }
+}
+
+impl Engine {
+    /// Notes what new entries take back; gives what is to be written down with them.
+    pub(crate) fn note_retractions(&mut self, writes: &[Write]) -> Vec<Write> {
+        let entries = writes.iter().filter_map(|write| match write {
+            Write::Entry(entry) => Some(entry),
+            _ => None,
+        });
+        let taken: Vec<Taken> = entries.filter_map(|entry| taken(entry, self.wall)).collect();
+        let facts = taken.iter().map(Taken::fact).collect();
+        for taken in taken {
+            self.retractions.taken.entry(taken.by()).or_default().insert(taken.seq, taken);
+        }
+        facts
+    }
+
+    /// So many entries of a log are accepted now: the retractions among them act, those beyond do not.
+    pub(crate) fn judge_retractions(&mut self, by: &LogKey, height: u64) {
+        let Some(in_log) = self.retractions.taken.get(by) else { return };
+        let mut changed = Vec::new();
+        for (seq, taken) in in_log {
+            let acting = self.retractions.acting.entry(taken.target()).or_default();
+            let before = !acting.is_empty();
+            if *seq < height {
+                acting.insert((*by, *seq));
+                if !taken.erased {
+                    self.retractions.waiting.insert((taken.first_seen, *by, *seq));
+                }
+            } else {
+                acting.remove(&(*by, *seq));
+                self.retractions.waiting.remove(&(taken.first_seen, *by, *seq));
+            }
+            let after = !acting.is_empty();
+            if !after {
+                self.retractions.acting.remove(&taken.target());
+            }
+            if after != before {
+                changed.push((taken.target(), after));
+            }
+        }
+        for ((key, seq, hash), retracted) in changed {
+            self.output(Output::Retracted { key, seq, hash, retracted });
+        }
+    }
+
+    /// Erases what was taken back a day ago.
+    pub(crate) fn erase_due(&mut self, store: &dyn Read) -> Result<(), Damage> {
+        while let Some((first_seen, by, seq)) = self.retractions.waiting.first().copied() {
+            if first_seen.plus(limits::RETRACT_MS) > self.wall {
+                break;
+            }
+            self.retractions.waiting.remove(&(first_seen, by, seq));
+            let Some(taken) = self.retractions.taken.get_mut(&by).and_then(|in_log| in_log.get_mut(&seq)) else {
+                continue;
+            };
+            let Some(entry) = store.entry(&by, seq)? else { continue };
+            taken.erased = true;
+            let (key, seq, hash) = taken.target();
+            let because = Retraction { header: entry.header, signature: entry.signature };
+            let writes = vec![Write::Erase { key, seq, hash, because }, taken.fact()];
+            self.store(writes, Vec::new());
+        }
+        Ok(())
+    }
+
+    /// Whether an entry was taken back by its author, and that is accepted.
+    pub fn is_retracted(&self, key: &LogKey, seq: u64, hash: Hash) -> bool {
+        self.retractions.acting.contains_key(&(*key, seq, hash))
+    }
+}
+
+/// What an entry takes back. One whose own signature does not hold could not be shown to others, and takes nothing
+/// back.
+fn taken(entry: &Authentic, now: Time) -> Option<Taken> {
+    let header = entry.header();
+    let what = header.retracts?;
+    let bytes = entry.bytes();
+    header.author.verify(Domain::ENTRY, &bytes.header, &bytes.signature).ok()?;
+    let (circle, author, log, seq) = (header.circle, header.author, header.log, header.seq);
+    Some(Taken { circle, author, log, seq, what, first_seen: now, erased: false })
+}

@@ -1,0 +1,204 @@
+//! An author signs two entries for one place.
+
+use cwn_crypto::{Signature, issuer_log::LogId};
+use cwn_engine::{
+    fork::ForkProof,
+    input::Input,
+    limits,
+    log::{CircleId, Draft, EntryBytes, LogKey, Opening, Suite, Writer},
+    output::Event,
+    wire::Frame,
+};
+
+use crate::world::World;
+
+const FOUR: [&str; 4] = ["ncsc", "z-cert", "ibd", "ferm"];
+
+/// Entries of one log of `ferm`: `common` the same in both branches, then `length` of its own in each.
+struct Fork {
+    key: LogKey,
+    branches: [Vec<EntryBytes>; 2],
+}
+
+fn draft(text: &str) -> Draft {
+    let payload = text.as_bytes().to_vec();
+    Draft { suite: Suite::Named, epoch: None, payload, expiry: None, retracts: None }
+}
+
+/// A circle of four, of whom `ferm` forks a log.
+fn forked(common: usize, length: usize) -> (World, CircleId, Fork) {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    world.disconnect("z-cert", "ibd");
+    let ferm = world.key("ferm");
+    let under = world.engine("ferm").circle(&circle).unwrap().fold().roster().member(&ferm).unwrap().under;
+    let branch = |name: &str| -> Vec<EntryBytes> {
+        let opening = Opening { under, cites: Vec::new() };
+        let mut writer = Writer::open(circle, world.node("ferm").key.clone(), LogId([0xf0; 16]), opening);
+        let common = (0..common).map(|number| format!("common {number}"));
+        let own = (0..length).map(|number| format!("{name} {number}"));
+        common.chain(own).map(|text| writer.append(world.now, draft(&text)).bytes().clone()).collect()
+    };
+    let branches = [branch("one"), branch("other")];
+    let key = LogKey { circle, author: ferm, log: LogId([0xf0; 16]) };
+    (world, circle, Fork { key, branches })
+}
+
+impl World {
+    /// `ferm` hands a node one branch.
+    fn hand(&mut self, to: &str, circle: CircleId, branch: &[EntryBytes]) {
+        for entry in branch {
+            let tag = self.tag("ferm", to, circle);
+            self.send_raw("ferm", to, Frame::Push { tag, record: None, entry: entry.clone() }.to_bytes());
+        }
+        self.run(100);
+    }
+
+    fn accepted(&self, name: &str, key: &LogKey) -> u64 {
+        self.engine(name).circle(&key.circle).unwrap().accepted(&key.author, &key.log)
+    }
+
+    fn knows_the_fork(&self, name: &str, key: &LogKey) -> Option<u64> {
+        self.engine(name).forks(&key.circle).into_iter().find(|(log, _)| log == key).map(|(_, seq)| seq)
+    }
+}
+
+#[test]
+fn i4_a_fork_ends_a_log_at_the_same_place_for_everybody_and_is_told() {
+    for (common, length) in [(0, 1), (1, 1), (3, 5), (20, 2), (70, 40)] {
+        let (mut world, circle, fork) = forked(common, length);
+        // ferm keeps to itself what it does to the others.
+        world.hand("z-cert", circle, &fork.branches[0]);
+        world.hand("ibd", circle, &fork.branches[1]);
+        world.crash("ferm");
+        world.settle();
+        for name in ["ncsc", "z-cert", "ibd"] {
+            assert_eq!(world.knows_the_fork(name, &fork.key), Some(common as u64), "{name}, {common} and {length}");
+            assert_eq!(world.accepted(name, &fork.key), common as u64, "{name}, {common} and {length}");
+            let told = world.node(name).events.iter().filter(|event| matches!(event, Event::Fork { .. })).count();
+            assert_eq!(told, 1, "{name} is told once");
+            assert_eq!(world.digest(name, circle), world.digest("ncsc", circle), "{name}, {common} and {length}");
+        }
+        // It stands after a restart, and a newcomer hears of it.
+        world.crash("z-cert").start("z-cert").connect_all().settle();
+        assert_eq!(world.accepted("z-cert", &fork.key), common as u64);
+        assert_eq!(world.digest("z-cert", circle), world.digest("ncsc", circle));
+        world.append("ncsc", circle, "life goes on");
+        world.settle();
+        for name in ["z-cert", "ibd"] {
+            assert!(world.reads(name, circle).contains(&"life goes on".to_owned()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn i4_a_cut_names_the_branch_that_stands_and_everybody_ends_with_that_one() {
+    let (mut world, circle, fork) = forked(2, 3);
+    world.hand("z-cert", circle, &fork.branches[0]);
+    world.crash("ferm");
+    world.settle();
+    // Before anybody hears of the other branch, ferm is removed with what is held of it.
+    world.disconnect("ibd", "ncsc").disconnect("ibd", "z-cert");
+    world.start("ferm").connect("ferm", "ibd").run(1_000);
+    world.remove("ncsc", circle, "ferm");
+    world.hand("ibd", circle, &fork.branches[1]);
+    world.crash("ferm");
+    assert_eq!(world.accepted("ibd", &fork.key), 5);
+    world.connect_all().settle();
+    let branch = |world: &World, name: &str| world.node(name).store.logs[&fork.key][4].1.clone();
+    for name in ["ncsc", "z-cert", "ibd"] {
+        assert_eq!(world.accepted(name, &fork.key), 5, "{name}\n{}", world.describe(name, circle));
+        assert_eq!(branch(&world, name), fork.branches[0][4], "{name} holds the branch that the cut names");
+        assert_eq!(world.digest(name, circle), world.digest("ncsc", circle), "{name}");
+    }
+    world.crash("ibd").start("ibd").connect_all().settle();
+    assert_eq!(world.accepted("ibd", &fork.key), 5);
+}
+
+#[test]
+fn i4_a_removal_after_the_fork_was_proven_leaves_what_stands_before_it() {
+    let (mut world, circle, fork) = forked(2, 3);
+    world.hand("z-cert", circle, &fork.branches[0]);
+    world.hand("ibd", circle, &fork.branches[1]);
+    world.settle();
+    world.remove("ncsc", circle, "ferm");
+    world.settle();
+    for name in ["ncsc", "z-cert", "ibd"] {
+        assert_eq!(world.accepted(name, &fork.key), 2, "{name}");
+        assert_eq!(world.digest(name, circle), world.digest("ncsc", circle), "{name}");
+    }
+}
+
+#[test]
+fn i10_a_clone_that_writes_on_in_the_same_log_is_told_that_its_key_is_in_use_elsewhere() {
+    let (mut world, circle, fork) = forked(1, 2);
+    let writes = fork.branches[0].clone();
+    world.hand("z-cert", circle, &writes);
+    world.settle();
+    let told =
+        |world: &World| world.node("ferm").events.iter().any(|event| matches!(event, Event::OwnKeyElsewhere { .. }));
+    assert!(told(&world), "what its key wrote elsewhere came to ferm");
+    world.append("ferm", circle, "from the real one");
+    world.settle();
+    assert!(world.reads("ncsc", circle).contains(&"from the real one".to_owned()));
+}
+
+#[test]
+fn i5_a_proof_of_a_fork_that_proves_nothing_is_refused_and_its_bearer_blamed() {
+    let (mut world, circle, fork) = forked(2, 2);
+    world.hand("z-cert", circle, &fork.branches[0]);
+    world.hand("ibd", circle, &fork.branches[1]);
+    world.settle();
+    let facts = &world.node("ncsc").store.facts;
+    let proof = facts.iter().find(|(key, _)| key.starts_with(b"fork/")).unwrap().1.clone();
+    let proof: ForkProof = cwn_crypto::encoding::from_bytes(&proof, limits::FRAME_BYTES).unwrap();
+    assert!(proof.verify().is_ok());
+    let mut unsigned = proof.clone();
+    unsigned.one.signature = Signature([1; 64]);
+    let same = ForkProof { one: proof.one.clone(), other: proof.one.clone() };
+    let mut longer = proof.clone();
+    longer.other.headers.push(longer.other.headers[0].clone());
+    let mut empty = proof.clone();
+    empty.one.headers.clear();
+    for (number, wrong) in [unsigned, same, longer, empty].into_iter().enumerate() {
+        assert!(wrong.verify().is_err(), "{number}");
+    }
+    let wrong = ForkProof { other: proof.one.clone(), ..proof };
+    let tag = world.tag("ferm", "z-cert", circle);
+    world.send_raw("ferm", "z-cert", Frame::Fork { tag, proof: wrong }.to_bytes());
+    assert_eq!(world.refusals_of("z-cert", "ferm").len(), 1);
+}
+
+#[test]
+fn i4_more_unsigned_entries_in_a_row_than_a_proof_has_room_for_are_taken_by_nobody() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    let ferm = world.key("ferm");
+    let under = world.engine("ferm").circle(&circle).unwrap().fold().roster().member(&ferm).unwrap().under;
+    for (unsigned, taken) in [(limits::UNSIGNED_ENTRIES, true), (limits::UNSIGNED_ENTRIES + 1, false)] {
+        let log = LogId([unsigned as u8; 16]);
+        let opening = Opening { under, cites: Vec::new() };
+        let mut writer = Writer::open(circle, world.node("ferm").key.clone(), log, opening);
+        let mut entries: Vec<EntryBytes> = (0..unsigned + 3)
+            .map(|number| writer.append(world.now, draft(&format!("{number}"))).bytes().clone())
+            .collect();
+        for entry in &mut entries[1..=unsigned] {
+            entry.signature = Signature([1; 64]);
+        }
+        let key = LogKey { circle, author: ferm, log };
+        for pieces in [1, 2, unsigned + 3] {
+            let mut other = World::new(&FOUR);
+            let founded = other.circle(&FOUR);
+            assert_eq!(founded, circle, "the same world, seed by seed");
+            let index = other.index("ibd");
+            let size = (unsigned + 3).div_ceil(pieces);
+            // However it is cut into pieces: what waits for a signature comes again with what follows.
+            for end in (0..=unsigned + 3).step_by(size).skip(1).chain([unsigned + 3]) {
+                other.input(index, Input::Import { entries: entries[..end].to_vec() });
+                other.run(100);
+            }
+            let expected = if taken { unsigned as u64 + 3 } else { 1 };
+            assert_eq!(other.accepted("ibd", &key), expected, "{unsigned} unsigned, in {pieces} pieces");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What authors take back.
+
+use cwn_crypto::{Hash, Signature, Time};
+use cwn_engine::{
+    log::{Decoded, EntryBytes, EntryRefusal, Payload, Retraction, Retracts},
+    output::{CommandRefusal, Reply},
+};
+
+use crate::world::World;
+
+const FOUR: [&str; 4] = ["ncsc", "z-cert", "ibd", "ferm"];
+
+fn a_day_passes(world: &mut World) {
+    world.now = world.now.plus(Time::DAY_MS);
+    world.settle();
+}
+
+#[test]
+fn i6_what_its_author_takes_back_is_hidden_at_once_and_erased_after_a_day() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    let wrong = world.append("ferm", circle, "wrong");
+    world.append("ferm", circle, "right");
+    world.settle();
+    world.retract("ferm", circle, wrong);
+    world.settle();
+    for name in FOUR {
+        world.expect_reads(name, circle, &["right"]);
+        assert_eq!(world.node(name).store.erased.len(), 0, "{name} erases only after a day");
+    }
+    a_day_passes(&mut world);
+    let digest = world.digest("ncsc", circle);
+    for name in FOUR {
+        world.expect_reads(name, circle, &["right"]);
+        assert_eq!(world.node(name).store.erased.len(), 1, "{name}");
+        assert_eq!(world.digest(name, circle), digest, "{name}: the header stays, and every head");
+        world.crash(name).start(name);
+        world.expect_reads(name, circle, &["right"]);
+    }
+}
+
+#[test]
+fn i6_a_newcomer_gets_the_header_with_the_retraction_and_never_the_payload() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&["ncsc", "z-cert", "ferm"]);
+    let wrong = world.append("ferm", circle, "wrong");
+    world.append("ferm", circle, "right");
+    world.settle();
+    world.retract("ferm", circle, wrong);
+    world.settle();
+    a_day_passes(&mut world);
+    world.crash("ferm");
+    world.add("ncsc", circle, "ibd");
+    world.settle();
+    assert_eq!(world.digest("ibd", circle), world.digest("ncsc", circle));
+    assert_eq!(world.reads("ibd", circle), ["(sealed)"], "what was written before it was added stays closed to it");
+    assert_eq!(world.payloads("ibd", circle), world.payloads("ncsc", circle));
+}
+
+#[test]
+fn i6_a_restored_backup_from_before_the_retraction_brings_nothing_back() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    let wrong = world.append("ferm", circle, "wrong");
+    world.settle();
+    let backup = world.node("ibd").store.clone();
+    world.retract("ferm", circle, wrong);
+    world.settle();
+    a_day_passes(&mut world);
+    world.crash("ibd");
+    world.restore("ibd", backup).start("ibd");
+    world.expect_reads("ibd", circle, &["wrong"]);
+    world.connect_all().settle();
+    for name in FOUR {
+        world.expect_reads(name, circle, &[]);
+    }
+    a_day_passes(&mut world);
+    assert_eq!(world.node("ibd").store.erased.len(), 1);
+    assert_eq!(world.payloads("ibd", circle), world.payloads("ncsc", circle));
+}
+
+#[test]
+fn a_thiefs_retraction_that_a_cut_puts_aside_within_the_day_acts_no_longer() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    let honest = world.append("ferm", circle, "honest");
+    world.settle();
+    // ncsc, cut off, removes ferm: it holds what ferm wrote before its key was stolen, and not the retraction.
+    world.partition(&[&["ncsc"], &["z-cert", "ibd", "ferm"]]);
+    world.retract("ferm", circle, honest);
+    world.settle();
+    world.expect_reads("ibd", circle, &[]);
+    world.remove("ncsc", circle, "ferm");
+    world.connect_all().settle();
+    for name in ["ncsc", "z-cert", "ibd"] {
+        world.expect_reads(name, circle, &["honest"]);
+    }
+    a_day_passes(&mut world);
+    for name in ["ncsc", "z-cert", "ibd"] {
+        assert_eq!(world.node(name).store.erased.len(), 0, "{name}");
+    }
+}
+
+#[test]
+fn nobody_takes_back_what_somebody_else_wrote() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    let honest = world.append("ferm", circle, "honest");
+    world.settle();
+    let Some(Ok(Reply::Appended { place, hash })) = world.reply("ferm", honest).cloned() else { panic!() };
+    let what = Retracts { log: place.key.log, seq: place.seq, hash };
+    let refused = world.retract_entry("ibd", circle, what);
+    assert_eq!(world.reply("ibd", refused), Some(&Err(CommandRefusal::NotOwn)));
+    let nothing = Retracts { seq: 7, ..what };
+    let refused = world.retract_entry("ferm", circle, nothing);
+    assert_eq!(world.reply("ferm", refused), Some(&Err(CommandRefusal::NotOwn)));
+    // Another hash at that place takes nothing back.
+    world.retract_entry("ferm", circle, Retracts { hash: Hash([7; 32]), ..what });
+    world.settle();
+    a_day_passes(&mut world);
+    assert!(world.payloads("ibd", circle) > 1);
+    assert!(!world.engine("ibd").is_retracted(&place.key, place.seq, hash));
+}
+
+#[test]
+fn i3_an_entry_without_its_payload_is_none_unless_its_author_took_that_very_entry_back() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    let first = world.append("ferm", circle, "first");
+    world.append("ferm", circle, "second");
+    world.settle();
+    let log = world.content_log("ferm", circle);
+    world.retract("ferm", circle, first);
+    world.settle();
+    let entry = |seq: usize| -> EntryBytes { world.node("ncsc").store.logs[&log][seq].1.clone() };
+    let because = Retraction { header: entry(2).header, signature: entry(2).signature };
+    let bare = |seq, because: &Retraction| {
+        Decoded::decode(EntryBytes { payload: Payload::Retracted(because.clone()), ..entry(seq) })
+    };
+    assert!(bare(0, &because).is_ok());
+    let of_another = bare(1, &because);
+    let unsigned = bare(0, &Retraction { signature: Signature([0; 64]), ..because.clone() });
+    let by_another = bare(0, &Retraction { header: entry(1).header, signature: entry(1).signature });
+    for refused in [of_another, unsigned, by_another] {
+        assert!(matches!(refused, Err(EntryRefusal::NotRetracted { .. })), "{refused:?}");
+    }
+}

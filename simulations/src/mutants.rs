@@ -1,0 +1,298 @@
+//! Planted bugs: every wrong version of the engine must be caught by a checker, or one is missing.
+//!
+//! What can be planted stands in [`cwn_engine::planted`]; here stands where each bug should show. A life counts as
+//! evidence only when the same life without the bug is clean.
+
+use std::{
+    fmt,
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use anyhow::bail;
+use clap::Args;
+use cwn_engine::planted::{Bug, plant};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{life, malicious::Kind, plan::Plan, scenario::Scenario};
+
+/// What `cwn-sim mutants` is asked for.
+#[derive(Debug, Args)]
+pub(crate) struct Mutants {
+    /// How many seeds a bug has at most, in each scenario, to show itself
+    #[arg(long, default_value_t = 8)]
+    seeds: u64,
+    /// Only this bug, such as IgnoreRemoval
+    #[arg(long)]
+    only: Option<String>,
+    /// How many lives at a time; as many as there are processors when not given
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+/// Of a hundred nodes so many are malicious, where a bug needs somebody who is.
+const MALICIOUS_PERCENT: u64 = 25;
+
+/// Lives in which a bug should show.
+struct Lives {
+    scenario: &'static str,
+    nodes: usize,
+    hours: u64,
+    malice: Option<Kind>,
+    /// What happens more often than the scenario says.
+    more: fn(&mut Scenario),
+}
+
+impl Lives {
+    const fn of(scenario: &'static str) -> Self {
+        Self { scenario, nodes: 7, hours: 2, malice: None, more: |_| {} }
+    }
+
+    const fn more(self, more: fn(&mut Scenario)) -> Self {
+        Self { more, ..self }
+    }
+
+    const fn with(self, malice: Kind) -> Self {
+        Self { malice: Some(malice), ..self }
+    }
+
+    const fn hours(self, hours: u64) -> Self {
+        Self { hours, ..self }
+    }
+
+    fn plan(&self, seed: u64) -> anyhow::Result<Plan> {
+        let mut scenario = Scenario::find(self.scenario)?;
+        scenario.calm_every_minutes = scenario.calm_every_minutes.min(60);
+        (self.more)(&mut scenario);
+        let Self { nodes, hours, malice, .. } = *self;
+        let malicious_percent = if malice.is_some() { MALICIOUS_PERCENT } else { 0 };
+        Ok(Plan { seed, malice, ..Plan::new(nodes, hours, malicious_percent, scenario) })
+    }
+}
+
+fn slow_disks(scenario: &mut Scenario) {
+    scenario.faults.slow_sync_per_mille = 300;
+}
+
+fn many_changes(scenario: &mut Scenario) {
+    scenario.people.add *= 8;
+    scenario.people.remove *= 8;
+    scenario.people.appoint *= 4;
+    scenario.people.dismiss *= 8;
+    scenario.people.policy *= 8;
+    scenario.faults.partition *= 4;
+}
+
+fn many_starts(scenario: &mut Scenario) {
+    scenario.faults.kill *= 20;
+    scenario.faults.partition *= 20;
+    scenario.people.publish *= 4;
+}
+
+/// Where a bug should show.
+fn lives_for(bug: Bug) -> Vec<Lives> {
+    let mixed = || Lives::of("mixed");
+    let changes = || mixed().more(many_changes);
+    match bug {
+        Bug::SkipSync | Bug::ReuseLogId => vec![mixed()],
+        Bug::AnnounceBeforeStored | Bug::ReplyBeforeStored | Bug::AcceptBeforeStored | Bug::UseEpochBeforeDurable => {
+            vec![mixed().more(slow_disks)]
+        }
+        Bug::WrapToRevoked | Bug::SpeakToRevoked | Bug::RevocationInAcceptance => vec![Lives::of("revocation")],
+        Bug::ClockInAcceptance => vec![mixed().more(|scenario| scenario.faults.clock_jump *= 4)],
+        Bug::SealedForThoseBefore => vec![mixed().more(|scenario| {
+            many_changes(scenario);
+            slow_disks(scenario);
+            scenario.people.publish *= 8;
+        })],
+        Bug::CutNeverReplaced => vec![mixed().hours(4).more(|scenario| {
+            scenario.people.add *= 40;
+            scenario.people.remove *= 40;
+            scenario.people.publish *= 8;
+            scenario.faults.partition *= 4;
+        })],
+        Bug::SealToStaleEpoch
+        | Bug::IgnoreDismissal
+        | Bug::WelcomeStrangers
+        | Bug::GoOnWithRemoved
+        | Bug::IgnoreRemoval
+        | Bug::AddUndoesConcurrentRemove
+        | Bug::FoldByArrival
+        | Bug::WorseRankRemoves
+        | Bug::VoidOneLess
+        | Bug::CitedControlLeftOut
+        | Bug::AcceptBeyondCut
+        | Bug::CutOneTooFar
+        | Bug::WelcomeBeforeDurable => vec![changes(), changes().with(Kind::Usurper)],
+        Bug::PolicyByArrival => vec![changes().more(|scenario| {
+            scenario.people.policy *= 40;
+            scenario.faults.partition *= 20;
+        })],
+        Bug::SkipSignature | Bug::TrustFirstSignature | Bug::OneSignatureForTheBatch | Bug::SkipHashLink => {
+            vec![mixed().with(Kind::Forger)]
+        }
+        Bug::AnybodysEpoch => vec![mixed().with(Kind::Borrower)],
+        Bug::OfferUncertified | Bug::RememberEveryOffer => vec![mixed().with(Kind::Recruiter)],
+        Bug::RememberEveryHeight => vec![mixed().with(Kind::Announcer)],
+        Bug::ForgiveFaults => vec![mixed().with(Kind::Garbler)],
+        Bug::WaitForStalled => vec![mixed().with(Kind::Withholder)],
+        Bug::DigestLeavesLogsOut
+        | Bug::DigestEverySecond
+        | Bug::HeldClaimsMore
+        | Bug::HeldUnsaidOnConnect
+        | Bug::SealNamedToAll => vec![mixed()],
+        Bug::WaitForTheGone => vec![Lives::of("revocation").more(|scenario| {
+            scenario.people.revoke *= 4;
+            scenario.people.publish *= 8;
+            scenario.network.slow_per_mille = 600;
+        })],
+        Bug::NeedTheIssuer => vec![Lives::of("without-coordinator").hours(3)],
+        Bug::CurrentAtOnce => vec![mixed().more(many_starts)],
+        Bug::DamageSwallowsReplies => vec![Lives::of("rot").more(|scenario| {
+            scenario.faults.rot *= 7;
+            scenario.people.add *= 8;
+            scenario.people.remove *= 8;
+            (scenario.faults.kill, scenario.faults.power_loss, scenario.faults.disk_full) = (0, 0, 0);
+        })],
+    }
+}
+
+/// What ended a life with a bug in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Catcher {
+    /// A checker.
+    Checker(&'static str),
+    /// An assertion of the engine's or the disk's own.
+    Assertion,
+}
+
+impl fmt::Display for Catcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Checker(promise) => f.write_str(promise),
+            Self::Assertion => f.write_str("an assertion"),
+        }
+    }
+}
+
+/// Lives a life with a bug planted, or with none.
+fn live(plan: &Plan, bug: Option<Bug>) -> Option<Catcher> {
+    plant(bug);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| life::live(plan, 0)));
+    plant(None);
+    match outcome {
+        Ok(outcome) => outcome.violation.map(|violation| Catcher::Checker(violation.promise)),
+        Err(_panic) => Some(Catcher::Assertion),
+    }
+}
+
+/// Where a bug was caught, and by what.
+#[derive(Debug)]
+struct Caught {
+    by: Catcher,
+    seed: u64,
+    scenario: &'static str,
+}
+
+/// Lives with a bug until one ends because of it. Else says how many lives end without it, too.
+fn hunt(bug: Bug, seeds: u64) -> anyhow::Result<Result<Caught, u64>> {
+    let lives = lives_for(bug);
+    let mut violated = 0;
+    for seed in 0..seeds {
+        for one in &lives {
+            let plan = one.plan(seed)?;
+            if let Some(by) = live(&plan, Some(bug)) {
+                if live(&plan, None).is_none() {
+                    return Ok(Ok(Caught { by, seed, scenario: one.scenario }));
+                }
+                violated += 1;
+            }
+        }
+    }
+    Ok(Err(violated))
+}
+
+/// Plants one bug after another.
+pub(crate) fn run(wanted: &Mutants) -> anyhow::Result<ExitCode> {
+    let chosen = |bug: &Bug| wanted.only.as_ref().is_none_or(|only| format!("{bug:?}").eq_ignore_ascii_case(only));
+    let bugs: Vec<Bug> = Bug::ALL.iter().map(|(bug, _)| *bug).filter(chosen).collect();
+    if bugs.is_empty() {
+        let names: Vec<String> = Bug::ALL.iter().map(|(bug, about)| format!("{bug:?}:{about}")).collect();
+        bail!("there is no such bug to plant; there are\n{}", names.join("\n"));
+    }
+    let bar = ProgressBar::new(bugs.len() as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} bugs, {eta} left {msg}") {
+        bar.set_style(style);
+    }
+    bar.tick();
+    // A life that an assertion ends says so in its line.
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let next = AtomicUsize::new(0);
+    let caught = AtomicUsize::new(0);
+    let failure: Mutex<Option<anyhow::Error>> = Mutex::new(None);
+    thread::scope(|scope| {
+        for _ in 0..jobs(wanted.jobs) {
+            scope.spawn(|| {
+                while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let name = format!("{bug:?}");
+                    let line = match hunt(*bug, wanted.seeds) {
+                        Ok(Ok(Caught { by, seed, scenario })) => {
+                            caught.fetch_add(1, Ordering::Relaxed);
+                            format!("{name:<26}  caught by {by} at seed {seed}, scenario {scenario}")
+                        }
+                        Ok(Err(0)) => format!("{name:<26}  NOT CAUGHT"),
+                        Ok(Err(violated)) => {
+                            format!("{name:<26}  NOT CAUGHT; {violated} lives were violated without it, too")
+                        }
+                        Err(error) => {
+                            *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                            return;
+                        }
+                    };
+                    bar.suspend(|| println!("{line}"));
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    panic::set_hook(hook);
+    if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    let caught = caught.into_inner();
+    println!("caught {caught} of {}", bugs.len());
+    Ok(if caught == bugs.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn jobs(wanted: Option<usize>) -> usize {
+    wanted.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_planted_bugs_are_caught_where_the_same_lives_without_them_are_clean() {
+        for (bug, promise) in [(Bug::IgnoreRemoval, "I1"), (Bug::ReplyBeforeStored, "I3"), (Bug::SkipHashLink, "I5")] {
+            let caught = hunt(bug, 2).unwrap().unwrap_or_else(|_| panic!("{bug:?} is not caught"));
+            assert_eq!(caught.by, Catcher::Checker(promise), "{bug:?}");
+            let lives = lives_for(bug).into_iter().find(|lives| lives.scenario == caught.scenario).unwrap();
+            assert_eq!(live(&lives.plan(caught.seed).unwrap(), None), None, "{bug:?}");
+        }
+    }
+
+    #[test]
+    fn a_bug_that_is_not_there_is_told_with_those_that_are() {
+        let wanted = Mutants { seeds: 1, only: Some("IgnoreRemovals".to_owned()), jobs: Some(1) };
+        let refusal = run(&wanted).unwrap_err().to_string();
+        assert!(refusal.contains("IgnoreRemoval: Removals end nothing."), "{refusal}");
+    }
+}
