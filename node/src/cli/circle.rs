@@ -292,7 +292,7 @@ fn detail_page(detail: &CircleDetail) -> String {
     for ForkView { author, log, place, .. } in &detail.forks {
         let log = show::short(log);
         page += &format!(
-            "{author} signed two entries for one place (log {log}, entry {place}): what comes after is held by nobody\n"
+            "{author} signed two entries for one place (log {log}, entry {place}): from there on nobody holds it\n"
         );
     }
     let row = |member: &MemberView| {
@@ -469,7 +469,7 @@ haven (aed0b4352552)
 De haven
 up to TLP:AMBER, founded 1970-01-01T00:00:00Z, in sync
 set aside by the rules of rank, issue it again or not: add divd
-ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): what comes after is held by nobody
+ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on nobody holds it
   ferm    86ed6ed0c5b7  founder    this node
   ncsc    86ed6ed0c5b7  steward 1  away, or has not joined yet
   ibd     86ed6ed0c5b7             NO CERTIFICATE: gets no keys
