@@ -64,19 +64,19 @@ async fn holds_back(stage: &mut Stage, wrong: &str) -> anyhow::Result<bool> {
     let counts = stage.circle(LOST, HEALTH).await?.members.iter().any(|member| member.partner == REMOVED);
     let mut at_once = entry(HEALTH, "AMBER", "Te vroeg", "Wie er nog bij is, weet deze node niet.");
     at_once.wait_seconds = None;
-    let refused = stage.refused(LOST, &at_once).await;
-    let holds = counts && refused.is_ok();
-    let refused = refused.map_or_else(|instead| instead, |reason| format!("refused: {}", briefly(&reason)));
+    let kept = stage.kept(LOST, &at_once).await?;
+    let holds = counts && kept.is_ok();
     let knows = if counts { "counts IBD in still" } else { "counts IBD out" };
-    let measured = format!("{refused}; {knows}");
+    let measured = match &kept {
+        Ok(_) => format!("kept as a draft, not yet sealed; {knows}"),
+        Err(instead) => format!("{instead}; {knows}"),
+    };
+    if let Ok(draft) = &kept {
+        Stage::cwn(Some(&stage.data(LOST)), &["drafts", "drop", draft, "--yes"]).await?;
+    }
     stage.check("a restored node seals nothing before it hears others", "cwn publish zorg", measured, holds);
     stage.kill(LOST).await?;
     Ok(reads)
-}
-
-/// What happened, without whom it concerns and what to do.
-fn briefly(reason: &str) -> &str {
-    reason.split([':', ';']).next().unwrap_or(reason)
 }
 
 /// What it publishes next is sealed without the removed.

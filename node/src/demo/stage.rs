@@ -20,7 +20,7 @@ use super::table;
 use crate::{
     api::{
         client::{Client, Error},
-        types::{CircleDetail, EntryDetail, EntrySummary, NewEntry, Published, Status},
+        types::{CircleDetail, EntryDetail, EntrySummary, NewEntry, Publication, Published, Status},
     },
     ca::directory::{Ca, Mesh},
     cli::show::{self, Ink},
@@ -375,6 +375,14 @@ impl Stage {
     pub(super) async fn publish(&self, partner: &str, entry: &NewEntry) -> anyhow::Result<Published> {
         let published = self.client(partner).post("/v1/entries", entry).await;
         published.with_context(|| format!("{} publishes {:?}", name_of(partner), entry.title))
+    }
+
+    /// Publishes what cannot be sealed yet, and gives the name of the draft; or what happened instead.
+    pub(super) async fn kept(&self, partner: &str, entry: &NewEntry) -> anyhow::Result<Result<String, String>> {
+        Ok(match self.client(partner).post("/v1/entries", entry).await? {
+            Publication::Kept(draft) => Ok(draft.id),
+            Publication::Published(published) => Err(format!("published as {}", published.reference)),
+        })
     }
 
     /// Publishes what must be refused, and gives the reason; or what happened instead.
