@@ -148,6 +148,11 @@ impl Engine {
                 continue;
             };
             let Some(entry) = store.entry(&by, seq)? else { continue };
+            // On the way here somebody may have altered the signature of an entry that a later one vouches for. It
+            // hides what it takes back all the same; but it could not show to others why the payload is gone.
+            if by.author.verify(Domain::ENTRY, &entry.header, &entry.signature).is_err() {
+                continue;
+            }
             taken.erased = true;
             let (key, seq, hash) = taken.target();
             let because = Retraction { header: entry.header, signature: entry.signature };
@@ -166,13 +171,10 @@ impl Engine {
     }
 }
 
-/// What an entry takes back. One whose own signature does not hold could not be shown to others, and takes nothing
-/// back.
+/// What an entry takes back.
 fn taken(entry: &Authentic, now: Time) -> Option<Taken> {
     let header = entry.header();
     let what = header.retracts?;
-    let bytes = entry.bytes();
-    header.author.verify(Domain::ENTRY, &bytes.header, &bytes.signature).ok()?;
     let (circle, author, log, seq) = (header.circle, header.author, header.log, header.seq);
     Some(Taken { circle, author, log, seq, what, first_seen: now, erased: false })
 }

@@ -2,6 +2,7 @@
 
 use cwn_crypto::{Hash, Signature, Time};
 use cwn_engine::{
+    input::Command,
     log::{Decoded, EntryBytes, EntryRefusal, Payload, Retraction, Retracts},
     output::{CommandRefusal, Reply},
 };
@@ -144,4 +145,31 @@ fn i3_an_entry_without_its_payload_is_none_unless_its_author_took_that_very_entr
     for refused in [of_another, unsigned, by_another] {
         assert!(matches!(refused, Err(EntryRefusal::NotRetracted { .. })), "{refused:?}");
     }
+}
+
+#[test]
+fn i6_a_retraction_whose_signature_was_altered_on_the_way_hides_all_the_same() {
+    // cwn-sim seed 3, 12 nodes, 6 h, 10 % malicious.
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    world.crash("ibd");
+    let wrong = world.append("ferm", circle, "wrong");
+    world.settle();
+    world.retract("ferm", circle, wrong);
+    world.append("ferm", circle, "right");
+    world.settle();
+    let ferm = world.key("ferm");
+    let log = *world.node("ncsc").store.logs.keys().find(|key| key.author == ferm && key.circle == circle).unwrap();
+    let mut entries: Vec<EntryBytes> =
+        world.node("ncsc").store.logs[&log].iter().map(|(_, bytes)| bytes.clone()).collect();
+    assert_eq!(entries.len(), 3);
+    entries[1].signature = Signature([9; 64]);
+    let records = world.node("ncsc").store.records.iter().filter(|((of, _), _)| *of == circle);
+    let records = records.map(|(_, bytes)| cwn_crypto::encoding::from_bytes(bytes, 1 << 20).unwrap()).collect();
+    world.start("ibd");
+    world.command("ibd", Command::CarryRun { key: log, records, entries });
+    world.run(1_000);
+    world.expect_reads("ibd", circle, &["right"]);
+    a_day_passes(&mut world);
+    world.expect_reads("ibd", circle, &["right"]);
 }
