@@ -64,6 +64,9 @@ pub struct Network {
     pub outbound_only: bool,
     /// Over how many seconds at most the first dials after a start are spread. Default: 30.
     pub reconnect_jitter_seconds: u64,
+    /// Whether this node makes and takes no connection, whatever else stands here: what it shares travels in files.
+    /// Default: false.
+    pub offline: bool,
     /// Nodes to dial before any address was heard from the network. `cwn join` fills it.
     pub bootstrap: Vec<Bootstrap>,
 }
@@ -77,6 +80,7 @@ impl Default for Network {
             relay: false,
             outbound_only: false,
             reconnect_jitter_seconds: 30,
+            offline: false,
             bootstrap: Vec::new(),
         }
     }
@@ -299,6 +303,9 @@ impl Config {
                 ));
             }
         }
+        if config.network.offline && config.enrolment.is_some() {
+            return Err("network.offline: the desk of [enrolment] takes connections; have one or the other".to_owned());
+        }
         let Store { segment_bytes, checkpoint_bytes } = config.store;
         if !(STORE_BYTES_LEAST..=SEGMENT_BYTES_MOST).contains(&segment_bytes) {
             return Err(format!("store.segment_bytes: {segment_bytes} is not from 65536 to 1073741824"));
@@ -393,6 +400,14 @@ mod tests {
     fn an_unknown_key_is_named_with_its_line() {
         let why = Config::parse("[network]\nlisten = []\nlissen = []\n").unwrap_err();
         assert!(why.contains("line 3") && why.contains("lissen") && why.contains("listen"), "{why}");
+    }
+
+    #[test]
+    fn a_node_that_connects_with_nobody_has_no_desk() {
+        let desk = "[enrolment]\nlisten = \"127.0.0.1:0\"\nca = \"ca\"\n";
+        assert!(Config::parse(desk).is_ok());
+        let why = Config::parse(&format!("{desk}[network]\noffline = true\n")).unwrap_err();
+        assert!(why.contains("network.offline") && why.contains("[enrolment]"), "{why}");
     }
 
     #[test]

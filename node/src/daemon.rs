@@ -100,7 +100,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
         Duration::from_secs(config.network.reconnect_jitter_seconds).min(SPREAD_PER_NODE.saturating_mul(certified));
     let (network, network_events) = network::start(network::Config {
         key: keys.signing.clone(),
-        listen: config.network.listen.clone(),
+        listen: if config.network.offline { Vec::new() } else { config.network.listen.clone() },
         external: config.network.external.clone(),
         relay: config.network.relay,
         gate: Arc::clone(&gate),
@@ -146,8 +146,10 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     for fact in done {
         driver.command(Command::Remember { key: fact, value: Vec::new() }).await?;
     }
-    for (peer, addresses) in node.config.bootstrap() {
-        network.want(peer, addresses);
+    if node.config.network.offline {
+        tracing::info!("offline, as the configuration says: nobody is dialled, and nobody can dial this node");
+    } else {
+        node.config.bootstrap().for_each(|(peer, addresses)| network.want(peer, addresses));
     }
     let coordinator = crate::coordinator::start(&node, &keys).await?;
     let (stop_faces, stopping) = tokio::sync::oneshot::channel::<()>();
@@ -396,6 +398,10 @@ async fn network_changed(node: &Arc<Node>) {
 
 /// Says in the network circle where this node can be reached, unless that stands there already.
 fn announce(node: &Arc<Node>) {
+    // What it said before holds again when it is back.
+    if node.config.network.offline {
+        return;
+    }
     let node = Arc::clone(node);
     tokio::spawn(async move {
         let mut addresses = node.config.network.external.iter().map(Address::to_string).collect::<Vec<_>>();
@@ -452,6 +458,9 @@ async fn heed_news(node: Arc<Node>, mut news: mpsc::UnboundedReceiver<News>) {
 
 /// A node announced where it is: stay connected with it.
 async fn want(node: &Arc<Node>, peer: PublicKey) {
+    if node.config.network.offline {
+        return;
+    }
     let certified = node.driver.ask(move |engine, _| engine.is_certified(&peer)).await.unwrap_or(false);
     let Some(announced) = node.inbox.directory().announced(&peer) else { return };
     let mut addresses: Vec<Address> = announced.addresses.iter().filter_map(|text| text.parse().ok()).collect();

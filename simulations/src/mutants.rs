@@ -99,7 +99,11 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
     let mixed = || Lives::of("mixed");
     let changes = || mixed().more(many_changes);
     match bug {
-        Bug::SkipSync | Bug::ReuseLogId => vec![mixed()],
+        Bug::SkipSync | Bug::ReuseLogId | Bug::ForgetRetractions => vec![mixed()],
+        Bug::NeverErase => vec![mixed().hours(34).more(|scenario| {
+            scenario.calm_every_minutes = 240;
+            scenario.people.restore = 0;
+        })],
         Bug::AnnounceBeforeStored | Bug::ReplyBeforeStored | Bug::AcceptBeforeStored | Bug::UseEpochBeforeDurable => {
             vec![mixed().more(slow_disks)]
         }
@@ -158,6 +162,7 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
             scenario.people.add *= 8;
             scenario.people.remove *= 8;
             (scenario.faults.kill, scenario.faults.power_loss, scenario.faults.disk_full) = (0, 0, 0);
+            (scenario.people.clone, scenario.people.restore) = (0, 0);
         })],
     }
 }

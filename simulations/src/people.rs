@@ -4,10 +4,10 @@ use cwn_crypto::issuer_log::Statement;
 use cwn_engine::{
     circle::{Charter, Steward, Terms},
     input::{Audience, Command},
-    log::CircleId,
+    log::{CircleId, LogKind, Retracts},
 };
 
-use crate::world::{Coming, World};
+use crate::world::{Acknowledged, Coming, World};
 
 /// One thing that can happen at a time.
 #[derive(Debug, Clone, Copy)]
@@ -216,10 +216,22 @@ impl World {
         let mut text = text.into_bytes();
         text.resize(text.len() + length, b'.');
         let only_when_current = self.people.per_mille(100);
-        let (expiry, retracts, kept) = (None, None, None);
+        let (expiry, retracts, kept) = (None, self.regret(node, &circle), None);
         let command = Command::Append { circle, audience, expiry, only_when_current, retracts, kept };
         self.trace.tell(self.now, || format!("p{node:02} publishes {} in {}", self.texts, short(&circle)));
         self.command(node, "publish", command, Some(text));
+    }
+
+    /// Something that a node wrote in a circle and now and then takes back.
+    fn regret(&mut self, node: usize, circle: &CircleId) -> Option<Retracts> {
+        let own = |told: &&Acknowledged| told.node == node && told.key.circle == *circle && !told.machine_lost;
+        let content = |told: &&Acknowledged| {
+            let log = self.truth.logs.get(&(told.key.author, told.key.log));
+            log.is_some_and(|(_, kind, _)| *kind == LogKind::Content)
+        };
+        let own: Vec<&Acknowledged> = self.truth.acknowledged.iter().filter(own).filter(content).collect();
+        let told = self.people.pick(&own).filter(|_| self.texts.is_multiple_of(16))?;
+        Some(Retracts { log: told.key.log, seq: told.seq, hash: told.hash })
     }
 
     /// The nodes that a node's engine counts in a circle.

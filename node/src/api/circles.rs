@@ -7,7 +7,7 @@ use cwn_engine::{
     circle::{Act, Charter, Fold, Member, MemberNode, Operation, Steward, Stewardship, Terms},
     engine::{Engine, Offer},
     input::Command,
-    log::CircleId,
+    log::{CircleId, LogKey},
     output::Reply,
     replica::Replica,
 };
@@ -20,11 +20,15 @@ use super::{
     door::{Api, find_circle, find_offer, name_of},
     status::{offers, policy_of, summarise},
     types::{
-        Bilateral, BilateralFounded, CircleDetail, CircleSummary, Id, MemberView, Membership, NewCircle, OfferSummary,
-        PolicyChange, Problem,
+        Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, MemberView, Membership, NewCircle,
+        OfferSummary, PolicyChange, Problem,
     },
 };
-use crate::{clock, driver::random, node::nodes_of};
+use crate::{
+    clock,
+    driver::random,
+    node::{nodes_of, partner_of},
+};
 
 /// The circles a node is in, and those it is offered.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -326,11 +330,18 @@ fn detail(engine: &Engine, named: &str) -> Result<CircleDetail, Problem> {
     members.sort_by(|a, b| {
         (a.steward.is_none(), a.steward, &a.partner).cmp(&(b.steward.is_none(), b.steward, &b.partner))
     });
+    let fork = |(key, place): (LogKey, u64)| ForkView {
+        author: partner_of(engine.word(), &key.author),
+        node: key.author.to_string(),
+        log: key.log.to_string(),
+        place,
+    };
     Ok(CircleDetail {
         summary: summarise(engine, replica).ok_or_else(gone)?,
         description: policy_of(&control.terms(replica.fold()).policy).description,
         founded: control.charter().founded.0,
         members,
         voided: control.voided(replica.fold()).map(|(_, operation)| in_words(operation)).collect(),
+        forks: engine.forks(&circle).into_iter().map(fork).collect(),
     })
 }

@@ -25,6 +25,7 @@ struct TrustView {
     version: u32,
     freshness: Freshness,
     alarms: Vec<String>,
+    forked: BTreeSet<String>,
 }
 
 impl TrustView {
@@ -43,9 +44,31 @@ impl TrustView {
             network_name: document.name.clone(),
             version: document.version,
             freshness: engine.freshness(),
+            forked: forked(engine),
             alarms: alarms.map(|(alarm, since)| format!("ALARM since {since}: {alarm}")).collect(),
         }
     }
+}
+
+/// The members whose key signed two entries for one place. Of one that was removed there is nothing left to do.
+fn forked(engine: &Engine) -> BTreeSet<String> {
+    let mut said = BTreeSet::new();
+    for replica in engine.circles() {
+        let Some(circle) = name_of(replica) else { continue };
+        for (key, _) in engine.forks(&replica.id()) {
+            if key.author == engine.me() {
+                said.insert(format!(
+                    "somebody signs with this node's key: two entries stand at one place of its log in {circle}; tell the coordinator, and join anew with new keys"
+                ));
+            } else if replica.fold().roster().member(&key.author).is_some() {
+                said.insert(format!(
+                    "{} signed two entries for one place of its log in {circle}: its key may be in other hands; call it, and see `cwn circle show {circle}`",
+                    partner_of(engine.word(), &key.author)
+                ));
+            }
+        }
+    }
+    said
 }
 
 /// The words of a fingerprint as they are read out.
@@ -189,6 +212,7 @@ impl Api {
             );
         }
         warnings.extend(trust.alarms);
+        warnings.extend(trust.forked);
         let drafts = self.drafts().await?;
         let for_a_person = drafts.iter().filter(|draft| draft.needs.is_some()).count();
         if for_a_person > 0 {
@@ -221,6 +245,7 @@ impl Api {
             issuer_word: word.map(|at: Time| at.0),
             listening: self.node.connections.listening(),
             peers: self.node.connections.count(),
+            offline: self.node.config.network.offline,
             live_frames: self.node.driver.traffic().0,
             live_bytes: self.node.driver.traffic().1,
             handlers_built: self.node.network.handlers_built(),

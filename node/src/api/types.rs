@@ -45,6 +45,9 @@ pub struct Status {
     pub listening: Vec<String>,
     /// Connected peers.
     pub peers: usize,
+    /// Whether its configuration keeps it from connecting with anybody.
+    #[serde(default)]
+    pub offline: bool,
     /// Frames that went out on live streams since the start.
     pub live_frames: u64,
     /// And their bytes.
@@ -148,6 +151,22 @@ pub struct CircleDetail {
     pub members: Vec<MemberView>,
     /// Operations that the rules set aside, in words, for stewards to issue again or not.
     pub voided: Vec<String>,
+    /// Logs of which their author signed two entries for one place.
+    #[serde(default)]
+    pub forks: Vec<ForkView>,
+}
+
+/// A log that its author forked: what comes from the place on is held by nobody, unless a cut names a branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkView {
+    /// The author's partner.
+    pub author: String,
+    /// The author's node.
+    pub node: String,
+    /// The log.
+    pub log: String,
+    /// The first place that was signed twice, from 0.
+    pub place: u64,
 }
 
 /// A node that counts in a circle.

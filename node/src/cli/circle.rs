@@ -12,8 +12,8 @@ use crate::{
     api::{
         Circles,
         types::{
-            Bilateral, BilateralFounded, CircleDetail, CircleSummary, Id, MemberView, Membership, NewCircle, NodeView,
-            PartnerView, PolicyChange,
+            Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, MemberView, Membership, NewCircle,
+            NodeView, PartnerView, PolicyChange,
         },
     },
     clock,
@@ -248,8 +248,8 @@ fn list_page(circles: &Circles) -> String {
             show::line(&circle.name),
             show::short(&circle.id).to_owned(),
             circle.ceiling.clone(),
-            format!("{} partners", circle.partners),
-            format!("{} entries", circle.entries),
+            show::count(circle.partners as u64, "partner", "partners"),
+            show::count(circle.entries, "entry", "entries"),
             role.to_owned(),
             circle_state(circle),
         ]
@@ -288,6 +288,12 @@ fn detail_page(detail: &CircleDetail) -> String {
     page += &format!("up to {}, founded {founded}, {state}\n", summary.ceiling);
     for operation in &detail.voided {
         page += &format!("set aside by the rules of rank, issue it again or not: {operation}\n");
+    }
+    for ForkView { author, log, place, .. } in &detail.forks {
+        let log = show::short(log);
+        page += &format!(
+            "{author} signed two entries for one place (log {log}, entry {place}): what comes after is held by nobody\n"
+        );
     }
     let row = |member: &MemberView| {
         let role = match member.steward {
@@ -451,12 +457,19 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
                 member("z-cert", None, true, true, false),
             ],
             voided: vec!["add divd".to_owned()],
+            forks: vec![ForkView {
+                author: "ibd".to_owned(),
+                node: "86ed6ed0c5b79f61".to_owned(),
+                log: "52c1a7a5f0a3ee01".to_owned(),
+                place: 7,
+            }],
         };
         let expected = "\
 haven (aed0b4352552)
 De haven
 up to TLP:AMBER, founded 1970-01-01T00:00:00Z, in sync
 set aside by the rules of rank, issue it again or not: add divd
+ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): what comes after is held by nobody
   ferm    86ed6ed0c5b7  founder    this node
   ncsc    86ed6ed0c5b7  steward 1  away, or has not joined yet
   ibd     86ed6ed0c5b7             NO CERTIFICATE: gets no keys

@@ -74,6 +74,10 @@ fn page(status: &Status, now: u64, ink: show::Ink) -> String {
     };
     let running = show::span(now.saturating_sub(status.since));
     let listening = if status.listening.is_empty() { "nowhere".to_owned() } else { status.listening.join(", ") };
+    let peers = match status.offline {
+        true => "none: offline, as its configuration says".to_owned(),
+        false => format!("{} connected", status.peers),
+    };
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let mut rows = vec![
         row("partner", format!("{} ({})", show::line(&status.partner_name), status.partner)),
@@ -85,7 +89,7 @@ fn page(status: &Status, now: u64, ink: show::Ink) -> String {
         row("issuer's word", word),
         row("running", format!("{running}, process {}, version {}", status.pid, status.version)),
         row("listening", listening),
-        row("peers", format!("{} connected", status.peers)),
+        row("peers", peers),
         row("data", show::line(&status.data)),
     ];
     if status.drafts > 0 {
@@ -104,8 +108,8 @@ fn page(status: &Status, now: u64, ink: show::Ink) -> String {
         let circle = |circle: &CircleSummary| {
             vec![
                 format!("  {}", show::line(&circle.name)),
-                format!("{} partners", circle.partners),
-                format!("{} entries", circle.entries),
+                show::count(circle.partners as u64, "partner", "partners"),
+                show::count(circle.entries, "entry", "entries"),
                 circle_state(circle),
             ]
         };
@@ -172,6 +176,7 @@ pub(super) mod tests {
             root_version: 1,
             listening: vec!["/ip4/127.0.0.1/tcp/4021".to_owned()],
             peers: 2,
+            offline: false,
             live_frames: 0,
             live_bytes: 0,
             handlers_built: 2,
@@ -221,6 +226,12 @@ Circles
         assert!(!plain.contains('\x1b'), "{plain}");
         let coloured = page(&status, NOW, show::Ink::Colour);
         assert_eq!(coloured.matches("\x1b[33m").count(), 4, "{coloured}");
+    }
+
+    #[test]
+    fn a_node_that_is_kept_offline_says_so_and_not_that_nobody_is_there() {
+        let page = page(&Status { peers: 0, offline: true, ..status() }, NOW, show::Ink::Plain);
+        assert!(page.contains("\npeers          none: offline, as its configuration says\n"), "{page}");
     }
 
     #[test]

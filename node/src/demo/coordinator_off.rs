@@ -39,7 +39,12 @@ pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
     for (partner, name) in PARTNERS.into_iter().filter(|(partner, _)| *partner != COORDINATOR) {
         reads.count(name, stage.has(partner, &scan.reference).await?.body.as_deref() == Some(body));
     }
-    stage.check("sharing goes on without it", "cwn read", reads.say("partners read a new entry"), reads.all());
+    stage.check(
+        "sharing goes on without the coordinator",
+        "cwn read",
+        reads.say("partners read a new entry"),
+        reads.all(),
+    );
     let description = "Gemeenten en onderwijs samen";
     found(stage, NEW_CIRCLE, description, "AMBER", &["sharing"], &NEW_MEMBERS, &mut Tally::default()).await?;
     let welcome = stage.publish("surfcert", &entry(NEW_CIRCLE, "AMBER", "Eerste bericht", "Welkom.")).await?;
@@ -49,7 +54,7 @@ pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
         reads.count(name_of(partner), entry.body.as_deref() == Some("Welkom."));
     }
     let measured = reads.say("members read its first entry");
-    stage.check("a new circle is founded without it", "cwn circle show", measured, reads.all());
+    stage.check("a new circle is founded without the coordinator", "cwn circle show", measured, reads.all());
     stage.start(COORDINATOR).await?;
     stage.say("NCSC's node is started again.");
     let caught_up = stage.has(COORDINATOR, &scan.reference).await?.body.as_deref() == Some(body);
@@ -60,6 +65,6 @@ pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
     let reads = if caught_up { "reads the scan" } else { "cannot read the scan" };
     let knows = if outside { "knows nothing of the new circle" } else { "knows the new circle" };
     let measured = format!("it {reads}, {knows}");
-    stage.check("back, it catches up in its own circles alone", "cwn list", measured, caught_up && outside);
+    stage.check("NCSC, back, catches up in its own circles alone", "cwn list", measured, caught_up && outside);
     Ok(())
 }

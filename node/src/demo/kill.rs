@@ -15,7 +15,7 @@ use crate::api::types::{Status, Who};
 const LOST: &str = "z-cert";
 
 pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
-    stage.chapter("A partner is lost, and comes back");
+    stage.chapter("A node is killed, and comes back");
     let before = stage.references(LOST, None).await?;
     stage.kill(LOST).await?;
     stage.say("Z-CERT's node is killed (kill -9).");
@@ -49,7 +49,7 @@ pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
         before.len(),
         after.difference(&before).count()
     );
-    stage.check("it has all it had, and the three it missed", "cwn list", measured, after == expected);
+    stage.check("Z-CERT has all it had, and the three it missed", "cwn list", measured, after == expected);
     stage
         .until(LOST, "it is current in its circles", async |client| {
             let status: Status = client.get("/v1/status").await?;
@@ -68,6 +68,6 @@ pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
         reads.count(name_of(partner), entry.body.as_deref() == Some("Alles ontvangen."));
     }
     let measured = format!("after {seconds:.1} s; {}", reads.say("other members read what it publishes"));
-    stage.check("it is current again, and publishes", "cwn status, cwn read", measured, reads.all());
+    stage.check("Z-CERT is current again, and publishes", "cwn status, cwn read", measured, reads.all());
     Ok(())
 }

@@ -10,13 +10,17 @@ use std::{io, path::PathBuf, pin::pin, time::Duration};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+mod carried;
 mod circles;
 mod coordinator_off;
 mod enrol;
+mod forked;
 mod kill;
 mod remove;
+mod restore;
 mod share;
 mod stage;
+mod stewards;
 mod stranger;
 mod table;
 
@@ -60,6 +64,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let example = stage.call("z-cert");
     if arguments.once {
         print(&format!("\nAll of them are ended. To look into one, start it again:\n   {example} daemon"));
+        let log = stage.data(stranger::KNOCKED_AT).join("daemon.log");
+        print(&format!("Whom a node refused it remembers while it runs; the stranger stands in {}.", log.display()));
     } else {
         print(&format!("\nThe network stays up until Ctrl-C. Look into it, for example:\n   {example} status"));
         stopped.await?;
@@ -86,7 +92,11 @@ async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
     circles::tell(stage).await?;
     share::tell(stage).await?;
     kill::tell(stage).await?;
+    restore::tell(stage).await?;
     coordinator_off::tell(stage).await?;
     remove::tell(stage).await?;
+    stewards::tell(stage).await?;
+    carried::tell(stage).await?;
+    forked::tell(stage).await?;
     stranger::tell(stage).await
 }

@@ -16,7 +16,7 @@ pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
     stage.chapter("A member is removed");
     let before = stage.references(REMOVED, Some(PORT)).await?;
     Stage::cwn(Some(&stage.data(STEWARD)), &["circle", "remove", PORT, REMOVED, "--yes"]).await?;
-    stage.say("FERM removes CERT-WM from the port circle.");
+    stage.say("FERM removes CERT-WM from haven, and publishes an entry there.");
     stage
         .until(REMOVED, "it knows that it was removed", async |_| {
             ensure!(!stage.is_in(REMOVED, PORT).await?, "it counts itself in");
@@ -38,12 +38,12 @@ pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
     stage.has(REMOVED, &next.reference).await?;
     let closed = stage.read(REMOVED, &published.reference).await?;
     let sees = match &closed {
-        None => "does not have it".to_owned(),
-        Some(entry) if entry.body.is_none() => format!("has it sealed ({})", entry.summary.state),
-        Some(_) => "reads it".to_owned(),
+        None => "this one never did".to_owned(),
+        Some(entry) if entry.body.is_none() => format!("this one came sealed ({})", entry.summary.state),
+        Some(_) => "it reads this one".to_owned(),
     };
     let closed = closed.is_none_or(|entry| entry.body.is_none() && entry.summary.title.is_none());
-    let measured = format!("it has FERM's next entry, and {sees}");
+    let measured = format!("what FERM wrote next arrived, {sees}");
     stage.check("what comes after stays closed to the removed", "cwn list haven", measured, closed);
     let after = stage.references(REMOVED, Some(PORT)).await?;
     let kept = before.intersection(&after).count();

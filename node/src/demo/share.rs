@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     circles::{HEALTH, HEALTH_MEMBERS, INFORMATION, PORT, PORT_MEMBERS},
-    stage::{PARTNERS, Stage, entry, everybody, name_of},
+    stage::{PARTNERS, Stage, entry, everybody, name_of, print},
     table::{self, Sight, Tally},
 };
 use crate::api::types::{EntryDetail, Uploaded, Who};
@@ -207,7 +207,7 @@ async fn who_sees_what(stage: &mut Stage, documents: &[Document]) -> anyhow::Res
     let names: Vec<&str> = PARTNERS.iter().map(|(_, name)| *name).collect();
     stage.say("Who sees what, as each node says of itself:\n");
     table::picture(&names, &rows).lines().for_each(|line| stage.say(&format!("   {line}")));
-    stage.say("");
+    print("");
     let measured = kept_in.say("questions to nodes: members read it, others have nothing");
     stage.check("what is shared in a circle stays in it", "cwn list, cwn read", measured, kept_in.all());
     let measured = addressed.say("nodes: sealed, but to its author and two addressees");

@@ -16,11 +16,11 @@ use tokio::{
     time::Instant,
 };
 
-use super::table::{self, Line};
+use super::table;
 use crate::{
     api::{
         client::{Client, Error},
-        types::{EntryDetail, EntrySummary, NewEntry, Published, Status},
+        types::{CircleDetail, EntryDetail, EntrySummary, NewEntry, Published, Status},
     },
     ca::directory::{Ca, Mesh},
     cli::show::{self, Ink},
@@ -58,12 +58,20 @@ pub(super) const PARTNERS: [(&str, &str); 9] = [
 /// The coordinator.
 pub(super) const COORDINATOR: &str = "ncsc";
 
+/// What connects a node with the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Up,
+    /// Its configuration keeps it from every connection.
+    Cut,
+}
+
 /// Directories, processes and the table. Whatever was started ends with it: tokio kills a child that is dropped.
 #[derive(Debug)]
 pub(super) struct Stage {
     dir: PathBuf,
     running: BTreeMap<String, Child>,
-    lines: Vec<Line>,
+    lines: Vec<table::Line>,
     chapters: Vec<String>,
     started: Instant,
     ink: Ink,
@@ -109,7 +117,7 @@ impl Stage {
         let measured = table::shorten(&measured.into());
         let said = format!("{} {claim}: {measured}", if holds { "✓" } else { "✗" });
         self.say(&if holds { said } else { self.ink.amber(&said) });
-        self.lines.push(Line { claim: claim.to_owned(), measured, look, holds });
+        self.lines.push(table::Line { chapter: self.chapters.len(), claim: claim.to_owned(), measured, look, holds });
     }
 
     /// Shows the table, and says how many of its lines do not hold.
@@ -211,14 +219,24 @@ impl Stage {
 
     /// Starts a node, and waits until it answers and listens.
     pub(super) async fn start(&mut self, partner: &str) -> anyhow::Result<()> {
+        self.start_on(partner, Line::Up).await
+    }
+
+    /// Starts a node that connects with nobody.
+    pub(super) async fn start_apart(&mut self, partner: &str) -> anyhow::Result<()> {
+        self.start_on(partner, Line::Cut).await
+    }
+
+    async fn start_on(&mut self, partner: &str, line: Line) -> anyhow::Result<()> {
         let data = self.data(partner);
         let mut config = Config::load(&data)?;
+        config.network.offline = line == Line::Cut;
         // Nine nodes raise no storm of dials that would have to be spread.
         config.network.reconnect_jitter_seconds = 0;
         files::durable_write(&data.join(FILE), config.to_text()?.as_bytes())?;
         let log = fs::OpenOptions::new().create(true).append(true).open(data.join("daemon.log"))?;
         let mut child = Self::program(Some(&data), &["daemon"])?.stdout(Stdio::null()).stderr(log).spawn()?;
-        let listens = !config.network.listen.is_empty();
+        let listens = line == Line::Up && !config.network.listen.is_empty();
         let status = tokio::select! {
             ended = child.wait() => {
                 let ended = ended?;
@@ -232,6 +250,9 @@ impl Stage {
             }) => status?,
         };
         self.running.insert(partner.to_owned(), child);
+        if line == Line::Cut {
+            return Ok(());
+        }
         // The system chose the ports at the first start. They stay, so that the network can be started again by
         // hand and its nodes still find one another.
         config.network.listen = status.listening.iter().map(|address| address.parse()).collect::<Result<_, _>>()?;
@@ -335,6 +356,11 @@ impl Stage {
         Ok(status.circles.iter().any(|summary| summary.name == circle && summary.member))
     }
 
+    /// A circle as a node has it.
+    pub(super) async fn circle(&self, partner: &str, circle: &str) -> anyhow::Result<CircleDetail> {
+        Ok(self.client(partner).get(&format!("/v1/circles/{circle}")).await?)
+    }
+
     /// Waits until a node is connected with so many others.
     pub(super) async fn connected(&self, partner: &str, others: usize) -> anyhow::Result<Status> {
         self.until(partner, &format!("it is connected with {others} others"), async |client| {
@@ -355,7 +381,7 @@ impl Stage {
     pub(super) async fn refused(&self, partner: &str, entry: &NewEntry) -> Result<String, String> {
         match self.client(partner).post::<_, Published>("/v1/entries", entry).await {
             Ok(published) => Err(format!("published as {}", published.reference)),
-            Err(Error::Refused(problem)) if problem.code == "refused" => Ok(problem.error),
+            Err(Error::Refused(problem)) if ["refused", "not_current"].contains(&&*problem.code) => Ok(problem.error),
             Err(other) => Err(other.to_string()),
         }
     }

@@ -13,7 +13,8 @@ use crate::{
 };
 
 const STRANGER: &str = "stranger";
-const KNOCKED_AT: &str = "ferm";
+/// Whom it dials.
+pub(super) const KNOCKED_AT: &str = "ferm";
 
 pub(super) async fn tell(stage: &mut Stage) -> anyhow::Result<()> {
     stage.chapter("A stranger knocks");

@@ -12,6 +12,8 @@ const KEY_DIGITS: usize = 64;
 /// Something that was claimed, and what the nodes say.
 #[derive(Debug)]
 pub(super) struct Line {
+    /// The chapter it was measured in, from 1.
+    pub(super) chapter: usize,
     /// What is claimed.
     pub(super) claim: String,
     /// What was measured.
@@ -32,8 +34,12 @@ impl Line {
 /// The table of all lines, and how many do not hold. A table of nothing proves nothing: it counts as one.
 pub(super) fn page(lines: &[Line], ink: Ink) -> (String, usize) {
     let failed = lines.iter().filter(|line| !line.holds).count();
-    let row =
-        |line: &Line| vec![line.word().to_owned(), line.claim.clone(), line.look.to_owned(), line.measured.clone()];
+    let mut before = 0;
+    let row = |line: &Line| {
+        let chapter = if line.chapter == before { String::new() } else { line.chapter.to_string() };
+        before = line.chapter;
+        vec![chapter, line.word().to_owned(), line.claim.clone(), line.look.to_owned(), line.measured.clone()]
+    };
     let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
     let mut page = String::new();
     for (line, shown) in lines.iter().zip(show::table(&rows).lines()) {
@@ -121,14 +127,15 @@ mod tests {
     use super::*;
 
     fn line(claim: &str, holds: bool) -> Line {
-        Line { claim: claim.to_owned(), measured: "so".to_owned(), look: "cwn read", holds }
+        Line { chapter: 2, claim: claim.to_owned(), measured: "so".to_owned(), look: "cwn read", holds }
     }
 
     #[test]
     fn a_line_that_does_not_hold_is_counted_and_stands_out() {
         let (page, failed) = page(&[line("one", true), line("three", false)], Ink::Plain);
         assert_eq!(failed, 1);
-        assert_eq!(page, "   ok      one    cwn read  so\n   FAILED  three  cwn read  so\n   1 of 2 lines hold\n");
+        let expected = "   2  ok      one    cwn read  so\n      FAILED  three  cwn read  so\n   1 of 2 lines hold\n";
+        assert_eq!(page, expected, "a chapter is numbered once");
     }
 
     #[test]

@@ -107,6 +107,12 @@ bugs! {
     /// An entry may be sealed to an epoch whose writers do not include its author.
     AnybodysEpoch,
 
+    // I6: no resurrection.
+    /// What was taken back is shown again after a start.
+    ForgetRetractions,
+    /// What was taken back stays on the disk.
+    NeverErase,
+
     // I7: bounded.
     /// Peers that do not keep to the protocol are never disconnected.
     ForgiveFaults,

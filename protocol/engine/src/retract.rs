@@ -14,6 +14,7 @@ use crate::{
     limits,
     log::{Authentic, CircleId, LogKey, Retraction, Retracts},
     output::Output,
+    planted::{Bug, planted},
     store::{Damage, Read, Write},
 };
 
@@ -73,6 +74,9 @@ pub(crate) struct Retractions {
 impl Retractions {
     pub(crate) fn load(store: &dyn Read) -> Result<Self, Damage> {
         let mut retractions = Self::default();
+        if planted(Bug::ForgetRetractions) {
+            return Ok(retractions);
+        }
         for (key, value) in store.facts(RETRACT_FACT)? {
             let taken: Taken = encoding::from_bytes(&value, limits::HEADER_BYTES).map_err(|refusal| Damage {
                 what: format!("the note of a retraction under {} bytes of name", key.len()),
@@ -147,7 +151,10 @@ impl Engine {
             taken.erased = true;
             let (key, seq, hash) = taken.target();
             let because = Retraction { header: entry.header, signature: entry.signature };
-            let writes = vec![Write::Erase { key, seq, hash, because }, taken.fact()];
+            let mut writes = vec![Write::Erase { key, seq, hash, because }, taken.fact()];
+            if planted(Bug::NeverErase) {
+                writes.remove(0);
+            }
             self.store(writes, Vec::new());
         }
         Ok(())

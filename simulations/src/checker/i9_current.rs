@@ -42,11 +42,11 @@ impl Checker for Current {
             Seen::Asked { node, command: Command::Found { charter }, .. } => {
                 self.starts.entry(*node).or_default().founded.insert(charter.id());
             }
-            Seen::Asked { node, id, command: Command::Append { circle, only_when_current: true, .. } } => {
-                if world.nodes[*node].is_honest() && !self.may_be_current(world, *node, circle) {
-                    let why = format!("{} seals in {} as if it were current", world.nodes[*node].name, short(circle));
-                    self.doubtful.insert(*id, why);
-                }
+            Seen::Asked { node, id, command: Command::Append { circle, only_when_current: true, .. } }
+                if world.nodes[*node].is_honest() && !self.may_be_current(world, *node, circle) =>
+            {
+                let why = format!("{} seals in {} as if it were current", world.nodes[*node].name, short(circle));
+                self.doubtful.insert(*id, why);
             }
             Seen::Replied { id, reply, .. } => {
                 if let (Some(why), true) = (self.doubtful.remove(id), reply.is_ok()) {

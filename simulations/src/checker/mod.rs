@@ -10,6 +10,7 @@ mod i2_certified;
 mod i3_durable;
 mod i4_convergence;
 mod i5_authentic;
+mod i6_retracted;
 mod i7_bounded;
 mod i8_no_single_point;
 mod i9_current;
@@ -93,6 +94,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::new(i3_durable::Durable),
         Box::new(i4_convergence::Convergence),
         Box::new(i5_authentic::Authentic),
+        Box::new(i6_retracted::Retracted::default()),
         Box::new(i7_bounded::Bounded::default()),
         Box::new(i8_no_single_point::NoSinglePoint::default()),
         Box::new(i9_honest::Honest),

@@ -369,3 +369,32 @@ async fn i8_an_appointed_steward_goes_on_while_the_founder_is_away_and_is_dismis
     assert_eq!(detail.members.len(), 3, "who is dismissed goes on belonging");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i6_what_its_author_takes_back_disappears_everywhere_and_stays_away_after_a_start() -> anyhow::Result<()> {
+    let mut world = three().await?;
+    let wrong = world.publish("ncsc", "zorg", "wrong").await?;
+    world.publish("ncsc", "zorg", "right").await?;
+    for name in ["z-cert", "ferm"] {
+        world.expect_titles(name, "zorg", &["wrong", "right"]).await?;
+    }
+    let path = format!("/v1/entries/{}/retract", wrong.reference);
+    let because = serde_json::json!({ "reason": "the second address is that of a hospital" });
+    let refused = world.client("ferm").post::<_, Published>(&path, &because).await.unwrap_err().to_string();
+    assert!(refused.contains("only its author"), "{refused}");
+    let taken: Published = world.client("ncsc").post(&path, &because).await?;
+    world.kill("ferm")?;
+    world.start("ferm").await?;
+    for name in ["ncsc", "z-cert", "ferm"] {
+        let listed = ["retracted", "right", "the second address is that of a hospital"];
+        world.expect_titles(name, "zorg", &listed).await?;
+        let detail = world.read(name, &wrong.reference).await?;
+        assert_eq!((detail.body, detail.summary.title, detail.summary.state.as_str()), (None, None, "retracted"));
+        assert!(detail.unreadable.is_some_and(|why| why.contains("took it back")), "{name}");
+        let reason = world.read(name, &taken.reference).await?;
+        assert_eq!(reason.body.as_deref(), Some("the second address is that of a hospital"));
+    }
+    let again = world.client("ncsc").post::<_, Published>(&path, &because).await.unwrap_err().to_string();
+    assert!(again.contains("took it back"), "{again}");
+    Ok(())
+}
