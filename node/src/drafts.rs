@@ -299,6 +299,11 @@ impl Drafts {
         drafts
     }
 
+    /// What is known of one draft: nothing when it is gone, no outline when it does not open.
+    pub fn outline(&self, id: DraftId) -> Option<Option<Outline>> {
+        lock(&self.kept).get(&id).map(|kept| kept.outline.clone())
+    }
+
     /// Writes an override down, durably, before anything is done.
     pub fn record(&self, line: &Override) -> Result<(), files::Failed> {
         let _one = lock(&self.writing);

@@ -132,9 +132,8 @@ impl Api {
         self.summary(id).await
     }
 
-    async fn outline(&self, id: DraftId) -> Result<Option<Outline>, Problem> {
-        let kept = self.node.drafts.list().into_iter().find(|(kept, _)| *kept == id);
-        kept.map(|(_, outline)| outline).ok_or_else(|| Error::Gone(id).into())
+    fn outline(&self, id: DraftId) -> Result<Option<Outline>, Error> {
+        self.node.drafts.outline(id).ok_or(Error::Gone(id))
     }
 
     async fn standing(&self, outline: &Outline) -> Result<Standing, Problem> {
@@ -143,7 +142,7 @@ impl Api {
     }
 
     async fn summary(&self, id: DraftId) -> Result<DraftSummary, Problem> {
-        let outline = self.outline(id).await?;
+        let outline = self.outline(id)?;
         let standing = match &outline {
             Some(outline) => Some(self.standing(outline).await?),
             None => None,
@@ -182,7 +181,7 @@ impl Api {
         let report = Report::from_payload(payload).map_err(Problem::broken)?;
         let report =
             report.unwrap_or_else(|| Report { title: String::new(), body: String::new(), references: Vec::new() });
-        let outline = self.outline(id).await?.ok_or(Error::Damaged(id))?;
+        let outline = self.outline(id)?.ok_or(Error::Damaged(id))?;
         let standing = self.standing(&outline).await?;
         let mut summary = summary(id, Some(&outline), Some(&standing));
         summary.title = Some(report.title);
@@ -209,7 +208,7 @@ impl Api {
             key.ok_or_else(|| Problem::bad_request(format!("{text:?} is not a node's key of 64 hexadecimal digits")))
         };
         let confirmed = ask.readers.iter().map(key).collect::<Result<BTreeSet<_>, _>>()?;
-        let outline = self.outline(id).await?.ok_or(Error::Damaged(id))?;
+        let outline = self.outline(id)?.ok_or(Error::Damaged(id))?;
         let standing = self.standing(&outline).await?;
         let (view, readers) = standing.audience?;
         if standing.awaited.is_empty() {
@@ -276,7 +275,7 @@ impl Api {
         let id = self.find_draft(named)?;
         let _one = self.node.drafts.busy.lock().await;
         // It may have been published while this waited.
-        self.outline(id).await?;
+        self.outline(id)?;
         on_disk(self, move |drafts| drafts.forget(id)).await?.map_err(Problem::broken)?;
         tracing::info!(draft = %id, "a draft was dropped");
         Ok(Id { id: id.to_string() })
@@ -326,7 +325,7 @@ impl Api {
         let sealing = tokio::spawn(async move {
             let _one = api.node.drafts.busy.lock().await;
             let draft = on_disk(&api, move |drafts| drafts.read(id)).await??;
-            let outline = api.outline(id).await?.ok_or(Error::Damaged(id))?;
+            let outline = api.outline(id)?.ok_or(Error::Damaged(id))?;
             let plaintext = Zeroizing::new(draft.payload.to_bytes().map_err(Problem::refused)?);
             let (view, _) = api.standing(&outline).await?.audience?;
             let to = outline.to;
