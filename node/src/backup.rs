@@ -1,8 +1,9 @@
 //! A node in a file: everything its data directory must have, taken while the daemon runs, and put back.
 //!
 //! What is in it: the segments up to what is durable, the key store as it lies there (sealed: what opens it is not
-//! in the backup), certificate and root document, the configuration, and the chunks of attachments. What is not:
-//! the index, which is built anew, and the credential.
+//! in the backup), certificate and root document, the configuration, the record of overrides, and the chunks of
+//! attachments. What is not: the index, which is built anew, the credential, and drafts, which would be published a
+//! second time.
 //!
 //! A node that was put back opens logs of its own, so that it never signs two entries for one place; it counts as
 //! current in no circle until it has heard its members, and what it wrote and received since the backup comes back
@@ -24,7 +25,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use crate::{
-    clock, config,
+    clock, config, drafts,
     files::{self, at},
     keystore,
     membership::{self, Membership},
@@ -143,7 +144,7 @@ impl Plan {
         for (path, length) in segments {
             add(path, Some(length))?;
         }
-        for name in [config::FILE].into_iter().chain(membership::FILES).chain([keystore::FILE]) {
+        for name in [config::FILE].into_iter().chain(membership::FILES).chain([keystore::FILE, drafts::OVERRIDES]) {
             add(data.join(name), None)?;
         }
         Ok(Self { node, partner, data: data.to_owned(), sources, chunks: chunks(data)? })

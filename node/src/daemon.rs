@@ -32,6 +32,7 @@ use crate::{
     clock,
     config::{self, Accept, Config, LogFormat},
     connections::{Connected, Connections, Refused},
+    drafts::Drafts,
     driver::{self, Outlets, random},
     fetch,
     inbox::{Inbox, News},
@@ -110,6 +111,8 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     let (events, engine_events) = mpsc::unbounded_channel();
     let (news_sender, news) = mpsc::unbounded_channel();
     let outlets = Outlets { told, events };
+    let (drafts, done) = Drafts::open(data, &me, keys.sealing.recipient(), Arc::clone(&keyring), &reader)
+        .context("the drafts cannot be read")?;
     let driver = driver::start(engine, store, Arc::clone(&keyring), network.clone(), outlets)?;
     inbox.follow(to_view, driver.clone(), news_sender)?;
     let socket = config.socket(data);
@@ -130,6 +133,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
         reader: Lend::new(reader),
         damage,
         chunks: Chunks::new(data),
+        drafts,
         fetches,
         config,
     });
@@ -139,6 +143,9 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     tokio::spawn(heed_news(Arc::clone(&node), news));
     tokio::spawn(fetch::follow(Arc::clone(&node), to_fetch));
     driver.input(Input::Import { entries: Membership::issuer_log(data)? }).await?;
+    for fact in done {
+        driver.command(Command::Remember { key: fact, value: Vec::new() }).await?;
+    }
     if node.config.network.offline {
         tracing::info!("offline, as the configuration says: nobody is dialled, and nobody can dial this node");
     } else {
@@ -149,7 +156,9 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     let listener = server::bind(&socket).with_context(|| {
         format!("cannot listen on {}; a shorter path can be set as [api] socket in {}", socket.display(), config::FILE)
     })?;
-    let faces = tokio::spawn(server::serve(listener, Api::new(Arc::clone(&node)), async {
+    let api = Api::new(Arc::clone(&node));
+    tokio::spawn(api.clone().publish_drafts());
+    let faces = tokio::spawn(server::serve(listener, api, async {
         // Dropped or said, it means the same.
         let _ = stopping.await;
     }));

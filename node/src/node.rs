@@ -17,6 +17,7 @@ use crate::{
     attachments::Chunks,
     config::Config,
     connections::Connections,
+    drafts::Drafts,
     driver,
     fetch::Fetches,
     inbox::Inbox,
@@ -101,6 +102,8 @@ pub struct Node {
     pub damage: FoundDamage,
     /// Chunks of attachments.
     pub chunks: Chunks,
+    /// What was written and cannot be sealed yet.
+    pub drafts: Drafts,
     /// Attachments to fetch.
     pub fetches: Fetches,
 }

@@ -216,8 +216,8 @@ impl World {
         let mut text = text.into_bytes();
         text.resize(text.len() + length, b'.');
         let only_when_current = self.people.per_mille(100);
-        let retracts = self.regret(node, &circle);
-        let command = Command::Append { circle, audience, expiry: None, only_when_current, retracts };
+        let (expiry, retracts, kept) = (None, self.regret(node, &circle), None);
+        let command = Command::Append { circle, audience, expiry, only_when_current, retracts, kept };
         self.trace.tell(self.now, || format!("p{node:02} publishes {} in {}", self.texts, short(&circle)));
         self.command(node, "publish", command, Some(text));
     }

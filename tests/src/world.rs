@@ -54,10 +54,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub struct Authority {
     /// The root of trust.
     pub root: TrustRoot,
+    root_key: SigningKey,
     issuer: SigningKey,
     writer: Writer,
     /// The issuer's log so far.
     pub entries: Vec<EntryBytes>,
+    /// How far back what it says is dated: as if it had fallen silent so long ago.
+    pub silent_ms: u64,
     serial: u64,
 }
 
@@ -87,7 +90,7 @@ impl Authority {
         log.copy_from_slice(&random()[..16]);
         let opening = Opening { under: Under::Root(1), cites: Vec::new() };
         let writer = Writer::open(circle, issuer.clone(), LogId(log), opening);
-        Ok(Self { root, issuer, writer, entries: Vec::new(), serial: 0 })
+        Ok(Self { root, root_key, issuer, writer, entries: Vec::new(), silent_ms: 0, serial: 0 })
     }
 
     /// Certifies keys for a partner, from `not_before` on for the usual life.
@@ -126,7 +129,22 @@ impl Authority {
     pub fn say(&mut self, statement: &Statement) {
         let draft =
             Draft { suite: Suite::Network, epoch: None, payload: statement.to_bytes(), expiry: None, retracts: None };
-        self.entries.push(self.writer.append(clock::now(), draft).bytes().clone());
+        self.entries.push(self.writer.append(self.now(), draft).bytes().clone());
+    }
+
+    fn now(&self) -> Time {
+        Time(clock::now().0 - self.silent_ms)
+    }
+
+    /// The next version of the root document in a file, as `cwn-ca root propose` writes it; signed by the root key, or
+    /// by a stranger's.
+    pub fn next_root(&self, signed: bool) -> anyhow::Result<String> {
+        let stranger = SigningKey::from_seed(&random());
+        let mut next = self.root.propose(|document| document.name = "renamed".to_owned())?;
+        next.add_signature(if signed { &self.root_key } else { &stranger });
+        let mut chain = self.root.chain();
+        chain.0.push(next);
+        Ok(armour::armour(Label::RootDocument, &encoding::to_bytes(&chain)))
     }
 }
 
@@ -187,26 +205,37 @@ fn loopback(host: Ipv4Addr) -> anyhow::Result<Place> {
     Ok(Place { address: SocketAddrV4::new(host, port), before: Vec::new() })
 }
 
+fn places(host: Ipv4Addr, names: &[&str]) -> anyhow::Result<Vec<(String, Place)>> {
+    names.iter().map(|name| Ok(((*name).to_owned(), loopback(host)?))).collect()
+}
+
 impl World {
     /// A network in which these partners are members; nothing runs yet.
     pub fn new(names: &[&str]) -> anyhow::Result<Self> {
         let host = own_host();
-        let place = |name: &&str| Ok(((*name).to_owned(), loopback(host)?));
-        Self::lay_out(host, &names.iter().map(place).collect::<anyhow::Result<Vec<_>>>()?)
+        let places = places(host, names)?;
+        Self::lay_out(host, Authority::found("test")?, &places)
+    }
+
+    /// As [`Self::new`], where the issuer has said nothing for so long.
+    pub fn with_a_silent_issuer(names: &[&str], silent_ms: u64) -> anyhow::Result<Self> {
+        let host = own_host();
+        let authority = Authority { silent_ms, ..Authority::found("test")? };
+        Self::lay_out(host, authority, &places(host, names)?)
     }
 
     /// A network in which these partners are members, each in its own place; nothing runs yet.
     pub fn in_places(places: &[(String, Place)]) -> anyhow::Result<Self> {
-        Self::lay_out(own_host(), places)
+        Self::lay_out(own_host(), Authority::found("test")?, places)
     }
 
-    fn lay_out(host: Ipv4Addr, places: &[(String, Place)]) -> anyhow::Result<Self> {
+    fn lay_out(host: Ipv4Addr, authority: Authority, places: &[(String, Place)]) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let mut world = Self { dir, authority: Authority::found("test")?, nodes: Vec::new(), host };
+        let mut world = Self { dir, authority, nodes: Vec::new(), host };
         let mut certified = Vec::new();
         for (name, _) in places {
             let keys = Keys::generate();
-            let membership = world.authority.certify(&keys, name, clock::now())?;
+            let membership = world.authority.certify(&keys, name, world.authority.now())?;
             certified.push((keys, membership));
         }
         for ((name, place), (keys, membership)) in places.iter().zip(&certified) {

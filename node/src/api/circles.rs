@@ -1,21 +1,27 @@
 //! Circles: founding, joining, who belongs.
 
+use std::collections::BTreeSet;
+
 use cwn_crypto::{PartnerId, PublicKey, encoding::hex_decode};
 use cwn_engine::{
-    circle::{Act, Charter, Member, MemberNode, Operation, Steward, Stewardship, Terms},
-    engine::Engine,
+    circle::{Act, Charter, Fold, Member, MemberNode, Operation, Steward, Stewardship, Terms},
+    engine::{Engine, Offer},
     input::Command,
     log::{CircleId, LogKey},
     output::Reply,
+    replica::Replica,
 };
-use cwn_functions::{circle_policy::Policy, marking::Tlp};
+use cwn_functions::{
+    circle_policy::{Policy, bilateral_name},
+    marking::Tlp,
+};
 
 use super::{
-    door::{Api, find_circle, find_offer},
+    door::{Api, find_circle, find_offer, name_of},
     status::{offers, policy_of, summarise},
     types::{
-        CircleDetail, CircleSummary, ForkView, Id, MemberView, Membership, NewCircle, OfferSummary, PolicyChange,
-        Problem,
+        Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, MemberView, Membership, NewCircle,
+        OfferSummary, PolicyChange, Problem,
     },
 };
 use crate::{
@@ -62,11 +68,7 @@ impl Api {
         let purposes = new.purposes.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>();
         let policy =
             Policy { ceiling, purposes: purposes.map_err(Problem::bad_request)?, description: new.description };
-        let terms = Terms { policy: policy.to_bytes().map_err(Problem::bad_request)? };
-        let mut stewards = vec![Steward {
-            partner: self.node.certificate.get().partner,
-            node: MemberNode { node: self.node.me, recipient: self.node.recipient },
-        }];
+        let mut stewards = vec![self.own_steward()];
         // Everything is looked up before anything is done, so that a mistyped name leaves no half circle.
         for text in &new.stewards {
             let partner = parse_partner(text)?;
@@ -81,8 +83,26 @@ impl Api {
                 adds.push((partner, nodes));
             }
         }
+        self.establish(new.name, &policy, stewards, adds).await
+    }
+
+    fn own_steward(&self) -> Steward {
+        Steward {
+            partner: self.node.certificate.get().partner,
+            node: MemberNode { node: self.node.me, recipient: self.node.recipient },
+        }
+    }
+
+    async fn establish(
+        &self,
+        name: String,
+        policy: &Policy,
+        stewards: Vec<Steward>,
+        adds: Vec<(PartnerId, Vec<MemberNode>)>,
+    ) -> Result<Id, Problem> {
+        let terms = Terms { policy: policy.to_bytes().map_err(Problem::bad_request)? };
         let (secret, founded) = (random(), clock::now());
-        let charter = Charter { name: new.name, stewards, terms, secret, founded };
+        let charter = Charter { name, stewards, terms, secret, founded };
         let circle = match self.node.driver.command(Command::Found { charter }).await? {
             Reply::Founded(circle) => circle,
             other => return Err(Problem::broken(format!("founding came to {other:?}"))),
@@ -91,6 +111,45 @@ impl Api {
             self.node.driver.command(Command::Add { circle, partner, nodes }).await?;
         }
         Ok(Id { id: circle.to_string() })
+    }
+
+    /// The circle of this node's partner and another, both its stewards: the one there is, or a new one.
+    pub async fn bilateral(&self, with: &Bilateral) -> Result<BilateralFounded, Problem> {
+        let partner = parse_partner(&with.partner)?;
+        let own = self.own_steward();
+        if partner == own.partner {
+            return Err(Problem::bad_request(format!("{partner} is your own; name the other partner")));
+        }
+        let nodes = self.certified(&partner).await?;
+        let name = bilateral_name(&own.partner, &partner);
+        let (ours, theirs, called) = (own.partner.clone(), partner.clone(), name.clone());
+        let present = move |engine: &Engine, _: &_| -> Result<Option<CircleId>, Problem> {
+            let of_both = |fold: &Fold| fold.roster().partners().into_iter().eq(BTreeSet::from([&ours, &theirs]));
+            let stands = |replica: &&Replica| {
+                let named = name_of(replica).is_some_and(|name| name == called);
+                named && of_both(replica.fold()) && replica.fold().roster().member(&engine.me()).is_some()
+            };
+            let offered =
+                |(_, offer): &(&CircleId, &Offer)| offer.charter.name == called && of_both(offer.preview.fold());
+            if let Some((circle, _)) = engine.offers().find(offered) {
+                return Err(Problem::refused(format!(
+                    "{theirs} founded {called} already and offers it to you; join it with `cwn circle accept {}`",
+                    &circle.to_string()[..12]
+                )));
+            }
+            Ok(engine.circles().find(stands).map(Replica::id))
+        };
+        if let Some(circle) = self.node.driver.ask(present).await?? {
+            return Ok(BilateralFounded { id: circle.to_string(), name, founded: false });
+        }
+        // Only the other side makes this node current in the circle: one's own further nodes belong, and are no stewards.
+        let mut further = self.certified(&own.partner).await?;
+        further.retain(|node| node.node != self.node.me);
+        let adds = if further.is_empty() { Vec::new() } else { vec![(own.partner.clone(), further)] };
+        let theirs = nodes.into_iter().map(|node| Steward { partner: partner.clone(), node });
+        let stewards = [own].into_iter().chain(theirs).collect();
+        let Id { id } = self.establish(name.clone(), &Policy::bilateral(), stewards, adds).await?;
+        Ok(BilateralFounded { id, name, founded: true })
     }
 
     async fn certified(&self, partner: &PartnerId) -> Result<Vec<MemberNode>, Problem> {

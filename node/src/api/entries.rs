@@ -1,6 +1,9 @@
 //! Entries: publishing, listing, reading, and who has them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use cwn_crypto::{Hash, PartnerId, PublicKey, Time};
 use cwn_engine::{
@@ -13,7 +16,7 @@ use cwn_engine::{
 use cwn_functions::{
     marking::{Pap, Tlp},
     payload::{AttachmentRef, Payload},
-    sharing::{self, Content, Report, Retraction},
+    sharing::{self, Awaited, Content, Report, Retraction},
 };
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -22,7 +25,8 @@ use super::{
     door::{Api, name_of},
     status::policy_of,
     types::{
-        AttachmentView, AudienceView, EntryDetail, EntrySummary, NewEntry, Problem, Published, Retract, Who, WhoLine,
+        AttachmentView, AudienceView, EntryDetail, EntrySummary, NewEntry, Problem, Publication, Published, Retract,
+        Who, WhoLine,
     },
 };
 use crate::{
@@ -41,17 +45,17 @@ const LISTED_WAIT: Duration = Duration::from_secs(1);
 /// Entries of one page of a list.
 const LIST_MOST: usize = 1_000;
 
-fn reference(hash: &Hash) -> String {
+pub(super) fn reference(hash: &Hash) -> String {
     hash.to_string()[..REFERENCE_DIGITS].to_owned()
 }
 
 /// A request that was looked at whole, before anything is done.
-struct Prepared {
+pub(super) struct Prepared {
     circle: CircleId,
     tlp: Tlp,
     to: Vec<PartnerId>,
     audience: Audience,
-    payload: Payload,
+    pub(super) payload: Payload,
 }
 
 impl Api {
@@ -73,31 +77,34 @@ impl Api {
     pub async fn audience(&self, new: &NewEntry) -> Result<AudienceView, Problem> {
         let circle = self.find(&new.circle).await?;
         let prepared = self.prepare(new, circle)?;
-        self.audience_of(&prepared).await
+        self.audience_of(&prepared).await.map(|(view, _)| view)
     }
 
-    async fn audience_of(&self, prepared: &Prepared) -> Result<AudienceView, Problem> {
+    async fn audience_of(&self, prepared: &Prepared) -> Result<(AudienceView, BTreeSet<PublicKey>), Problem> {
         let (circle, tlp, to) = (prepared.circle, prepared.tlp, prepared.to.clone());
         self.node.driver.ask(move |engine, _| audience(engine, &circle, tlp, &to)).await?
     }
 
-    /// Publishes a report; durable here, and on its way, when this returns.
-    pub async fn publish(&self, new: &NewEntry) -> Result<Published, Problem> {
+    /// Publishes a report, or keeps it as a draft while it cannot be sealed; durable here when this returns.
+    pub async fn publish(&self, new: &NewEntry) -> Result<Publication, Problem> {
         let circle = self.find(&new.circle).await?;
         let prepared = self.prepare(new, circle)?;
-        let mut view = self.audience_of(&prepared).await?;
-        let only_when_current = prepared.tlp > Tlp::Green;
-        if only_when_current {
-            self.wait_until_current(circle, new.wait_seconds.unwrap_or(0)).await?;
-            // Who belongs may be what it waited to hear.
-            view = self.audience_of(&prepared).await?;
+        // What can never be published is refused before anybody waits for anything.
+        self.audience_of(&prepared).await?;
+        let awaited = self.wait(&prepared, new.wait_seconds.unwrap_or(0)).await?;
+        let (view, readers) = self.audience_of(&prepared).await?;
+        if !awaited.is_empty() {
+            let kept = self.keep(prepared, &view, readers).await?;
+            new.attachments.iter().for_each(|id| self.uploads.published(id));
+            return Ok(Publication::Kept(kept));
         }
+        let only_when_current = prepared.tlp > Tlp::Green;
         let plaintext = prepared.payload.to_bytes().map_err(Problem::refused)?;
-        let (audience, expiry, retracts) = (prepared.audience, None, None);
-        let command = Command::Append { circle, audience, expiry, only_when_current, retracts };
+        let (audience, expiry, retracts, kept) = (prepared.audience, None, None, None);
+        let command = Command::Append { circle, audience, expiry, only_when_current, retracts, kept };
         let published = self.appended(command, plaintext, circle, view).await?;
         new.attachments.iter().for_each(|id| self.uploads.published(id));
-        Ok(published)
+        Ok(Publication::Published(published))
     }
 
     async fn appended(
@@ -144,13 +151,14 @@ impl Api {
         let audience = if to_all { Audience::Circle } else { Audience::Partners(still) };
         // A reason says something; a bare retraction must not wait until this node is current.
         let only_when_current = tlp > Tlp::Green && !why.reason.is_empty();
-        let (expiry, retracts) = (None, Some(Retracts { log: key.log, seq, hash: listed.hash }));
-        let command = Command::Append { circle, audience, expiry, only_when_current, retracts };
-        self.appended(command, plaintext, circle, view?).await
+        let (expiry, retracts, kept) = (None, Some(Retracts { log: key.log, seq, hash: listed.hash }), None);
+        let command = Command::Append { circle, audience, expiry, only_when_current, retracts, kept };
+        let (view, _) = view?;
+        self.appended(command, plaintext, circle, view).await
     }
 
     /// What was published is durable by now; who looks for it at once should find it in the list too.
-    async fn wait_until_listed(&self, hash: &Hash) {
+    pub(super) async fn wait_until_listed(&self, hash: &Hash) {
         let digits = hash.to_string();
         let mut changes = self.node.inbox.changes();
         let listed = async {
@@ -164,13 +172,17 @@ impl Api {
         let _ = tokio::time::timeout(LISTED_WAIT, listed).await;
     }
 
-    async fn wait_until_current(&self, circle: CircleId, seconds: u64) -> Result<(), Problem> {
+    /// Waits for the members that must be heard first, and gives what is awaited still.
+    async fn wait(&self, prepared: &Prepared, seconds: u64) -> Result<Vec<Awaited>, Problem> {
+        let (circle, tlp) = (prepared.circle, prepared.tlp);
         let deadline = Instant::now() + Duration::from_secs(seconds);
         loop {
-            let unheard = self.node.driver.ask(move |engine, _| engine.unheard(&circle)).await?;
-            // Past the deadline the engine says what is missing.
-            if unheard.is_empty() || Instant::now() >= deadline {
-                return Ok(());
+            let ask = move |engine: &Engine, _: &_| sharing::awaited(tlp, engine.unheard(&circle), engine.freshness());
+            let awaited = self.node.driver.ask(ask).await?;
+            // The issuer's word may be days away.
+            let members = awaited.iter().any(|awaited| matches!(awaited, Awaited::Members(_)));
+            if !members || Instant::now() >= deadline {
+                return Ok(awaited);
             }
             tokio::time::sleep(CURRENT_EVERY).await;
         }
@@ -300,38 +312,42 @@ impl Api {
     }
 }
 
-fn audience(engine: &Engine, circle: &CircleId, tlp: Tlp, to: &[PartnerId]) -> Result<AudienceView, Problem> {
+/// Who would be able to read an entry, and with which nodes.
+pub(super) fn audience(
+    engine: &Engine,
+    circle: &CircleId,
+    tlp: Tlp,
+    to: &[PartnerId],
+) -> Result<(AudienceView, BTreeSet<PublicKey>), Problem> {
     let gone = || Problem::not_found("the circle is gone");
     let replica = engine.circle(circle).ok_or_else(gone)?;
     let control = replica.control().ok_or_else(gone)?;
     let roster = replica.fold().roster();
-    let own = roster
+    roster
         .member(&engine.me())
         .ok_or_else(|| Problem::refused("this node no longer belongs to the circle; ask a steward to add it again"))?;
     let policy = policy_of(&control.terms(replica.fold()).policy);
     let members: BTreeMap<PublicKey, PartnerId> =
         roster.iter().map(|(node, member)| (*node, member.partner.clone())).collect();
     sharing::may_publish(tlp, to, &policy, &members).map_err(Problem::refused)?;
-    let (set, left_out) = engine.present_set(replica);
-    let reads = |node: &PublicKey, partner: &PartnerId| {
-        set.contains(node) && (to.is_empty() || to.contains(partner) || *partner == own.partner)
-    };
-    let readers: Vec<&PartnerId> =
-        members.iter().filter(|(node, partner)| reads(node, partner)).map(|(_, partner)| partner).collect();
-    let mut partners: Vec<String> = readers.iter().map(ToString::to_string).collect();
-    let nodes = partners.len();
-    partners.sort();
-    partners.dedup();
+    let (_, left_out) = engine.present_set(replica);
+    let whom = if to.is_empty() { Audience::Circle } else { Audience::Partners(to.to_vec()) };
+    let readers = engine.readers(replica, &whom);
+    let partners: BTreeSet<String> =
+        readers.iter().filter_map(|node| members.get(node)).map(ToString::to_string).collect();
+    let awaited = sharing::awaited(tlp, engine.unheard(circle), engine.freshness());
     let unheard: Vec<String> = engine.unheard(circle).iter().map(ToString::to_string).collect();
-    Ok(AudienceView {
+    let view = AudienceView {
         circle: name_of(replica).unwrap_or_default(),
         tlp: tlp.to_string(),
-        partners,
-        nodes,
+        partners: partners.into_iter().collect(),
+        nodes: readers.len(),
         left_out: left_out.iter().filter_map(|node| members.get(node)).map(ToString::to_string).collect(),
         current: unheard.is_empty(),
         unheard,
-    })
+        awaited: awaited.iter().map(ToString::to_string).collect(),
+    };
+    Ok((view, readers))
 }
 
 fn summary(engine: &Engine, listed: &Listed) -> EntrySummary {

@@ -7,10 +7,14 @@ use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 use axum::{
     Json, Router,
     body::Body,
-    extract::{DefaultBodyLimit, FromRequestParts, Path as AxumPath, Query, State, rejection::JsonRejection},
+    extract::{
+        ConnectInfo, DefaultBodyLimit, FromRequestParts, Path as AxumPath, Query, State, connect_info::Connected,
+        rejection::JsonRejection,
+    },
     http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
+    serve::IncomingStream,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::net::UnixListener;
@@ -18,13 +22,18 @@ use tokio::net::UnixListener;
 use super::{
     carry::ExportQuery,
     door::Api,
-    types::{Compared, IssuerLog, Membership, NewCircle, NewEntry, PolicyChange, Problem, Retract},
+    types::{
+        Bilateral, Compared, IssuerLog, Membership, NewCircle, NewEntry, PolicyChange, Problem, PublishDraft, Retract,
+        RootText,
+    },
 };
 
 /// The most that a JSON request may have: a body of 256 KiB, escaped.
 const REQUEST_BYTES: usize = 4 << 20;
 /// An issuer's log as a file: a hundred thousand certificates.
 const ISSUER_LOG_BYTES: usize = 128 << 20;
+/// A root document in all its versions, in armour.
+const ROOT_BYTES: usize = 2 * cwn_crypto::root::CHAIN_LIMIT;
 /// Entries of a list when no limit is given.
 const LIST: usize = 50;
 
@@ -38,6 +47,32 @@ impl IntoResponse for Problem {
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, Json(self)).into_response()
+    }
+}
+
+/// Who is at the other end of the socket, as the system says.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// The Unix user, where the system tells.
+    pub uid: Option<u32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self { uid: stream.io().peer_cred().ok().map(|caller| caller.uid()) }
+    }
+}
+
+impl Caller {
+    /// The user's name, where this machine's own list has it.
+    pub fn name(&self) -> Option<String> {
+        let users = fs::read_to_string("/etc/passwd").ok()?;
+        let uid = self.uid?.to_string();
+        users.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)? == uid).then(|| name.to_owned())
+        })
     }
 }
 
@@ -112,6 +147,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1/partners", get(async |State(api): State<Api>| answer(api.partners().await)))
         .route("/v1/partners/{partner}/compared", post(compared))
         .route("/v1/issuer-log", post(issuer_log).layer(DefaultBodyLimit::max(ISSUER_LOG_BYTES)))
+        .route("/v1/root", post(root).layer(DefaultBodyLimit::max(ROOT_BYTES)))
+        .route("/v1/bilateral", post(bilateral))
         .route("/v1/circles", get(async |State(api): State<Api>| answer(api.circles().await)).post(found))
         .route(
             "/v1/circles/{circle}",
@@ -136,6 +173,17 @@ pub fn router(api: Api) -> Router {
         .route("/v1/circles/{circle}/policy", post(policy))
         .route("/v1/entries", get(list).post(publish))
         .route("/v1/audience", post(audience))
+        .route("/v1/drafts", get(async |State(api): State<Api>| answer(api.drafts().await)))
+        .route(
+            "/v1/drafts/{draft}",
+            get(async |State(api): State<Api>, InPath(named): InPath<String>| answer(api.draft(&named).await)),
+        )
+        .route("/v1/drafts/{draft}/publish", post(publish_draft))
+        .route(
+            "/v1/drafts/{draft}/drop",
+            post(async |State(api): State<Api>, InPath(named): InPath<String>| answer(api.drop_draft(&named).await)),
+        )
+        .route("/v1/overrides", get(async |State(api): State<Api>| answer(api.overrides().await)))
         .route(
             "/v1/entries/{reference}",
             get(async |State(api): State<Api>, InPath(named): InPath<String>| answer(api.entry(&named).await)),
@@ -165,6 +213,14 @@ async fn compared(
 
 async fn issuer_log(State(api): State<Api>, body: Request<IssuerLog>) -> Result<impl IntoResponse, Problem> {
     answer(api.take_issuer_log(&request(body)?).await)
+}
+
+async fn root(State(api): State<Api>, body: Request<RootText>) -> Result<impl IntoResponse, Problem> {
+    answer(api.adopt_root(&request(body)?).await)
+}
+
+async fn bilateral(State(api): State<Api>, body: Request<Bilateral>) -> Result<impl IntoResponse, Problem> {
+    answer(api.bilateral(&request(body)?).await)
 }
 
 async fn found(State(api): State<Api>, body: Request<NewCircle>) -> Result<impl IntoResponse, Problem> {
@@ -245,6 +301,15 @@ async fn publish(State(api): State<Api>, body: Request<NewEntry>) -> Result<impl
     answer(api.publish(&request(body)?).await)
 }
 
+async fn publish_draft(
+    State(api): State<Api>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    InPath(named): InPath<String>,
+    body: Request<PublishDraft>,
+) -> Result<impl IntoResponse, Problem> {
+    answer(api.publish_draft(&named, request(body)?, caller).await)
+}
+
 async fn retract(
     State(api): State<Api>,
     InPath(named): InPath<String>,
@@ -296,5 +361,6 @@ pub async fn serve(
     api: Api,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router(api)).with_graceful_shutdown(stop).await
+    let service = router(api).into_make_service_with_connect_info::<Caller>();
+    axum::serve(listener, service).with_graceful_shutdown(stop).await
 }

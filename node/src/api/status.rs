@@ -213,6 +213,14 @@ impl Api {
         }
         warnings.extend(trust.alarms);
         warnings.extend(trust.forked);
+        let drafts = self.drafts().await?;
+        let for_a_person = drafts.iter().filter(|draft| draft.needs.is_some()).count();
+        if for_a_person > 0 {
+            warnings.push(format!(
+                "{for_a_person} of {} drafts will not be published without you; see `cwn drafts`",
+                drafts.len()
+            ));
+        }
         let failure = self.node.driver.failure();
         if let Some(why) = &failure {
             warnings.push(format!("this node is read-only since its disk failed: {why}"));
@@ -243,6 +251,8 @@ impl Api {
             handlers_built: self.node.network.handlers_built(),
             circles,
             offers,
+            drafts: drafts.len(),
+            drafts_for_a_person: for_a_person,
             data: self.node.data.display().to_string(),
             warnings,
             read_only: failure.is_some(),

@@ -58,6 +58,12 @@ pub struct Status {
     pub circles: Vec<CircleSummary>,
     /// Circles offered and not decided.
     pub offers: Vec<OfferSummary>,
+    /// How many drafts are kept, not yet sealed.
+    #[serde(default)]
+    pub drafts: usize,
+    /// How many of them wait for a person.
+    #[serde(default)]
+    pub drafts_for_a_person: usize,
     /// The data directory.
     pub data: String,
     /// Things a person should look at, each with what to do.
@@ -275,6 +281,43 @@ pub struct NewCircle {
     pub partners: Vec<String>,
 }
 
+/// `POST /v1/bilateral`: the circle of this node's partner and another.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bilateral {
+    /// The other partner.
+    pub partner: String,
+}
+
+/// The bilateral circle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BilateralFounded {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it was founded now; else there was one already.
+    pub founded: bool,
+}
+
+/// `POST /v1/root`: versions of the root document from a file, as `cwn-ca root propose` wrote and the root key holders
+/// signed it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootText {
+    /// The armoured text.
+    pub text: String,
+}
+
+/// What became of the root document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootAdopted {
+    /// The version that was held before.
+    pub before: u32,
+    /// The version that is held now.
+    pub version: u32,
+}
+
 /// `POST /v1/circles/{id}/policy`: what is not named stays as it is.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -371,9 +414,97 @@ pub struct AudienceView {
     pub current: bool,
     /// Partners that must be heard first, when it cannot.
     pub unheard: Vec<String>,
+    /// What it would wait for as a draft, in words; nothing when it can be sealed now.
+    #[serde(default)]
+    pub awaited: Vec<String>,
 }
 
-/// The answer to a publication.
+/// The answer to a publication: what became of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Publication {
+    /// It is published.
+    Published(Published),
+    /// It cannot be sealed yet, and is kept as a draft until it can be.
+    Kept(DraftSummary),
+}
+
+/// A draft in a list, `GET /v1/drafts`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DraftSummary {
+    /// Its name.
+    pub id: String,
+    /// The circle's id.
+    pub circle: String,
+    /// The circle's name.
+    pub circle_name: String,
+    /// The marking.
+    pub tlp: String,
+    /// The title; none for RED.
+    pub title: Option<String>,
+    /// When it was written.
+    pub written: u64,
+    /// The partners it was written for.
+    pub partners: Vec<String>,
+    /// What it waits for, in words. When that has come it is published by itself.
+    pub awaited: Vec<String>,
+    /// Why it will not be published without a person, if so.
+    pub needs: Option<String>,
+}
+
+impl DraftSummary {
+    /// Of a draft that does not open.
+    pub(super) fn unread(id: String) -> Self {
+        Self {
+            id,
+            circle: String::new(),
+            circle_name: String::new(),
+            tlp: String::new(),
+            title: None,
+            written: 0,
+            partners: Vec::new(),
+            awaited: Vec::new(),
+            needs: None,
+        }
+    }
+}
+
+/// `GET /v1/drafts/{id}`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DraftDetail {
+    /// The line of the list.
+    #[serde(flatten)]
+    pub summary: DraftSummary,
+    /// The body, in Markdown.
+    pub body: String,
+    /// PAP.
+    pub pap: Option<String>,
+    /// References.
+    pub references: Vec<String>,
+    /// The partners it names.
+    pub to: Vec<String>,
+    /// The names of its attachments.
+    pub attached: Vec<String>,
+    /// Who could read it if it were published now; none when it cannot be.
+    pub audience: Option<AudienceView>,
+    /// With which nodes.
+    pub readers: Vec<String>,
+    /// Partners of those of them that could not have read it when it was written.
+    pub added: Vec<String>,
+}
+
+/// `POST /v1/drafts/{id}/publish`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishDraft {
+    /// The nodes that a person confirmed as its readers. It is sealed to no other.
+    pub readers: Vec<String>,
+    /// Why it is sealed before what it waits for has come. Goes on record.
+    #[serde(default)]
+    pub anyway: Option<String>,
+}
+
+/// The answer to a publication that was published.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Published {
     /// The short reference.

@@ -12,8 +12,8 @@ use crate::{
     api::{
         Circles,
         types::{
-            CircleDetail, CircleSummary, ForkView, Id, MemberView, Membership, NewCircle, NodeView, PartnerView,
-            PolicyChange,
+            Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, MemberView, Membership, NewCircle,
+            NodeView, PartnerView, PolicyChange,
         },
     },
     clock,
@@ -108,10 +108,11 @@ pub struct Policy {
 /// Arguments of `cwn circle create`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  cwn circle create haven z-cert ncsc\n  cwn circle create zorg --description \"The hospitals and their CERT\" --ceiling AMBER --steward ncsc ibd surfcert"
+    after_help = "Examples:\n  cwn circle create haven z-cert ncsc\n  cwn circle create zorg --description \"The hospitals and their CERT\" --ceiling AMBER --steward ncsc ibd surfcert\n  cwn circle create --bilateral ncsc\n\nA bilateral circle is named after its two partners; both are stewards, it is for everything and goes up to RED. When there is one with that partner already, it is shown."
 )]
 pub struct Create {
     /// Its name.
+    #[arg(required_unless_present = "bilateral", default_value = "", hide_default_value = true)]
     name: String,
     /// The partners to add.
     partners: Vec<String>,
@@ -127,6 +128,13 @@ pub struct Create {
     /// A partner that is steward too, in the order of rank; may be given again.
     #[arg(long)]
     steward: Vec<String>,
+    /// Found the circle of your partner and this one alone, unless there is one.
+    #[arg(
+        long,
+        value_name = "PARTNER",
+        conflicts_with_all = ["name", "partners", "description", "ceiling", "purpose", "steward"]
+    )]
+    bilateral: Option<String>,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -185,7 +193,10 @@ fn keys_page(known: &[PartnerView], partners: &[String], only: Option<&str>, now
 }
 
 async fn found(face: &Face, create: Create) -> anyhow::Result<()> {
-    let Create { name, partners, description, ceiling, purpose, steward, yes } = create;
+    let Create { name, partners, description, ceiling, purpose, steward, bilateral, yes } = create;
+    if let Some(partner) = bilateral {
+        return found_bilateral(face, partner, yes).await;
+    }
     let all: Vec<String> = steward.iter().chain(&partners).cloned().collect();
     if !all.is_empty() {
         show_keys(face, &all, None).await?;
@@ -203,6 +214,20 @@ async fn found(face: &Face, create: Create) -> anyhow::Result<()> {
     };
     let id: Id = face.client.post("/v1/circles", &new).await?;
     Ok(show::page(&format!("The circle {} is founded: {}\n", show::line(&name), show::short(&id.id)))?)
+}
+
+async fn found_bilateral(face: &Face, partner: String, yes: bool) -> anyhow::Result<()> {
+    show_keys(face, std::slice::from_ref(&partner), None).await?;
+    if !yes {
+        confirm(&format!("Found the circle of your partner and {partner}, unless there is one?"))?;
+    }
+    let circle: BilateralFounded = face.client.post("/v1/bilateral", &Bilateral { partner: partner.clone() }).await?;
+    let (name, id) = (show::line(&circle.name), show::short(&circle.id));
+    if circle.founded {
+        return Ok(show::page(&format!("The circle {name} is founded: {id}\n"))?);
+    }
+    show::note(&format!("You have a circle with {partner} already:"));
+    show_one(face, &circle.id, false).await
 }
 
 async fn list(face: &Face, json: bool) -> anyhow::Result<()> {
@@ -267,7 +292,7 @@ fn detail_page(detail: &CircleDetail) -> String {
     for ForkView { author, log, place, .. } in &detail.forks {
         let log = show::short(log);
         page += &format!(
-            "{author} signed two entries for one place (log {log}, entry {place}): what comes after is held by nobody\n"
+            "{author} signed two entries for one place (log {log}, entry {place}): from there on nobody holds it\n"
         );
     }
     let row = |member: &MemberView| {
@@ -444,7 +469,7 @@ haven (aed0b4352552)
 De haven
 up to TLP:AMBER, founded 1970-01-01T00:00:00Z, in sync
 set aside by the rules of rank, issue it again or not: add divd
-ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): what comes after is held by nobody
+ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on nobody holds it
   ferm    86ed6ed0c5b7  founder    this node
   ncsc    86ed6ed0c5b7  steward 1  away, or has not joined yet
   ibd     86ed6ed0c5b7             NO CERTIFICATE: gets no keys

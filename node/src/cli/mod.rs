@@ -19,6 +19,7 @@ mod attach;
 mod backup;
 mod circle;
 mod doctor;
+mod drafts;
 mod export;
 mod import;
 mod join;
@@ -29,6 +30,7 @@ mod publish;
 mod read;
 mod restore;
 mod retract;
+mod root;
 mod save;
 pub mod show;
 mod status;
@@ -69,6 +71,8 @@ pub enum Command {
     Publish(publish::Arguments),
     /// Publish a file in a circle.
     Attach(attach::Arguments),
+    /// Look at what was written and cannot be sealed yet, and decide about it.
+    Drafts(drafts::Arguments),
     /// List what was published, the newest first.
     List(list::Arguments),
     /// Read an entry.
@@ -87,6 +91,9 @@ pub enum Command {
     Backup(backup::Arguments),
     /// Put a backup back into an empty data directory.
     Restore(restore::Arguments),
+    /// Go on to a later version of the root document.
+    #[command(subcommand)]
+    Root(root::Command),
     /// Show who is connected, and why others are not.
     Peers(peers::Arguments),
     /// Look at everything this node depends on.
@@ -130,6 +137,7 @@ pub async fn run(program: Program) -> anyhow::Result<()> {
         Command::Circle(command) => circle::run(&face()?, command).await,
         Command::Publish(arguments) => publish::run(&face()?, arguments).await,
         Command::Attach(arguments) => attach::run(&face()?, arguments).await,
+        Command::Drafts(arguments) => drafts::run(&face()?, arguments).await,
         Command::List(arguments) => list::run(&face()?, &arguments).await,
         Command::Read(arguments) => read::run(&face()?, &arguments).await,
         Command::Retract(arguments) => retract::run(&face()?, arguments).await,
@@ -143,6 +151,7 @@ pub async fn run(program: Program) -> anyhow::Result<()> {
             None => backup::run(&face()?, &arguments).await,
         },
         Command::Restore(arguments) => restore::run(&data, &arguments).await,
+        Command::Root(command) => root::run(&face()?, command).await,
         Command::Peers(arguments) => peers::run(&face()?, &arguments).await,
         Command::Doctor(arguments) => doctor::run(&face()?, &arguments).await,
         Command::Demo(arguments) => crate::demo::run(arguments).await,

@@ -11,7 +11,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Face, confirm, partners::encode, print_json, show};
-use crate::api::types::{AudienceView, NewEntry, Published, Uploaded};
+use crate::api::types::{AudienceView, DraftSummary, NewEntry, Publication, Uploaded};
 
 /// A body may have so many bytes; the daemon says so too, but a mistaken file of a gigabyte is not read first.
 const BODY_BYTES: u64 = 1 << 20;
@@ -24,7 +24,7 @@ pub(super) const TICK: Duration = Duration::from_millis(120);
 /// Arguments of `cwn publish`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  cwn publish haven --tlp AMBER --title \"EdgeGate VPN is being exploited\" advisory.md\n  cwn publish haven --tlp RED --to ncsc --to z-cert note.md\n  cwn publish haven --tlp GREEN --ref CVE-2026-0001 --attach rules.yar advisory.md\n  echo \"All clear.\" | cwn publish haven --tlp GREEN --title \"Crane works again\" --yes\n\nWho will be able to read it is shown first. Standard output is the reference, for `cwn read`, `who` and `save`."
+    after_help = "Examples:\n  cwn publish haven --tlp AMBER --title \"EdgeGate VPN is being exploited\" advisory.md\n  cwn publish haven --tlp RED --to ncsc --to z-cert note.md\n  cwn publish haven --tlp GREEN --ref CVE-2026-0001 --attach rules.yar advisory.md\n  echo \"All clear.\" | cwn publish haven --tlp GREEN --title \"Crane works again\" --yes\n\nWho will be able to read it is shown first. Standard output is the reference, for `cwn read`, `who` and `save`.\nWhat cannot be sealed yet is kept as a draft, and published by itself as soon as it may be: standard output is then \"draft\" and the draft's name, for `cwn drafts`."
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -119,16 +119,17 @@ impl<'a> Upload<'a> {
     }
 }
 
-fn audience_page(audience: &AudienceView) -> String {
+/// Who would be able to read it.
+pub(super) fn audience_page(audience: &AudienceView) -> String {
     let mut page = format!("{} in {} will be readable by:\n", audience.tlp, show::line(&audience.circle));
     page += &format!("  {} ({} nodes)\n", audience.partners.join(", "), audience.nodes);
     if !audience.left_out.is_empty() {
         page += &format!("  not by {}: no certificate, or revoked\n", audience.left_out.join(", "));
     }
-    if !audience.current {
+    if !audience.awaited.is_empty() {
         page += &format!(
-            "  This node has not heard from {} since its start; what is above GREEN waits for that.\n",
-            audience.unheard.join(", ")
+            "  It cannot be sealed yet: {}. Until then it is kept as a draft (`cwn drafts`).\n",
+            show::line(&audience.awaited.join(", and "))
         );
     }
     page
@@ -166,13 +167,30 @@ pub(super) async fn publish(
     spinner.enable_steady_tick(TICK);
     let published = face.client.post("/v1/entries", &entry).await;
     spinner.finish_and_clear();
-    let published: Published = published?;
+    let publication: Publication = published?;
     if outgoing.json {
-        return print_json(&published);
+        return print_json(&publication);
     }
+    let published = match publication {
+        Publication::Published(published) => published,
+        Publication::Kept(draft) => {
+            show::page(&format!("draft {}\n", show::short(&draft.id)))?;
+            show::note(&kept(&draft));
+            return Ok(());
+        }
+    };
     show::page(&format!("{}\n", published.reference))?;
     show::note(&format!("Published. `cwn who {}` shows who has received it.", published.reference));
     Ok(())
+}
+
+/// What is said of something that was kept.
+fn kept(draft: &DraftSummary) -> String {
+    let id = show::short(&draft.id);
+    format!(
+        "Kept as a draft, not yet sealed: {}.\nIt is published by itself when that has come. `cwn drafts` shows it; `cwn drafts publish {id} --anyway REASON` seals it at once, on record.",
+        show::line(&draft.awaited.join(", and "))
+    )
 }
 
 /// A bar for a file that is under way; nothing where there is no terminal.
@@ -197,6 +215,7 @@ mod tests {
             left_out: Vec::new(),
             current: true,
             unheard: Vec::new(),
+            awaited: Vec::new(),
         }
     }
 
@@ -212,10 +231,11 @@ mod tests {
             left_out: vec!["ibd".to_owned()],
             current: false,
             unheard: vec!["ncsc".to_owned()],
+            awaited: vec!["no word yet from ncsc".to_owned()],
             ..audience()
         });
         assert!(page.contains("\n  not by ibd: no certificate, or revoked\n"), "{page}");
-        assert!(page.contains("has not heard from ncsc"), "{page}");
+        assert!(page.contains("cannot be sealed yet: no word yet from ncsc. Until then"), "{page}");
     }
 
     #[test]

@@ -92,6 +92,13 @@ fn page(status: &Status, now: u64, ink: show::Ink) -> String {
         row("peers", peers),
         row("data", show::line(&status.data)),
     ];
+    if status.drafts > 0 {
+        let drafts = match status.drafts_for_a_person {
+            0 => format!("{} kept, not yet sealed; see `cwn drafts`", status.drafts),
+            some => ink.amber(&format!("{} kept, {some} of them wait for you; see `cwn drafts`", status.drafts)),
+        };
+        rows.push(row("drafts", drafts));
+    }
     if status.read_only {
         rows.push(row("store", ink.amber("READ-ONLY")));
     }
@@ -175,6 +182,8 @@ pub(super) mod tests {
             handlers_built: 2,
             circles: vec![circle("haven"), CircleSummary { behind: 4, ..circle("zorg") }],
             offers: Vec::new(),
+            drafts: 0,
+            drafts_for_a_person: 0,
             data: "ferm".to_owned(),
             warnings: Vec::new(),
             read_only: false,
@@ -223,6 +232,17 @@ Circles
     fn a_node_that_is_kept_offline_says_so_and_not_that_nobody_is_there() {
         let page = page(&Status { peers: 0, offline: true, ..status() }, NOW, show::Ink::Plain);
         assert!(page.contains("\npeers          none: offline, as its configuration says\n"), "{page}");
+    }
+
+    #[test]
+    fn drafts_are_counted_and_those_that_wait_for_a_person_stand_out() {
+        let page_of = |drafts, drafts_for_a_person| {
+            page(&Status { drafts, drafts_for_a_person, ..status() }, NOW, show::Ink::Colour)
+        };
+        assert!(!page_of(0, 0).contains("drafts"));
+        let waiting = page_of(2, 0);
+        assert!(waiting.contains("2 kept, not yet sealed; see `cwn drafts`") && !waiting.contains('\x1b'), "{waiting}");
+        assert!(page_of(2, 1).contains("\x1b[33m2 kept, 1 of them wait for you"));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cwn_crypto::{
-    Domain, Hash, PartnerId, PublicKey, SigningKey, Time,
+    Domain, Hash, PartnerId, PublicKey, SigningKey, Time, encoding,
     issuer_log::{CutLine, LogId, Word},
     root::TrustRoot,
     seal::Recipient,
@@ -16,7 +16,7 @@ use crate::{
     epoch::{self, Record, SignedRecord},
     fork::FORK_FACT,
     held::Ledger,
-    input::{Audience, Command, CommandId, EntryPlace, Input, Ticket},
+    input::{Audience, Command, CommandId, EntryPlace, Input, Kept, Ticket},
     limits,
     log::{
         Authentic, CircleId, Decoded, Draft, EntryBytes, LogKey, LogKind, Opening, Retracts, Stored, Suite, Under,
@@ -85,6 +85,7 @@ struct PendingAppend {
     circle: CircleId,
     audience: Audience,
     expiry: Option<Time>,
+    kept: Option<Kept>,
     retracts: Option<Retracts>,
     /// What it was sent out to be sealed to; `None` while its epoch is being made.
     target: Option<SealTarget>,
@@ -575,17 +576,15 @@ impl Engine {
                 self.operate(id, circle, Act::Dismiss { node, cut }, random)
             }
             Command::Policy { circle, terms } => self.operate(id, circle, Act::Policy { terms }, random),
-            Command::Append { circle, audience, expiry, only_when_current, retracts } => {
-                let append = PendingAppend { circle, audience, expiry, retracts, target: None };
+            Command::Append { circle, audience, expiry, only_when_current, retracts, kept } => {
+                let append = PendingAppend { circle, audience, expiry, retracts, kept, target: None };
                 self.append(id, append, only_when_current)
             }
             Command::Announce { payload } => self.announce_network(id, payload, random),
             Command::AdoptRoot { versions } => self.adopt_root(id, &versions),
             Command::Accept { circle } => self.accept_offer(circle, Some(id)),
             Command::Remember { key, value } => {
-                let engines = [CIRCLE_FACT, DECLINED_FACT, HELD_FACT, RETRACT_FACT, FORK_FACT, ROOT_FACT];
-                let own = engines.iter().any(|prefix| key.starts_with(prefix));
-                assert!(!own, "a fact of the node is named as one of the engine's");
+                assert_not_ours(&key);
                 self.store(vec![Write::Fact { key, value }], vec![After::Reply(id, Reply::Done)]);
                 Ok(())
             }
@@ -631,7 +630,7 @@ impl Engine {
         if draft.payload.len() > limits::PAYLOAD_BYTES {
             return Err(CommandRefusal::TooLong { length: draft.payload.len(), limit: limits::PAYLOAD_BYTES });
         }
-        self.write(id, circle, draft, random, true)
+        self.write(id, circle, draft, random, true, None)
     }
 
     fn own_stewardship(&self, circle: &CircleId) -> Result<(Rank, Stewardship), CommandRefusal> {
@@ -685,10 +684,11 @@ impl Engine {
             return Err(CommandRefusal::TooLong { length: payload.len(), limit: limits::PAYLOAD_BYTES });
         }
         let draft = Draft { suite: Suite::Network, epoch: None, payload, expiry: None, retracts: None };
-        self.write(id, self.network, draft, random, false)
+        self.write(id, self.network, draft, random, false, None)
     }
 
-    /// Appends to this node's log of the draft's kind, opening one if there is none since the start.
+    /// Appends to this node's log of the draft's kind, opening one if there is none since the start. `fact` is to say
+    /// which entry it became.
     fn write(
         &mut self,
         id: CommandId,
@@ -696,6 +696,7 @@ impl Engine {
         draft: Draft,
         random: [u8; 32],
         membership: bool,
+        fact: Option<Vec<u8>>,
     ) -> Result<(), CommandRefusal> {
         let kind = draft.suite.kind();
         let replica = self.circles.get_mut(&circle).ok_or(CommandRefusal::UnknownCircle)?;
@@ -749,7 +750,10 @@ impl Engine {
             after.push(After::Membership(circle));
         }
         after.push(After::Reply(id, Reply::Appended { place, hash }));
-        let mut writes = vec![Write::Entry(entry)];
+        // The fact first: when the entry survives a crash so does the fact, and a fact without its entry says that
+        // nothing was appended.
+        let value = |key| Write::Fact { key, value: encoding::to_bytes(&(place.key.log, place.seq, hash)) };
+        let mut writes: Vec<Write> = fact.map(value).into_iter().chain([Write::Entry(entry)]).collect();
         writes.extend(self.note_retractions(&writes));
         self.store(writes, after);
         Ok(())
@@ -773,6 +777,9 @@ impl Engine {
                 return Err(CommandRefusal::NotCurrent { missing: missing.iter().map(ToString::to_string).collect() });
             }
         }
+        if let Some(kept) = &append.kept {
+            assert_not_ours(&kept.fact);
+        }
         self.appends.insert(id, append);
         self.advance_append(id)
     }
@@ -795,7 +802,7 @@ impl Engine {
     fn advance_append(&mut self, id: CommandId) -> Result<(), CommandRefusal> {
         let Some(pending) = self.appends.get(&id) else { return Ok(()) };
         let circle = pending.circle;
-        match self.target(&circle, &pending.audience) {
+        match self.target_of(pending) {
             Err(refusal) => {
                 self.appends.remove(&id);
                 return Err(refusal);
@@ -809,6 +816,36 @@ impl Engine {
             Ok(None) => self.make_epoch(circle),
         }
         Ok(())
+    }
+
+    /// What an append is sealed to now, if nobody can read it but those it was written for.
+    fn target_of(&self, pending: &PendingAppend) -> Result<Option<SealTarget>, CommandRefusal> {
+        if let Some(kept) = &pending.kept {
+            let (replica, _) = self.closed(&pending.circle)?;
+            let roster = replica.fold().roster();
+            let new: BTreeSet<PublicKey> =
+                self.readers(replica, &pending.audience).difference(&kept.readers).copied().collect();
+            if !new.is_empty() {
+                let partners: BTreeSet<String> =
+                    new.iter().filter_map(|node| Some(roster.member(node)?.partner.to_string())).collect();
+                return Err(CommandRefusal::NewReaders { partners: partners.into_iter().collect() });
+            }
+        }
+        self.target(&pending.circle, &pending.audience)
+    }
+
+    /// The nodes that could open what is sealed to this audience now.
+    pub fn readers(&self, replica: &Replica, audience: &Audience) -> BTreeSet<PublicKey> {
+        let (mut set, _) = self.present_set(replica);
+        if let Audience::Partners(partners) = audience {
+            let roster = replica.fold().roster();
+            let own = roster.member(&self.me).map(|member| &member.partner);
+            set.retain(|node| {
+                let partner = roster.member(node).map(|member| &member.partner);
+                partner.is_some_and(|partner| partners.contains(partner)) || partner == own
+            });
+        }
+        set
     }
 
     /// What an entry for this audience is sealed to now; `None` when a new epoch is needed first.
@@ -882,7 +919,7 @@ impl Engine {
             Ok(epoch) => replica.insert_epoch(hash, epoch),
             Err(refusal) => panic!("an epoch record of this node does not hold: {refusal}"),
         }
-        let bytes = cwn_crypto::encoding::to_bytes(&signed);
+        let bytes = encoding::to_bytes(&signed);
         self.making.insert(circle, MakingEpoch { made: Some(hash), ..making });
         self.store(vec![Write::Record { circle, hash, bytes }], vec![After::RecordDurable { circle, hash }]);
         if planted(Bug::UseEpochBeforeDurable) {
@@ -895,7 +932,7 @@ impl Engine {
         let Some(pending) = self.appends.get(&id) else { return Ok(()) };
         let circle = pending.circle;
         // Who belongs may have changed while it was being sealed. Then it is sealed again, to those who belong now.
-        let present = match self.target(&circle, &pending.audience) {
+        let present = match self.target_of(pending) {
             Ok(present) => present,
             Err(refusal) => {
                 self.appends.remove(&id);
@@ -916,8 +953,9 @@ impl Engine {
             Some(SealTarget::Epoch(hash)) => (Suite::Epoch, Some(hash)),
             _ => (Suite::Named, None),
         };
-        let PendingAppend { expiry, retracts, .. } = pending;
-        self.write(id, circle, Draft { suite, epoch, payload, expiry, retracts }, random, false)
+        let PendingAppend { expiry, retracts, kept, .. } = pending;
+        let draft = Draft { suite, epoch, payload, expiry, retracts };
+        self.write(id, circle, draft, random, false, kept.map(|kept| kept.fact))
     }
 
     /// What waits for the seal is refused: a person can then do something about it.
@@ -1029,6 +1067,13 @@ impl Engine {
         self.store(writes, after);
         Ok(())
     }
+}
+
+/// The node remembers facts of its own beside the engine's, and must not name one as the engine does.
+fn assert_not_ours(key: &[u8]) {
+    let engines = [CIRCLE_FACT, DECLINED_FACT, HELD_FACT, RETRACT_FACT, FORK_FACT, ROOT_FACT];
+    let ours = engines.iter().any(|prefix| key.starts_with(prefix));
+    assert!(!ours, "a fact of the node is named as one of the engine's");
 }
 
 /// Reads an entry that the store must have.

@@ -1,5 +1,7 @@
 //! Everything that enters the engine.
 
+use std::collections::BTreeSet;
+
 use cwn_crypto::{Hash, PartnerId, PublicKey, Time, certificate::Certificate, root::SignedRoot};
 
 use crate::{
@@ -169,6 +171,16 @@ pub enum Audience {
     Partners(Vec<PartnerId>),
 }
 
+/// An entry that was written earlier, and kept until it could be sealed.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// A fact that is to say which entry it became: the canonical bytes of its log, its place there and its hash.
+    /// An entry that survives a crash is never without it; a fact whose entry is not held says nothing.
+    pub fact: Vec<u8>,
+    /// The nodes it was written for. When others could open it now, nothing is appended.
+    pub readers: BTreeSet<PublicKey>,
+}
+
 /// What somebody wants of the engine.
 #[derive(Debug, Clone)]
 pub enum Command {
@@ -228,6 +240,8 @@ pub enum Command {
         expiry: Option<Time>,
         /// Refuse while this node is not current in the circle.
         only_when_current: bool,
+        /// Set for an entry that was written earlier and kept.
+        kept: Option<Kept>,
         /// An entry of this node that it takes back.
         retracts: Option<Retracts>,
     },

@@ -255,6 +255,15 @@ pub enum CommandRefusal {
         /// Partners that were not heard.
         missing: Vec<String>,
     },
+    /// More can read it now than those it was written for.
+    #[error(
+        "{} can read what is sealed in this circle now, and could not when this was written; look at it with `cwn drafts show`",
+        .partners.join(", ")
+    )]
+    NewReaders {
+        /// The partners of the nodes that came since.
+        partners: Vec<String>,
+    },
     /// The charter cannot found a circle.
     #[error(transparent)]
     Charter(#[from] crate::circle::CharterRefusal),

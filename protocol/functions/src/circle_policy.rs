@@ -2,7 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
-use cwn_crypto::encoding;
+use cwn_crypto::{PartnerId, encoding};
+use cwn_engine::limits;
 use minicbor::{Decode, Encode};
 
 use crate::marking::Tlp;
@@ -31,6 +32,11 @@ pub enum Purpose {
     /// Opleiden, trainen en oefenen.
     #[n(4)]
     Exercise,
+}
+
+impl Purpose {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Sharing, Self::Notification, Self::Incident, Self::Knowledge, Self::Exercise];
 }
 
 /// The text names no function.
@@ -86,6 +92,15 @@ impl Default for Policy {
     }
 }
 
+/// What a bilateral circle is called: the same by both of its partners. No partner's short name has a tilde; a very
+/// long one is cut, so that both fit in a circle's name.
+pub fn bilateral_name(one: &PartnerId, other: &PartnerId) -> String {
+    let (first, second) = if one < other { (one, other) } else { (other, one) };
+    const EACH: usize = (limits::CIRCLE_NAME_CHARS - 1) / 2;
+    let cut = |partner: &PartnerId| partner.to_string().chars().take(EACH).collect::<String>();
+    format!("{}~{}", cut(first), cut(second))
+}
+
 /// Why something is not a policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -98,6 +113,11 @@ pub enum Refusal {
 }
 
 impl Policy {
+    /// The template of a bilateral circle: everything that two partners may have to say to each other.
+    pub fn bilateral() -> Self {
+        Self { ceiling: Tlp::Red, purposes: Purpose::ALL.to_vec(), description: String::new() }
+    }
+
     /// Reads a policy.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Refusal> {
         let policy: Self = encoding::from_bytes(bytes, POLICY_BYTES)?;
@@ -129,6 +149,20 @@ mod tests {
             description: "zorg".to_owned(),
         };
         assert_eq!(Policy::from_bytes(&policy.to_bytes().unwrap()), Ok(policy));
+    }
+
+    #[test]
+    fn a_bilateral_circle_has_one_name_for_both_and_is_for_everything() {
+        let [ferm, z_cert]: [PartnerId; 2] = ["ferm", "z-cert"].map(|name| name.parse().unwrap());
+        assert_eq!(bilateral_name(&ferm, &z_cert), "ferm~z-cert");
+        assert_eq!(bilateral_name(&z_cert, &ferm), "ferm~z-cert");
+        assert!("ferm~z".parse::<PartnerId>().is_err());
+        let long: PartnerId = "x".repeat(64).parse().unwrap();
+        assert!(bilateral_name(&long, &ferm).len() <= limits::CIRCLE_NAME_CHARS);
+        let policy = Policy::bilateral();
+        assert_eq!((policy.ceiling, policy.purposes.len()), (Tlp::Red, 5));
+        let named = policy.purposes.iter().map(|purpose| purpose.to_string().parse());
+        assert_eq!(named.collect::<Result<Vec<Purpose>, _>>(), Ok(policy.purposes));
     }
 
     #[test]

@@ -6,7 +6,10 @@ use cwn_node::{
     api::{
         Circles,
         client::{Client, Error},
-        types::{CircleDetail, Id, Membership, NewCircle, NewEntry, Published, Status, Uploaded, Who},
+        types::{
+            Bilateral, BilateralFounded, CircleDetail, Id, Membership, NewCircle, NewEntry, Published, Status,
+            Uploaded, Who,
+        },
     },
     config::{Accept, Fetch},
 };
@@ -153,19 +156,43 @@ async fn refusal(client: &Client, entry: &NewEntry) -> (String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_start_alone_nothing_above_green_is_sealed_to_a_roster_that_may_be_old() -> anyhow::Result<()> {
-    let mut world = three().await?;
+async fn two_partners_have_one_bilateral_circle_of_which_both_are_stewards() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"])?;
+    world.configure("ferm", |config| config.circles.accept = Accept::Ask)?;
+    world.start_all().await?;
     for name in ["ncsc", "z-cert", "ferm"] {
-        world.kill(name)?;
+        world.connected(name, 2).await?;
     }
-    world.start("z-cert").await?;
-    let client = world.client("z-cert");
-    let (code, why) = refusal(&client, &entry("AMBER", 1)).await;
-    assert_eq!(code, "not_current");
-    assert!(why.contains("ncsc"), "{why}");
-    let _: Published = client.post("/v1/entries", &entry("GREEN", 0)).await?;
-    world.start("ncsc").await?;
-    let _: Published = client.post("/v1/entries", &entry("AMBER", 60)).await?;
+    let with = |partner: &str| Bilateral { partner: partner.to_owned() };
+    let founded: BilateralFounded = world.client("z-cert").post("/v1/bilateral", &with("ncsc")).await?;
+    assert_eq!((founded.name.as_str(), founded.founded), ("ncsc~z-cert", true));
+    let again = BilateralFounded { founded: false, ..founded.clone() };
+    let here: BilateralFounded = world.client("z-cert").post("/v1/bilateral", &with("ncsc")).await?;
+    assert_eq!(here, again);
+    let joined = async || {
+        let circles: Circles = world.client("ncsc").get("/v1/circles").await?;
+        Ok(circles.circles.iter().any(|circle| circle.id == founded.id && circle.steward))
+    };
+    world.until("ncsc", "it is steward of it", joined).await?;
+    let there: BilateralFounded = world.client("ncsc").post("/v1/bilateral", &with("z-cert")).await?;
+    assert_eq!(there, again);
+    let detail: CircleDetail = world.client("ncsc").get(&format!("/v1/circles/{}", founded.id)).await?;
+    assert_eq!((detail.summary.ceiling.as_str(), detail.summary.partners), ("TLP:RED", 2));
+    assert_eq!(detail.members.iter().filter(|member| member.steward.is_some()).count(), 2);
+    world.publish_as("ncsc", &founded.id, "between us", "AMBER", &[]).await?;
+    world.expect_titles("z-cert", &founded.id, &["between us"]).await?;
+
+    // What the other side founded and this one has not joined is not founded a second time.
+    let _: BilateralFounded = world.client("ncsc").post("/v1/bilateral", &with("ferm")).await?;
+    let offered = async || Ok(world.client("ferm").get::<Circles>("/v1/circles").await?.offers.len() == 1);
+    world.until("ferm", "it is offered", offered).await?;
+    let refused = world.client("ferm").post::<_, BilateralFounded>("/v1/bilateral", &with("ncsc")).await;
+    assert!(refused.unwrap_err().to_string().contains("`cwn circle accept"));
+    for (partner, remedy) in [("ferm", "the other partner"), ("ibd", "`cwn partners`")] {
+        let refused = world.client("ferm").post::<_, BilateralFounded>("/v1/bilateral", &with(partner)).await;
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains(remedy), "{said}");
+    }
     Ok(())
 }
 

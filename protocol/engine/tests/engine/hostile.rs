@@ -327,7 +327,14 @@ fn i9_a_node_is_not_current_before_it_holds_what_a_steward_held() {
     assert!(!world.engine("z-cert").unheard(&circle).is_empty(), "ncsc sent nothing of what it holds");
     let id = world.command(
         "z-cert",
-        Command::Append { circle, audience: Audience::Circle, expiry: None, only_when_current: true, retracts: None },
+        Command::Append {
+            circle,
+            audience: Audience::Circle,
+            expiry: None,
+            only_when_current: true,
+            retracts: None,
+            kept: None,
+        },
     );
     assert!(world.reply("z-cert", id).unwrap().as_ref().unwrap_err().to_string().contains("not yet current"));
     world.mute_runs("ncsc", false);

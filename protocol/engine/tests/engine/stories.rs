@@ -1,8 +1,9 @@
 //! What members see of one another.
 
+use cwn_crypto::encoding;
 use cwn_engine::{
     input::{Audience, Command},
-    output::CommandRefusal,
+    output::{CommandRefusal, Reply},
 };
 
 use crate::world::{World, partner};
@@ -36,6 +37,24 @@ fn i1_an_entry_to_named_partners_stays_sealed_for_the_others() {
     world.settle();
     world.expect_reads("ferm", circle, &["red"]).expect_reads("ncsc", circle, &["red"]);
     world.expect_reads("z-cert", circle, &["(sealed)"]);
+}
+
+#[test]
+fn i11_what_was_kept_goes_to_nobody_that_came_since_and_says_which_entry_it_became() {
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"]);
+    let circle = world.circle(&["ncsc", "z-cert", "ferm"]);
+    let id = world.append_kept("ncsc", circle, "for z-cert", &["ncsc", "z-cert"], b"kept/1");
+    world.settle();
+    let refused = world.reply("ncsc", id).unwrap().clone().unwrap_err();
+    assert_eq!(refused, CommandRefusal::NewReaders { partners: vec!["ferm".to_owned()] });
+    world.expect_reads("ferm", circle, &[]);
+    assert!(!world.node("ncsc").store.facts.contains_key(b"kept/1".as_slice()));
+    let id = world.append_kept("ncsc", circle, "for three", &["ncsc", "z-cert", "ferm"], b"kept/2");
+    world.settle();
+    let Ok(Reply::Appended { place, hash }) = world.reply("ncsc", id).unwrap().clone() else { panic!("not appended") };
+    let said = encoding::to_bytes(&(place.key.log, place.seq, hash));
+    assert_eq!(world.node("ncsc").store.facts[b"kept/2".as_slice()], said);
+    world.expect_reads("ferm", circle, &["for three"]);
 }
 
 #[test]

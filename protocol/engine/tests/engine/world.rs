@@ -16,7 +16,7 @@ use cwn_engine::{
     circle::{Charter, Member, MemberNode, Steward, Terms},
     engine::{AcceptRule, Config, Engine},
     epoch::{Record, SignedRecord},
-    input::{Audience, Command, CommandId, Input, PullId, SessionId, StreamId, Ticket},
+    input::{Audience, Command, CommandId, Input, Kept, PullId, SessionId, StreamId, Ticket},
     log::{
         CircleId, Draft, EntryBytes, Header, LogKey, LogKind, Opening, Payload, Retraction, Retracts, Suite, Under,
         Writer,
@@ -914,7 +914,7 @@ impl World {
         let index = self.index(by);
         self.nodes[index].plain.insert(id, b"(retraction)".to_vec());
         let (audience, retracts) = (Audience::Circle, Some(what));
-        let append = Command::Append { circle, audience, expiry: None, only_when_current: false, retracts };
+        let append = Command::Append { circle, audience, expiry: None, only_when_current: false, retracts, kept: None };
         self.command(by, append)
     }
 
@@ -943,7 +943,19 @@ impl World {
         let id = CommandId(self.next_command);
         let index = self.index(by);
         self.nodes[index].plain.insert(id, text.as_bytes().to_vec());
-        self.command(by, Command::Append { circle, audience, expiry: None, only_when_current: false, retracts: None })
+        let (expiry, retracts, kept) = (None, None, None);
+        self.command(by, Command::Append { circle, audience, expiry, only_when_current: false, retracts, kept })
+    }
+
+    /// Publishes to the whole circle what was written for these partners alone.
+    pub fn append_kept(&mut self, by: &str, circle: CircleId, text: &str, readers: &[&str], fact: &[u8]) -> CommandId {
+        let id = CommandId(self.next_command);
+        let index = self.index(by);
+        self.nodes[index].plain.insert(id, text.as_bytes().to_vec());
+        let readers = readers.iter().map(|name| self.key(name)).collect();
+        let (expiry, retracts, kept) = (None, None, Some(Kept { fact: fact.to_vec(), readers }));
+        let audience = Audience::Circle;
+        self.command(by, Command::Append { circle, audience, expiry, only_when_current: false, retracts, kept })
     }
 
     /// What a node has accepted in a circle, sorted: the text of what it can open, or `(sealed)`.

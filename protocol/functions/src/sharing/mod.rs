@@ -6,4 +6,4 @@ mod entry;
 mod rules;
 
 pub use entry::{Content, REPORT, RETRACTION, Refusal, Report, Retraction, report_payload, retraction_payload};
-pub use rules::{Forbidden, may_publish};
+pub use rules::{Awaited, Forbidden, awaited, may_publish};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cwn_crypto::{PartnerId, PublicKey};
+use cwn_engine::root::Freshness;
 
 use crate::{circle_policy::Policy, marking::Tlp};
 
@@ -53,6 +54,31 @@ pub fn may_publish(
     Ok(())
 }
 
+/// What an entry waits for before it may be sealed. It is kept until then, unless an operator seals it on record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Awaited {
+    /// The node has not heard enough since its start to be sure of who belongs.
+    #[error("no word yet from {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    Members(Vec<PartnerId>),
+    /// Whoever was revoked since the issuer's last word would still be sealed to.
+    #[error("the issuer's last word is too old for this marking")]
+    Issuer,
+}
+
+/// What an entry with this marking waits for, where these partners must be heard before the node is current.
+///
+/// Above GREEN a restored roster must not seal to those removed since; AMBER+STRICT and RED not to those revoked.
+pub fn awaited(tlp: Tlp, unheard: Vec<PartnerId>, word: Freshness) -> Vec<Awaited> {
+    let mut awaited = Vec::new();
+    if tlp > Tlp::Green && !unheard.is_empty() {
+        awaited.push(Awaited::Members(unheard));
+    }
+    if tlp >= Tlp::AmberStrict && word == Freshness::HoldsBack {
+        awaited.push(Awaited::Issuer);
+    }
+    awaited
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,5 +104,27 @@ mod tests {
         assert_eq!(check(Tlp::Red, &[]), Err(Forbidden::RedWithoutAddressees));
         assert_eq!(check(Tlp::Red, &["ferm"]), Ok(()));
         assert!(matches!(check(Tlp::Red, &["ibd"]), Err(Forbidden::NotAMember { .. })));
+    }
+
+    #[test]
+    fn above_green_a_node_that_is_not_current_waits_and_up_to_green_it_does_not() {
+        let unheard = || vec!["ncsc".parse().unwrap()];
+        for tlp in [Tlp::Clear, Tlp::Green] {
+            assert_eq!(awaited(tlp, unheard(), Freshness::HoldsBack), []);
+        }
+        for tlp in [Tlp::Amber, Tlp::AmberStrict, Tlp::Red] {
+            assert_eq!(awaited(tlp, unheard(), Freshness::Fresh), [Awaited::Members(unheard())]);
+            assert_eq!(awaited(tlp, Vec::new(), Freshness::Stale), []);
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_too_old_holds_back_amber_strict_and_red_alone() {
+        assert_eq!(awaited(Tlp::Amber, Vec::new(), Freshness::HoldsBack), []);
+        for tlp in [Tlp::AmberStrict, Tlp::Red] {
+            assert_eq!(awaited(tlp, Vec::new(), Freshness::HoldsBack), [Awaited::Issuer]);
+        }
+        let both = awaited(Tlp::Red, vec!["ncsc".parse().unwrap()], Freshness::HoldsBack);
+        assert_eq!(both.len(), 2);
     }
 }
