@@ -25,7 +25,7 @@ use crate::{life, malicious::Kind, plan::Plan, scenario::Scenario};
 #[derive(Debug, Args)]
 pub(crate) struct Mutants {
     /// How many seeds a bug has at most, in each scenario, to show itself
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 32)]
     seeds: u64,
     /// Only this bug, such as IgnoreRemoval
     #[arg(long)]
@@ -109,10 +109,16 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
         }
         Bug::WrapToRevoked | Bug::SpeakToRevoked | Bug::RevocationInAcceptance => vec![Lives::of("revocation")],
         Bug::ClockInAcceptance => vec![mixed().more(|scenario| scenario.faults.clock_jump *= 4)],
-        Bug::SealedForThoseBefore => vec![mixed().more(|scenario| {
+        Bug::WelcomeBeforeDurable => vec![mixed().more(|scenario| {
             many_changes(scenario);
             slow_disks(scenario);
-            scenario.people.publish *= 8;
+        })],
+        Bug::SealedForThoseBefore => vec![mixed().hours(4).more(|scenario| {
+            many_changes(scenario);
+            slow_disks(scenario);
+            scenario.people.publish *= 16;
+            scenario.people.add *= 3;
+            scenario.people.remove *= 3;
         })],
         Bug::CutNeverReplaced => vec![mixed().hours(4).more(|scenario| {
             scenario.people.add *= 40;
@@ -131,8 +137,7 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
         | Bug::VoidOneLess
         | Bug::CitedControlLeftOut
         | Bug::AcceptBeyondCut
-        | Bug::CutOneTooFar
-        | Bug::WelcomeBeforeDurable => vec![changes(), changes().with(Kind::Usurper)],
+        | Bug::CutOneTooFar => vec![changes(), changes().with(Kind::Usurper)],
         Bug::PolicyByArrival => vec![changes().more(|scenario| {
             scenario.people.policy *= 40;
             scenario.faults.partition *= 20;
@@ -154,6 +159,8 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
             scenario.people.revoke *= 4;
             scenario.people.publish *= 8;
             scenario.network.slow_per_mille = 600;
+            scenario.faults.partition *= 20;
+            scenario.faults.connection_drop *= 8;
         })],
         Bug::NeedTheIssuer => vec![Lives::of("without-coordinator").hours(3)],
         Bug::CurrentAtOnce => vec![mixed().more(many_starts)],
