@@ -435,6 +435,7 @@ impl Engine {
         }
         self.tell_accepted(circle);
         let outcome = self.roster_changed(circle, store);
+        self.held_anew(circle);
         // The set to seal to may be another now: what waits for a seal is asked for again when it comes back.
         if *circle == self.network {
             self.look_for_alarms();

@@ -16,7 +16,7 @@ use crate::engine::Engine;
 use crate::fork::Doubts;
 use crate::input::{PullId, SessionId};
 use crate::limits;
-use crate::log::{CircleId, Decoded, EntryBytes, LogKey};
+use crate::log::{CircleId, Decoded, EntryBytes, LogKey, Under};
 use crate::output::{Event, Output};
 use crate::planted::{Bug, planted};
 use crate::replica::Replica;
@@ -144,6 +144,8 @@ struct Pull {
 #[derive(Debug, Default)]
 pub(crate) struct Sync {
     peers: BTreeMap<PublicKey, Peer>,
+    /// By what this node counted in each circle when it last looked.
+    counts_under: BTreeMap<CircleId, Option<Under>>,
     pub(crate) doubts: Doubts,
     wants: BTreeMap<(CircleId, LogName), Want>,
     /// When to look next whether something wanted can be asked for; `None` while nothing is or all of it waits for
@@ -313,6 +315,10 @@ impl Engine {
             shared.pushed_epoch = None;
         }
         self.sync.digest_at(later);
+        // What was dropped may have been a statement of what is held here, and nothing else would say it again.
+        let state = self.sync.peers.get(peer).filter(|state| state.session == session);
+        let circles: Vec<CircleId> = state.into_iter().flat_map(|state| state.shared.keys().copied()).collect();
+        circles.into_iter().for_each(|circle| self.held_due_to(peer, circle));
     }
 
     /// The connected peers.

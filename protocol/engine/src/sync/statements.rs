@@ -30,6 +30,19 @@ impl Engine {
         authors.into_iter().for_each(|author| self.held_changed(circle, author));
     }
 
+    /// This node counts in a circle by another right than before: who did not count it in meanwhile may have let its
+    /// statements fall.
+    pub(crate) fn held_anew(&mut self, circle: &CircleId) {
+        let member = self.circles.get(circle).and_then(|replica| replica.fold().roster().member(&self.me));
+        let under = member.map(|member| member.under);
+        if self.sync.counts_under.insert(*circle, under) == Some(under) || under.is_none() {
+            return;
+        }
+        for (peer, _) in self.sync.sharing(circle) {
+            self.held_due_to(&peer, *circle);
+        }
+    }
+
     pub(super) fn state_held(&mut self) {
         self.sync.held_due = None;
         for (circle, author) in std::mem::take(&mut self.sync.held) {

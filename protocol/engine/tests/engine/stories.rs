@@ -165,3 +165,21 @@ fn a_partner_added_right_after_another_is_offered_the_circle_with_what_names_it(
     world.settle();
     world.expect_reads("ferm", circle, &["welcome"]);
 }
+
+#[test]
+fn i9_what_a_removed_member_said_it_holds_is_said_again_when_it_is_added_again() {
+    // cwn-sim seed 50, 12 nodes, 6 h, without disks and backups.
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"]);
+    let circle = world.circle(&["ncsc", "z-cert", "ferm"]);
+    world.append("z-cert", circle, "advisory");
+    world.run(20);
+    // z-cert hears of the removal first; what ferm says then falls on deaf ears.
+    world.remove("ncsc", circle, "ferm");
+    world.settle();
+    world.add("ncsc", circle, "ferm");
+    world.settle();
+    let log = world.content_log("z-cert", circle);
+    let ledger = world.engine("z-cert").ledger(&circle).unwrap();
+    let since = ledger.received(&world.key("ferm"), &log.author, &log.log, 0);
+    assert!(since.is_some(), "ferm holds it, and z-cert knows");
+}
