@@ -122,7 +122,7 @@ impl Statement {
         encoding::to_bytes(self)
     }
 
-    /// Reads one statement. A certificate in it is not verified yet; [`Word::apply`] does that.
+    /// Reads one statement. A certificate in it is not verified yet; [`Word::hear`] does that.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Refusal> {
         let statement: Self = encoding::from_bytes(bytes, STATEMENT_LIMIT)?;
         statement.check()?;
