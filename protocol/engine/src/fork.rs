@@ -239,7 +239,7 @@ impl Engine {
             own.extend(Decoded::decode(bytes).ok());
         }
         if let Some(mine) = Branch::of(&own) {
-            self.fork_proven(Some(peer), ForkProof { one: mine, other: theirs }, store)?;
+            self.fork_proven(peer, ForkProof { one: mine, other: theirs }, store)?;
         }
         Ok(Found::Done)
     }
@@ -253,7 +253,7 @@ impl Engine {
         store: &dyn Read,
     ) -> Result<(), Damage> {
         match proof.verify() {
-            Ok(forked) if forked.key.circle == circle => self.fork_proven(Some(peer), proof, store),
+            Ok(forked) if forked.key.circle == circle => self.fork_proven(peer, proof, store),
             Ok(_) => {
                 self.fault(peer, circle, "the proof of a fork in another circle".to_owned());
                 Ok(())
@@ -265,7 +265,7 @@ impl Engine {
         }
     }
 
-    fn fork_proven(&mut self, from: Option<&PublicKey>, proof: ForkProof, store: &dyn Read) -> Result<(), Damage> {
+    fn fork_proven(&mut self, from: &PublicKey, proof: ForkProof, store: &dyn Read) -> Result<(), Damage> {
         let Ok(forked) = proof.verify() else { return Ok(()) };
         let Forked { key, seq, .. } = forked;
         let Some(replica) = self.circles.get_mut(&key.circle) else { return Ok(()) };
@@ -287,7 +287,7 @@ impl Engine {
         }
         self.tell_accepted_by(&key.circle, &key.author);
         for (peer, tag) in self.sync.sharing(&key.circle) {
-            if Some(&peer) != from {
+            if peer != *from {
                 self.send(&peer, &Frame::Fork { tag, proof: proof.clone() });
             }
         }

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use cwn_crypto::PublicKey;
+use cwn_crypto::{Hash, PublicKey};
 
 use super::{LogName, Pull, Source, Sync};
 use crate::engine::Engine;
@@ -49,23 +49,36 @@ impl Engine {
                     self.sync.pulls.remove(&id);
                     self.output(Output::CancelPull { pull: id });
                 }
-                let Some(state) = self.sync.peers.get(&peer) else { continue };
-                let Some(shared) = state.shared.get(&circle) else { continue };
-                let request = RunRequest { tag: shared.mine, author: name.0, log: name.1, from, epoch };
-                let pull = PullId(self.sync.next_pull);
-                let session = state.session;
-                self.sync.next_pull += 1;
-                let (last_frame, counted_from) = (self.now, self.now);
-                let tail = Vec::new();
-                let (brought, slow, probe) = (0, 0, false);
-                let state =
-                    Pull { peer, circle, name, tail, start: from, last_frame, counted_from, brought, slow, probe };
-                self.sync.pulls.insert(pull, state);
-                self.output(Output::Pull { peer, session, pull, bytes: request.to_bytes() });
+                self.ask_run(peer, LogKey { circle, author: name.0, log: name.1 }, from, epoch, false);
             }
         }
         self.start_probes();
         Ok(())
+    }
+
+    /// Asks a peer for a run; false when it does not share the circle.
+    fn ask_run(&mut self, peer: PublicKey, key: LogKey, from: u64, epoch: Option<Hash>, probe: bool) -> bool {
+        let LogKey { circle, author, log } = key;
+        let Some(state) = self.sync.peers.get(&peer) else { return false };
+        let Some(shared) = state.shared.get(&circle) else { return false };
+        let request = RunRequest { tag: shared.mine, author, log, from, epoch };
+        let (session, pull) = (state.session, PullId(self.sync.next_pull));
+        self.sync.next_pull += 1;
+        let asked = Pull {
+            peer,
+            circle,
+            name: (author, log),
+            tail: Vec::new(),
+            start: from,
+            last_frame: self.now,
+            counted_from: self.now,
+            brought: 0,
+            slow: 0,
+            probe,
+        };
+        self.sync.pulls.insert(pull, asked);
+        self.output(Output::Pull { peer, session, pull, bytes: request.to_bytes() });
+        true
     }
 
     /// Asks peers whose logs part from those held here for what comes before; each for one at a time.
@@ -83,23 +96,14 @@ impl Engine {
             })
             .collect();
         for (peer, key, from) in due {
+            let asked = self.ask_run(peer, key, from, None, true);
             let doubts = self.sync.doubts.entry(peer).or_default();
-            let shared =
-                self.sync.peers.get(&peer).and_then(|state| Some((state.session, state.shared.get(&key.circle)?)));
-            let Some((session, shared)) = shared else {
-                doubts.remove(&key);
-                continue;
-            };
-            doubts.get_mut(&key).into_iter().for_each(|doubt| doubt.asked = true);
-            let request = RunRequest { tag: shared.mine, author: key.author, log: key.log, from, epoch: None };
-            let pull = PullId(self.sync.next_pull);
-            self.sync.next_pull += 1;
-            let (circle, name, tail) = (key.circle, (key.author, key.log), Vec::new());
-            let (last_frame, counted_from) = (self.now, self.now);
-            let (brought, slow, probe) = (0, 0, true);
-            let state = Pull { peer, circle, name, tail, start: from, last_frame, counted_from, brought, slow, probe };
-            self.sync.pulls.insert(pull, state);
-            self.output(Output::Pull { peer, session, pull, bytes: request.to_bytes() });
+            match doubts.get_mut(&key) {
+                Some(doubt) if asked => doubt.asked = true,
+                _ => {
+                    doubts.remove(&key);
+                }
+            }
         }
     }
 
