@@ -421,15 +421,8 @@ impl World {
         self.until(name, &format!("connected with {peers}"), enough).await
     }
 
-    /// Founds a circle that takes everything up to RED, and waits until all are in it.
-    pub async fn found(&self, founder: &str, circle: &str, partners: &[&str]) -> anyhow::Result<()> {
-        for partner in partners {
-            let known = async || {
-                let partners: Vec<cwn_node::api::types::PartnerView> = self.client(founder).get("/v1/partners").await?;
-                Ok(partners.iter().any(|known| known.partner == *partner))
-            };
-            self.until(founder, &format!("it knows {partner}"), known).await?;
-        }
+    /// Founds a circle that takes everything up to RED, whoever of its partners can hear of it now.
+    pub async fn found_at_once(&self, founder: &str, circle: &str, partners: &[&str]) -> anyhow::Result<()> {
         let new = NewCircle {
             name: circle.to_owned(),
             description: String::new(),
@@ -439,6 +432,19 @@ impl World {
             partners: partners.iter().map(|name| (*name).to_owned()).collect(),
         };
         let _: Id = self.client(founder).post("/v1/circles", &new).await?;
+        Ok(())
+    }
+
+    /// Founds a circle that takes everything up to RED, and waits until all are in it.
+    pub async fn found(&self, founder: &str, circle: &str, partners: &[&str]) -> anyhow::Result<()> {
+        for partner in partners {
+            let known = async || {
+                let partners: Vec<cwn_node::api::types::PartnerView> = self.client(founder).get("/v1/partners").await?;
+                Ok(partners.iter().any(|known| known.partner == *partner))
+            };
+            self.until(founder, &format!("it knows {partner}"), known).await?;
+        }
+        self.found_at_once(founder, circle, partners).await?;
         for name in partners {
             self.until(name, &format!("it is in {circle}"), async || self.is_in(name, circle).await).await?;
         }

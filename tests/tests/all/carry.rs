@@ -10,7 +10,7 @@ use cwn_engine::log::CircleId;
 use cwn_node::{
     api::{
         Circles,
-        types::{ExportView, Id, Imported, NewCircle, NewEntry, Published, Status, Uploaded},
+        types::{ExportView, Imported, NewEntry, Published, Status, Uploaded},
     },
     config::Accept,
 };
@@ -32,19 +32,6 @@ async fn islands(names: &[&str]) -> anyhow::Result<World> {
     }
     world.start_all().await?;
     Ok(world)
-}
-
-async fn found(world: &World, founder: &str, circle: &str, partners: &[&str]) -> anyhow::Result<()> {
-    let new = NewCircle {
-        name: circle.to_owned(),
-        description: String::new(),
-        ceiling: Some("RED".to_owned()),
-        purposes: Vec::new(),
-        stewards: Vec::new(),
-        partners: partners.iter().map(|name| (*name).to_owned()).collect(),
-    };
-    let _: Id = world.client(founder).post("/v1/circles", &new).await?;
-    Ok(())
 }
 
 /// What a person types at a node.
@@ -116,7 +103,7 @@ async fn two_nodes_that_never_meet_share_a_circle_and_a_file_by_stick() -> anyho
     let world = islands(&["ncsc", "z-cert"]).await?;
     let stick = tempfile::tempdir()?;
     let (there, back) = (stick.path().join("there.cwn"), stick.path().join("back.cwn"));
-    found(&world, "ncsc", "haven", &["z-cert"]).await?;
+    world.found_at_once("ncsc", "haven", &["z-cert"]).await?;
     let plan = stick.path().join("plan.pdf");
     fs::write(&plan, vec![7; 1_500_000])?;
     let published = attach(&world, "ncsc", &plan, "storm").await?;
@@ -166,7 +153,7 @@ async fn two_nodes_that_never_meet_share_a_circle_and_a_file_by_stick() -> anyho
 async fn a_file_opens_for_members_alone_and_for_named_partners_alone() -> anyhow::Result<()> {
     let world = islands(&["ncsc", "z-cert", "ferm", "ibd"]).await?;
     let stick = tempfile::tempdir()?;
-    found(&world, "ncsc", "haven", &["z-cert", "ferm"]).await?;
+    world.found_at_once("ncsc", "haven", &["z-cert", "ferm"]).await?;
     world.publish("ncsc", "haven", "storm").await?;
     let (all, one) = (stick.path().join("all.cwn"), stick.path().join("one.cwn"));
     export(&world, "ncsc", &all, "")?;
@@ -192,7 +179,7 @@ async fn a_file_opens_for_members_alone_and_for_named_partners_alone() -> anyhow
 async fn i11_an_attachment_goes_into_no_file_that_others_than_its_addressees_can_open() -> anyhow::Result<()> {
     let world = islands(&["ncsc", "z-cert", "ferm"]).await?;
     let dir = tempfile::tempdir()?;
-    found(&world, "ncsc", "haven", &["z-cert", "ferm"]).await?;
+    world.found_at_once("ncsc", "haven", &["z-cert", "ferm"]).await?;
     let file = dir.path().join("file");
     fs::write(&file, vec![7; 1_500_000])?;
     attach_as(&world, "ncsc", &file, "for z-cert", "RED", &["z-cert"]).await?;
@@ -218,7 +205,7 @@ async fn i11_an_attachment_goes_into_no_file_that_others_than_its_addressees_can
 async fn i1_a_newcomer_opens_nothing_from_before_by_a_file_either() -> anyhow::Result<()> {
     let world = islands(&["ncsc", "z-cert", "ferm"]).await?;
     let dir = tempfile::tempdir()?;
-    found(&world, "ncsc", "haven", &["ferm"]).await?;
+    world.found_at_once("ncsc", "haven", &["ferm"]).await?;
     let file = dir.path().join("file");
     fs::write(&file, vec![7; 1_500_000])?;
     attach(&world, "ncsc", &file, "before").await?;
@@ -242,7 +229,7 @@ async fn what_is_whole_of_a_broken_file_is_taken_and_where_it_broke_is_said() ->
     world.stop("z-cert")?;
     world.start("z-cert").await?;
     let stick = tempfile::tempdir()?;
-    found(&world, "ncsc", "haven", &["z-cert"]).await?;
+    world.found_at_once("ncsc", "haven", &["z-cert"]).await?;
     // A frame of a run holds three or four of these.
     for index in 0..6 {
         let body = "x".repeat(200_000);
@@ -304,7 +291,7 @@ async fn what_is_whole_of_a_broken_file_is_taken_and_where_it_broke_is_said() ->
 async fn entries_whose_predecessors_did_not_come_wait_and_are_said_to() -> anyhow::Result<()> {
     let world = islands(&["ncsc", "z-cert"]).await?;
     let stick = tempfile::tempdir()?;
-    found(&world, "ncsc", "haven", &["z-cert"]).await?;
+    world.found_at_once("ncsc", "haven", &["z-cert"]).await?;
     world.publish("ncsc", "haven", "before").await?;
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     let since = cwn_node::clock::now().0;
@@ -405,7 +392,7 @@ async fn a_backup_taken_while_entries_come_in_is_whole_and_holds_all_that_was_ac
     let mut world = World::new(&["ncsc"])?;
     world.start_all().await?;
     let elsewhere = tempfile::tempdir()?;
-    found(&world, "ncsc", "haven", &[]).await?;
+    world.found_at_once("ncsc", "haven", &[]).await?;
     let mut acknowledged = Vec::new();
     for index in 0..5 {
         world.publish("ncsc", "haven", &format!("early {index}")).await?;

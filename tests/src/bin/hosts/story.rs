@@ -202,16 +202,21 @@ impl Story {
         let still = |name: &str| if name == KILLED { waits(name) } else { without(name, &across(name)) };
         let said = self.until_said(&running(), still, SPREAD).await;
         self.report.took("at its end every status still says so, after", said, SPREAD);
-        let healed_at = Instant::now();
         let written = self.ledger.wrote();
+        self.heal(writers, &written).await;
+        self.settled("of the cut and what came before and after").await
+    }
+
+    /// All lines are whole again: what was written comes to everybody, and everybody says so.
+    async fn heal(&mut self, writers: Writers, written: &[Wrote]) {
+        let healed_at = Instant::now();
         self.wires.set_all(Wire::default());
-        let held = self.until_held(&running(), &written).await;
+        let held = self.until_held(&running(), written).await;
         self.report.took("after the heal everything is with everybody, after", held, CONVERGED);
         writers.stop().await;
         let synced = self.until_said(&running(), |name| without(name, &[COORDINATOR]), CONVERGED).await;
         let synced = synced.map(|_| healed_at.elapsed());
         self.report.took("and every status says in sync, after", synced, CONVERGED);
-        self.settled("of the cut and what came before and after").await
     }
 
     async fn one_line_cut_one_way(&mut self) -> anyhow::Result<()> {
@@ -249,14 +254,7 @@ impl Story {
             let spread = self.until_held(side, &theirs).await;
             self.report.took("and with all of that side, after", spread, SPREAD);
         }
-        self.wires.set_all(Wire::default());
-        let healed_at = Instant::now();
-        let held = self.until_held(&running(), &written).await;
-        self.report.took("after the heal everything is with everybody, after", held, CONVERGED);
-        writers.stop().await;
-        let synced = self.until_said(&running(), |name| without(name, &[COORDINATOR]), CONVERGED).await;
-        let synced = synced.map(|_| healed_at.elapsed());
-        self.report.took("and every status says in sync, after", synced, CONVERGED);
+        self.heal(writers, &written).await;
         self.settled("of the one-way halves").await
     }
 
