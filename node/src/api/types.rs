@@ -151,6 +151,9 @@ pub struct CircleDetail {
     pub members: Vec<MemberView>,
     /// Operations that the rules set aside, in words, for stewards to issue again or not.
     pub voided: Vec<String>,
+    /// Operations that only a later version of this program understands.
+    #[serde(default)]
+    pub later_operations: usize,
     /// Logs of which their author signed two entries for one place.
     #[serde(default)]
     pub forks: Vec<ForkView>,

@@ -29,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cwn_crypto::{Domain, Hash, PublicKey, Signature, encoding, issuer_log::LogId};
+use cwn_crypto::{Domain, Hash, PublicKey, Signature, issuer_log::LogId};
 use cwn_engine::{
     limits,
     log::{Authentic, CircleId, EntryBytes, Header, LogKey, Payload, Retraction, Stored},
@@ -574,7 +574,7 @@ impl Store {
             && let Some(next) = index.entry(row.id, seq + 1)?
         {
             let next = self.reader.read_entry(&key, seq + 1, next).ok();
-            let next = next.and_then(|next| encoding::from_bytes::<Header>(&next.header, limits::HEADER_BYTES).ok());
+            let next = next.and_then(|next| Header::from_bytes(&next.header).ok());
             if next.is_some_and(|next| next.previous != Some(hash)) {
                 return Err(conflict());
             }
@@ -1117,7 +1117,7 @@ impl<'a> Draft<'a> {
             }
             Kind::Erased => {
                 let Some((bytes, _)) = decode_signed(body) else { return malformed };
-                let header: Header = match encoding::from_bytes(&bytes, limits::HEADER_BYTES) {
+                let header = match Header::from_bytes(&bytes) {
                     Ok(header) => header,
                     Err(refusal) => return Ok(Some(refusal.to_string())),
                 };

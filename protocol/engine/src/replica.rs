@@ -618,7 +618,7 @@ impl Replica {
                 }
                 rosters.insert(heads.to_vec(), fold.roster().clone());
             }
-            rosters.get(heads)
+            Some((rosters.get(heads)?, control.saw_later(heads)))
         })
     }
 
@@ -666,6 +666,9 @@ impl Replica {
         if let Some(epoch) = &header.epoch {
             let epoch = self.epochs.get(epoch).ok_or(Stop::Missing)?;
             if !epoch.admits(&header.author) && !planted(Bug::AnybodysEpoch) {
+                if epoch.may_admit() {
+                    return Err(Stop::Missing);
+                }
                 return Err(Refusal::EpochExcludesAuthor { author: header.author }.into());
             }
         }

@@ -13,5 +13,6 @@ mod hostile;
 mod retract;
 mod root;
 mod stewards;
+mod skew;
 mod stories;
 mod world;

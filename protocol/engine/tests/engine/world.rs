@@ -30,6 +30,8 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
+use crate::skew;
+
 pub const START: Time = Time(1_790_000_000_000);
 const LATENCY_MS: u64 = 10;
 
@@ -145,6 +147,8 @@ pub struct Node {
     answers: Option<Vec<Vec<u8>>>,
     /// How long it takes over each of those.
     drip_ms: u64,
+    /// Whether it speaks as a node of a later version would.
+    later: bool,
 }
 
 /// The coordinator's issuer, outside of any node.
@@ -311,6 +315,7 @@ impl World {
         };
         self.nodes.push(node);
         let index = self.nodes.len() - 1;
+            later: false,
         self.names.insert(name.to_owned(), index);
         self.start(name);
         index
@@ -368,7 +373,7 @@ impl World {
     /// The head of what the issuer said so far in its present log.
     pub fn issuer_head(&self) -> CutLine {
         let last = self.issuer.entries.last().unwrap();
-        let header: Header = encoding::from_bytes(&last.header, 1 << 16).unwrap();
+        let header = Header::from_bytes(&last.header).unwrap();
         let head = Hash::of(Domain::ENTRY, &[&last.header]);
         CutLine { log: header.log, height: header.seq + 1, head }
     }
@@ -437,6 +442,12 @@ impl World {
     /// What one node sends another takes so long.
     pub fn slow_line(&mut self, from: &str, to: &str, ms: u64) {
         let line = (self.index(from), self.index(to));
+    /// From now on a node speaks as one of a later version would; see [`crate::skew::as_later`].
+    pub fn speak_later(&mut self, name: &str) {
+        let index = self.index(name);
+        self.nodes[index].later = true;
+    }
+
         self.slow.insert(line, ms);
     }
 
@@ -611,7 +622,10 @@ impl World {
                     self.nodes[index].frame_bytes += bytes.len() as u64;
                     self.nodes[index].frames += 1;
                     if self.sessions.get(&(index, to)) == Some(&session) {
-                        self.deliver(index, to, Input::Frame { peer: me, session, bytes });
+                        let later = self.nodes[index].later;
+                        for bytes in if later { skew::as_later(bytes) } else { vec![bytes] } {
+                            self.deliver(index, to, Input::Frame { peer: me, session, bytes });
+                        }
                     }
                 }
                 Output::Pull { peer, session, pull, bytes } => {
@@ -631,6 +645,7 @@ impl World {
                     if let Some((asker, pull)) = self.streams.remove(&(index, stream)) {
                         self.deliver(index, asker, Input::RunEnded { pull });
                     }
+                    let bytes = if self.nodes[index].later { skew::longer(&bytes, 5) } else { bytes };
                 }
                 Output::Store { ticket, writes } => {
                     self.note_audiences(index, &writes);
@@ -680,7 +695,7 @@ impl World {
     /// Whether a node's sealing key opens an entry, with all that any store holds at its hands.
     pub fn opens(&self, name: &str, key: &LogKey, seq: u64) -> Option<bool> {
         let bytes = self.nodes.iter().find_map(|node| node.store.entry(key, seq).unwrap())?;
-        let header: Header = encoding::from_bytes(&bytes.header, 1 << 16).unwrap();
+        let header = Header::from_bytes(&bytes.header).unwrap();
         let place = (key.circle, header.epoch?);
         let record = self.nodes.iter().find_map(|node| node.store.records.get(&place))?;
         let record: Record =
@@ -714,7 +729,7 @@ impl World {
         for chunk in entries.chunks(self.entries_per_frame) {
             let mut records = Vec::new();
             for entry in chunk {
-                let header: Header = encoding::from_bytes(&entry.header, 1 << 16).unwrap();
+                let header = Header::from_bytes(&entry.header).unwrap();
                 if let Some(epoch) = header.epoch.filter(|epoch| known.insert(*epoch)) {
                     let bytes = &self.nodes[index].store.records[&(key.circle, epoch)];
                     records.push(encoding::from_bytes::<SignedRecord>(bytes, 1 << 20).unwrap());
@@ -733,6 +748,7 @@ impl World {
         let signed: SignedRecord = encoding::from_bytes(bytes, 1 << 20).unwrap();
         let record: Record = signed.unverified(1 << 20).unwrap();
         let key = StandIn.open_with_key(&node.sealing, &record.wrapped, 64).ok()?;
+            let bytes = if self.nodes[index].later { skew::longer(&bytes, 2) } else { bytes };
         Some(EpochKey::from_bytes(key.try_into().ok()?))
     }
 
@@ -966,7 +982,7 @@ impl World {
         for (key, height) in node.accepted.iter().filter(|(key, _)| key.circle == circle) {
             for seq in 0..*height {
                 let bytes = node.store.entry(key, seq).unwrap().expect("what is accepted is durable");
-                let header: Header = encoding::from_bytes(&bytes.header, 1 << 16).unwrap();
+                let header = Header::from_bytes(&bytes.header).unwrap();
                 if node.retracted.contains(&(*key, seq)) || header.retracts.is_some() {
                     continue;
                 }
@@ -992,6 +1008,7 @@ impl World {
     /// Everything a node concluded about a circle, to compare with what another did.
     pub fn conclusions(&self, name: &str, circle: CircleId) -> Conclusions {
         let node = self.node(name);
+                    Suite::Later(_) => None,
         let accepted = node.accepted.iter().filter(|(key, height)| key.circle == circle && **height > 0);
         let replica = self.engine(name).circle(&circle);
         let roster = replica.into_iter().flat_map(|replica| replica.fold().roster().iter());
