@@ -177,7 +177,7 @@ const SEGMENT_BYTES_MOST: u32 = 1 << 30;
 
 impl Default for Store {
     fn default() -> Self {
-        let Sizes { segment_bytes, checkpoint_bytes } = Sizes::default();
+        let Sizes { segment_bytes, checkpoint_bytes, .. } = Sizes::default();
         Self { segment_bytes, checkpoint_bytes }
     }
 }
@@ -185,7 +185,7 @@ impl Default for Store {
 impl Store {
     /// As the store takes them.
     pub fn sizes(&self) -> Sizes {
-        Sizes { segment_bytes: self.segment_bytes, checkpoint_bytes: self.checkpoint_bytes }
+        Sizes { segment_bytes: self.segment_bytes, checkpoint_bytes: self.checkpoint_bytes, ..Sizes::default() }
     }
 }
 
