@@ -6,6 +6,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use cwn_crypto::PublicKey;
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     files::{self, at},
-    network::Address,
+    network::{Address, MOST_CIRCUITS, RelayLimits},
     store::Sizes,
 };
 
@@ -28,6 +29,8 @@ const FILE_BYTES: u64 = 1 << 20;
 pub struct Config {
     /// Connections with other nodes.
     pub network: Network,
+    /// What a node passes on for others, if it relays.
+    pub relay: Relay,
     /// Joining circles.
     pub circles: Circles,
     /// The local API.
@@ -83,6 +86,60 @@ impl Default for Network {
             offline: false,
             bootstrap: Vec::new(),
         }
+    }
+}
+
+/// `[relay]`: how much a node passes on for others, if `relay` in `[network]` says that it does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Relay {
+    /// Nodes that can be reached through it; from 1. Default: 256.
+    pub nodes: usize,
+    /// Connections that are passed on at once; 1 to 1024. Default: 1024.
+    pub circuits: usize,
+    /// Of those, dialled by one node; from 1. Default: 128.
+    pub circuits_per_node: usize,
+    /// A connection is ended after so many seconds, and made anew; from 60. Default: 21600.
+    pub circuit_seconds: u64,
+    /// And after so many bytes; from 2 MiB, so that anything nodes say at once fits. Default: 1 GiB.
+    pub circuit_bytes: u64,
+}
+
+/// A connection takes seconds to be made, and a session says something only after that.
+const CIRCUIT_SECONDS_LEAST: u64 = 60;
+/// Two of the largest frames: with less nothing large would ever pass.
+const CIRCUIT_BYTES_LEAST: u64 = 2 << 20;
+
+impl Default for Relay {
+    fn default() -> Self {
+        let RelayLimits { nodes, circuits, circuits_per_node, circuit_lasts, circuit_bytes } = RelayLimits::default();
+        Self { nodes, circuits, circuits_per_node, circuit_seconds: circuit_lasts.as_secs(), circuit_bytes }
+    }
+}
+
+impl Relay {
+    /// As the network takes them.
+    pub fn limits(&self) -> RelayLimits {
+        let Self { nodes, circuits, circuits_per_node, circuit_seconds, circuit_bytes } = *self;
+        let circuit_lasts = Duration::from_secs(circuit_seconds);
+        RelayLimits { nodes, circuits, circuits_per_node, circuit_lasts, circuit_bytes }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let Self { nodes, circuits, circuits_per_node, circuit_seconds, circuit_bytes } = *self;
+        if !(1..=MOST_CIRCUITS).contains(&circuits) {
+            return Err(format!("relay.circuits: {circuits} is not from 1 to {MOST_CIRCUITS}"));
+        }
+        if nodes == 0 || circuits_per_node == 0 {
+            return Err("relay.nodes, relay.circuits_per_node: 0 relays nothing; set network.relay = false".to_owned());
+        }
+        if circuit_seconds < CIRCUIT_SECONDS_LEAST {
+            return Err(format!("relay.circuit_seconds: {circuit_seconds} is less than {CIRCUIT_SECONDS_LEAST}"));
+        }
+        if circuit_bytes < CIRCUIT_BYTES_LEAST {
+            return Err(format!("relay.circuit_bytes: {circuit_bytes} is less than {CIRCUIT_BYTES_LEAST}"));
+        }
+        Ok(())
     }
 }
 
@@ -310,6 +367,7 @@ impl Config {
         if !(STORE_BYTES_LEAST..=SEGMENT_BYTES_MOST).contains(&segment_bytes) {
             return Err(format!("store.segment_bytes: {segment_bytes} is not from 65536 to 1073741824"));
         }
+        config.relay.check()?;
         if checkpoint_bytes < u64::from(STORE_BYTES_LEAST) {
             return Err(format!("store.checkpoint_bytes: {checkpoint_bytes} is less than 65536"));
         }
@@ -428,3 +486,20 @@ mod tests {
         assert!(why.contains("abc"), "{why}");
     }
 }
+    #[test]
+    fn limits_of_a_relay_that_would_pass_nothing_on_are_named_with_those_that_do() {
+        for (text, limit) in [
+            ("circuits = 0", "1 to 1024"),
+            ("circuits = 1025", "1 to 1024"),
+            ("nodes = 0", "network.relay = false"),
+            ("circuits_per_node = 0", "network.relay = false"),
+            ("circuit_seconds = 59", "less than 60"),
+            ("circuit_bytes = 1000000", "less than 2097152"),
+        ] {
+            let why = Config::parse(&format!("[relay]\n{text}\n")).unwrap_err();
+            assert!(why.contains(text.split(" = ").next().unwrap()) && why.contains(limit), "{why}");
+        }
+        let relay = Config::parse("[relay]\ncircuit_seconds = 60\n").unwrap().relay;
+        assert_eq!(relay.limits().circuit_lasts, Duration::from_secs(60));
+    }
+

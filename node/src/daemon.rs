@@ -102,7 +102,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
         key: keys.signing.clone(),
         listen: if config.network.offline { Vec::new() } else { config.network.listen.clone() },
         external: config.network.external.clone(),
-        relay: config.network.relay,
+        relay: config.network.relay.then(|| config.relay.limits()),
         gate: Arc::clone(&gate),
         dial_spread,
         memory_limit: None,
@@ -210,10 +210,10 @@ async fn carry_network(node: Arc<Node>, mut events: mpsc::Receiver<network::Even
                 node.connections.listens_no_longer(&address.to_string());
                 continue;
             }
-            network::Event::PeerUp { peer, standing, dialer, session, .. } => {
+            network::Event::PeerUp { peer, standing, dialer, through, session, .. } => {
                 let standing = if standing == Standing::Valid { "valid" } else { "grace" };
-                tracing::info!(%peer, standing, "connected");
-                node.connections.up(peer, Connected { since: clock::now(), dialled: dialer, standing });
+                tracing::info!(%peer, standing, ?through, "connected");
+                node.connections.up(peer, Connected { since: clock::now(), dialled: dialer, through, standing });
                 if let Ok(admitted) = node.gate.admitted(&peer) {
                     let shown = Input::Shown { certificate: Box::new(admitted.certificate) };
                     if node.driver.input(shown).await.is_err() {

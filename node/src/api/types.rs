@@ -238,6 +238,12 @@ pub struct PeerView {
     pub since: Option<u64>,
     /// Whether this node dialled.
     pub dialled: bool,
+    /// The node that relays the connection; none when it is direct.
+    #[serde(default)]
+    pub through: Option<String>,
+    /// The version of the protocol that it says it speaks, while it is connected.
+    #[serde(default)]
+    pub version: Option<u16>,
     /// The names of the circles both showed a tag for.
     pub circles: Vec<String>,
     /// Whether all that it held there was caught up with.
