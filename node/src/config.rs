@@ -345,7 +345,11 @@ impl Config {
             }
             Ok(_) => {}
         }
-        let text = fs::read_to_string(&path).map_err(at(&path))?;
+        let bytes = fs::read(&path).map_err(at(&path))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let why = format!("byte {} is no text", error.utf8_error().valid_up_to());
+            Error::Malformed { path: path.clone(), why }
+        })?;
         Self::parse(&text).map_err(|why| Error::Malformed { path, why })
     }
 
@@ -363,11 +367,11 @@ impl Config {
         if config.network.offline && config.enrolment.is_some() {
             return Err("network.offline: the desk of [enrolment] takes connections; have one or the other".to_owned());
         }
+        config.relay.check()?;
         let Store { segment_bytes, checkpoint_bytes } = config.store;
         if !(STORE_BYTES_LEAST..=SEGMENT_BYTES_MOST).contains(&segment_bytes) {
             return Err(format!("store.segment_bytes: {segment_bytes} is not from 65536 to 1073741824"));
         }
-        config.relay.check()?;
         if checkpoint_bytes < u64::from(STORE_BYTES_LEAST) {
             return Err(format!("store.checkpoint_bytes: {checkpoint_bytes} is less than 65536"));
         }
@@ -455,6 +459,30 @@ mod tests {
     }
 
     #[test]
+    fn a_configuration_with_a_flipped_bit_is_one_that_could_have_been_written_or_is_refused_with_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let whole = example("anchor.toml").0.into_bytes();
+        let mut refused = 0;
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, &flipped).unwrap();
+            match Config::load(dir.path()) {
+                // In a comment, or another number.
+                Ok(config) => assert!(Config::parse(&config.to_text().unwrap()).is_ok(), "bit {bit}"),
+                Err(error) => {
+                    let said = error.to_string();
+                    assert!(said.contains(FILE) && said.contains("configs/member.toml"), "bit {bit}: {said}");
+                    refused += 1;
+                }
+            }
+            assert_eq!(fs::read(&path).unwrap(), flipped, "bit {bit}");
+        }
+        assert!(refused > whole.len(), "{refused}");
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_its_line() {
         let why = Config::parse("[network]\nlisten = []\nlissen = []\n").unwrap_err();
         assert!(why.contains("line 3") && why.contains("lissen") && why.contains("listen"), "{why}");
@@ -481,12 +509,6 @@ mod tests {
     }
 
     #[test]
-    fn a_bootstrap_node_that_is_no_key_is_named() {
-        let why = Config::parse("[[network.bootstrap]]\nnode = \"abc\"\naddresses = []\n").unwrap_err();
-        assert!(why.contains("abc"), "{why}");
-    }
-}
-    #[test]
     fn limits_of_a_relay_that_would_pass_nothing_on_are_named_with_those_that_do() {
         for (text, limit) in [
             ("circuits = 0", "1 to 1024"),
@@ -503,3 +525,9 @@ mod tests {
         assert_eq!(relay.limits().circuit_lasts, Duration::from_secs(60));
     }
 
+    #[test]
+    fn a_bootstrap_node_that_is_no_key_is_named() {
+        let why = Config::parse("[[network.bootstrap]]\nnode = \"abc\"\naddresses = []\n").unwrap_err();
+        assert!(why.contains("abc"), "{why}");
+    }
+}
