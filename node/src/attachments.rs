@@ -87,6 +87,13 @@ impl Chunks {
         self.dir.join(circle.to_string()).join(name)
     }
 
+    /// Takes away what a killed process left of chunks that were coming in; gives how many there were. They are
+    /// fetched again.
+    pub fn clear_new(&self) -> usize {
+        let circles = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        circles.map(|circle| files::clear_new(&circle.path())).sum()
+    }
+
     /// Whether a chunk is here.
     pub fn holds(&self, circle: &CircleId, chunk: &ChunkHash) -> bool {
         self.path(circle, chunk).exists()

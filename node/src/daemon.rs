@@ -34,7 +34,7 @@ use crate::{
     connections::{Connected, Connections, Refused},
     drafts::Drafts,
     driver::{self, Outlets, random},
-    fetch,
+    fetch, files,
     inbox::{Inbox, News},
     keyring::Keyring,
     keystore::{Keys, Typing, Unlock},
@@ -74,6 +74,12 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
             bytes = opened.cut_back_bytes,
             "the last write before the end was torn and was cut back; nothing acknowledged was in it"
         );
+    }
+    let chunks = Chunks::new(data);
+    // The store is this process's alone: nobody else writes here.
+    let left = files::clear_new(data) + chunks.clear_new();
+    if left > 0 {
+        tracing::info!(files = left, "files were removed that were being written when this node was ended");
     }
     let damage = FoundDamage::default();
     if let Some(first) = opened.damages.first() {
@@ -132,7 +138,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
         keyring,
         reader: Lend::new(reader),
         damage,
-        chunks: Chunks::new(data),
+        chunks,
         drafts,
         fetches,
         config,
