@@ -177,6 +177,8 @@ pub struct World {
     next_command: u64,
     last_delivery: BTreeMap<(usize, usize), Time>,
     slow: BTreeMap<(usize, usize), u64>,
+    /// How much a line carries in a millisecond, where that is little.
+    narrow: BTreeMap<(usize, usize), u64>,
     /// For every entry sealed to a circle, the nodes that its author counted in when it wrote it.
     pub sealed_to: BTreeMap<(LogKey, u64), BTreeSet<PublicKey>>,
     /// Each entry of a run in a frame of its own, and up to this delay on every message.
@@ -257,6 +259,7 @@ impl World {
             next_command: 0,
             last_delivery: BTreeMap::new(),
             slow: BTreeMap::new(),
+            narrow: BTreeMap::new(),
             sealed_to: BTreeMap::new(),
             jitter_ms: 0,
             entries_per_frame: 100,
@@ -312,10 +315,10 @@ impl World {
             mute: false,
             answers: None,
             drip_ms: 0,
+            later: false,
         };
         self.nodes.push(node);
         let index = self.nodes.len() - 1;
-            later: false,
         self.names.insert(name.to_owned(), index);
         self.start(name);
         index
@@ -439,16 +442,22 @@ impl World {
         self.nodes[index].drip_ms = ms;
     }
 
-    /// What one node sends another takes so long.
-    pub fn slow_line(&mut self, from: &str, to: &str, ms: u64) {
-        let line = (self.index(from), self.index(to));
     /// From now on a node speaks as one of a later version would; see [`crate::skew::as_later`].
     pub fn speak_later(&mut self, name: &str) {
         let index = self.index(name);
         self.nodes[index].later = true;
     }
 
+    /// What one node sends another takes so long.
+    pub fn slow_line(&mut self, from: &str, to: &str, ms: u64) {
+        let line = (self.index(from), self.index(to));
         self.slow.insert(line, ms);
+    }
+
+    /// What one node sends another comes at so many bytes in a millisecond.
+    pub fn narrow_line(&mut self, from: &str, to: &str, bytes_per_ms: u64) {
+        let line = (self.index(from), self.index(to));
+        self.narrow.insert(line, bytes_per_ms);
     }
 
     /// From its next start on, a node's operator decides which circles it joins.
@@ -593,7 +602,10 @@ impl World {
         let jitter = if self.jitter_ms == 0 { 0 } else { self.rng(self.jitter_ms) };
         let last = self.last_delivery.get(&(from, to)).copied().unwrap_or_default();
         let latency = self.slow.get(&(from, to)).copied().unwrap_or(LATENCY_MS);
-        let at = self.now.plus(latency + jitter).max(last);
+        let mut at = self.now.plus(latency + jitter).max(last);
+        if let (Some(bytes_per_ms), Input::RunFrame { bytes, .. }) = (self.narrow.get(&(from, to)), &input) {
+            at = at.plus(bytes.len() as u64 / bytes_per_ms);
+        }
         self.last_delivery.insert((from, to), at);
         self.schedule(at, to, Coming::Input(input));
     }
@@ -633,6 +645,7 @@ impl World {
                     let stream = StreamId(self.next_stream);
                     self.next_stream += 1;
                     self.nodes[index].frame_bytes += bytes.len() as u64;
+                    let bytes = if self.nodes[index].later { skew::longer(&bytes, 5) } else { bytes };
                     if self.sessions.get(&(index, to)) == Some(&session) {
                         self.pulls.insert((index, pull), (to, stream));
                         self.streams.insert((to, stream), (index, pull));
@@ -645,7 +658,6 @@ impl World {
                     if let Some((asker, pull)) = self.streams.remove(&(index, stream)) {
                         self.deliver(index, asker, Input::RunEnded { pull });
                     }
-                    let bytes = if self.nodes[index].later { skew::longer(&bytes, 5) } else { bytes };
                 }
                 Output::Store { ticket, writes } => {
                     self.note_audiences(index, &writes);
@@ -736,6 +748,7 @@ impl World {
                 }
             }
             let bytes = RunFrame { records, entries: chunk.to_vec() }.to_bytes();
+            let bytes = if self.nodes[index].later { skew::longer(&bytes, 2) } else { bytes };
             self.nodes[index].frame_bytes += bytes.len() as u64;
             self.deliver(index, asker, Input::RunFrame { pull, bytes });
         }
@@ -748,7 +761,6 @@ impl World {
         let signed: SignedRecord = encoding::from_bytes(bytes, 1 << 20).unwrap();
         let record: Record = signed.unverified(1 << 20).unwrap();
         let key = StandIn.open_with_key(&node.sealing, &record.wrapped, 64).ok()?;
-            let bytes = if self.nodes[index].later { skew::longer(&bytes, 2) } else { bytes };
         Some(EpochKey::from_bytes(key.try_into().ok()?))
     }
 
@@ -996,6 +1008,7 @@ impl World {
                         .epoch_key(index, circle, header.epoch.unwrap())
                         .and_then(|key| StandIn.open_with_epoch(&key, payload, 1 << 20).ok()),
                     Suite::Named => StandIn.open_with_key(&node.sealing, payload, 1 << 20).ok(),
+                    Suite::Later(_) => None,
                 };
                 let text = opened.map(|bytes| String::from_utf8(bytes).unwrap());
                 texts.push(text.unwrap_or_else(|| "(sealed)".to_owned()));
@@ -1008,7 +1021,6 @@ impl World {
     /// Everything a node concluded about a circle, to compare with what another did.
     pub fn conclusions(&self, name: &str, circle: CircleId) -> Conclusions {
         let node = self.node(name);
-                    Suite::Later(_) => None,
         let accepted = node.accepted.iter().filter(|(key, height)| key.circle == circle && **height > 0);
         let replica = self.engine(name).circle(&circle);
         let roster = replica.into_iter().flat_map(|replica| replica.fold().roster().iter());
