@@ -47,7 +47,7 @@ impl ChunkRequest {
 
     /// Reads a request.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, encoding::Refusal> {
-        encoding::from_bytes(bytes, REQUEST_BYTES)
+        encoding::beginning_from_bytes(bytes, REQUEST_BYTES)
     }
 }
 

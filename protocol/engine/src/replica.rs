@@ -883,6 +883,8 @@ impl Replica {
         let fits = |(hash, epoch): &(&Hash, &Epoch)| {
             self.durable_epochs.contains(hash)
                 && epoch.admits(author)
+                // One that another made may be wrapped to more than this version can tell.
+                && (epoch.maker == *author || !epoch.may_admit())
                 && (epoch.set() == set || planted(Bug::SealToStaleEpoch))
                 && now.since(epoch.made) < limits::EPOCH_LIFE_MS
         };

@@ -195,7 +195,7 @@ pub enum Act {
         terms: Terms,
     },
     /// What only a later version knows: it is part of the history, and does nothing here. It stands for any number
-    /// above [`LAST_ACT`]; which one, the entry's bytes say.
+    /// that is not known; which one, the entry's bytes say.
     #[n(65535)]
     Later,
 }

@@ -249,6 +249,35 @@ fn an_act_of_a_later_version_does_nothing_here_and_stops_nothing() {
 }
 
 #[test]
+fn i1_behind_an_act_of_a_later_version_a_node_seals_by_epochs_of_its_own_alone() {
+    let mut world = World::new(&["ncsc", "z-cert", "z-cert/2"]);
+    let circle = world.circle(&["ncsc", "z-cert", "z-cert/2"]);
+    let epochs = |world: &mut World| {
+        ["z-cert", "z-cert/2"].map(|name| {
+            world.append(name, circle, name);
+            world.settle();
+            let log = world.content_log(name, circle);
+            world.engine(name).circle(&circle).unwrap().log(&log.author, &log.log).unwrap().epoch
+        })
+    };
+    let [first, second] = epochs(&mut world);
+    assert!(first.is_some() && first == second, "two nodes of one partner use one epoch");
+    let heads = world.engine("ncsc").circle(&circle).unwrap().control().unwrap().heads();
+    let mut log = LaterLog::of(&world, "ncsc", circle, Under::Charter);
+    log.write(3, &later_operation(heads), |header| header);
+    world.take("z-cert", &log.entries);
+    world.settle();
+    // Those that joined since made the others make epochs anew.
+    world.enrol("ibd");
+    world.connect_all().settle();
+    world.add("ncsc", circle, "ibd");
+    world.settle();
+    let [first, second] = epochs(&mut world);
+    assert!(first.is_some() && second.is_some() && first != second);
+    assert_eq!(world.reads("ibd", circle).iter().filter(|text| text.starts_with("z-cert")).count(), 2);
+}
+
+#[test]
 fn more_in_an_operation_is_passed_over_and_more_in_a_known_act_is_refused() {
     let operation = Operation {
         stewardship: Stewardship::Charter(0),
