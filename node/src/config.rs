@@ -99,14 +99,15 @@ pub struct Relay {
     pub circuits: usize,
     /// Of those, dialled by one node; from 1. Default: 128.
     pub circuits_per_node: usize,
-    /// A connection is ended after so many seconds, and made anew; from 60. Default: 21600.
+    /// A connection is ended after so many seconds, and made anew; 60 to 604800. Default: 21600.
     pub circuit_seconds: u64,
     /// And after so many bytes; from 2 MiB, so that anything nodes say at once fits. Default: 1 GiB.
     pub circuit_bytes: u64,
 }
 
-/// A connection takes seconds to be made, and a session says something only after that.
-const CIRCUIT_SECONDS_LEAST: u64 = 60;
+/// A connection takes seconds to be made, and a session says something only after that; after a week a node that is
+/// not looked after gives its place back.
+const CIRCUIT_SECONDS: std::ops::RangeInclusive<u64> = 60..=604_800;
 /// Two of the largest frames: with less nothing large would ever pass.
 const CIRCUIT_BYTES_LEAST: u64 = 2 << 20;
 
@@ -133,8 +134,9 @@ impl Relay {
         if nodes == 0 || circuits_per_node == 0 {
             return Err("relay.nodes, relay.circuits_per_node: 0 relays nothing; set network.relay = false".to_owned());
         }
-        if circuit_seconds < CIRCUIT_SECONDS_LEAST {
-            return Err(format!("relay.circuit_seconds: {circuit_seconds} is less than {CIRCUIT_SECONDS_LEAST}"));
+        if !CIRCUIT_SECONDS.contains(&circuit_seconds) {
+            let (least, most) = (CIRCUIT_SECONDS.start(), CIRCUIT_SECONDS.end());
+            return Err(format!("relay.circuit_seconds: {circuit_seconds} is not from {least} to {most}"));
         }
         if circuit_bytes < CIRCUIT_BYTES_LEAST {
             return Err(format!("relay.circuit_bytes: {circuit_bytes} is less than {CIRCUIT_BYTES_LEAST}"));
@@ -515,7 +517,8 @@ mod tests {
             ("circuits = 1025", "1 to 1024"),
             ("nodes = 0", "network.relay = false"),
             ("circuits_per_node = 0", "network.relay = false"),
-            ("circuit_seconds = 59", "less than 60"),
+            ("circuit_seconds = 59", "60 to 604800"),
+            ("circuit_seconds = 604801", "60 to 604800"),
             ("circuit_bytes = 1000000", "less than 2097152"),
         ] {
             let why = Config::parse(&format!("[relay]\n{text}\n")).unwrap_err();
