@@ -1,7 +1,7 @@
 //! Verdicts on signatures that were given before: for simulations, in which every node verifies the same bytes.
 //!
 //! A verdict depends on key, domain, bytes and signature alone, so that one which is remembered is the one that would
-//! be given again. No program that serves people has this: a node sees a signature once, and need not keep it.
+//! be given again; and a signature that was just made holds. No program that serves people has this: a node sees a signature once, and need not keep it.
 
 use std::cell::RefCell;
 
@@ -26,21 +26,37 @@ pub(crate) fn remembered(
     signature: &Signature,
     judge: impl FnOnce() -> Result<(), BadSignature>,
 ) -> Result<(), BadSignature> {
-    let mut parts: Vec<&[u8]> = vec![&key.0, &signature.0];
-    domain.separator().for_each(|part| parts.push(part));
-    parts.push(bytes);
-    let what = Hash::of(Domain::STAND_IN, &parts);
-    let place = usize::from(u16::from_be_bytes([what.0[0], what.0[1]])) % REMEMBERED;
-    let known = VERDICTS.with_borrow(|verdicts| verdicts.get(place).copied().flatten());
+    let what = name(key, domain, bytes, signature);
+    let known = VERDICTS.with_borrow(|verdicts| verdicts.get(place(&what)).copied().flatten());
     if let Some((_, verdict)) = known.filter(|(known, _)| *known == what) {
         return verdict;
     }
     let verdict = judge();
+    remember(what, verdict);
+    verdict
+}
+
+/// A signature was made just now: it holds.
+pub(crate) fn made(key: &PublicKey, domain: Domain, bytes: &[u8], signature: &Signature) {
+    remember(name(key, domain, bytes, signature), Ok(()));
+}
+
+fn remember(what: Hash, verdict: Result<(), BadSignature>) {
     VERDICTS.with_borrow_mut(|verdicts| {
         verdicts.resize(REMEMBERED, None);
-        verdicts[place] = Some((what, verdict));
+        verdicts[place(&what)] = Some((what, verdict));
     });
-    verdict
+}
+
+fn name(key: &PublicKey, domain: Domain, bytes: &[u8], signature: &Signature) -> Hash {
+    let mut parts: Vec<&[u8]> = vec![&key.0, &signature.0];
+    domain.separator().for_each(|part| parts.push(part));
+    parts.push(bytes);
+    Hash::of(Domain::STAND_IN, &parts)
+}
+
+fn place(what: &Hash) -> usize {
+    usize::from(u16::from_be_bytes([what.0[0], what.0[1]])) % REMEMBERED
 }
 
 #[cfg(test)]
@@ -61,8 +77,11 @@ mod tests {
             });
             (verdict, judged)
         };
-        assert_eq!(judge(&key, Domain::ENTRY, b"hello", &signature), (Ok(()), true));
+        assert_eq!(judge(&key, Domain::ENTRY, b"hello", &signature).0, Ok(()));
         assert_eq!(judge(&key, Domain::ENTRY, b"hello", &signature), (Ok(()), false));
+        let next = key.sign(Domain::ENTRY, b"world");
+        made(&key.public(), Domain::ENTRY, b"world", &next);
+        assert_eq!(judge(&key, Domain::ENTRY, b"world", &next), (Ok(()), false));
         let other = SigningKey::from_seed(&[2; 32]);
         let bad = key.sign(Domain::ENTRY, b"hallo");
         for judged in [true, false] {
