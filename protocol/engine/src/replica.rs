@@ -65,6 +65,11 @@ pub struct Log {
 }
 
 impl Log {
+    /// Whether it cites earlier logs of its author.
+    pub fn cites(&self) -> bool {
+        !self.opening.cites.is_empty()
+    }
+
     fn link(&self) -> Link {
         Link::After { height: self.height, head: self.head, time: self.time, kind: self.kind }
     }
@@ -493,7 +498,7 @@ impl Replica {
         self.logs
             .range(range)
             // An opening that is not accepted itself cites nothing: others may not hold it.
-            .filter(|((by, id), log)| !log.opening.cites.is_empty() && self.accepted(by, id) > 0)
+            .filter(|((by, id), log)| log.cites() && self.accepted(by, id) > 0)
             .flat_map(|((by, _), log)| log.opening.cites.iter().map(|line| (*by, *line)))
             .collect()
     }
@@ -687,7 +692,7 @@ impl Replica {
                     durable: 0,
                     durable_head: None,
                 };
-                let cites = !log.opening.cites.is_empty();
+                let cites = log.cites();
                 self.logs.insert(place, log);
                 self.reaches.insert(place, reach);
                 if cites {
@@ -845,10 +850,10 @@ impl Replica {
         acceptance::hope(self, author, &line.log, line.height) > 0
     }
 
-    /// The logs that openings cite further than they are held.
+    /// The logs that openings cite further than they are held durably.
     pub fn cited_and_missing(&self) -> Vec<(PublicKey, CutLine)> {
         let short = |(author, line): &(PublicKey, CutLine)| {
-            self.log(author, &line.log).map_or(0, |held| held.height) < line.height && self.wanted_to(author, line)
+            self.log(author, &line.log).map_or(0, |held| held.durable) < line.height && self.wanted_to(author, line)
         };
         self.cited(None).into_iter().filter(short).collect()
     }

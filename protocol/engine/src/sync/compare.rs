@@ -14,7 +14,7 @@ use super::{FIRST_NAME, LAST_NAME, LogName, Peer, Shared, Source, Want};
 use crate::engine::Engine;
 use crate::log::{CircleId, LogKey, LogKind};
 use crate::planted::{Bug, planted};
-use crate::replica::Replica;
+use crate::replica::{Log, Replica};
 use crate::store::{Damage, Read};
 use crate::wire::{BucketHash, Frame, WireTip};
 use crate::{acceptance, limits};
@@ -130,27 +130,66 @@ impl Engine {
         last: bool,
         store: &dyn Read,
     ) -> Result<(), Damage> {
-        let listed: BTreeSet<LogName> = tips.iter().map(|tip| (tip.author, tip.log)).collect();
-        let authors: BTreeSet<PublicKey> = tips.iter().map(|tip| tip.author).collect();
+        self.forget_unlisted(peer, &circle, &tips, last);
         for tip in tips {
             self.tip_heard(peer, circle, tip, self.now);
             self.branch_heard(peer, circle, &tip, store)?;
-        }
-        // A log that the peer does not list though it lists another of that author, it holds to where it is cited.
-        let cited = self.circles.get(&circle).map(Replica::cited_and_missing).unwrap_or_default();
-        for (author, line) in cited {
-            if authors.contains(&author) && !listed.contains(&(author, line.log)) {
-                self.want(peer, circle, (author, line.log), line.height, false, self.now);
-            }
         }
         if last {
             if let Some(shared) = self.shared(peer, &circle) {
                 shared.compared = true;
             }
+            self.want_cited(peer, circle);
             self.tell_forks(peer, circle, store)?;
             self.settle(peer, circle, store)?;
         }
         Ok(())
+    }
+
+    /// A peer lists all of an author's logs or none: what it listed before and does not list now, a log that it does
+    /// list cites.
+    fn forget_unlisted(&mut self, peer: &PublicKey, circle: &CircleId, tips: &[WireTip], last: bool) {
+        let Some(shared) = self.shared(peer, circle) else { return };
+        let listed: BTreeSet<LogName> = tips.iter().map(|tip| (tip.author, tip.log)).collect();
+        // The frame before may have ended between two logs of one author.
+        let begun = shared.listing.take();
+        let authors = listed.iter().map(|(author, _)| *author).filter(|author| begun != Some(*author));
+        for author in authors.collect::<BTreeSet<PublicKey>>() {
+            let of_author = (author, FIRST_NAME.1)..=(author, LAST_NAME.1);
+            let gone = shared.tips.range(of_author).map(|(name, _)| *name).filter(|name| !listed.contains(name));
+            let gone: Vec<LogName> = gone.collect();
+            for name in &gone {
+                shared.tips.remove(name);
+            }
+            shared.tips_of.entry(author).and_modify(|logs| *logs = logs.saturating_sub(gone.len()));
+        }
+        if !last {
+            shared.listing = tips.last().map(|tip| tip.author);
+        }
+    }
+
+    /// Wants of a peer what held logs cite and it does not list, though it lists another log of that author: it holds
+    /// that log to where it is cited.
+    fn want_cited(&mut self, peer: &PublicKey, circle: CircleId) {
+        for (author, line) in self.cited_of(peer, &circle) {
+            let held = self.circles.get(&circle).and_then(|replica| replica.log(&author, &line.log));
+            if held.map_or(0, |held| held.height) < line.height {
+                self.want(peer, circle, (author, line.log), line.height, false, self.now);
+            }
+        }
+    }
+
+    /// What held logs cite and is not durable here, and a peer holds without listing it.
+    fn cited_of(&self, peer: &PublicKey, circle: &CircleId) -> Vec<(PublicKey, CutLine)> {
+        let shared = self.sync.peers.get(peer).and_then(|state| state.shared.get(circle));
+        let (Some(shared), Some(replica)) = (shared, self.circles.get(circle)) else { return Vec::new() };
+        let unlisted = |(author, line): &(PublicKey, CutLine)| {
+            let name = (*author, line.log);
+            shared.tips_of.get(author).is_some_and(|logs| *logs > 0)
+                && !shared.tips.contains_key(&name)
+                && !shared.refused.contains(&name)
+        };
+        replica.cited_and_missing().into_iter().filter(unlisted).collect()
     }
 
     /// A peer's tip may be of another branch than the one held here.
@@ -241,15 +280,22 @@ impl Engine {
                 self.sync.wants.remove(&(key.circle, name));
             }
         }
+        if replica.and_then(|replica| replica.log(&key.author, &key.log)).is_some_and(Log::cites) {
+            // What is known by now to be cited is wanted of those who were asked what they hold before it was.
+            self.compared(&key.circle).iter().for_each(|peer| self.want_cited(peer, key.circle));
+        }
         self.settle_all(key.circle, store)
+    }
+
+    /// The peers that said what they hold, and were not caught up with.
+    fn compared(&self, circle: &CircleId) -> Vec<PublicKey> {
+        let open = |state: &Peer| state.shared.get(circle).is_some_and(|shared| shared.compared && !shared.caught_up);
+        self.sync.peers.iter().filter(|(_, state)| open(state)).map(|(peer, _)| *peer).collect()
     }
 
     /// What one peer sent may be all that was left to get from others too.
     pub(super) fn settle_all(&mut self, circle: CircleId, store: &dyn Read) -> Result<(), Damage> {
-        let open = |state: &Peer| state.shared.get(&circle).is_some_and(|shared| shared.compared && !shared.caught_up);
-        let peers: Vec<PublicKey> =
-            self.sync.peers.iter().filter(|(_, state)| open(state)).map(|(peer, _)| *peer).collect();
-        peers.iter().try_for_each(|peer| self.settle(peer, circle, store))
+        self.compared(&circle).iter().try_for_each(|peer| self.settle(peer, circle, store))
     }
 
     /// When nothing is left to get from a peer, this node has caught up with it.
@@ -300,13 +346,7 @@ impl Engine {
         let short = |(name, tip): (&LogName, &WireTip)| {
             !shared.refused.contains(name) && acceptable(replica, tip).0 > durable(&name.0, &name.1)
         };
-        let authors: BTreeSet<PublicKey> = shared.tips.keys().map(|(author, _)| *author).collect();
-        // As in `tips_heard`: a log that it does not list it holds to where it is cited.
-        let short_of_cited = |(author, line): (PublicKey, CutLine)| {
-            let name = (author, line.log);
-            authors.contains(&author) && !shared.tips.contains_key(&name) && !shared.refused.contains(&name)
-        };
-        shared.tips.iter().any(short) || replica.cited_and_missing().into_iter().any(short_of_cited)
+        shared.tips.iter().any(short) || !self.cited_of(peer, circle).is_empty()
     }
 }
 

@@ -42,6 +42,8 @@ struct Shared {
     tips: BTreeMap<LogName, WireTip>,
     /// How many of those are logs of each author.
     tips_of: BTreeMap<PublicKey, usize>,
+    /// Of whom the last tip was in a list of tips that goes on in the next frame.
+    listing: Option<PublicKey>,
     /// Forks that were proven to it in this session.
     told_forks: BTreeSet<LogName>,
     /// A comparison came to its end, or digests were equal.
@@ -538,6 +540,7 @@ impl Engine {
                 mine,
                 tips: BTreeMap::new(),
                 tips_of: BTreeMap::new(),
+                listing: None,
                 told_forks: BTreeSet::new(),
                 compared: false,
                 caught_up: false,

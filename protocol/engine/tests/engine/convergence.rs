@@ -318,3 +318,29 @@ fn members_of_a_circle_just_founded_have_compared_within_seconds() {
         }
     }
 }
+
+#[test]
+fn who_was_off_all_the_time_has_everything_within_seconds() {
+    for seed in seeds(10) {
+        let names = ["ncsc", "z-cert", "ferm", "surf", "dtc", "mkb"];
+        let mut world = World::unconnected(seed, &names);
+        world.connect_all().settle();
+        let circle = world.circle(&names);
+        world.crash("ncsc").settle();
+        let mut written = 0;
+        for round in 0..80 {
+            for name in &names[1..] {
+                world.append(name, circle, &format!("{name} {round}"));
+                written += 1;
+            }
+            world.run(700);
+            if round % 30 == 20 {
+                world.crash("mkb").run(2_000);
+                world.start("mkb").connect_all().run(3_000);
+            }
+        }
+        world.settle();
+        world.start("ncsc").connect_all().run(2_000);
+        assert_eq!(world.reads("ncsc", circle).len(), written, "seed {seed}");
+    }
+}

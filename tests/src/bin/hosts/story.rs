@@ -25,9 +25,8 @@ const KILLED: &str = "mkb";
 
 /// A silent line is noticed by pings: two of them, each with its pause and its patience.
 const NOTICED: Duration = Duration::from_secs(45);
-/// After a cut: the longest pause of a dialer towards whom it lost lately, one dial, catching up, and the comparison of
-/// the next minute for what the first one missed. Usually it takes seconds.
-const CONVERGED: Duration = Duration::from_secs(120);
+/// After a cut: the longest pause of a dialer towards whom it lost lately, one dial, and catching up.
+const CONVERGED: Duration = Duration::from_secs(60);
 /// Where nothing is cut.
 const SPREAD: Duration = Duration::from_secs(20);
 /// With every line slow and lossy.
