@@ -68,6 +68,7 @@ impl Engine {
     ) -> Result<(), CommandRefusal> {
         let charter = Charter::from_bytes(charter)?;
         let circle = charter.id();
+        self.forks_among(self.me, circle, &entries, store);
         let outcome = if let Some(replica) = self.circles.get_mut(&circle) {
             let brought: Vec<Option<(LogKey, u64)>> = entries.iter().map(place).collect();
             let ingested = replica.ingest_operations(entries);
