@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cwn_crypto::{Hash, PublicKey, Time, encoding, issuer_log::LogId};
+use cwn_crypto::{Domain, Hash, PublicKey, Time, encoding, issuer_log::LogId};
 
 use crate::{
     circle::Operation,
@@ -52,6 +52,15 @@ impl Branches {
         self.offered.values_mut().for_each(|offered| drop(offered.remove(hash)));
         self.offered.retain(|_, offered| !offered.is_empty());
     }
+}
+
+/// The operations of a circle that a store holds behind forks.
+pub fn held(store: &dyn Read, circle: &CircleId) -> Result<Vec<EntryBytes>, Damage> {
+    let facts = store.facts(&fact_key(BRANCH_FACT, &[&circle.0.0]))?;
+    let entries = facts.iter().map(|(_, value)| encoding::from_bytes(value, limits::FRAME_BYTES));
+    let damage =
+        |refusal: encoding::Refusal| Damage { what: "an operation of a branch".to_owned(), why: refusal.to_string() };
+    entries.map(|entry| entry.map_err(damage)).collect()
 }
 
 /// The operation that a fact of the store holds, if it is one of these.
@@ -116,26 +125,22 @@ impl Replica {
 
     /// The operations behind forks that the store holds. That they are held says where their logs fork.
     pub(crate) fn load_branches(&mut self, store: &dyn Read, damages: &mut Vec<Damage>) -> Vec<Stored> {
-        let facts = match store.facts(&fact_key(BRANCH_FACT, &[&self.id().0.0])) {
-            Ok(facts) => facts,
-            Err(damage) => {
-                damages.push(damage);
-                return Vec::new();
-            }
-        };
+        let entries = held(store, &self.id()).unwrap_or_else(|damage| {
+            damages.push(damage);
+            Vec::new()
+        });
         let mut branches = Vec::new();
-        for (_, value) in facts {
-            let bytes = encoding::from_bytes::<EntryBytes>(&value, limits::FRAME_BYTES).ok();
-            match bytes.and_then(|bytes| Stored::read(bytes).ok()) {
-                Some(entry) => {
+        for bytes in entries {
+            match Stored::read(bytes) {
+                Ok(entry) => {
                     self.branches.held.insert(entry.hash(), true);
                     let Header { author, log, seq, .. } = *entry.header();
                     self.note_fork(author, log, seq);
                     branches.push(entry);
                 }
-                None => {
+                Err(refusal) => {
                     let what = "an operation of a branch".to_owned();
-                    damages.push(Damage { what, why: "it does not decode".to_owned() });
+                    damages.push(Damage { what, why: refusal.to_string() });
                 }
             }
         }
@@ -321,11 +326,9 @@ impl Engine {
         if self.circles.get(&circle).is_none_or(|replica| replica.branches.held.is_empty()) {
             return Ok(());
         }
-        let facts = store.facts(&fact_key(BRANCH_FACT, &[&circle.0.0]))?;
-        let names: BTreeSet<Vec<u8>> = facts.iter().map(|(name, _)| name.clone()).collect();
+        let entries = held(store, &circle)?;
+        let names = entries.iter().map(|entry| Hash::of(Domain::ENTRY, &[&entry.header])).collect();
         let Some(tag) = self.sync.tell_branches(peer, &circle, names) else { return Ok(()) };
-        let entries = facts.iter().filter_map(|(_, value)| encoding::from_bytes(value, limits::FRAME_BYTES).ok());
-        let entries: Vec<EntryBytes> = entries.collect();
         let mut frames: Vec<Vec<EntryBytes>> = vec![Vec::new()];
         let mut bytes = 0;
         for entry in entries {

@@ -58,7 +58,7 @@
 //! **network circle** is that of every certified node.
 
 pub mod acceptance;
-mod branches;
+pub mod branches;
 pub mod circle;
 pub mod engine;
 pub mod epoch;

@@ -46,8 +46,8 @@ struct Shared {
     listing: Option<PublicKey>,
     /// Forks that were proven to it in this session.
     told_forks: BTreeSet<LogName>,
-    /// The names of the operations behind forks that were handed to it last.
-    told_branches: BTreeSet<Vec<u8>>,
+    /// The operations behind forks that were handed to it last.
+    told_branches: BTreeSet<Hash>,
     /// A comparison came to its end, or digests were equal.
     compared: bool,
     /// Everything the peer held at that comparison is held here too.
@@ -192,12 +192,7 @@ impl Sync {
     }
 
     /// The tag by which to hand a peer these operations; none when they were handed to it.
-    pub(crate) fn tell_branches(
-        &mut self,
-        peer: &PublicKey,
-        circle: &CircleId,
-        names: BTreeSet<Vec<u8>>,
-    ) -> Option<Tag> {
+    pub(crate) fn tell_branches(&mut self, peer: &PublicKey, circle: &CircleId, names: BTreeSet<Hash>) -> Option<Tag> {
         let shared = self.peers.get_mut(peer)?.shared.get_mut(circle)?;
         if shared.told_branches == names {
             return None;

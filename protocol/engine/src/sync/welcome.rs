@@ -2,12 +2,12 @@
 //!
 //! This file refuses to decide whether to join; that is [`crate::engine`]'s, by its rule or its operator.
 
-use cwn_crypto::{PublicKey, encoding};
+use cwn_crypto::PublicKey;
 
 use super::Welcome;
-use crate::branches::BRANCH_FACT;
+use crate::branches;
 use crate::circle::Charter;
-use crate::engine::{Engine, fact_key, held_entry};
+use crate::engine::{Engine, held_entry};
 use crate::limits;
 use crate::log::{CircleId, EntryBytes, LogKind};
 use crate::planted::{Bug, planted};
@@ -50,14 +50,13 @@ impl Engine {
                     frames.last_mut().into_iter().for_each(|frame| frame.push(entry.clone()));
                 }
             }
-            for (_, value) in store.facts(&fact_key(BRANCH_FACT, &[&circle.0.0]))? {
-                bytes += value.len();
+            for entry in branches::held(store, &circle)? {
+                bytes += entry.length();
                 if bytes > limits::WELCOME_FRAME_BYTES {
                     frames.push(Vec::new());
                     bytes = 0;
                 }
-                let entry = encoding::from_bytes::<EntryBytes>(&value, limits::FRAME_BYTES).ok();
-                frames.last_mut().into_iter().for_each(|frame| frame.extend(entry.clone()));
+                frames.last_mut().into_iter().for_each(|frame| frame.push(entry.clone()));
             }
             if let Some(state) = self.sync.peers.get_mut(peer) {
                 state.welcomed.insert(circle);

@@ -2,10 +2,11 @@
 
 use cwn_crypto::{Hash, Signature, Time, issuer_log::LogId};
 use cwn_engine::{
+    branches,
     circle::{Act, MemberNode, Operation, Stewardship, Terms},
-    input::Input,
+    input::{Command, Input},
     log::{CircleId, Draft, EntryBytes, LogKey, Opening, Suite, Under, Writer},
-    output::Event,
+    output::{CarriedCircle, Event, Reply},
     wire::Frame,
 };
 
@@ -343,4 +344,32 @@ fn a_newcomer_learns_of_branches_with_the_offer() {
     world.append("surf", circle, "hello");
     world.settle();
     world.expect_reads("kpn", circle, &["hello"]);
+}
+
+#[test]
+fn branches_are_carried_by_hand_to_one_who_was_cut_off() {
+    let (mut world, circle) = circle_with_a_forker(1, &["kpn"]);
+    world.crash("z-cert");
+    world.partition(&[&["ncsc", "kpn"], &["ibd"], &["ferm"]]);
+    let start = forker(&world, circle);
+    let (mut one, mut other) = (start.branch(&world, 0), start.branch(&world, 0));
+    one.operate(&world, Vec::new(), add(&world, "kpn"));
+    other.operate(&world, Vec::new(), terms(5));
+    one.hand(&mut world, "ncsc");
+    other.hand(&mut world, "ibd");
+    world.connect("ncsc", "ibd").settle();
+    let store = &world.node("ncsc").store;
+    let mut entries = branches::held(store, &circle).unwrap();
+    assert_eq!(entries.len(), 2);
+    let control = |key: &&LogKey| key.circle == circle;
+    entries
+        .extend(store.logs.keys().filter(control).flat_map(|key| store.logs[key].iter().map(|(_, one)| one.clone())));
+    let charter = world.engine("ncsc").circle(&circle).unwrap().control().unwrap().charter().to_bytes();
+    let id = world.command("ferm", Command::CarryCircle { charter, entries });
+    world.run(100);
+    let reply = world.reply("ferm", id).cloned();
+    let whole = CarriedCircle::Known { taken: 2, left: 0 };
+    assert_eq!(reply, Some(Ok(Reply::CarriedCircle { circle, outcome: whole })));
+    expect_the_same(&world, circle, &["ncsc", "ibd", "ferm"], "what was carried");
+    assert_eq!(knows_the_fork(&world, "ferm", circle), Some(0));
 }
