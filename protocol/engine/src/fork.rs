@@ -328,6 +328,7 @@ impl Engine {
                 self.send(&peer, &Frame::Fork { tag, proof: proof.clone() });
             }
         }
+        self.sync.ask_again(&key);
         self.sync.compare_soon(&key.circle, self.now);
         self.log_grew(&key, store)
     }

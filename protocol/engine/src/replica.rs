@@ -316,6 +316,16 @@ impl Replica {
         let writes = if kind == Some(LogKind::Control) { self.part(store, &key, seq)? } else { Vec::new() };
         self.note_fork(key.author, key.log, seq);
         self.refold();
+        if let Some(Reach::Cut(cut, head)) = self.reach(&key.author, &key.log)
+            && kind.is_some_and(|kind| kind != LogKind::Control)
+            && self.height(&key) > seq
+            && !is_along(store, &key, cut, head)
+        {
+            // The cut names a branch, and this is another, or not yet all of it.
+            self.set_aside(store, &key, seq);
+            self.refold();
+            return Ok(writes);
+        }
         if kind.is_some_and(|kind| kind != LogKind::Control && !self.decides(&key.author, kind)) {
             self.keep_to_branch(store, &key);
         }
@@ -339,17 +349,33 @@ impl Replica {
 
     /// Looks anew at the logs of which another branch may be held than the one that counts.
     pub(crate) fn keep_to_branches(&mut self, store: &dyn Read) {
-        let may = |(key, log): &(LogKey, &Log)| !self.decides(&key.author, log.kind);
+        let may = |(key, log): &(LogKey, &Log)| {
+            // An issuer that was dropped is cut as any author; before that, what it said on any branch stands.
+            let dropped = self.root().is_some() && matches!(self.reach(&key.author, &key.log), Some(Reach::Cut(..)));
+            !self.decides(&key.author, log.kind) || dropped
+        };
         let logs: Vec<LogKey> = self.logs().filter(may).map(|(key, _)| key).collect();
+        let before = self.word().cloned();
         logs.iter().for_each(|key| self.keep_to_branch(store, key));
+        if self.word() != before.as_ref() {
+            self.refold();
+        }
+    }
+
+    /// Holds no further what may be another branch than the one that counts.
+    fn set_aside(&mut self, store: &dyn Read, key: &LogKey, keeps: u64) {
+        self.aside.insert((key.author, key.log));
+        self.hold(store, key, keeps);
+        if let Rule::Network { word, root } = &mut self.rule {
+            word.forget(&key.author, &key.log, keeps, root);
+        }
     }
 
     fn keep_to_branch(&mut self, store: &dyn Read, key: &LogKey) {
         let (height, fork) = (self.height(key), self.fork_of(&key.author, &key.log));
-        let along = |cut: u64, head: Hash| store.hash(key, cut - 1).is_ok_and(|held| held == Some(head));
         let keeps = match self.reach(&key.author, &key.log) {
             // What was set aside may be the very branch that a cut names.
-            Some(Reach::Cut(cut, head)) if cut > 0 && along(cut, head) => {
+            Some(Reach::Cut(cut, head)) if cut > 0 && is_along(store, key, cut, head) => {
                 if height < cut && self.aside.contains(&(key.author, key.log)) {
                     self.hold(store, key, cut);
                 }
@@ -360,8 +386,7 @@ impl Replica {
             Some(Reach::Undecided) if fork.is_some_and(|fork| height > fork) => fork.unwrap_or(0),
             _ => return,
         };
-        self.aside.insert((key.author, key.log));
-        self.hold(store, key, keeps);
+        self.set_aside(store, key, keeps);
     }
 
     /// What must leave the store before these can be written: the other branch that it holds in their place.
@@ -965,6 +990,11 @@ impl Replica {
         let newest = self.epochs.iter().filter(fits).max_by_key(|(hash, epoch)| (epoch.made, **hash));
         newest.map(|(hash, _)| *hash)
     }
+}
+
+/// Whether the store holds a log along the branch that a cut names, to its end.
+fn is_along(store: &dyn Read, key: &LogKey, cut: u64, head: Hash) -> bool {
+    cut.checked_sub(1).is_some_and(|last| store.hash(key, last).is_ok_and(|held| held == Some(head)))
 }
 
 pub(crate) fn read_entry(store: &dyn Read, key: &LogKey, seq: u64) -> Result<Stored, Damage> {

@@ -201,6 +201,14 @@ impl Sync {
         Some(shared.mine)
     }
 
+    /// Which branch of a log counts is known by now: whoever was not asked for it any more may hold that one.
+    pub(crate) fn ask_again(&mut self, key: &LogKey) {
+        let shared = self.peers.values_mut().filter_map(|peer| peer.shared.get_mut(&key.circle));
+        for shared in shared {
+            shared.refused.remove(&(key.author, key.log));
+        }
+    }
+
     /// What was missing may have come: what waits for it is asked for again.
     pub(crate) fn unblock(&mut self, circle: &CircleId, now: Time) {
         self.wants.iter_mut().filter(|((of, _), _)| of == circle).for_each(|(_, want)| want.unblock());
@@ -619,7 +627,8 @@ impl Engine {
             // Damage that one peer's part meets keeps no other from being heard, or from being shut out.
             let told = self.offer(&peer, false, store).and_then(|()| self.welcome(&peer, store));
             damage = damage.and(told);
-            // What was not wanted, or waited, may be wanted now.
+            // What was not wanted, or waited, may be wanted now; of a fork another branch may count.
+            self.shared(&peer, circle).into_iter().for_each(|shared| shared.refused.clear());
             let shared = self.sync.peers.get(&peer).and_then(|state| state.shared.get(circle));
             let tips: Vec<WireTip> = shared.into_iter().flat_map(|shared| shared.tips.values().copied()).collect();
             tips.into_iter().for_each(|tip| self.tip_heard(&peer, *circle, tip, self.now));
