@@ -827,6 +827,7 @@ impl Replica {
                     return Err(Refusal::WrongKind.into());
                 }
                 if control.holds(&hash) {
+                    // It was held beside the log; or rot took it from the store, not from the history, and it came again.
                     return Ok(());
                 }
                 let operation = control.read(header, payload).map_err(|refusal| match refusal {
