@@ -58,6 +58,7 @@
 //! **network circle** is that of every certified node.
 
 pub mod acceptance;
+pub mod branches;
 pub mod circle;
 pub mod engine;
 pub mod epoch;

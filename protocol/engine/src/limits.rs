@@ -116,6 +116,12 @@ pub const DOUBTS_PER_PEER: usize = 16;
 /// Forked logs of one author of which proof is kept. An honest author has none, a cloned machine one.
 pub const FORKS_PER_AUTHOR: usize = 64;
 
+/// Operations behind forks that one peer may offer and nothing here needs yet: as many as a whole circle has.
+pub const BRANCH_OPERATIONS: usize = WELCOME_OPERATIONS;
+
+/// Bytes of those.
+pub const BRANCH_BYTES: usize = WELCOME_BYTES;
+
 /// A run that brings nothing for so long is asked of another peer.
 pub const PULL_STALL_MS: u64 = 20_000;
 

@@ -179,6 +179,16 @@ pub enum Frame {
         #[n(1)]
         proof: ForkProof,
     },
+    /// Operations behind the forks of control logs, which the sender holds beside those logs.
+    #[n(17)]
+    Branches {
+        /// The circle.
+        #[n(0)]
+        tag: Tag,
+        /// The operations, of any branches.
+        #[n(1)]
+        entries: Vec<EntryBytes>,
+    },
     /// Which version of the root document the sender holds. Not said of the first, which everybody has.
     #[n(9)]
     Root {

@@ -141,6 +141,7 @@ impl Engine {
             }
             self.want_cited(peer, circle);
             self.tell_forks(peer, circle, store)?;
+            self.tell_branches(peer, circle, store)?;
             self.settle(peer, circle, store)?;
         }
         Ok(())
@@ -204,6 +205,11 @@ impl Engine {
         let held = self.circles.get(&circle).and_then(|replica| replica.log(&tip.author, &tip.log));
         let Some(log) = held.filter(|log| (1..=log.durable).contains(&tip.height)) else { return Ok(()) };
         // Nearly always both hold it equally far, and nothing needs to be read.
+        let fork = self.circles.get(&circle).and_then(|replica| replica.fork_of(&tip.author, &tip.log));
+        if log.kind == LogKind::Control && tip.forked && fork == Some(tip.height) {
+            // It knows the fork, and its head stands for the branches too.
+            return Ok(());
+        }
         let head = if tip.height == log.durable { log.durable_head } else { store.hash(&key, tip.height - 1)? };
         if head != tip.head {
             self.doubt(peer, &key, tip.height);
@@ -357,6 +363,9 @@ fn acceptable(replica: &Replica, tip: &WireTip) -> (u64, bool) {
         Some(_) => tip.first,
         None => replica.decides(&tip.author, LogKind::Network),
     };
-    let height = if decides { tip.height } else { acceptance::hope(replica, &tip.author, &tip.log, tip.height) };
+    // Of a control log nothing more comes behind its fork: what stands there is handed over otherwise.
+    let fork = replica.control().and_then(|_| replica.fork_of(&tip.author, &tip.log)).unwrap_or(u64::MAX);
+    let height =
+        if decides { tip.height.min(fork) } else { acceptance::hope(replica, &tip.author, &tip.log, tip.height) };
     (height, decides)
 }

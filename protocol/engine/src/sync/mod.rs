@@ -46,6 +46,8 @@ struct Shared {
     listing: Option<PublicKey>,
     /// Forks that were proven to it in this session.
     told_forks: BTreeSet<LogName>,
+    /// The operations behind forks that were handed to it last.
+    told_branches: BTreeSet<Hash>,
     /// A comparison came to its end, or digests were equal.
     compared: bool,
     /// Everything the peer held at that comparison is held here too.
@@ -191,6 +193,30 @@ impl Sync {
         self.synced.contains(&(*circle, *peer))
     }
 
+    /// The tag by which to hand a peer these operations; none when they were handed to it.
+    pub(crate) fn tell_branches(&mut self, peer: &PublicKey, circle: &CircleId, names: BTreeSet<Hash>) -> Option<Tag> {
+        let shared = self.peers.get_mut(peer)?.shared.get_mut(circle)?;
+        if shared.told_branches == names {
+            return None;
+        }
+        shared.told_branches = names;
+        Some(shared.mine)
+    }
+
+    /// Which branch of a log counts is known by now: whoever was not asked for it any more may hold that one.
+    pub(crate) fn ask_again(&mut self, key: &LogKey) {
+        let shared = self.peers.values_mut().filter_map(|peer| peer.shared.get_mut(&key.circle));
+        for shared in shared {
+            shared.refused.remove(&(key.author, key.log));
+        }
+    }
+
+    /// What was missing may have come: what waits for it is asked for again.
+    pub(crate) fn unblock(&mut self, circle: &CircleId, now: Time) {
+        self.wants.iter_mut().filter(|((of, _), _)| of == circle).for_each(|(_, want)| want.unblock());
+        self.look_at(now);
+    }
+
     pub(crate) fn look_at(&mut self, due: Time) {
         self.look_due = Some(self.look_due.map_or(due, |known| known.min(due)));
     }
@@ -280,6 +306,7 @@ impl Engine {
         }
         self.sync.peers.remove(peer);
         self.sync.doubts.remove(peer);
+        self.circles.values_mut().for_each(|replica| replica.branches.gone(peer));
         self.sync.pulls.retain(|_, pull| pull.peer != *peer);
         // What was asked of it can be asked of others.
         self.sync.look_at(self.now);
@@ -444,6 +471,11 @@ impl Engine {
                     self.fork_heard(peer, circle, proof, store)?;
                 }
             }
+            Frame::Branches { tag, entries } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    self.branches_heard(peer, circle, entries, store)?;
+                }
+            }
             Frame::Root { held, document } => self.root_heard(peer, held, document),
             Frame::Held { tag, statement } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
@@ -553,6 +585,7 @@ impl Engine {
                 tips_of: BTreeMap::new(),
                 listing: None,
                 told_forks: BTreeSet::new(),
+                told_branches: BTreeSet::new(),
                 compared: false,
                 caught_up: false,
                 compare_after: Time(0),
@@ -605,7 +638,8 @@ impl Engine {
             // Damage that one peer's part meets keeps no other from being heard, or from being shut out.
             let told = self.offer(&peer, false, store).and_then(|()| self.welcome(&peer, store));
             damage = damage.and(told);
-            // What was not wanted, or waited, may be wanted now.
+            // What was not wanted, or waited, may be wanted now; of a fork another branch may count.
+            self.shared(&peer, circle).into_iter().for_each(|shared| shared.refused.clear());
             let shared = self.sync.peers.get(&peer).and_then(|state| state.shared.get(circle));
             let tips: Vec<WireTip> = shared.into_iter().flat_map(|shared| shared.tips.values().copied()).collect();
             tips.into_iter().for_each(|tip| self.tip_heard(&peer, *circle, tip, self.now));

@@ -116,6 +116,23 @@ fn i4_a_cut_names_the_branch_that_stands_and_everybody_ends_with_that_one() {
 }
 
 #[test]
+fn i4_who_holds_less_of_another_branch_than_the_cut_names_ends_with_the_named_one() {
+    let (mut world, circle, fork) = forked(2, 3);
+    world.disconnect("ibd", "ncsc").disconnect("ibd", "z-cert");
+    world.hand("z-cert", circle, &fork.branches[0]);
+    world.hand("ibd", circle, &fork.branches[1][..3]);
+    world.crash("ferm");
+    world.settle();
+    world.remove("ncsc", circle, "ferm");
+    world.settle();
+    world.connect_all().settle();
+    for name in ["ncsc", "z-cert", "ibd"] {
+        assert_eq!(world.accepted(name, &fork.key), 5, "{name}\n{}", world.describe(name, circle));
+        assert_eq!(world.digest(name, circle), world.digest("ncsc", circle), "{name}");
+    }
+}
+
+#[test]
 fn i4_a_removal_after_the_fork_was_proven_leaves_what_stands_before_it() {
     let (mut world, circle, fork) = forked(2, 3);
     world.hand("z-cert", circle, &fork.branches[0]);

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so at once")]
 
 mod bad_input;
+mod branches;
 mod carried;
 mod catch_up;
 mod convergence;
