@@ -67,6 +67,9 @@ impl Engine {
         let head = Some(entry.hash());
         let Some(replica) = self.circles.get_mut(&circle) else { return Ok(()) };
         let ingested = replica.ingest(record.into_iter().collect(), vec![entry]);
+        if !ingested.writes.is_empty() {
+            self.came_from(peer, circle, author);
+        }
         self.keep(circle, ingested.writes, ingested.membership_changed, store);
         if let Some(Stop::Never(refusal)) = &ingested.stop {
             if self.blames(peer, circle, (author, log), refusal) {

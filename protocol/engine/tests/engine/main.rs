@@ -10,6 +10,7 @@ mod cost;
 mod fold;
 mod fork;
 mod hostile;
+mod mesh;
 mod retract;
 mod root;
 mod stewards;
