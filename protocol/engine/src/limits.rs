@@ -128,6 +128,11 @@ pub const PULL_WAIT_MS: u64 = 250;
 /// How long heights are gathered before they are announced: one frame for many entries.
 pub const ANNOUNCE_WAIT_MS: u64 = 50;
 
+/// To so many a height is announced that its author pushed to everybody already. Of a circle in which all are connected,
+/// one that lost its connection with the author alone hears of it at once nineteen times of twenty, else within a minute.
+/// Told to all, the heights took more of the line than entries of a kilobyte did.
+pub const ANNOUNCE_TO: usize = 3;
+
 /// How long changes are gathered before they are stated to author and stewards.
 pub const HELD_WAIT_MS: u64 = 2_000;
 

@@ -159,6 +159,8 @@ pub(crate) struct Sync {
     synced: BTreeSet<(CircleId, PublicKey)>,
     announce: BTreeSet<LogKey>,
     announce_due: Option<Time>,
+    /// Those of them that grew by their author's own push, and by nothing else.
+    pushed: BTreeSet<LogKey>,
     held: BTreeSet<(CircleId, PublicKey)>,
     held_due: Option<Time>,
     /// About whose logs this node stated what it holds, since its start.
@@ -431,8 +433,10 @@ impl Engine {
             }
             Frame::Have { tag, tips } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
-                    let due = self.now.plus(limits::PULL_WAIT_MS);
-                    tips.iter().for_each(|tip| self.tip_heard(peer, circle, *tip, due));
+                    for tip in tips {
+                        let due = self.due_of(&circle, &tip.author);
+                        self.tip_heard(peer, circle, tip, due);
+                    }
                 }
             }
             Frame::Push { tag, record, entry } => {

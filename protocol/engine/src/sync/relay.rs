@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::{PublicKey, Time};
 
+use super::live::distance;
 use crate::engine::Engine;
 use crate::held::{SignedStatement, Statement};
 use crate::limits;
@@ -187,7 +188,7 @@ impl Engine {
         let known = |peer: &PublicKey| peer == holder || carried.from.contains(peer) || carried.told.contains(peer);
         let untold = sharing.iter().map(|(peer, _)| *peer).filter(|peer| !known(peer));
         // Any is as good as another; each node tries others than its neighbour does.
-        if let Some(peer) = untold.min_by_key(|peer| distance(&self.me, peer, target)) {
+        if let Some(peer) = untold.min_by_key(|peer| distance(&self.me.0, &peer.0, &target.0)) {
             return Way::Next(peer);
         }
         // Whoever gave it tries another, as soon as it comes back.
@@ -238,13 +239,4 @@ impl Engine {
         let others = self.sync.carried.iter().filter(|((_, holder, _), _)| *holder != self.me);
         others.fold((0, 0), |(count, bytes), (_, carried)| (count + 1, bytes + carried.statement.bytes().len()))
     }
-}
-
-/// An order of peers that is another for each node and each target.
-fn distance(me: &PublicKey, peer: &PublicKey, target: &PublicKey) -> [u8; 32] {
-    let mut distance = [0; 32];
-    for (index, byte) in distance.iter_mut().enumerate() {
-        *byte = me.0[index] ^ peer.0[index] ^ target.0[index];
-    }
-    distance
 }

@@ -203,3 +203,83 @@ fn a_member_that_states_without_end_makes_others_carry_a_little_and_no_more() {
     let (count, _) = world.engine("ferm").carries();
     assert_eq!(count, 0);
 }
+
+/// So many nodes of one circle, each connected with all or with so many that it picked; the first is its steward.
+fn crowd(count: usize, picks: Option<usize>) -> (World, CircleId, Vec<String>) {
+    let names: Vec<String> = (0..count).map(|number| format!("n{number:02}")).collect();
+    let known: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut world = World::unconnected(3, &known);
+    match picks {
+        None => drop(world.connect_all()),
+        Some(picks) => {
+            for a in 0..count {
+                for _ in 0..picks {
+                    let b = world.rng(count as u64) as usize;
+                    world.connect_indexes(a, b);
+                }
+            }
+        }
+    }
+    world.settle();
+    let circle = world.circle(&known);
+    // Its author's epoch is made and known.
+    world.append(&names[3], circle, "first");
+    world.settle();
+    (world, circle, names)
+}
+
+/// One publishes so many entries of so many bytes: after how many milliseconds everybody has them, and what was sent in
+/// a quarter of a minute for every byte of them that somebody received, in all and in pushes and heights.
+fn spread(world: &mut World, circle: CircleId, names: &[String], entries: usize, bytes: usize) -> (u64, f64, f64) {
+    let all = |world: &World| world.nodes.iter().map(|node| node.frame_bytes).sum::<u64>();
+    let live = |world: &World| [5, 6].iter().filter_map(|kind| world.bytes_of.get(kind)).sum::<u64>();
+    let (start, before) = (world.now, (all(world), live(world)));
+    let text = "x".repeat(bytes);
+    for _ in 0..entries {
+        world.append(&names[3], circle, &text);
+        world.run(2);
+    }
+    let has = |world: &World, name: &String| {
+        world.reads(name, circle).iter().filter(|read| read.len() == bytes).count() == entries
+    };
+    while !names.iter().all(|name| has(world, name)) {
+        world.run(10);
+        assert!(world.now.since(start) < 15_000, "not everybody has it");
+    }
+    let took = world.now.since(start);
+    world.run(15_000 - took);
+    let received = (entries * bytes * (names.len() - 1)) as f64;
+    (took, (all(world) - before.0) as f64 / received, (live(world) - before.1) as f64 / received)
+}
+
+#[test]
+fn where_all_are_connected_an_entry_takes_little_more_of_the_line_than_itself_for_each_receiver() {
+    let (mut world, circle, names) = crowd(20, None);
+    let (_, total, _) = spread(&mut world, circle, &names, 50, 1_000);
+    // Headers, signatures, statements of what is held and digests, all of it.
+    assert!(total <= 1.5, "{total}");
+    world.settle();
+    let (_, _, live) = spread(&mut world, circle, &names, 1, 4_000);
+    assert!(live <= 1.25, "{live}");
+}
+
+#[test]
+fn from_neighbour_to_neighbour_an_entry_reaches_everybody_within_a_second_and_each_of_them_once() {
+    let (mut world, circle, names) = crowd(40, Some(4));
+    let (took, total, _) = spread(&mut world, circle, &names, 50, 1_000);
+    assert!(total <= 1.5, "{total}");
+    assert!(took <= 1_000, "{took}");
+}
+
+#[test]
+fn who_lost_its_connection_with_the_author_alone_has_what_it_wrote_within_a_minute() {
+    let (mut world, circle, names) = crowd(12, None);
+    for lost in [1, 7, 11] {
+        world.disconnect(&names[3], &names[lost]);
+    }
+    world.append(&names[3], circle, "not to all");
+    world.run(2 * limits::DIGEST_EVERY_MS);
+    for name in &names {
+        world.expect_reads(name, circle, &["first", "not to all"]);
+    }
+}
