@@ -28,7 +28,7 @@ const NODES: usize = 256;
 /// 8 KiB, so that all of them cost 16 MiB. All may end at one node, and each is a stream of its connection with the
 /// relay; one stream too many would end that connection.
 const CIRCUITS: usize = transport::STREAMS - transport::STREAMS_OF_A_SESSION;
-/// Circuits that one node dials: as many as it may dial connections (swarm.rs).
+/// Circuits that one node dials: eight in each of a dozen circles, and room.
 const CIRCUITS_PER_NODE: usize = 128;
 /// A session over a circuit is dialled again after so long, so that nobody holds a place for ever.
 const CIRCUIT_LASTS: Duration = Duration::from_secs(6 * 3_600);
