@@ -115,7 +115,7 @@ pub async fn keep(node: Arc<Node>) {
     if node.config.network.offline {
         return;
     }
-    let mut wanted: BTreeMap<PublicKey, Vec<Address>> = BTreeMap::new();
+    let mut wanted: BTreeMap<PublicKey, Place> = BTreeMap::new();
     loop {
         let Some(next) = look(&node, &wanted).await else { return };
         wanted = next;
@@ -128,20 +128,20 @@ pub async fn keep(node: Arc<Node>) {
 }
 
 /// Looks once, and tells the network of what is other than before; `None` when the node is ending.
-async fn look(node: &Node, before: &BTreeMap<PublicKey, Vec<Address>>) -> Option<BTreeMap<PublicKey, Vec<Address>>> {
+async fn look(node: &Node, before: &BTreeMap<PublicKey, Place>) -> Option<BTreeMap<PublicKey, Place>> {
     let now = clock::now();
     let places = places(&node.config, node.inbox.directory().all());
     let Choice { sparse, wanted } = choose(node, &places, now).await?;
     let mut next = BTreeMap::new();
     for peer in &wanted {
-        let Some(Place { addresses, relay }) = places.get(peer) else { continue };
-        if before.get(peer) != Some(addresses) {
-            node.network.want(*peer, addresses.clone());
-            if *relay && node.config.is_reached_through_relays() {
-                node.network.reach_through(*peer, addresses.clone());
+        let Some(place) = places.get(peer) else { continue };
+        if before.get(peer) != Some(place) {
+            node.network.want(*peer, place.addresses.clone());
+            if place.relay && node.config.is_reached_through_relays() {
+                node.network.reach_through(*peer, place.addresses.clone());
             }
         }
-        next.insert(*peer, addresses.clone());
+        next.insert(*peer, place.clone());
     }
     before.keys().filter(|peer| !wanted.contains(peer)).for_each(|peer| node.network.unwant(*peer));
     if sparse {
