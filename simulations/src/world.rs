@@ -23,6 +23,7 @@ use cwn_engine::{
     input::{Command, CommandId, Input, PullId, SessionId, StreamId},
     limits,
     log::{CircleId, Draft, EntryBytes, Header, LogKey, LogKind, Opening, Suite, Under, Writer},
+    neighbours::{Breadth, Draw, Reach, Standpoint},
     output::{CommandRefusal, Output, Reply, SealTarget},
     store::{Read, Write},
     wire::{Frame, Nonce, RunFrame},
@@ -893,6 +894,11 @@ impl World {
             self.dial_later(a, b, 5_000, 30_000);
             return;
         }
+        if self.nodes.len() > limits::ALL_TO_ALL && !self.chose(a, b) && !self.chose(b, a) {
+            // Neighbours are replaced now and then.
+            self.dial_later(a, b, 60_000, 120_000);
+            return;
+        }
         let (dialler, listener) = if self.lines.per_mille(500) { (a, b) } else { (b, a) };
         let end = |node: usize| End { node, start: self.nodes[node].start };
         let session = self.network.open(end(dialler), end(listener));
@@ -900,6 +906,23 @@ impl World {
         for side in [1, 0] {
             self.schedule(self.now.plus(rtt + 1), Coming::Up { session, side });
         }
+    }
+
+    /// Whether a node keeps connected with another, in a network too large for all to be connected with all.
+    fn chose(&self, node: usize, other: usize) -> bool {
+        let state = &self.nodes[node];
+        let Some(engine) = &state.engine else { return false };
+        let seed = Hash::of(Domain::NEIGHBOUR, &[&state.me.0, &state.start.to_be_bytes()]).0;
+        let draw = Draw { breadth: Breadth::default(), seed, now: self.now };
+        let reach = |peer: &PublicKey| {
+            let mut machines = (0..self.nodes.len()).filter(|index| self.nodes[*index].me == *peer);
+            let there = |index: usize| {
+                let cut = self.network.is_cut(node, index) || self.network.is_cut(index, node);
+                self.nodes[index].engine.is_some() && !cut
+            };
+            if machines.any(there) { Reach::Open } else { Reach::Failing }
+        };
+        engine.neighbours(&draw, Standpoint::Reachable, reach).contains(&self.nodes[other].me)
     }
 
     fn session_up(&mut self, id: SessionId, side: usize) {

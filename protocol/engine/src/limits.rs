@@ -134,8 +134,30 @@ pub const PULL_WAIT_MS: u64 = 250;
 /// How long heights are gathered before they are announced: one frame for many entries.
 pub const ANNOUNCE_WAIT_MS: u64 = 50;
 
+/// To so many a height is announced that its author pushed to everybody already. Of a circle in which all are connected,
+/// one that lost its connection with the author alone hears of it at once nineteen times of twenty, else within a minute.
+/// Told to all, the heights took more of the line than entries of a kilobyte did.
+pub const ANNOUNCE_TO: usize = 3;
+
 /// How long changes are gathered before they are stated to author and stewards.
 pub const HELD_WAIT_MS: u64 = 2_000;
+
+/// How long statements that are handed on wait at each who hands them on: the newest goes, once.
+pub const HAND_ON_MS: u64 = 3_000;
+
+/// Statements of one holder that are carried on its behalf, in one circle: about so many authors that it is not
+/// connected with. With [`CARRIED_BYTES`], 32 KiB is what one that lies can make others keep.
+pub const CARRIED_PER_HOLDER: usize = 32;
+
+/// A statement that is handed on: eight logs, where one is usual, or some epochs that do not open.
+pub const CARRIED_BYTES: usize = 1 << 10;
+
+/// To how many one statement is handed, until it says something new. One is usual; others, when that one went, or gave
+/// it back.
+pub const CARRIED_HOPS: usize = 4;
+
+/// How long a statement is kept for somebody who does not come by. Then "unknown" it is, until its holder says more.
+pub const CARRIED_MS: u64 = 24 * 3_600_000;
 
 /// How often digests are exchanged when nothing else happens.
 pub const DIGEST_EVERY_MS: u64 = 60_000;

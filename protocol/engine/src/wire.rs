@@ -169,6 +169,19 @@ pub enum Frame {
         #[n(1)]
         statement: SignedStatement,
     },
+    /// What somebody holds, for some whom it is not connected with.
+    #[n(11)]
+    HandOn {
+        /// The circle.
+        #[n(0)]
+        tag: Tag,
+        /// The statement.
+        #[n(1)]
+        statement: SignedStatement,
+        /// For whom, as far as the sender knows.
+        #[n(2)]
+        to: Vec<PublicKey>,
+    },
     /// An author forked a log.
     #[n(10)]
     Fork {

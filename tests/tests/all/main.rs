@@ -9,6 +9,7 @@ mod circles;
 mod drafts;
 mod enrolment;
 mod kills;
+mod mesh;
 mod outbound;
 mod processes;
 mod readme;

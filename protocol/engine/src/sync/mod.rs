@@ -26,6 +26,7 @@ use crate::wire::{Frame, LEAST_VERSION, Nonce, Tag, VERSION, WireTip, common_ver
 mod carry;
 mod compare;
 mod live;
+mod relay;
 mod runs;
 mod statements;
 mod welcome;
@@ -162,8 +163,19 @@ pub(crate) struct Sync {
     synced: BTreeSet<(CircleId, PublicKey)>,
     announce: BTreeSet<LogKey>,
     announce_due: Option<Time>,
+    /// Those of them that grew by their author's own push, and by nothing else.
+    pushed: BTreeSet<LogKey>,
     held: BTreeSet<(CircleId, PublicKey)>,
     held_due: Option<Time>,
+    /// About whose logs this node stated what it holds, since its start.
+    stated: BTreeSet<(CircleId, PublicKey)>,
+    /// From whom something of each author came last: there the way to it begins.
+    toward: BTreeMap<(CircleId, PublicKey), PublicKey>,
+    /// Statements on their way, this node's own among them.
+    carried: BTreeMap<relay::About, relay::Carried>,
+    /// Those of them that are looked at next, and when.
+    handing: BTreeSet<relay::About>,
+    hand_due: Option<Time>,
     digests: BTreeMap<CircleId, (Hash, Vec<WireTip>)>,
     /// Not later than when the next digest is due to anybody.
     digest_due: Option<Time>,
@@ -456,8 +468,10 @@ impl Engine {
             }
             Frame::Have { tag, tips } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
-                    let due = self.now.plus(limits::PULL_WAIT_MS);
-                    tips.iter().for_each(|tip| self.tip_heard(peer, circle, *tip, due));
+                    for tip in tips {
+                        let due = self.due_of(&circle, &tip.author);
+                        self.tip_heard(peer, circle, tip, due);
+                    }
                 }
             }
             Frame::Push { tag, record, entry } => {
@@ -480,6 +494,11 @@ impl Engine {
             Frame::Held { tag, statement } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
                     self.held_heard(peer, circle, &statement, store)?;
+                }
+            }
+            Frame::HandOn { tag, statement, to } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    self.handed_on(peer, circle, statement, to, store)?;
                 }
             }
         }
@@ -602,6 +621,7 @@ impl Engine {
             if !planted(Bug::HeldUnsaidOnConnect) {
                 self.held_due_to(peer, circle);
             }
+            self.carried_past(circle);
         }
         Ok(())
     }
@@ -658,7 +678,8 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Time> {
         let stalls = self.sync.pulls.values().map(|pull| pull.last_frame.min(pull.counted_from)).min();
         let stalls = stalls.map(|since| since.plus(limits::PULL_STALL_MS));
-        let timers = [self.sync.digest_due, self.sync.look_due, self.sync.announce_due, self.sync.held_due, stalls];
+        let Sync { digest_due, look_due, announce_due, held_due, hand_due, .. } = self.sync;
+        let timers = [digest_due, look_due, announce_due, held_due, hand_due, stalls];
         let next = timers.into_iter().flatten().min().map(|next| self.wall.plus(next.since(self.now)));
         next.into_iter().chain(self.retractions.due()).min()
     }
@@ -669,6 +690,9 @@ impl Engine {
         }
         if self.sync.held_due.is_some_and(|due| due <= self.now) {
             self.state_held();
+        }
+        if self.sync.hand_due.is_some_and(|due| due <= self.now) {
+            self.hand_on();
         }
         self.erase_due(store)?;
         let now = self.now;

@@ -233,6 +233,10 @@ impl Engine {
         let Some(replica) = self.circles.get_mut(&circle) else { return Ok(()) };
         let ingested = replica.ingest(frame.records, run);
         let progress = !ingested.writes.is_empty() || ingested.undecided.len() > waiting;
+        if !ingested.writes.is_empty() {
+            self.came_from(&peer, circle, name.0);
+            self.sync.pushed.remove(&LogKey { circle, author: name.0, log: name.1 });
+        }
         self.keep(circle, ingested.writes, ingested.membership_changed, store);
         let bytes: usize = ingested.undecided.iter().map(Decoded::length).sum();
         if bytes > limits::UNDECIDED_BYTES {

@@ -12,6 +12,7 @@ mod cost;
 mod fold;
 mod fork;
 mod hostile;
+mod mesh;
 mod retract;
 mod root;
 mod skew;
