@@ -9,6 +9,7 @@ mod convergence;
 mod cost;
 mod fold;
 mod fork;
+mod history;
 mod hostile;
 mod retract;
 mod root;
