@@ -163,6 +163,11 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
             scenario.faults.connection_drop *= 8;
         })],
         Bug::NeedTheIssuer => vec![Lives::of("without-coordinator").hours(3)],
+        Bug::GiveEveryKey => vec![changes().more(|scenario| {
+            many_changes(scenario);
+            scenario.people.policy *= 2;
+            scenario.people.publish *= 4;
+        })],
         Bug::CurrentAtOnce => vec![mixed().more(many_starts)],
         Bug::DamageSwallowsReplies => vec![Lives::of("rot").more(|scenario| {
             scenario.faults.rot *= 7;

@@ -26,7 +26,8 @@ use cwn_engine::{
     neighbours::{Breadth, Draw, Reach, Standpoint},
     output::{CommandRefusal, Output, Reply, SealTarget},
     store::{Read, Write},
-    wire::{Frame, Nonce, RunFrame},
+    sync::given_key,
+    wire::{Frame, GivenKey, Nonce, RunFrame},
 };
 
 use crate::{
@@ -716,6 +717,23 @@ impl World {
                 self.truth.wrapped.insert(commitment, recipients);
                 self.local(index, 1, input);
             }
+            Output::SealKeys { peer, session, circle, recipient, epochs } => {
+                let seal = |epoch: Hash| {
+                    let key = self.right_key(index, circle, epoch, None)?;
+                    let wrapped = StandIn.seal_to_recipients(&[recipient], key.to_bytes().as_slice()).ok()?;
+                    Some(GivenKey { epoch, wrapped })
+                };
+                let keys = epochs.into_iter().filter_map(seal).collect();
+                self.local(index, 1, Input::KeysSealed { peer, session, circle, keys });
+            }
+            Output::CheckKeys { peer, circle, keys } => {
+                let is_right = |key: &GivenKey| self.right_key(index, circle, key.epoch, Some(&key.wrapped)).is_some();
+                let (right, wrong): (Vec<GivenKey>, Vec<GivenKey>) = keys.into_iter().partition(is_right);
+                let wrong = wrong.into_iter().map(|key| key.epoch).collect();
+                self.local(index, 1, Input::KeysChecked { peer, circle, right, wrong });
+            }
+            // Whatever opens with them is opened from the store.
+            Output::Given { .. } => {}
             Output::Accepted { key, height } => self.saw(&Seen::Accepted { node: index, key, height }),
             // Nobody takes anything back here.
             Output::Retracted { .. } => {}
@@ -835,6 +853,25 @@ impl World {
             node.keys.insert(epoch, EpochKey::from_bytes(key.try_into().ok()?));
         }
         node.keys.get(&epoch)
+    }
+
+    /// The key of an epoch, from its record or as it was handed over, if it is the one its maker committed to.
+    fn right_key(&self, index: usize, circle: CircleId, epoch: Hash, handed: Option<&[u8]>) -> Option<EpochKey> {
+        let node = &self.nodes[index];
+        let record = read_record(&node.disk.record(&circle, &epoch).ok()??)?;
+        let open = |wrapped: &[u8]| {
+            let key = StandIn.open_with_key(&node.sealing, wrapped, 64).ok()?;
+            let key = EpochKey::from_bytes(key.try_into().ok()?);
+            (key.commitment() == record.commitment).then_some(key)
+        };
+        let kept = || {
+            let facts = node.disk.facts(&given_key(&circle, &epoch)).ok()?;
+            open(&facts.first()?.1)
+        };
+        match handed {
+            Some(wrapped) => open(wrapped),
+            None => open(&record.wrapped).or_else(kept),
+        }
     }
 
     fn seal(&mut self, index: usize, id: CommandId, circle: CircleId, target: &SealTarget) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use cwn_crypto::{PartnerId, PublicKey, encoding::hex_decode};
 use cwn_engine::{
-    circle::{Act, Charter, Fold, Member, MemberNode, Operation, Steward, Stewardship, Terms},
+    circle::{Act, Charter, Fold, History, Member, MemberNode, Operation, Steward, Stewardship, Terms},
     engine::{Engine, Offer},
     input::Command,
     log::{CircleId, LogKey},
@@ -39,6 +39,21 @@ pub struct Circles {
     pub offers: Vec<OfferSummary>,
 }
 
+fn parse_history(text: &str) -> Result<History, Problem> {
+    match text {
+        "none" => Ok(History::None),
+        "all" => Ok(History::All),
+        _ => Err(Problem::bad_request(format!("{text:?} is no history for newcomers; choose none or all"))),
+    }
+}
+
+fn history_word(history: History) -> &'static str {
+    match history {
+        History::None => "none",
+        History::All => "all",
+    }
+}
+
 fn parse_partner(text: &str) -> Result<PartnerId, Problem> {
     text.parse().map_err(Problem::bad_request)
 }
@@ -68,6 +83,9 @@ impl Api {
         let purposes = new.purposes.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>();
         let policy =
             Policy { ceiling, purposes: purposes.map_err(Problem::bad_request)?, description: new.description };
+        let policy = policy.to_bytes().map_err(Problem::bad_request)?;
+        let history = new.history.as_deref().map_or(Ok(History::None), parse_history)?;
+        let terms = Terms { policy, history };
         let mut stewards = vec![self.own_steward()];
         // Everything is looked up before anything is done, so that a mistyped name leaves no half circle.
         for text in &new.stewards {
@@ -83,7 +101,7 @@ impl Api {
                 adds.push((partner, nodes));
             }
         }
-        self.establish(new.name, &policy, stewards, adds).await
+        self.establish(new.name, terms, stewards, adds).await
     }
 
     fn own_steward(&self) -> Steward {
@@ -96,11 +114,10 @@ impl Api {
     async fn establish(
         &self,
         name: String,
-        policy: &Policy,
+        terms: Terms,
         stewards: Vec<Steward>,
         adds: Vec<(PartnerId, Vec<MemberNode>)>,
     ) -> Result<Id, Problem> {
-        let terms = Terms { policy: policy.to_bytes().map_err(Problem::bad_request)? };
         let (secret, founded) = (random(), clock::now());
         let charter = Charter { name, stewards, terms, secret, founded };
         let circle = match self.node.driver.command(Command::Found { charter }).await? {
@@ -148,7 +165,9 @@ impl Api {
         let adds = if further.is_empty() { Vec::new() } else { vec![(own.partner.clone(), further)] };
         let theirs = nodes.into_iter().map(|node| Steward { partner: partner.clone(), node });
         let stewards = [own].into_iter().chain(theirs).collect();
-        let Id { id } = self.establish(name.clone(), &Policy::bilateral(), stewards, adds).await?;
+        let policy = Policy::bilateral().to_bytes().map_err(Problem::bad_request)?;
+        let terms = Terms { policy, ..Terms::default() };
+        let Id { id } = self.establish(name.clone(), terms, stewards, adds).await?;
         Ok(BilateralFounded { id, name, founded: true })
     }
 
@@ -286,7 +305,8 @@ fn changed(present: &Terms, change: &PolicyChange) -> Result<Terms, Problem> {
     if let Some(description) = &change.description {
         policy.description.clone_from(description);
     }
-    Ok(Terms { policy: policy.to_bytes().map_err(Problem::bad_request)? })
+    let history = change.history.as_deref().map_or(Ok(present.history), parse_history)?;
+    Ok(Terms { policy: policy.to_bytes().map_err(Problem::bad_request)?, history })
 }
 
 /// An operation in words.
@@ -341,6 +361,7 @@ fn detail(engine: &Engine, named: &str) -> Result<CircleDetail, Problem> {
         summary: summarise(engine, replica).ok_or_else(gone)?,
         description: policy_of(&control.terms(replica.fold()).policy).description,
         founded: control.charter().founded.0,
+        history: history_word(control.terms(replica.fold()).history).to_owned(),
         members,
         voided: control.voided(replica.fold()).map(|(_, operation)| in_words(operation)).collect(),
         later_operations: control.later_operations(),

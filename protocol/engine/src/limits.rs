@@ -169,6 +169,16 @@ pub const COMPARE_EVERY_MS: u64 = 1_000;
 /// run makes an honest run empty, not sixty-four of them.
 pub const EMPTY_RUNS: u32 = 64;
 
+/// Keys of older epochs in one request of a newcomer, and in its answer: opening and sealing as many anew takes ten
+/// milliseconds, and a node that joins years late asks a hundred times.
+pub const KEYS_AT_ONCE: usize = 64;
+
+/// One key sealed to one node: age takes about 250 bytes.
+pub const GIVEN_KEY_BYTES: usize = 1_024;
+
+/// A key that a peer could not hand over is asked of it again after so long: it may have got it meanwhile.
+pub const KEY_RETRY_MS: u64 = 10 * 60_000;
+
 /// Faults after which a peer is disconnected. One can be an accident of version skew.
 pub const FAULTS: u32 = 3;
 

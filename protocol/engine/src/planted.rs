@@ -48,6 +48,8 @@ bugs! {
     GoOnWithRemoved,
     /// Removals end nothing.
     IgnoreRemoval,
+    /// The key of an epoch is handed to newcomers though the policy of its time did not let them in.
+    GiveEveryKey,
 
     // I2: only the certified connect.
     /// A session with a revoked node goes on.

@@ -16,7 +16,7 @@ use cwn_crypto::{
 use crate::{
     acceptance::{self, Reach},
     branches::Branches,
-    circle::{Control, Fold, Operation, OperationRefusal, Roster},
+    circle::{Control, Fold, History, Operation, OperationRefusal, Roster},
     epoch::{Epoch, RecordRefusal, SignedRecord},
     fork::Forked,
     limits,
@@ -163,8 +163,9 @@ pub struct Replica {
     durable_epochs: BTreeSet<Hash>,
     /// Records that the store holds and that build on operations which it lost.
     waiting_records: Vec<(Hash, SignedRecord)>,
-    /// Who belonged at control heads that records named of late. Fixed for ever, and many records name the same.
-    rosters: BTreeMap<Vec<Hash>, Roster>,
+    /// Who belonged at control heads that records named of late, and what newcomers could open. Fixed for ever, and many
+    /// records name the same.
+    rosters: BTreeMap<Vec<Hash>, (Roster, History)>,
 }
 
 impl Replica {
@@ -707,9 +708,10 @@ impl Replica {
                 if rosters.len() >= limits::ROSTERS {
                     rosters.pop_first();
                 }
-                rosters.insert(heads.to_vec(), fold.roster().clone());
+                rosters.insert(heads.to_vec(), (fold.roster().clone(), control.terms(&fold).history));
             }
-            Some((rosters.get(heads)?, control.saw_later(heads)))
+            let (roster, history) = rosters.get(heads)?;
+            Some((roster, *history, control.saw_later(heads)))
         })
     }
 
@@ -868,6 +870,13 @@ impl Replica {
         }
     }
 
+    /// Whether an epoch's record is durable here, and its key may be handed to those who were added later.
+    pub fn opens_to_newcomers(&self, hash: &Hash) -> bool {
+        // What only a later version understands may have closed it.
+        let open = |epoch: &Epoch| (epoch.history == History::All && !epoch.may_admit()) || planted(Bug::GiveEveryKey);
+        self.durable_epochs.contains(hash) && self.epochs.get(hash).is_some_and(open)
+    }
+
     /// The store made an epoch's record durable.
     pub fn record_stored(&mut self, hash: Hash) {
         self.durable_epochs.insert(hash);
@@ -982,14 +991,16 @@ impl Replica {
         buckets.into_iter().map(|(bucket, tips)| (bucket, short(tips))).collect()
     }
 
-    /// The epoch a node may seal to now: one of its own partner, whose set is exactly `set`, not older than an
-    /// epoch may be.
+    /// The epoch a node may seal to now: one of its own partner, whose set is exactly `set`, that newcomers may open if
+    /// they may open what is written now, not older than an epoch may be.
     pub fn usable_epoch(&self, author: &PublicKey, set: &BTreeSet<PublicKey>, now: Time) -> Option<Hash> {
+        let history = self.control().map(|control| control.terms(&self.fold).history).unwrap_or_default();
         let fits = |(hash, epoch): &(&Hash, &Epoch)| {
             self.durable_epochs.contains(hash)
                 && epoch.admits(author)
                 // One that another made may be wrapped to more than this version can tell.
                 && (epoch.maker == *author || !epoch.may_admit())
+                && epoch.history == history
                 && (epoch.set() == set || planted(Bug::SealToStaleEpoch))
                 && now.since(epoch.made) < limits::EPOCH_LIFE_MS
         };

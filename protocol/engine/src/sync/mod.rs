@@ -22,14 +22,19 @@ use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::store::{Damage, Read};
 use crate::wire::{Frame, LEAST_VERSION, Nonce, Tag, VERSION, WireTip, common_version};
+use keys::{Keys, PeerKeys};
 
 mod carry;
 mod compare;
+mod keys;
 mod live;
 mod relay;
 mod runs;
 mod statements;
 mod welcome;
+
+pub(crate) use keys::GIVEN_FACT;
+pub use keys::given_key;
 
 type LogName = (PublicKey, LogId);
 const FIRST_NAME: LogName = (PublicKey([0; 32]), LogId([0; 16]));
@@ -61,6 +66,8 @@ struct Shared {
     digest_due: Time,
     /// The epoch whose record was last pushed.
     pushed_epoch: Option<Hash>,
+    /// The keys that are handed over between the peer and this node.
+    keys: PeerKeys,
     /// Logs of which the peer holds what can never be part of the circle as it is held here: the other branch of a
     /// fork. They are not asked of it again.
     refused: BTreeSet<LogName>,
@@ -161,6 +168,7 @@ pub(crate) struct Sync {
     pulls: BTreeMap<PullId, Pull>,
     next_pull: u64,
     synced: BTreeSet<(CircleId, PublicKey)>,
+    keys: Keys,
     announce: BTreeSet<LogKey>,
     announce_due: Option<Time>,
     /// Those of them that grew by their author's own push, and by nothing else.
@@ -490,6 +498,16 @@ impl Engine {
                     self.branches_heard(peer, circle, entries, store)?;
                 }
             }
+            Frame::WantKeys { tag, epochs } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    self.keys_wanted(peer, circle, epochs);
+                }
+            }
+            Frame::Keys { tag, keys } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    self.keys_heard(peer, circle, keys);
+                }
+            }
             Frame::Root { held, document } => self.root_heard(peer, held, document),
             Frame::Held { tag, statement } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
@@ -612,12 +630,14 @@ impl Engine {
                 buckets_after: Time(0),
                 digest_due,
                 pushed_epoch: None,
+                keys: PeerKeys::default(),
                 refused: BTreeSet::new(),
             };
             state.shared.insert(circle, shared);
             state.by_tag.insert(theirs, circle);
             self.sync.digest_at(digest_due);
             self.compare(peer, circle, digest, store)?;
+            self.look_for_keys();
             if !planted(Bug::HeldUnsaidOnConnect) {
                 self.held_due_to(peer, circle);
             }
@@ -679,7 +699,7 @@ impl Engine {
         let stalls = self.sync.pulls.values().map(|pull| pull.last_frame.min(pull.counted_from)).min();
         let stalls = stalls.map(|since| since.plus(limits::PULL_STALL_MS));
         let Sync { digest_due, look_due, announce_due, held_due, hand_due, .. } = self.sync;
-        let timers = [digest_due, look_due, announce_due, held_due, hand_due, stalls];
+        let timers = [digest_due, look_due, announce_due, held_due, hand_due, self.sync.keys.due, stalls];
         let next = timers.into_iter().flatten().min().map(|next| self.wall.plus(next.since(self.now)));
         next.into_iter().chain(self.retractions.due()).min()
     }
@@ -694,6 +714,7 @@ impl Engine {
         if self.sync.hand_due.is_some_and(|due| due <= self.now) {
             self.hand_on();
         }
+        self.ask_for_keys();
         self.erase_due(store)?;
         let now = self.now;
         if planted(Bug::WaitForStalled) {

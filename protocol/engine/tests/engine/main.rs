@@ -11,6 +11,7 @@ mod convergence;
 mod cost;
 mod fold;
 mod fork;
+mod history;
 mod hostile;
 mod mesh;
 mod retract;
