@@ -312,6 +312,7 @@ impl World {
                 terms: Terms::default(),
                 secret: malice.dice.bytes(),
                 founded: self.now,
+                succeeds: None,
             };
             let frame = Frame::Welcome { charter: charter.to_bytes(), entries: Vec::new(), last: true };
             self.send_raw(node, session, frame.to_bytes());

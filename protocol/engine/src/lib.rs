@@ -77,5 +77,6 @@ pub mod replica;
 mod retract;
 pub mod root;
 pub mod store;
+pub mod succession;
 pub mod sync;
 pub mod wire;

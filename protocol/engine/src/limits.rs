@@ -24,6 +24,9 @@ pub const CHARTER_STEWARDS: usize = 16;
 /// Appointments between the charter and a steward: as deep as any organisation, and a rank stays short.
 pub const APPOINTMENTS: usize = 16;
 
+/// Control heads of a succeeded circle that a charter names: stewards that act at the same moment.
+pub const SUCCEEDED_HEADS: usize = 256;
+
 /// A charter with its policy.
 pub const CHARTER_BYTES: usize = 64 << 10;
 

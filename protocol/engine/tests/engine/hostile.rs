@@ -459,6 +459,7 @@ fn charter_by(world: &World, founder: &str, number: u8) -> Charter {
         terms: Terms::default(),
         secret: [number; 32],
         founded: world.now,
+        succeeds: None,
     }
 }
 

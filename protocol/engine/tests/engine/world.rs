@@ -923,6 +923,7 @@ impl World {
             terms: Terms::default(),
             secret,
             founded: self.now,
+            succeeds: None,
         };
         let circle = charter.id();
         self.command(stewards[0], Command::Found { charter });
