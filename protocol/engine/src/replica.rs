@@ -297,6 +297,12 @@ impl Replica {
         self.forks.get(&(*author, *log)).copied()
     }
 
+    /// Whether a log, held or held no longer because of a fork, is one of a steward's operations.
+    pub fn is_of_steward(&self, key: &LogKey) -> bool {
+        let held = self.log(&key.author, &key.log).is_some_and(|log| log.kind == LogKind::Control);
+        held || self.durable_branches().contains_key(&(key.author, key.log))
+    }
+
     /// All forked logs.
     pub fn forks(&self) -> impl Iterator<Item = (&(PublicKey, LogId), &u64)> {
         self.forks.iter()

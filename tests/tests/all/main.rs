@@ -9,6 +9,7 @@ mod circles;
 mod drafts;
 mod enrolment;
 mod kills;
+mod lineage;
 mod outbound;
 mod processes;
 mod readme;
