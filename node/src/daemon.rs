@@ -27,7 +27,7 @@ use cwn_functions::directory::NodeAddresses;
 use tokio::sync::mpsc;
 
 use crate::{
-    api::{Api, server},
+    api::{self, Api, server},
     attachments::{ChunkRequest, Chunks},
     clock,
     config::{self, Accept, Config, LogFormat},
@@ -323,10 +323,15 @@ async fn heed_engine(node: Arc<Node>, mut events: mpsc::UnboundedReceiver<Event>
             }
             Event::Offered { circle } => tracing::info!(%circle, "a circle is offered; see `cwn circle list`"),
             Event::Joined { circle } => tracing::info!(%circle, "joined a circle"),
-            Event::OwnKeyElsewhere { circle } => tracing::error!(
-                %circle,
-                "this node's key signed something it did not write: the key is in use elsewhere, or the data was restored from a backup"
-            ),
+            Event::OwnKeyElsewhere { circle } => {
+                tracing::error!(
+                    %circle,
+                    "this node's key signed something it did not write: the key is in use elsewhere, or the data was restored from a backup"
+                );
+                if let Err(problem) = api::note_elsewhere(&node, circle).await {
+                    tracing::error!(problem = problem.error, "that could not be written down");
+                }
+            }
             Event::Fork { key, seq } => {
                 tracing::error!(circle = %key.circle, author = %key.author, seq, "an author signed two entries for one place");
             }

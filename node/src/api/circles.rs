@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use cwn_crypto::{PartnerId, PublicKey, encoding::hex_decode};
 use cwn_engine::{
-    circle::{Act, Charter, Fold, History, Member, MemberNode, Operation, Steward, Stewardship, Terms},
+    circle::{Act, Charter, Fold, History, Member, MemberNode, Operation, Steward, Stewardship, Succeeds, Terms},
     engine::{Engine, Offer},
     input::Command,
     log::{CircleId, LogKey},
     output::Reply,
     replica::Replica,
+    succession::{Claim, Standing, succeeding},
 };
 use cwn_functions::{
     circle_policy::{Policy, bilateral_name},
@@ -21,7 +22,7 @@ use super::{
     status::{offers, policy_of, summarise},
     types::{
         Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, MemberView, Membership, NewCircle,
-        OfferSummary, PolicyChange, Problem,
+        OfferSummary, PolicyChange, Problem, Succession, SuccessionView,
     },
 };
 use crate::{
@@ -86,22 +87,55 @@ impl Api {
         let policy = policy.to_bytes().map_err(Problem::bad_request)?;
         let history = new.history.as_deref().map_or(Ok(History::None), parse_history)?;
         let terms = Terms { policy, history };
+        let (stewards, adds) = self.looked_up(&new.stewards, &new.partners).await?;
+        self.establish(new.name, terms, stewards, adds, None).await
+    }
+
+    /// Founds a circle that goes on for another: for what that one is for, and with its partners unless others are
+    /// named. Nothing of that one is opened to anybody.
+    pub async fn succeed(&self, circle: &str, new: Succession) -> Result<Id, Problem> {
+        let circle = self.find(circle).await?;
+        let me = self.node.me;
+        let ask = move |engine: &Engine, _: &_| {
+            let replica = engine.circle(&circle)?;
+            let (control, roster) = (replica.control()?, replica.fold().roster());
+            let own = &roster.member(&me)?.partner;
+            let others = roster.partners().into_iter().filter(|partner| *partner != own);
+            let others: Vec<String> = others.map(ToString::to_string).collect();
+            Some((control.terms(replica.fold()).clone(), others, succeeding(control, circle)))
+        };
+        let (terms, others, succeeds) = self.node.driver.ask(ask).await?.ok_or_else(|| {
+            Problem::refused(
+                "this node does not belong to that circle; only who belongs to it can found what succeeds it",
+            )
+        })?;
+        let partners = if new.partners.is_empty() { others } else { new.partners };
+        let (stewards, adds) = self.looked_up(&new.stewards, &partners).await?;
+        self.establish(new.name, terms, stewards, adds, Some(succeeds)).await
+    }
+
+    /// The nodes of stewards, this one first, and of the other partners.
+    async fn looked_up(
+        &self,
+        named: &[String],
+        partners: &[String],
+    ) -> Result<(Vec<Steward>, Vec<(PartnerId, Vec<MemberNode>)>), Problem> {
         let mut stewards = vec![self.own_steward()];
         // Everything is looked up before anything is done, so that a mistyped name leaves no half circle.
-        for text in &new.stewards {
+        for text in named {
             let partner = parse_partner(text)?;
             let nodes = self.certified(&partner).await?;
             stewards.extend(nodes.into_iter().map(|node| Steward { partner: partner.clone(), node }));
         }
         let mut adds = Vec::new();
-        for text in &new.partners {
+        for text in partners {
             let partner = parse_partner(text)?;
             let nodes = self.certified(&partner).await?;
             if stewards.iter().all(|steward| steward.partner != partner) {
                 adds.push((partner, nodes));
             }
         }
-        self.establish(new.name, terms, stewards, adds).await
+        Ok((stewards, adds))
     }
 
     fn own_steward(&self) -> Steward {
@@ -117,9 +151,10 @@ impl Api {
         terms: Terms,
         stewards: Vec<Steward>,
         adds: Vec<(PartnerId, Vec<MemberNode>)>,
+        succeeds: Option<Succeeds>,
     ) -> Result<Id, Problem> {
         let (secret, founded) = (random(), clock::now());
-        let charter = Charter { name, stewards, terms, secret, founded };
+        let charter = Charter { name, stewards, terms, secret, founded, succeeds };
         let circle = match self.node.driver.command(Command::Found { charter }).await? {
             Reply::Founded(circle) => circle,
             other => return Err(Problem::broken(format!("founding came to {other:?}"))),
@@ -167,7 +202,7 @@ impl Api {
         let stewards = [own].into_iter().chain(theirs).collect();
         let policy = Policy::bilateral().to_bytes().map_err(Problem::bad_request)?;
         let terms = Terms { policy, ..Terms::default() };
-        let Id { id } = self.establish(name.clone(), terms, stewards, adds).await?;
+        let Id { id } = self.establish(name.clone(), terms, stewards, adds, None).await?;
         Ok(BilateralFounded { id, name, founded: true })
     }
 
@@ -330,6 +365,28 @@ fn one_node(membership: &Membership) -> Result<Option<PublicKey>, Problem> {
     membership.node.as_ref().map(parse).transpose()
 }
 
+/// A claim as who looks at the circle that makes it sees it.
+pub(super) fn succeeded(engine: &Engine, claim: &Claim) -> SuccessionView {
+    let old = engine.circle(&claim.succeeds);
+    view_of(claim, claim.succeeds, old.and_then(name_of), old.is_some())
+}
+
+fn view_of(claim: &Claim, other: CircleId, name: Option<String>, joined: bool) -> SuccessionView {
+    SuccessionView {
+        circle: other.to_string(),
+        name,
+        founder: claim.partner.to_string(),
+        standing: match claim.standing {
+            Standing::Holds { .. } => "holds",
+            Standing::Unfounded => "unfounded",
+            Standing::Unknown => "unknown",
+        }
+        .to_owned(),
+        belongs: claim.standing == Standing::Holds { belongs: true },
+        joined,
+    }
+}
+
 fn detail(engine: &Engine, named: &str) -> Result<CircleDetail, Problem> {
     let circle = find_circle(engine, named)?;
     let gone = || Problem::not_found("the circle is gone");
@@ -356,7 +413,9 @@ fn detail(engine: &Engine, named: &str) -> Result<CircleDetail, Problem> {
         node: key.author.to_string(),
         log: key.log.to_string(),
         place,
+        of_steward: replica.is_of_steward(&key),
     };
+    let succeeded_by = engine.successors(&circle);
     Ok(CircleDetail {
         summary: summarise(engine, replica).ok_or_else(gone)?,
         description: policy_of(&control.terms(replica.fold()).policy).description,
@@ -366,5 +425,10 @@ fn detail(engine: &Engine, named: &str) -> Result<CircleDetail, Problem> {
         voided: control.voided(replica.fold()).map(|(_, operation)| in_words(operation)).collect(),
         later_operations: control.later_operations(),
         forks: engine.forks(&circle).into_iter().map(fork).collect(),
+        succeeds: engine.claim(&circle).map(|claim| succeeded(engine, &claim)),
+        succeeded_by: succeeded_by
+            .into_iter()
+            .map(|claim| view_of(&claim, claim.by, Some(claim.name.clone()), claim.joined))
+            .collect(),
     })
 }

@@ -16,7 +16,7 @@ use minicbor::{Decode, Encode, bytes::ByteVec};
 use crate::{
     engine::{Engine, fact_key},
     limits,
-    log::{CircleId, Decoded, EntryBytes, Header, LogKey},
+    log::{CircleId, Decoded, EntryBytes, Header, LogKey, Suite},
     output::{Event, Output},
     replica::Replica,
     store::{Damage, Read, Write},
@@ -126,6 +126,15 @@ fn key_of(header: &Header) -> LogKey {
 }
 
 impl ForkProof {
+    /// Whether both branches are of a control log, as far as their headers say.
+    fn is_of_operations(&self) -> bool {
+        let control = |branch: &Branch| {
+            let first = branch.headers.first().map(|bytes| encoding::from_bytes::<Header>(bytes, limits::HEADER_BYTES));
+            matches!(first, Some(Ok(header)) if header.suite == Suite::Control)
+        };
+        control(&self.one) && control(&self.other)
+    }
+
     /// Where the log forks, once both branches hold.
     pub fn verify(&self) -> Result<Forked, NoFork> {
         let ((one, one_hash), (other, other_hash)) = (self.one.verify()?, self.other.verify()?);
@@ -300,8 +309,11 @@ impl Engine {
         let Some(replica) = self.circles.get_mut(&key.circle) else { return Ok(()) };
         // One proof for each author's log: the one of the lowest place.
         let known = replica.fork_of(&key.author, &key.log);
+        let limit =
+            if proof.is_of_operations() { limits::OPERATION_FORKS_PER_AUTHOR } else { limits::FORKS_PER_AUTHOR };
         if known.is_some_and(|known| known <= seq)
-            || (known.is_none() && replica.forks_of(&key.author) >= limits::FORKS_PER_AUTHOR)
+            || (known.is_none() && replica.forks_of(&key.author) >= limit)
+            || !replica.knows(&key.author)
         {
             return Ok(());
         }

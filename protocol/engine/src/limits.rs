@@ -125,6 +125,10 @@ pub const BRANCH_OPERATIONS: usize = WELCOME_OPERATIONS;
 /// Bytes of those.
 pub const BRANCH_BYTES: usize = WELCOME_BYTES;
 
+/// And of a steward's control logs, of which those who know of a fork hold another set of operations than those who do
+/// not: as many as any peer says that it holds of one author.
+pub const OPERATION_FORKS_PER_AUTHOR: usize = TIPS_PER_AUTHOR;
+
 /// A run that brings nothing for so long is asked of another peer.
 pub const PULL_STALL_MS: u64 = 20_000;
 

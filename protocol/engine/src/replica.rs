@@ -298,9 +298,24 @@ impl Replica {
         self.forks.get(&(*author, *log)).copied()
     }
 
+    /// Whether a log, held or held no longer because of a fork, is one of a steward's operations.
+    pub fn is_of_steward(&self, key: &LogKey) -> bool {
+        let held = self.log(&key.author, &key.log).is_some_and(|log| log.kind == LogKind::Control);
+        held || self.durable_branches().contains_key(&(key.author, key.log))
+    }
+
     /// All forked logs.
     pub fn forks(&self) -> impl Iterator<Item = (&(PublicKey, LogId), &u64)> {
         self.forks.iter()
+    }
+
+    /// Whether an author has to do with this circle, or had: of nobody else is anything remembered.
+    pub(crate) fn knows(&self, author: &PublicKey) -> bool {
+        let named = match &self.rule {
+            Rule::Network { word, root } => word.certificate(author).is_some() || root.known(author).is_some(),
+            Rule::Closed(control) => control.names(author),
+        };
+        named || self.logs_of(author).next().is_some()
     }
 
     /// How many logs of an author are forked.

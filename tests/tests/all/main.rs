@@ -10,6 +10,7 @@ mod drafts;
 mod enrolment;
 mod kills;
 mod mesh;
+mod lineage;
 mod outbound;
 mod processes;
 mod readme;

@@ -660,6 +660,15 @@ impl Control {
         index.map_or(&[], |index| self.operations[index].cites.as_slice())
     }
 
+    /// Whether the charter or any operation names a node.
+    pub(crate) fn names(&self, node: &PublicKey) -> bool {
+        let names = |known: &Known| {
+            let adds = known.operation.act.adds();
+            adds.is_some_and(|(_, nodes)| nodes.iter().any(|entry| entry.node == *node))
+        };
+        self.place_of(node).is_some() || self.operations.iter().any(names)
+    }
+
     /// Whether an author may open a content log under this, as far as the history alone can tell.
     /// `None`: the `add` it names is not held yet, or is something that only a later version understands.
     pub fn entitles(&self, author: &PublicKey, under: &Under) -> Option<bool> {

@@ -217,14 +217,18 @@ impl Engine {
         Ok(())
     }
 
-    /// Proves to a peer the forks that its tips do not show; each once in a session.
+    /// Proves to a peer the forks that its tips do not show. Not each time it compares: it may not know the author
+    /// yet, and then it takes no proof.
     fn tell_forks(&mut self, peer: &PublicKey, circle: CircleId, store: &dyn Read) -> Result<(), Damage> {
         let Some(replica) = self.circles.get(&circle) else { return Ok(()) };
         let forks: Vec<(LogName, u64)> = replica.forks().map(|(name, seq)| (*name, *seq)).collect();
+        let now = self.now;
         for (name, seq) in forks {
             let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
             let knows = shared.tips.get(&name).is_some_and(|tip| tip.forked && tip.height <= seq);
-            if !knows && shared.told_forks.insert(name) {
+            let told = shared.told_forks.get(&name).is_some_and(|told| told.plus(limits::DIGEST_EVERY_MS) > now);
+            if !knows && !told {
+                shared.told_forks.insert(name, now);
                 self.tell_fork(peer, &LogKey { circle, author: name.0, log: name.1 }, store)?;
             }
         }

@@ -50,8 +50,8 @@ struct Shared {
     tips_of: BTreeMap<PublicKey, usize>,
     /// Of whom the last tip was in a list of tips that goes on in the next frame.
     listing: Option<PublicKey>,
-    /// Forks that were proven to it in this session.
-    told_forks: BTreeSet<LogName>,
+    /// Forks that were proven to it in this session, and when last.
+    told_forks: BTreeMap<LogName, Time>,
     /// The operations behind forks that were handed to it last.
     told_branches: BTreeSet<Hash>,
     /// A comparison came to its end, or digests were equal.
@@ -621,7 +621,7 @@ impl Engine {
                 tips: BTreeMap::new(),
                 tips_of: BTreeMap::new(),
                 listing: None,
-                told_forks: BTreeSet::new(),
+                told_forks: BTreeMap::new(),
                 told_branches: BTreeSet::new(),
                 compared: false,
                 caught_up: false,

@@ -4,6 +4,7 @@ use cwn_crypto::{Hash, Signature, Time, issuer_log::LogId};
 use cwn_engine::{
     branches,
     circle::{Act, MemberNode, Operation, Stewardship, Terms},
+    fork::{Branch, ForkProof},
     input::{Command, Input},
     log::{CircleId, Draft, EntryBytes, LogKey, Opening, Suite, Under, Writer},
     output::{CarriedCircle, Event, Reply},
@@ -292,6 +293,31 @@ fn i7_a_steward_that_forks_without_end_makes_nobody_hold_more_than_two_branches_
         assert_eq!(held, 2, "{name} holds two on disk");
     }
     assert!(world.refusals_of("ibd", "z-cert").is_empty() && world.refusals_of("ncsc", "ibd").is_empty());
+}
+
+#[test]
+fn i7_the_proof_of_a_fork_by_somebody_who_has_nothing_to_do_with_the_circle_is_not_kept() {
+    let (mut world, circle) = circle_with_a_forker(1, &["kpn"]);
+    let mut proofs = Vec::new();
+    for (who, log) in [("kpn", 1), ("z-cert", 2)] {
+        let branch = |text: &str| {
+            let opening = Opening { under: Under::Charter, cites: Vec::new() };
+            let mut writer = Writer::open(circle, world.node(who).key.clone(), LogId([log; 16]), opening);
+            let payload = text.as_bytes().to_vec();
+            let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None, retracts: None };
+            let bytes = writer.append(world.now, draft).bytes().clone();
+            Branch { headers: vec![bytes.header.into()], signature: bytes.signature }
+        };
+        proofs.push(ForkProof { one: branch("one"), other: branch("other") });
+    }
+    for proof in proofs {
+        let tag = world.tag("ferm", "ibd", circle);
+        world.send_raw("ferm", "ibd", Frame::Fork { tag, proof }.to_bytes());
+    }
+    world.settle();
+    let known = world.engine("ibd").forks(&circle);
+    assert_eq!(known.iter().map(|(key, _)| key.author).collect::<Vec<_>>(), [world.key("z-cert")]);
+    assert!(world.refusals_of("ibd", "ferm").is_empty(), "who hands it on may know the author");
 }
 
 #[test]
