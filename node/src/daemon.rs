@@ -34,7 +34,7 @@ use crate::{
     connections::{Connected, Connections, Refused},
     drafts::Drafts,
     driver::{self, Outlets, random},
-    fetch,
+    fetch, files,
     inbox::{Inbox, News},
     keyring::Keyring,
     keystore::{Keys, Typing, Unlock},
@@ -76,6 +76,12 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
             "the last write before the end was torn and was cut back; nothing acknowledged was in it"
         );
     }
+    let chunks = Chunks::new(data);
+    // The store is this process's alone: nobody else writes here.
+    let left = files::clear_new(data) + chunks.clear_new();
+    if left > 0 {
+        tracing::info!(files = left, "files were removed that were being written when this node was ended");
+    }
     let damage = FoundDamage::default();
     if let Some(first) = opened.damages.first() {
         tracing::error!(places = opened.damaged, "the store has damage; run `cwn doctor`");
@@ -103,7 +109,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
         key: keys.signing.clone(),
         listen: if config.network.offline { Vec::new() } else { config.network.listen.clone() },
         external: config.network.external.clone(),
-        relay: config.network.relay,
+        relay: config.network.relay.then(|| config.relay.limits()),
         gate: Arc::clone(&gate),
         dial_spread,
         memory_limit: None,
@@ -133,7 +139,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
         keyring,
         reader: Lend::new(reader),
         damage,
-        chunks: Chunks::new(data),
+        chunks,
         drafts,
         fetches,
         mesh: Mesh::default(),
@@ -212,11 +218,11 @@ async fn carry_network(node: Arc<Node>, mut events: mpsc::Receiver<network::Even
                 node.connections.listens_no_longer(&address.to_string());
                 continue;
             }
-            network::Event::PeerUp { peer, standing, dialer, session, .. } => {
+            network::Event::PeerUp { peer, standing, dialer, through, session, .. } => {
                 let standing = if standing == Standing::Valid { "valid" } else { "grace" };
-                tracing::info!(%peer, standing, "connected");
+                tracing::info!(%peer, standing, ?through, "connected");
                 node.mesh.reached(&peer);
-                node.connections.up(peer, Connected { since: clock::now(), dialled: dialer, standing });
+                node.connections.up(peer, Connected { since: clock::now(), dialled: dialer, through, standing });
                 if let Ok(admitted) = node.gate.admitted(&peer) {
                     let shown = Input::Shown { certificate: Box::new(admitted.certificate) };
                     if node.driver.input(shown).await.is_err() {

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod carried;
+mod catch_up;
 mod convergence;
 mod cost;
 mod fold;
@@ -13,6 +14,7 @@ mod hostile;
 mod mesh;
 mod retract;
 mod root;
+mod skew;
 mod stewards;
 mod stories;
 mod world;
