@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn a_few_planted_bugs_are_caught_where_the_same_lives_without_them_are_clean() {
         for (bug, promise) in [(Bug::IgnoreRemoval, "I1"), (Bug::ReplyBeforeStored, "I3"), (Bug::SkipHashLink, "I5")] {
-            let caught = hunt(bug, 2).unwrap().unwrap_or_else(|_| panic!("{bug:?} is not caught"));
+            let caught = hunt(bug, 8).unwrap().unwrap_or_else(|_| panic!("{bug:?} is not caught"));
             assert_eq!(caught.by, Catcher::Checker(promise), "{bug:?}");
             let lives = lives_for(bug).into_iter().find(|lives| lives.scenario == caught.scenario).unwrap();
             assert_eq!(live(&lives.plan(caught.seed).unwrap(), None), None, "{bug:?}");

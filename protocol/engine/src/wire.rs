@@ -279,7 +279,7 @@ impl Frame {
 }
 
 /// The highest type of a [`Frame`].
-const LAST_TYPE: u32 = 10;
+const LAST_TYPE: u32 = 11;
 
 /// What opens the stream of a run: the receiver asks.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
