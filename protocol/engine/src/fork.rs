@@ -17,6 +17,7 @@ use crate::{
     limits,
     log::{CircleId, Decoded, Header, LogKey, LogKind},
     output::{Event, Output},
+    planted::{Bug, planted},
     replica::Replica,
     store::{Damage, Read, Write},
     wire::Frame,
@@ -287,7 +288,7 @@ impl Engine {
         }
         self.tell_accepted_by(&key.circle, &key.author);
         for (peer, tag) in self.sync.sharing(&key.circle) {
-            if peer != *from {
+            if peer != *from && !planted(Bug::ForkKeptQuiet) {
                 self.send(&peer, &Frame::Fork { tag, proof: proof.clone() });
             }
         }
@@ -301,7 +302,7 @@ impl Engine {
         let Some((_, value)) = store.facts(&fact)?.into_iter().next() else { return Ok(()) };
         let Ok(proof) = encoding::from_bytes::<ForkProof>(&value, limits::FRAME_BYTES) else { return Ok(()) };
         let sharing = self.sync.sharing(&key.circle);
-        if let Some((_, tag)) = sharing.into_iter().find(|(one, _)| one == peer) {
+        if let Some((_, tag)) = sharing.into_iter().find(|(one, _)| one == peer && !planted(Bug::ForkKeptQuiet)) {
             self.send(peer, &Frame::Fork { tag, proof });
         }
         Ok(())

@@ -311,6 +311,9 @@ impl Replica {
 
     fn keep_to_branch(&mut self, store: &dyn Read, key: &LogKey) {
         let (height, fork) = (self.height(key), self.fork_of(&key.author, &key.log));
+        if planted(Bug::OtherBranchStays) && matches!(self.reach(&key.author, &key.log), Some(Reach::Cut(..))) {
+            return;
+        }
         let along = |cut: u64, head: Hash| store.hash(key, cut - 1).is_ok_and(|held| held == Some(head));
         let keeps = match self.reach(&key.author, &key.log) {
             // What was set aside may be the very branch that a cut names.
@@ -733,7 +736,7 @@ impl Replica {
                 if header.suite != Suite::Control {
                     return Err(Refusal::WrongKind.into());
                 }
-                if control.holds(&hash) {
+                if control.holds(&hash) && !planted(Bug::CountTwice) {
                     // Rot took it from the store, not from the history; it came again.
                     return Ok(());
                 }
@@ -797,6 +800,9 @@ impl Replica {
     /// nothing came or what came is withheld is all the same, or those who agree would differ for ever. Control
     /// logs always stand there: the log that cites one builds on its operations, so that who lacks it cannot take
     /// the citation either. They are few.
+    ///
+    /// That a log forks is said with what is accepted of it, and of nothing when it is nothing: whether a cut or the
+    /// fork is why, only those can tell who hold it.
     pub fn tips(&self, store: &dyn Read) -> Result<Vec<WireTip>, Damage> {
         let cited = self.cited(None);
         let mut tips = BTreeMap::new();
@@ -804,7 +810,6 @@ impl Replica {
             let height = self.accepted(&key.author, &key.log);
             let forked = self.shows_fork(&key);
             let head = match height {
-                0 if forked => None,
                 0 => continue,
                 _ if planted(Bug::DigestLeavesLogsOut) && key.log.0[0] & 1 == 1 => continue,
                 _ if height == log.durable => log.durable_head,
@@ -815,11 +820,6 @@ impl Replica {
                 (key.author, key.log),
                 WireTip { author: key.author, log: key.log, first, height, head, forked },
             );
-        }
-        // A log that was set aside from its first entry on.
-        for ((author, log), _) in self.forks.iter().filter(|((author, log), _)| self.log(author, log).is_none()) {
-            let tip = WireTip { author: *author, log: *log, first: false, height: 0, head: None, forked: true };
-            tips.insert((*author, *log), tip);
         }
         for (author, line) in &cited {
             let control = self.log(author, &line.log).is_some_and(|log| log.kind == LogKind::Control)
