@@ -148,6 +148,15 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
         Bug::AnybodysEpoch => vec![mixed().with(Kind::Borrower)],
         Bug::OfferUncertified | Bug::RememberEveryOffer => vec![mixed().with(Kind::Recruiter)],
         Bug::RememberEveryHeight => vec![mixed().with(Kind::Announcer)],
+        Bug::CountTwice => vec![Lives::of("rot").more(|scenario| {
+            scenario.faults.rot *= 7;
+            scenario.people.add *= 8;
+            scenario.people.remove *= 4;
+            scenario.people.appoint *= 12;
+        })],
+        Bug::ForkGoesOn | Bug::ForkKeptQuiet => vec![mixed().with(Kind::Forker)],
+        Bug::OtherBranchStays => vec![changes().with(Kind::Forker)],
+        Bug::CompareWithoutEnd => vec![mixed().with(Kind::Boaster)],
         Bug::ForgiveFaults => vec![mixed().with(Kind::Garbler)],
         Bug::WaitForStalled => vec![mixed().with(Kind::Withholder)],
         Bug::DigestLeavesLogsOut

@@ -22,7 +22,7 @@ use cwn_engine::{
     epoch::{Record, SignedRecord},
     input::{Command, CommandId, Input, PullId, SessionId, StreamId},
     limits,
-    log::{CircleId, Draft, EntryBytes, Header, LogKey, LogKind, Opening, Suite, Under, Writer},
+    log::{Authentic, CircleId, Draft, EntryBytes, Header, LogKey, LogKind, Opening, Suite, Under, Writer},
     neighbours::{Breadth, Draw, Reach, Standpoint},
     output::{CommandRefusal, Output, Reply, SealTarget},
     store::{Read, Write},
@@ -203,6 +203,20 @@ pub(crate) struct Truth {
     pub(crate) acknowledged: Vec<Acknowledged>,
     /// Every entry that its author's own engine wrote.
     pub(crate) written: BTreeSet<Hash>,
+    /// The entries that malicious authors signed, by their places.
+    signed: BTreeMap<(LogKey, u64), BTreeSet<Hash>>,
+}
+
+impl Truth {
+    /// Somebody malicious signed an entry.
+    pub(crate) fn sign(&mut self, entry: &Authentic) {
+        self.signed.entry((entry.key(), entry.header().seq)).or_default().insert(entry.hash());
+    }
+
+    /// Whether somebody malicious signed two entries for a place.
+    pub(crate) fn is_forked(&self, key: LogKey, seq: u64) -> bool {
+        self.signed.get(&(key, seq)).is_some_and(|signed| signed.len() > 1)
+    }
 }
 
 /// An entry that a node said is durable.
@@ -659,7 +673,9 @@ impl World {
                 self.trace.event(self.now, 4, index, &bytes);
                 self.nodes[index].frames += 1;
                 self.nodes[index].bytes += bytes.len() as u64;
-                if let Some(side) = self.side(index, session) {
+                let keeps_back = |malice: &Malice| malice.keeps_back(&bytes);
+                let kept = self.nodes[index].malice.as_ref().is_some_and(keeps_back);
+                if let Some(side) = self.side(index, session).filter(|_| !kept) {
                     let to = self.network.sessions[&session].ends[1 - side].node;
                     let frame = if self.nodes[index].is_honest() { Frame::from_bytes(&bytes).ok() } else { None };
                     self.saw(&Seen::Sent { from: index, to, frame: frame.as_ref() });
@@ -1242,18 +1258,23 @@ impl World {
     }
 
     /// What all those who count in a circle, by what they know themselves, know together; and the nodes that count
-    /// by that, run and are not revoked. Whoever was removed need not have heard of it, and is not asked. None when
-    /// none of those is in the circle.
+    /// by that, run and are not revoked. Whoever was removed need not have heard of it, and is not asked; nor is anybody
+    /// when nobody counts. None when none of those is in the circle.
     pub(crate) fn agreed(&self, circle: &CircleId) -> Option<(Rc<Conclusion>, Vec<usize>)> {
         let standing =
             |node: &&Node| node.engine.is_some() && node.is_honest() && !self.truth.revoked.contains(&node.me);
         let holds = |node: &Node| node.engine.as_ref().is_some_and(|engine| engine.circle(circle).is_some());
         let (mut known, nothing) = (Heard::default(), Heard::default());
+        let mut anybody = false;
         for node in self.nodes.iter().filter(standing).filter(|node| holds(node)) {
             let heard = node.heard.get(circle).unwrap_or(&nothing);
             if self.conclude(circle, heard).is_some_and(|own| own.members.contains_key(&node.me)) {
                 known.extend(heard.iter());
+                anybody = true;
             }
+        }
+        if !anybody {
+            return None;
         }
         let conclusion = self.conclude(circle, &known)?;
         let counts = |node: &Node| standing(&node) && conclusion.members.contains_key(&node.me);

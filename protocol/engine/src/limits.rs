@@ -172,9 +172,13 @@ pub const DIGEST_EVERY_MS: u64 = 60_000;
 /// Comparisons with one peer about one circle are not started more often.
 pub const COMPARE_EVERY_MS: u64 = 1_000;
 
-/// Runs in a row that bring nothing, after which a peer is disconnected. A cut that arrives between a tip and its
-/// run makes an honest run empty, not sixty-four of them.
-pub const EMPTY_RUNS: u32 = 64;
+/// Runs in a row in one circle that bring nothing, after which a peer is asked for nothing more there until it says
+/// anew what it holds. It may not count this node any more, which this node has not heard; or a cut came between.
+pub const EMPTY_RUNS: u32 = 8;
+
+/// How often a peer may say anew what it then does not send; after that it is disconnected. An honest one that sends
+/// nothing has nothing to say either.
+pub const EMPTY_ROUNDS: u32 = 8;
 
 /// Keys of older epochs in one request of a newcomer, and in its answer: opening and sealing as many anew takes ten
 /// milliseconds, and a node that joins years late asks a hundred times.

@@ -389,6 +389,9 @@ impl Replica {
 
     fn keep_to_branch(&mut self, store: &dyn Read, key: &LogKey) {
         let (height, fork) = (self.height(key), self.fork_of(&key.author, &key.log));
+        if planted(Bug::OtherBranchStays) && matches!(self.reach(&key.author, &key.log), Some(Reach::Cut(..))) {
+            return;
+        }
         let keeps = match self.reach(&key.author, &key.log) {
             // What was set aside may be the very branch that a cut names.
             Some(Reach::Cut(cut, head)) if cut > 0 && is_along(store, key, cut, head) => {
@@ -846,7 +849,7 @@ impl Replica {
                 if header.suite != Suite::Control {
                     return Err(Refusal::WrongKind.into());
                 }
-                if control.holds(&hash) {
+                if control.holds(&hash) && !planted(Bug::CountTwice) {
                     // It was held beside the log; or rot took it from the store, not from the history, and it came again.
                     return Ok(());
                 }
@@ -917,6 +920,9 @@ impl Replica {
     /// nothing came or what came is withheld is all the same, or those who agree would differ for ever. Control
     /// logs always stand there: the log that cites one builds on its operations, so that who lacks it cannot take
     /// the citation either. They are few.
+    ///
+    /// That a log forks is said with what is accepted of it, and of nothing when it is nothing: whether a cut or the
+    /// fork is why, only those can tell who hold it.
     pub fn tips(&self, store: &dyn Read) -> Result<Vec<WireTip>, Damage> {
         let cited = self.cited(None);
         let mut tips = BTreeMap::new();
@@ -924,7 +930,6 @@ impl Replica {
             let height = self.accepted(&key.author, &key.log);
             let forked = self.shows_fork(&key);
             let head = match height {
-                0 if forked => None,
                 0 => continue,
                 _ if planted(Bug::DigestLeavesLogsOut) && key.log.0[0] & 1 == 1 => continue,
                 _ if height == log.durable => log.durable_head,
@@ -936,18 +941,14 @@ impl Replica {
                 WireTip { author: key.author, log: key.log, first, height, head, forked },
             );
         }
-        // A log that was set aside from its first entry on.
-        for ((author, log), _) in self.forks.iter().filter(|((author, log), _)| self.log(author, log).is_none()) {
-            let tip = WireTip { author: *author, log: *log, first: false, height: 0, head: None, forked: true };
-            tips.insert((*author, *log), tip);
-        }
-        // Behind the fork of a control log several branches count: those who count the same say the same.
-        for (name, branches) in self.durable_branches() {
-            if let Some(tip) = tips.get_mut(&name) {
-                let head = tip.head.unwrap_or(Hash([0; 32]));
-                let parts: Vec<&[u8]> = std::iter::once(&head).chain(&branches).map(|hash| hash.0.as_slice()).collect();
-                tip.head = Some(Hash::of(Domain::DIGEST, &parts));
-            }
+        // Behind the fork of a control log several branches count, be it from its first operation on: those who count
+        // the same say the same.
+        for ((author, log), branches) in self.durable_branches() {
+            let nothing = WireTip { author, log, first: true, height: 0, head: None, forked: true };
+            let tip = tips.entry((author, log)).or_insert(nothing);
+            let head = tip.head.unwrap_or(Hash([0; 32]));
+            let parts: Vec<&[u8]> = std::iter::once(&head).chain(&branches).map(|hash| hash.0.as_slice()).collect();
+            tip.head = Some(Hash::of(Domain::DIGEST, &parts));
         }
         for (author, line) in &cited {
             let control = self.log(author, &line.log).is_some_and(|log| log.kind == LogKind::Control)

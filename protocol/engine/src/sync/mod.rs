@@ -61,8 +61,9 @@ struct Shared {
     compare_after: Time,
     /// The digest that the peer said last.
     heard: Hash,
-    /// When buckets may be answered with buckets next.
+    /// When buckets may be answered with buckets next, and with tips.
     buckets_after: Time,
+    tips_after: Time,
     digest_due: Time,
     /// The epoch whose record was last pushed.
     pushed_epoch: Option<Hash>,
@@ -71,6 +72,9 @@ struct Shared {
     /// Logs of which the peer holds what can never be part of the circle as it is held here: the other branch of a
     /// fork. They are not asked of it again.
     refused: BTreeSet<LogName>,
+    /// Runs in a row that brought nothing of what it said it held. At [`limits::EMPTY_RUNS`] it is asked for nothing
+    /// until it says more.
+    empty_runs: u32,
 }
 
 #[derive(Debug)]
@@ -104,8 +108,8 @@ struct Peer {
     /// The version of the root document that it holds, as far as it is known here.
     root_held: u32,
     faults: u32,
-    /// Runs in a row that brought nothing of what it said it held.
-    empty_runs: u32,
+    /// How often in a row it said anew what it then did not send.
+    empty_rounds: u32,
     /// Runs that it let wait, since the last that brought something.
     stalls: u32,
 }
@@ -309,7 +313,7 @@ impl Engine {
             welcome: None,
             root_held: 1,
             faults: 0,
-            empty_runs: 0,
+            empty_rounds: 0,
             stalls: 0,
         };
         self.sync.peers.insert(peer, state);
@@ -628,10 +632,12 @@ impl Engine {
                 compare_after: Time(0),
                 heard: digest,
                 buckets_after: Time(0),
+                tips_after: Time(0),
                 digest_due,
                 pushed_epoch: None,
                 keys: PeerKeys::default(),
                 refused: BTreeSet::new(),
+                empty_runs: 0,
             };
             state.shared.insert(circle, shared);
             state.by_tag.insert(theirs, circle);
