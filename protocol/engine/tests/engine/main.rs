@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod carried;
+mod catch_up;
 mod convergence;
 mod cost;
 mod fold;
@@ -12,6 +13,7 @@ mod fork;
 mod hostile;
 mod retract;
 mod root;
+mod skew;
 mod stewards;
 mod stories;
 mod world;
