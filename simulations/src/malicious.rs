@@ -130,7 +130,7 @@ impl Malice {
 
     /// Another entry in the place of one, or after it, in its author's name.
     fn forge(&mut self, entry: &EntryBytes, after: bool) -> Option<EntryBytes> {
-        let mut header: Header = encoding::from_bytes(&entry.header, limits::HEADER_BYTES).ok()?;
+        let mut header = Header::from_bytes(&entry.header).ok()?;
         let payload = self.dice.bytes().to_vec();
         header.payload_hash = Hash::of(Domain::PAYLOAD, &[&payload]);
         header.payload_length = payload.len() as u32;

@@ -1094,8 +1094,7 @@ impl World {
                     break;
                 }
             };
-            let header = encoding::from_bytes::<Header>(&entry.header, limits::HEADER_BYTES);
-            let Ok(header) = header else { break };
+            let Ok(header) = Header::from_bytes(&entry.header) else { break };
             if let Some(epoch) = header.epoch.filter(|epoch| known.insert(*epoch)) {
                 let Ok(Some(record)) = self.nodes[index].disk.record(&key.circle, &epoch) else { break };
                 let Ok(record) = encoding::from_bytes::<SignedRecord>(&record, limits::SIGNED_RECORD_BYTES) else {

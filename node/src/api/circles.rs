@@ -333,6 +333,7 @@ fn in_words(operation: &Operation) -> String {
         Act::Appoint { partner, node } => format!("appoint {partner}{}", of(&Some(node.node))),
         Act::Dismiss { node, .. } => format!("dismiss node {node}"),
         Act::Policy { .. } => "change the policy".to_owned(),
+        Act::Later => "something that only a later version of this program knows".to_owned(),
     }
 }
 
@@ -401,6 +402,7 @@ fn detail(engine: &Engine, named: &str) -> Result<CircleDetail, Problem> {
         founded: control.charter().founded.0,
         members,
         voided: control.voided(replica.fold()).map(|(_, operation)| in_words(operation)).collect(),
+        later_operations: control.later_operations(),
         forks: engine.forks(&circle).into_iter().map(fork).collect(),
         succeeds: engine.claim(&circle).map(|claim| succeeded(engine, &claim)),
         succeeded_by: succeeded_by

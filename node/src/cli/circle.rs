@@ -379,6 +379,10 @@ fn detail_page(detail: &CircleDetail) -> String {
     for operation in &detail.voided {
         page += &format!("set aside by the rules of rank, issue it again or not: {operation}\n");
     }
+    if detail.later_operations > 0 {
+        let operations = show::count(detail.later_operations as u64, "operation", "operations");
+        page += &format!("{operations} that only a later version of this program understands: update this node\n");
+    }
     for ForkView { author, log, place, of_steward, .. } in &detail.forks {
         let log = show::short(log);
         let comes = match of_steward {
@@ -623,6 +627,7 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
                 member("z-cert", None, true, true, false),
             ],
             voided: vec!["add divd".to_owned()],
+            later_operations: 1,
             forks: vec![ForkView {
                 author: "ibd".to_owned(),
                 node: "86ed6ed0c5b79f61".to_owned(),
@@ -638,6 +643,7 @@ haven (aed0b4352552)
 De haven
 up to TLP:AMBER, founded 1970-01-01T00:00:00Z, in sync
 set aside by the rules of rank, issue it again or not: add divd
+1 operation that only a later version of this program understands: update this node
 ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on nobody holds it
   ferm    86ed6ed0c5b7  founder    this node
   ncsc    86ed6ed0c5b7  steward 1  away, or has not joined yet

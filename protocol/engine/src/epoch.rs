@@ -73,12 +73,20 @@ pub struct Epoch {
     pub made: Time,
     set: BTreeSet<PublicKey>,
     writers: BTreeSet<PublicKey>,
+    /// Whether its heads have seen an operation that only a later version understands.
+    saw_later: bool,
 }
 
 impl Epoch {
     /// Whether a node may use this epoch for what it writes: it is in the set and belongs to the maker's partner.
     pub fn admits(&self, author: &PublicKey) -> bool {
         self.writers.contains(author)
+    }
+
+    /// Whether a node that it does not admit may be admitted all the same by an operation that this version does not
+    /// understand.
+    pub fn may_admit(&self) -> bool {
+        self.saw_later
     }
 
     /// Whether the key was wrapped to a node.
@@ -92,11 +100,11 @@ impl Epoch {
     }
 
     /// Verifies a record and computes its set. `roster_at` says who belonged at some control heads, if all of them
-    /// are held.
+    /// are held, and whether those have seen an operation that only a later version understands.
     pub fn verify<'r>(
         signed: &SignedRecord,
         circle: CircleId,
-        roster_at: impl FnOnce(&[Hash]) -> Option<&'r Roster>,
+        roster_at: impl FnOnce(&[Hash]) -> Option<(&'r Roster, bool)>,
     ) -> Result<Self, RecordRefusal> {
         let maker = signed.unverified(limits::RECORD_BYTES)?.maker;
         let record = signed.verify(Domain::EPOCH, &maker, limits::RECORD_BYTES)?;
@@ -106,17 +114,18 @@ impl Epoch {
         if !record.heads.is_sorted() || !record.left_out.is_sorted() {
             return Err(RecordRefusal::Contradiction);
         }
-        let roster = roster_at(&record.heads).ok_or(RecordRefusal::Missing)?;
+        let (roster, saw_later) = roster_at(&record.heads).ok_or(RecordRefusal::Missing)?;
+        let contradiction = if saw_later { RecordRefusal::Missing } else { RecordRefusal::Contradiction };
         let set = set_of(roster, &record.left_out);
         let Some(partner) = roster.member(&maker).map(|member| member.partner.clone()) else {
-            return Err(RecordRefusal::Contradiction);
+            return Err(contradiction);
         };
         if !set.contains(&maker) {
-            return Err(RecordRefusal::Contradiction);
+            return Err(contradiction);
         }
         let same_partner = |node: &&PublicKey| roster.member(node).is_some_and(|m| m.partner == partner);
         let writers = set.iter().filter(same_partner).copied().collect();
-        Ok(Self { maker, partner, heads: record.heads, made: record.made, set, writers })
+        Ok(Self { maker, partner, heads: record.heads, made: record.made, set, writers, saw_later })
     }
 }
 

@@ -104,7 +104,7 @@ impl Branch {
         let mut first: Option<(Header, Hash)> = None;
         let mut before: Option<(Header, Hash)> = None;
         for bytes in &self.headers {
-            let header: Header = encoding::from_bytes(bytes, limits::HEADER_BYTES)?;
+            let header = Header::from_bytes(bytes)?;
             let hash = Hash::of(Domain::ENTRY, &[bytes]);
             if let Some((previous, its_hash)) = &before {
                 let follows = header.previous == Some(*its_hash) && header.seq == previous.seq + 1;
@@ -129,7 +129,7 @@ impl ForkProof {
     /// Whether both branches are of a control log, as far as their headers say.
     fn is_of_operations(&self) -> bool {
         let control = |branch: &Branch| {
-            let first = branch.headers.first().map(|bytes| encoding::from_bytes::<Header>(bytes, limits::HEADER_BYTES));
+            let first = branch.headers.first().map(|bytes| Header::from_bytes(bytes));
             matches!(first, Some(Ok(header)) if header.suite == Suite::Control)
         };
         control(&self.one) && control(&self.other)

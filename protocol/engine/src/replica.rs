@@ -724,7 +724,7 @@ impl Replica {
                 }
                 rosters.insert(heads.to_vec(), fold.roster().clone());
             }
-            rosters.get(heads)
+            Some((rosters.get(heads)?, control.saw_later(heads)))
         })
     }
 
@@ -774,6 +774,9 @@ impl Replica {
         if let Some(epoch) = &header.epoch {
             let epoch = self.epochs.get(epoch).ok_or(Stop::Missing)?;
             if !epoch.admits(&header.author) && !planted(Bug::AnybodysEpoch) {
+                if epoch.may_admit() {
+                    return Err(Stop::Missing);
+                }
                 return Err(Refusal::EpochExcludesAuthor { author: header.author }.into());
             }
         }
@@ -1000,6 +1003,8 @@ impl Replica {
         let fits = |(hash, epoch): &(&Hash, &Epoch)| {
             self.durable_epochs.contains(hash)
                 && epoch.admits(author)
+                // One that another made may be wrapped to more than this version can tell.
+                && (epoch.maker == *author || !epoch.may_admit())
                 && (epoch.set() == set || planted(Bug::SealToStaleEpoch))
                 && now.since(epoch.made) < limits::EPOCH_LIFE_MS
         };

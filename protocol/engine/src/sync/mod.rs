@@ -21,7 +21,7 @@ use crate::output::{Event, Output};
 use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::store::{Damage, Read};
-use crate::wire::{Frame, Nonce, Tag, VERSION, WireTip};
+use crate::wire::{Frame, LEAST_VERSION, Nonce, Tag, VERSION, WireTip, common_version};
 
 mod carry;
 mod compare;
@@ -79,6 +79,8 @@ struct Peer {
     dialled: bool,
     nonce: Nonce,
     their_nonce: Option<Nonce>,
+    /// The version of the protocol that it says it speaks; none before it greeted.
+    version: Option<u16>,
     since: Time,
     /// Whether its first offer came, so that a missing tag means that it does not know the circle.
     offered: bool,
@@ -233,6 +235,8 @@ pub struct PeerStatus {
     pub since: Time,
     /// Whether this node dialled.
     pub dialled: bool,
+    /// The version of the protocol that it says it speaks; none before it greeted.
+    pub version: Option<u16>,
     /// The circles both showed a tag for, and whether all that the peer held was caught up with.
     pub circles: Vec<(CircleId, bool)>,
     /// Faults so far in this session.
@@ -273,6 +277,7 @@ impl Engine {
             dialled,
             nonce,
             their_nonce: None,
+            version: None,
             since: self.wall,
             offered: false,
             my_tags: BTreeMap::new(),
@@ -356,6 +361,7 @@ impl Engine {
             peer: *peer,
             since: state.since,
             dialled: state.dialled,
+            version: state.version,
             circles: state.shared.iter().map(|(circle, shared)| (*circle, shared.caught_up)).collect(),
             faults: state.faults,
         };
@@ -418,11 +424,13 @@ impl Engine {
         bytes: &[u8],
         store: &dyn Read,
     ) -> Result<(), Damage> {
-        if self.sync.peers.get(peer).is_none_or(|state| state.session != session) {
-            return Ok(());
-        }
-        let frame = match Frame::from_bytes(bytes) {
-            Ok(frame) => frame,
+        let Some(state) = self.sync.peers.get(peer).filter(|state| state.session == session) else { return Ok(()) };
+        let later = state.version.is_none_or(|version| version > VERSION);
+        let read = if later { Frame::from_later(bytes) } else { Frame::from_bytes(bytes).map(Some) };
+        let frame = match read {
+            Ok(Some(frame)) => frame,
+            // What only a later version knows is not for this one.
+            Ok(None) => return Ok(()),
             Err(refusal) => {
                 self.disconnect(peer, format!("a frame that is {refusal}"));
                 return Ok(());
@@ -483,8 +491,11 @@ impl Engine {
     }
 
     fn hello(&mut self, peer: &PublicKey, version: u16, nonce: Nonce, store: &dyn Read) -> Result<(), Damage> {
-        if version != VERSION {
-            self.disconnect(peer, format!("it speaks version {version} of the protocol, this node {VERSION}"));
+        if common_version(LEAST_VERSION..=VERSION, version).is_none() {
+            let reason = format!(
+                "it speaks version {version} of the protocol, this node {LEAST_VERSION} to {VERSION}; it must be updated"
+            );
+            self.disconnect(peer, reason);
             return Ok(());
         }
         let Some(state) = self.sync.peers.get_mut(peer) else { return Ok(()) };
@@ -492,7 +503,7 @@ impl Engine {
             self.disconnect(peer, "a second greeting in one session".to_owned());
             return Ok(());
         }
-        state.their_nonce = Some(nonce);
+        (state.their_nonce, state.version) = (Some(nonce), Some(version));
         self.say_root(peer);
         self.offer(peer, true, store)
     }

@@ -6,6 +6,7 @@
 mod bad_input;
 mod branches;
 mod carried;
+mod catch_up;
 mod convergence;
 mod cost;
 mod fold;
@@ -14,6 +15,7 @@ mod hostile;
 mod nodes;
 mod retract;
 mod root;
+mod skew;
 mod stewards;
 mod stories;
 mod succession;
