@@ -130,7 +130,7 @@ impl ForkProof {
     /// Whether both branches are of a control log, as far as their headers say.
     fn is_of_operations(&self) -> bool {
         let control = |branch: &Branch| {
-            let first = branch.headers.first().map(|bytes| encoding::from_bytes::<Header>(bytes, limits::HEADER_BYTES));
+            let first = branch.headers.first().map(|bytes| Header::from_bytes(bytes));
             matches!(first, Some(Ok(header)) if header.suite == Suite::Control)
         };
         control(&self.one) && control(&self.other)
