@@ -331,7 +331,7 @@ impl World {
         let Some((session, tag)) = self.sharer(node, &circle, &mut malice.dice) else { return };
         let logs: Vec<_> = self.nodes[node].disk.held().logs.iter().filter(|(key, _)| key.circle == circle).collect();
         let Some((_, log)) = malice.dice.pick(&logs) else { return };
-        let Some((_, entry)) = malice.dice.pick(log) else { return };
+        let Some((_, entry)) = log.get(malice.dice.below(log.len() as u64) as usize) else { return };
         let mut entry: EntryBytes = (**entry).clone();
         let bytes = match malice.dice.below(3) {
             0 => {

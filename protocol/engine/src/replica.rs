@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// By what a circle decides who belongs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant, reason = "a node has one for each of its circles, and no list of them is moved")]
 pub enum Rule {
     /// The network circle: those whom the issuers certified and did not revoke.
@@ -142,7 +142,7 @@ pub struct Ingested {
 }
 
 /// What one node holds of one circle.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Replica {
     id: CircleId,
     /// By what it decides who belongs.

@@ -51,7 +51,7 @@ impl Bits {
 }
 
 /// An operation with its place in the history.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Known {
     hash: Hash,
     author: PublicKey,
@@ -69,7 +69,7 @@ struct Known {
 }
 
 /// A stewardship that the charter or an `appoint` gave, whether it stands or not.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Seat {
     stewardship: Stewardship,
     partner: PartnerId,
@@ -81,7 +81,7 @@ struct Seat {
 }
 
 /// The history of a circle: its charter and every operation of it that is held.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Control {
     charter: Charter,
     operations: Vec<Known>,

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cwn_crypto::encoding::mac;
 use cwn_crypto::issuer_log::LogId;
 use cwn_crypto::{Domain, Hash, PublicKey, Time};
+use litemap::LiteMap;
 
 use crate::engine::Engine;
 use crate::fork::Doubts;
@@ -72,7 +73,8 @@ struct Welcome {
     bytes: usize,
 }
 
-/// A connected peer.
+/// A connected peer. Most share a circle or two and there are many of them, so that what is by circle lies in sorted
+/// lists: a tree sets aside room for eleven.
 #[derive(Debug)]
 struct Peer {
     session: SessionId,
@@ -84,12 +86,12 @@ struct Peer {
     since: Time,
     /// Whether its first offer came, so that a missing tag means that it does not know the circle.
     offered: bool,
-    my_tags: BTreeMap<CircleId, Tag>,
+    my_tags: LiteMap<CircleId, Tag>,
     /// The digest that was last said of each circle.
-    said: BTreeMap<CircleId, Hash>,
-    shared: BTreeMap<CircleId, Shared>,
+    said: LiteMap<CircleId, Hash>,
+    shared: LiteMap<CircleId, Box<Shared>>,
     /// The shared circles by the peer's tags.
-    by_tag: BTreeMap<Tag, CircleId>,
+    by_tag: LiteMap<Tag, CircleId>,
     unknown: BTreeMap<Tag, Hash>,
     welcomed: BTreeSet<CircleId>,
     welcome: Option<Welcome>,
@@ -280,10 +282,10 @@ impl Engine {
             version: None,
             since: self.wall,
             offered: false,
-            my_tags: BTreeMap::new(),
-            said: BTreeMap::new(),
-            shared: BTreeMap::new(),
-            by_tag: BTreeMap::new(),
+            my_tags: LiteMap::new_vec(),
+            said: LiteMap::new_vec(),
+            shared: LiteMap::new_vec(),
+            by_tag: LiteMap::new_vec(),
             unknown: BTreeMap::new(),
             welcomed: BTreeSet::new(),
             welcome: None,
@@ -344,7 +346,7 @@ impl Engine {
     pub(crate) fn live_dropped(&mut self, peer: &PublicKey, session: SessionId) {
         let later = self.now.plus(limits::COMPARE_EVERY_MS);
         let state = self.sync.peers.get_mut(peer).filter(|state| state.session == session);
-        for shared in state.into_iter().flat_map(|state| state.shared.values_mut()) {
+        for (_, shared) in state.into_iter().flat_map(|state| state.shared.iter_mut()) {
             shared.digest_due = shared.digest_due.min(later);
             shared.pushed_epoch = None;
         }
@@ -578,6 +580,9 @@ impl Engine {
             let digest_due = self.now.plus(limits::DIGEST_EVERY_MS);
             let Some(state) = self.sync.peers.get_mut(peer) else { return Ok(()) };
             state.unknown.remove(&theirs);
+            if state.unknown.is_empty() {
+                state.unknown = BTreeMap::new();
+            }
             let shared = Shared {
                 theirs,
                 mine,
@@ -595,7 +600,7 @@ impl Engine {
                 pushed_epoch: None,
                 refused: BTreeSet::new(),
             };
-            state.shared.insert(circle, shared);
+            state.shared.insert(circle, Box::new(shared));
             state.by_tag.insert(theirs, circle);
             self.sync.digest_at(digest_due);
             self.compare(peer, circle, digest, store)?;
