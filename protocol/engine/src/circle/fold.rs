@@ -345,8 +345,10 @@ impl Control {
             (0..self.operations.len()).for_each(|index| counted.insert(index));
             return counted;
         }
-        let mut followers: BTreeMap<(PublicKey, LogId, Option<Hash>), Vec<(Hash, usize)>> = BTreeMap::new();
-        let mut starts: BTreeMap<(PublicKey, LogId), Vec<(Hash, usize)>> = BTreeMap::new();
+        /// Operations by hash, with where they stand in the list.
+        type Found = Vec<(Hash, usize)>;
+        let mut followers: BTreeMap<(PublicKey, LogId, Option<Hash>), Found> = BTreeMap::new();
+        let mut starts: BTreeMap<(PublicKey, LogId), Found> = BTreeMap::new();
         for (index, known) in self.operations.iter().enumerate() {
             if !self.is_on_branch(known) {
                 counted.extend(&known.past);
