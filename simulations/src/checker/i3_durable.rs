@@ -122,8 +122,10 @@ fn announced(world: &World, from: usize, frame: &Frame) -> Result<(), String> {
             let header: Option<Header> = encoding::from_bytes(&entry.header, 1 << 16).ok();
             header.map_or(Ok(()), |header| holds(header.author, header.log, header.seq + 1, None))
         }
-        Frame::Held { statement, .. } => {
+        Frame::Held { statement, .. } | Frame::HandOn { statement, .. } => {
+            // What it hands on for others says nothing of itself.
             let statement = statement.unverified(cwn_engine::limits::HELD_BYTES).ok();
+            let statement = statement.filter(|said| said.holder == world.nodes[from].me);
             let lines = statement.iter().flat_map(|said| said.heads.iter().map(move |line| (said.author, line)));
             lines.into_iter().try_for_each(|(author, line)| holds(author, line.log, line.height, Some(line.head)))
         }
