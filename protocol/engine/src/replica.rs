@@ -370,23 +370,27 @@ impl Replica {
             !self.decides(&key.author, log.kind) || dropped
         };
         let logs: Vec<LogKey> = self.logs().filter(may).map(|(key, _)| key).collect();
-        let before = self.word().cloned();
-        logs.iter().for_each(|key| self.keep_to_branch(store, key));
-        if self.word() != before.as_ref() {
+        let mut forgot = false;
+        for key in &logs {
+            forgot |= self.keep_to_branch(store, key);
+        }
+        if forgot {
             self.refold();
         }
     }
 
-    /// Holds no further what may be another branch than the one that counts.
-    fn set_aside(&mut self, store: &dyn Read, key: &LogKey, keeps: u64) {
+    /// Holds no further what may be another branch than the one that counts. Whether the issuers' word is another
+    /// without it.
+    fn set_aside(&mut self, store: &dyn Read, key: &LogKey, keeps: u64) -> bool {
         self.aside.insert((key.author, key.log));
         self.hold(store, key, keeps);
-        if let Rule::Network { word, root } = &mut self.rule {
-            word.forget(&key.author, &key.log, keeps, root);
+        match &mut self.rule {
+            Rule::Network { word, root } => word.forget(&key.author, &key.log, keeps, root),
+            Rule::Closed(_) => false,
         }
     }
 
-    fn keep_to_branch(&mut self, store: &dyn Read, key: &LogKey) {
+    fn keep_to_branch(&mut self, store: &dyn Read, key: &LogKey) -> bool {
         let (height, fork) = (self.height(key), self.fork_of(&key.author, &key.log));
         let keeps = match self.reach(&key.author, &key.log) {
             // What was set aside may be the very branch that a cut names.
@@ -394,14 +398,14 @@ impl Replica {
                 if height < cut && self.aside.contains(&(key.author, key.log)) {
                     self.hold(store, key, cut);
                 }
-                return;
+                return false;
             }
             Some(Reach::Cut(cut, _)) if cut > 0 && height >= cut => fork.unwrap_or(0).min(cut - 1),
             Some(Reach::Forked(fork)) if height > fork => fork,
             Some(Reach::Undecided) if fork.is_some_and(|fork| height > fork) => fork.unwrap_or(0),
-            _ => return,
+            _ => return false,
         };
-        self.set_aside(store, key, keeps);
+        self.set_aside(store, key, keeps)
     }
 
     /// What must leave the store before these can be written: the other branch that it holds in their place.
