@@ -19,15 +19,16 @@ use std::{
 };
 
 use cwn_crypto::{
-    Time,
+    Hash, PublicKey, Time,
     seal::{Age, EpochKey, Recipient, Seal},
 };
 use cwn_engine::{
     engine::Engine,
-    input::{Command, CommandId, Input, Ticket},
+    input::{Command, CommandId, Input, SessionId, Ticket},
     log::CircleId,
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
     store::Write,
+    wire::GivenKey,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::Zeroizing;
@@ -171,6 +172,8 @@ pub struct Outlets {
 enum SealJob {
     Payload { id: CommandId, circle: CircleId, target: SealTarget, plaintext: Zeroizing<Vec<u8>> },
     Epoch { circle: CircleId, recipients: Vec<Recipient> },
+    GiveKeys { peer: PublicKey, session: SessionId, circle: CircleId, recipient: Recipient, epochs: Vec<Hash> },
+    CheckKeys { peer: PublicKey, circle: CircleId, keys: Vec<GivenKey> },
 }
 
 struct Driver {
@@ -375,6 +378,11 @@ impl Driver {
                 None => panic!("a seal was asked for command {id:?}, which brought nothing to seal"),
             },
             Output::MakeEpoch { circle, recipients } => self.seal_job(SealJob::Epoch { circle, recipients }),
+            Output::SealKeys { peer, session, circle, recipient, epochs } => {
+                self.seal_job(SealJob::GiveKeys { peer, session, circle, recipient, epochs });
+            }
+            Output::CheckKeys { peer, circle, keys } => self.seal_job(SealJob::CheckKeys { peer, circle, keys }),
+            Output::Given { circle, epochs } => drop(self.outlets.told.send(Told::Given(circle, epochs))),
             // The receivers end with the daemon; then nobody wants to know any more.
             Output::Accepted { key, height } => drop(self.outlets.told.send(Told::Accepted(key, height))),
             Output::Retracted { key, seq, hash, retracted } => {
@@ -409,6 +417,16 @@ fn seal_all(jobs: &std_mpsc::Receiver<SealJob>, keyring: &Keyring, inbox: &mpsc:
                     }
                     Err(refusal) => Input::NotSealed { id: None, circle, why: refusal.to_string() },
                 }
+            }
+            SealJob::GiveKeys { peer, session, circle, recipient, epochs } => {
+                let keys = keyring.seal_keys(&circle, &epochs, recipient);
+                Input::KeysSealed { peer, session, circle, keys }
+            }
+            SealJob::CheckKeys { peer, circle, keys } => {
+                let (right, wrong): (Vec<GivenKey>, Vec<GivenKey>) =
+                    keys.into_iter().partition(|key| keyring.is_right(&circle, key));
+                let wrong = wrong.into_iter().map(|key| key.epoch).collect();
+                Input::KeysChecked { peer, circle, right, wrong }
             }
             SealJob::Payload { id, circle, target, plaintext } => {
                 let sealed = match target {

@@ -7,7 +7,7 @@
 //! Of the network circle it keeps, in memory, the addresses that nodes announced.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as std_mpsc},
 };
 
@@ -36,6 +36,8 @@ use crate::{
 
 /// Bytes of entries read at a time.
 const READ_BYTES: usize = 4 << 20;
+/// Changes of the view in one go, when keys of older epochs came.
+const REOPENED_AT_ONCE: usize = 1_024;
 /// A nice value: beside a thread of the usual priority, a tenth of a processor.
 #[cfg(target_os = "linux")]
 const GIVE_WAY: i32 = 10;
@@ -47,6 +49,7 @@ const ROW: u8 = b'r';
 const BY_TIME: u8 = b't';
 const BY_HASH: u8 = b'h';
 const RETRACTED: u8 = b'x';
+const GIVEN: u8 = b'k';
 
 /// A row as the view holds it.
 #[derive(Debug, Clone, Encode, Decode)]
@@ -89,6 +92,12 @@ impl Directory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(node).map(|(.., addresses)| addresses.clone())
     }
 
+    /// What every node announced last.
+    pub fn all(&self) -> Vec<(PublicKey, NodeAddresses)> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|(node, (.., addresses))| (*node, addresses.clone())).collect()
+    }
+
     fn hear(&self, node: PublicKey, time: Time, seq: u64, addresses: NodeAddresses) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.get(&node).is_some_and(|(at, place, _)| (*at, *place) >= (time, seq)) {
@@ -115,13 +124,15 @@ pub enum Told {
         /// Whether it is taken back now.
         retracted: bool,
     },
+    /// The keys of these epochs of a circle were handed to this node.
+    Given(CircleId, Vec<Hash>),
 }
 
 /// What the view tells the rest of the node.
 #[derive(Debug)]
 pub enum News {
     /// A node announced other addresses than before.
-    Addresses(PublicKey),
+    Addresses,
     /// An entry that was opened carries attachments.
     Attached(CircleId, Vec<AttachmentRef>),
 }
@@ -173,6 +184,10 @@ fn retracted_key(key: &LogKey, seq: u64) -> Vec<u8> {
     [[RETRACTED].as_slice(), &place(key), &seq.to_be_bytes()].concat()
 }
 
+fn given_mark(circle: &CircleId, epoch: &Hash) -> Vec<u8> {
+    [[GIVEN].as_slice(), &circle.0.0, &epoch.0].concat()
+}
+
 fn read_place(bytes: &[u8]) -> Option<(LogKey, u64)> {
     let part = |from: usize, to: usize| bytes.get(from..to);
     let circle = CircleId(Hash(part(0, 32)?.try_into().ok()?));
@@ -208,9 +223,11 @@ impl Inbox {
             while let Ok(first) = told.recv() {
                 // Only the latest height of a log matters.
                 let mut heights = BTreeMap::new();
+                let mut given: BTreeMap<CircleId, BTreeSet<Hash>> = BTreeMap::new();
                 for told in [first].into_iter().chain(told.try_iter()) {
                     match told {
                         Told::Accepted(key, height) => drop(heights.insert(key, height)),
+                        Told::Given(circle, epochs) => given.entry(circle).or_default().extend(epochs),
                         Told::Retracted { key, seq, hash, retracted } => {
                             if let Err(error) = inbox.mark_retracted(&key, seq, hash, retracted, &driver, &news) {
                                 tracing::error!(%error, log = %key.log, "the inbox could not follow a retraction");
@@ -221,6 +238,11 @@ impl Inbox {
                 for (key, height) in heights {
                     if let Err(error) = inbox.take(&key, height, &driver, &news) {
                         tracing::error!(%error, log = %key.log, "the inbox could not follow a log");
+                    }
+                }
+                for (circle, epochs) in given {
+                    if let Err(error) = inbox.reopen(&circle, epochs, &driver, &news) {
+                        tracing::error!(%error, %circle, "the inbox could not open what came before this node");
                     }
                 }
                 inbox.changes.send_modify(|count| *count += 1);
@@ -324,6 +346,47 @@ impl Inbox {
         Ok(self.view.get().apply(&changes)?)
     }
 
+    /// Shows what was sealed to epochs whose keys this node was handed since. The marks say which of them are done, so
+    /// that a crash in between leaves nothing closed.
+    fn reopen(
+        &self,
+        circle: &CircleId,
+        epochs: BTreeSet<Hash>,
+        driver: &driver::Handle,
+        news: &mpsc::UnboundedSender<News>,
+    ) -> anyhow::Result<()> {
+        let mut fresh = BTreeSet::new();
+        for epoch in epochs {
+            if self.view.get().get(&given_mark(circle, &epoch))?.is_none() {
+                fresh.insert(epoch);
+            }
+        }
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let mut closed = Vec::new();
+        self.view.get().scan(&[[ROW].as_slice(), &circle.0.0].concat(), &mut |key, value| {
+            let listed: Option<Listed> = encoding::from_bytes(value, limits::FRAME_BYTES).ok();
+            if listed.is_some_and(|listed| listed.row.state == RowState::NotForUs) {
+                closed.extend(key.get(1..).and_then(read_place));
+            }
+            true
+        })?;
+        let mut changes = Vec::new();
+        for (key, seq) in closed {
+            let Some(bytes) = self.reader.get().entry(&key, seq)? else { continue };
+            let entry = Stored::read(bytes)?;
+            if entry.header().epoch.is_some_and(|epoch| fresh.contains(&epoch)) {
+                self.list(&key, &entry, driver, news, &mut changes)?;
+            }
+            if changes.len() >= REOPENED_AT_ONCE {
+                self.view.get().apply(&std::mem::take(&mut changes))?;
+            }
+        }
+        changes.extend(fresh.iter().map(|epoch| Change::Put(given_mark(circle, epoch), Vec::new())));
+        Ok(self.view.get().apply(&changes)?)
+    }
+
     fn is_retracted(&self, key: &LogKey, seq: u64, hash: &Hash) -> Result<bool, ViewTrouble> {
         Ok(self.view.get().get(&retracted_key(key, seq))?.is_some_and(|marked| marked == hash.0))
     }
@@ -336,7 +399,7 @@ impl Inbox {
             && self.directory.hear(header.author, header.time, header.seq, addresses)
         {
             // The receiver ends with the daemon.
-            let _ = news.send(News::Addresses(header.author));
+            let _ = news.send(News::Addresses);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use cwn_crypto::issuer_log::Statement;
 use cwn_engine::{
-    circle::{Charter, Steward, Terms},
+    circle::{Charter, History, Steward, Terms},
     input::{Audience, Command},
     log::{CircleId, LogKind, Retracts},
 };
@@ -101,7 +101,8 @@ impl World {
             Deed::Policy => {
                 let Some(circle) = self.some_circle(node, true) else { return };
                 self.texts += 1;
-                let terms = Terms { policy: self.texts.to_be_bytes().to_vec() };
+                let history = if self.texts.is_multiple_of(2) { History::All } else { History::None };
+                let terms = Terms { policy: self.texts.to_be_bytes().to_vec(), history };
                 self.trace.tell(self.now, || format!("p{node:02} gives {} another policy", short(&circle)));
                 self.command(node, "set a policy", Command::Policy { circle, terms }, None);
             }

@@ -22,12 +22,13 @@ use cwn_engine::{
     epoch::{Record, SignedRecord},
     input::{Command, CommandId, Input, PullId, SessionId, StreamId},
     limits,
-    log::{CircleId, Draft, EntryBytes, Header, LogKey, LogKind, Opening, Suite, Under, Writer},
-    neighbours::{Draw, Reach, Standpoint},
+    log::{Authentic, CircleId, Draft, EntryBytes, Header, LogKey, LogKind, Opening, Suite, Under, Writer},
+    neighbours::{Breadth, Draw, Reach, Standpoint},
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
     replica::Replica,
     store::{Read, Write},
-    wire::{Frame, Nonce, RunFrame},
+    sync::given_key,
+    wire::{Frame, GivenKey, Nonce, RunFrame},
 };
 
 use crate::{
@@ -207,6 +208,20 @@ pub(crate) struct Truth {
     pub(crate) acknowledged: Vec<Acknowledged>,
     /// Every entry that its author's own engine wrote.
     pub(crate) written: BTreeSet<Hash>,
+    /// The entries that malicious authors signed, by their places.
+    signed: BTreeMap<(LogKey, u64), BTreeSet<Hash>>,
+}
+
+impl Truth {
+    /// Somebody malicious signed an entry.
+    pub(crate) fn sign(&mut self, entry: &Authentic) {
+        self.signed.entry((entry.key(), entry.header().seq)).or_default().insert(entry.hash());
+    }
+
+    /// Whether somebody malicious signed two entries for a place.
+    pub(crate) fn is_forked(&self, key: LogKey, seq: u64) -> bool {
+        self.signed.get(&(key, seq)).is_some_and(|signed| signed.len() > 1)
+    }
 }
 
 /// An entry that a node said is durable.
@@ -226,6 +241,9 @@ struct Issuer {
     entries: Vec<EntryBytes>,
     serial: u64,
 }
+
+/// What followed from what was heard, by circle and the name of that.
+type Conclusions = BTreeMap<(CircleId, (usize, [u8; 32])), Rc<Conclusion>>;
 
 /// One life of one network.
 pub(crate) struct World {
@@ -250,8 +268,7 @@ pub(crate) struct World {
     checkers: Vec<Box<dyn Checker>>,
     next_command: u64,
     pub(crate) texts: u64,
-    /// What followed from what was heard, by circle and the name of that.
-    conclusions: RefCell<BTreeMap<(CircleId, (usize, [u8; 32])), Rc<Conclusion>>>,
+    conclusions: RefCell<Conclusions>,
     /// Nodes dial the neighbours that their engines choose, where not everybody dials everybody.
     pub(crate) sparse: bool,
     by_key: BTreeMap<PublicKey, usize>,
@@ -608,7 +625,7 @@ impl World {
         let node = &self.nodes[index];
         let Some(engine) = node.engine.as_ref() else { return };
         let others: Vec<usize> = if self.sparse {
-            let draw = Draw { seed: node.draw, now: node.clock(self.now) };
+            let draw = Draw { breadth: Breadth::default(), seed: node.draw, now: node.clock(self.now) };
             let chosen = engine.neighbours(&draw, Standpoint::Reachable, |_| Reach::Open);
             chosen.iter().filter_map(|other| self.by_key.get(other).copied()).collect()
         } else {
@@ -715,7 +732,9 @@ impl World {
             Output::Send { session, bytes, .. } => {
                 self.trace.event(self.now, 4, index, &bytes);
                 self.nodes[index].frames += 1;
-                if let Some(side) = self.side(index, session) {
+                let keeps_back = |malice: &Malice| malice.keeps_back(&bytes);
+                let kept = self.nodes[index].malice.as_ref().is_some_and(keeps_back);
+                if let Some(side) = self.side(index, session).filter(|_| !kept) {
                     let to = self.network.sessions[&session].ends[1 - side].node;
                     let read = self.nodes[index].is_honest() && !self.checkers.is_empty();
                     let frame = if read { Frame::from_bytes(&bytes).ok() } else { None };
@@ -774,6 +793,23 @@ impl World {
                 self.truth.wrapped.insert(commitment, recipients);
                 self.local(index, 1, input);
             }
+            Output::SealKeys { peer, session, circle, recipient, epochs } => {
+                let seal = |epoch: Hash| {
+                    let key = self.right_key(index, circle, epoch, None)?;
+                    let wrapped = StandIn.seal_to_recipients(&[recipient], key.to_bytes().as_slice()).ok()?;
+                    Some(GivenKey { epoch, wrapped })
+                };
+                let keys = epochs.into_iter().filter_map(seal).collect();
+                self.local(index, 1, Input::KeysSealed { peer, session, circle, keys });
+            }
+            Output::CheckKeys { peer, circle, keys } => {
+                let is_right = |key: &GivenKey| self.right_key(index, circle, key.epoch, Some(&key.wrapped)).is_some();
+                let (right, wrong): (Vec<GivenKey>, Vec<GivenKey>) = keys.into_iter().partition(is_right);
+                let wrong = wrong.into_iter().map(|key| key.epoch).collect();
+                self.local(index, 1, Input::KeysChecked { peer, circle, right, wrong });
+            }
+            // Whatever opens with them is opened from the store.
+            Output::Given { .. } => {}
             Output::Accepted { key, height } => self.saw(&Seen::Accepted { node: index, key, height }),
             // Nobody takes anything back here.
             Output::Retracted { .. } => {}
@@ -903,6 +939,25 @@ impl World {
         node.keys.get(&epoch)
     }
 
+    /// The key of an epoch, from its record or as it was handed over, if it is the one its maker committed to.
+    fn right_key(&self, index: usize, circle: CircleId, epoch: Hash, handed: Option<&[u8]>) -> Option<EpochKey> {
+        let node = &self.nodes[index];
+        let record = read_record(&node.disk.record(&circle, &epoch).ok()??)?;
+        let open = |wrapped: &[u8]| {
+            let key = StandIn.open_with_key(&node.sealing, wrapped, 64).ok()?;
+            let key = EpochKey::from_bytes(key.try_into().ok()?);
+            (key.commitment() == record.commitment).then_some(key)
+        };
+        let kept = || {
+            let facts = node.disk.facts(&given_key(&circle, &epoch)).ok()?;
+            open(&facts.first()?.1)
+        };
+        match handed {
+            Some(wrapped) => open(wrapped),
+            None => open(&record.wrapped).or_else(kept),
+        }
+    }
+
     fn seal(&mut self, index: usize, id: CommandId, circle: CircleId, target: &SealTarget) {
         let plain = self.nodes[index].plain.get(&id).cloned().unwrap_or_default();
         let sealed = match target {
@@ -966,6 +1021,11 @@ impl World {
             self.dial_later(a, b, 5_000, 30_000);
             return;
         }
+        if !self.sparse && self.nodes.len() > limits::ALL_TO_ALL && !self.chose(a, b) && !self.chose(b, a) {
+            // Neighbours are replaced now and then.
+            self.dial_later(a, b, 60_000, 120_000);
+            return;
+        }
         self.draw_ways(a, b);
         let (dialler, listener) = if self.lines.per_mille(500) { (a, b) } else { (b, a) };
         let end = |node: usize| End { node, start: self.nodes[node].start };
@@ -974,6 +1034,23 @@ impl World {
         for side in [1, 0] {
             self.schedule(self.now.plus(rtt + 1), Coming::Up { session, side });
         }
+    }
+
+    /// Whether a node keeps connected with another, in a network too large for all to be connected with all.
+    fn chose(&self, node: usize, other: usize) -> bool {
+        let state = &self.nodes[node];
+        let Some(engine) = &state.engine else { return false };
+        let seed = Hash::of(Domain::NEIGHBOUR, &[&state.me.0, &state.start.to_be_bytes()]).0;
+        let draw = Draw { breadth: Breadth::default(), seed, now: self.now };
+        let reach = |peer: &PublicKey| {
+            let mut machines = (0..self.nodes.len()).filter(|index| self.nodes[*index].me == *peer);
+            let there = |index: usize| {
+                let cut = self.network.is_cut(node, index) || self.network.is_cut(index, node);
+                self.nodes[index].engine.is_some() && !cut
+            };
+            if machines.any(there) { Reach::Open } else { Reach::Failing }
+        };
+        engine.neighbours(&draw, Standpoint::Reachable, reach).contains(&self.nodes[other].me)
     }
 
     fn session_up(&mut self, id: SessionId, side: usize) {
@@ -1257,18 +1334,23 @@ impl World {
     }
 
     /// What all those who count in a circle, by what they know themselves, know together; and the nodes that count
-    /// by that, run and are not revoked. Whoever was removed need not have heard of it, and is not asked. None when
-    /// none of those is in the circle.
+    /// by that, run and are not revoked. Whoever was removed need not have heard of it, and is not asked; nor is anybody
+    /// when nobody counts. None when none of those is in the circle.
     pub(crate) fn agreed(&self, circle: &CircleId) -> Option<(Rc<Conclusion>, Vec<usize>)> {
         let standing =
             |node: &&Node| node.engine.is_some() && node.is_honest() && !self.truth.revoked.contains(&node.me);
         let holds = |node: &Node| node.engine.as_ref().is_some_and(|engine| engine.circle(circle).is_some());
         let (mut known, nothing) = (Heard::default(), Heard::default());
+        let mut anybody = false;
         for node in self.nodes.iter().filter(standing).filter(|node| holds(node)) {
             let heard = node.heard.get(circle).unwrap_or(&nothing);
             if self.conclude(circle, heard).is_some_and(|own| own.members.contains_key(&node.me)) {
                 known.extend(heard.iter());
+                anybody = true;
             }
+        }
+        if !anybody {
+            return None;
         }
         let conclusion = self.conclude(circle, &known)?;
         let counts = |node: &Node| standing(&node) && conclusion.members.contains_key(&node.me);

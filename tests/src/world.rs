@@ -430,6 +430,7 @@ impl World {
             purposes: Vec::new(),
             stewards: Vec::new(),
             partners: partners.iter().map(|name| (*name).to_owned()).collect(),
+            history: None,
         };
         let _: Id = self.client(founder).post("/v1/circles", &new).await?;
         Ok(())

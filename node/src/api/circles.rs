@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use cwn_crypto::{PartnerId, PublicKey, encoding::hex_decode};
 use cwn_engine::{
-    circle::{Act, Charter, Fold, Member, MemberNode, Operation, Steward, Stewardship, Succeeds, Terms},
+    circle::{Act, Charter, Fold, History, Member, MemberNode, Operation, Steward, Stewardship, Succeeds, Terms},
     engine::{Engine, Offer},
     input::Command,
     log::{CircleId, LogKey},
@@ -40,6 +40,21 @@ pub struct Circles {
     pub offers: Vec<OfferSummary>,
 }
 
+fn parse_history(text: &str) -> Result<History, Problem> {
+    match text {
+        "none" => Ok(History::None),
+        "all" => Ok(History::All),
+        _ => Err(Problem::bad_request(format!("{text:?} is no history for newcomers; choose none or all"))),
+    }
+}
+
+fn history_word(history: History) -> &'static str {
+    match history {
+        History::None => "none",
+        History::All => "all",
+    }
+}
+
 fn parse_partner(text: &str) -> Result<PartnerId, Problem> {
     text.parse().map_err(Problem::bad_request)
 }
@@ -69,8 +84,11 @@ impl Api {
         let purposes = new.purposes.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>();
         let policy =
             Policy { ceiling, purposes: purposes.map_err(Problem::bad_request)?, description: new.description };
+        let policy = policy.to_bytes().map_err(Problem::bad_request)?;
+        let history = new.history.as_deref().map_or(Ok(History::None), parse_history)?;
+        let terms = Terms { policy, history };
         let (stewards, adds) = self.looked_up(&new.stewards, &new.partners).await?;
-        self.establish(new.name, &policy, stewards, adds, None).await
+        self.establish(new.name, terms, stewards, adds, None).await
     }
 
     /// Founds a circle that goes on for another: for what that one is for, and with its partners unless others are
@@ -84,16 +102,16 @@ impl Api {
             let own = &roster.member(&me)?.partner;
             let others = roster.partners().into_iter().filter(|partner| *partner != own);
             let others: Vec<String> = others.map(ToString::to_string).collect();
-            Some((policy_of(&control.terms(replica.fold()).policy), others, succeeding(control, circle)))
+            Some((control.terms(replica.fold()).clone(), others, succeeding(control, circle)))
         };
-        let (policy, others, succeeds) = self.node.driver.ask(ask).await?.ok_or_else(|| {
+        let (terms, others, succeeds) = self.node.driver.ask(ask).await?.ok_or_else(|| {
             Problem::refused(
                 "this node does not belong to that circle; only who belongs to it can found what succeeds it",
             )
         })?;
         let partners = if new.partners.is_empty() { others } else { new.partners };
         let (stewards, adds) = self.looked_up(&new.stewards, &partners).await?;
-        self.establish(new.name, &policy, stewards, adds, Some(succeeds)).await
+        self.establish(new.name, terms, stewards, adds, Some(succeeds)).await
     }
 
     /// The nodes of stewards, this one first, and of the other partners.
@@ -130,12 +148,11 @@ impl Api {
     async fn establish(
         &self,
         name: String,
-        policy: &Policy,
+        terms: Terms,
         stewards: Vec<Steward>,
         adds: Vec<(PartnerId, Vec<MemberNode>)>,
         succeeds: Option<Succeeds>,
     ) -> Result<Id, Problem> {
-        let terms = Terms { policy: policy.to_bytes().map_err(Problem::bad_request)? };
         let (secret, founded) = (random(), clock::now());
         let charter = Charter { name, stewards, terms, secret, founded, succeeds };
         let circle = match self.node.driver.command(Command::Found { charter }).await? {
@@ -183,7 +200,9 @@ impl Api {
         let adds = if further.is_empty() { Vec::new() } else { vec![(own.partner.clone(), further)] };
         let theirs = nodes.into_iter().map(|node| Steward { partner: partner.clone(), node });
         let stewards = [own].into_iter().chain(theirs).collect();
-        let Id { id } = self.establish(name.clone(), &Policy::bilateral(), stewards, adds, None).await?;
+        let policy = Policy::bilateral().to_bytes().map_err(Problem::bad_request)?;
+        let terms = Terms { policy, ..Terms::default() };
+        let Id { id } = self.establish(name.clone(), terms, stewards, adds, None).await?;
         Ok(BilateralFounded { id, name, founded: true })
     }
 
@@ -321,7 +340,8 @@ fn changed(present: &Terms, change: &PolicyChange) -> Result<Terms, Problem> {
     if let Some(description) = &change.description {
         policy.description.clone_from(description);
     }
-    Ok(Terms { policy: policy.to_bytes().map_err(Problem::bad_request)? })
+    let history = change.history.as_deref().map_or(Ok(present.history), parse_history)?;
+    Ok(Terms { policy: policy.to_bytes().map_err(Problem::bad_request)?, history })
 }
 
 /// An operation in words.
@@ -400,6 +420,7 @@ fn detail(engine: &Engine, named: &str) -> Result<CircleDetail, Problem> {
         summary: summarise(engine, replica).ok_or_else(gone)?,
         description: policy_of(&control.terms(replica.fold()).policy).description,
         founded: control.charter().founded.0,
+        history: history_word(control.terms(replica.fold()).history).to_owned(),
         members,
         voided: control.voided(replica.fold()).map(|(_, operation)| in_words(operation)).collect(),
         later_operations: control.later_operations(),

@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     inbox::{Listed, Unread},
+    mesh,
     node::partner_of,
 };
 
@@ -103,6 +104,10 @@ impl Api {
         let (audience, expiry, retracts, kept) = (prepared.audience, None, None, None);
         let command = Command::Append { circle, audience, expiry, only_when_current, retracts, kept };
         let published = self.appended(command, plaintext, circle, view).await?;
+        if !prepared.to.is_empty() {
+            // What is meant for some in person does not wait for neighbours to carry it.
+            mesh::meet(&self.node, readers);
+        }
         new.attachments.iter().for_each(|id| self.uploads.published(id));
         Ok(Publication::Published(published))
     }

@@ -175,6 +175,9 @@ pub struct CircleDetail {
     pub description: String,
     /// When it was founded.
     pub founded: u64,
+    /// What newcomers can open of what is written now: `none` or `all`.
+    #[serde(default)]
+    pub history: String,
     /// The nodes that count.
     pub members: Vec<MemberView>,
     /// Operations that the rules set aside, in words, for stewards to issue again or not.
@@ -320,6 +323,9 @@ pub struct NewCircle {
     /// The functions it is for.
     #[serde(default)]
     pub purposes: Vec<String>,
+    /// What newcomers can open of what came before them: `none`, when it is not given, or `all`.
+    #[serde(default)]
+    pub history: Option<String>,
     /// Other stewards, by partner, in the order of their rank after this node.
     #[serde(default)]
     pub stewards: Vec<String>,
@@ -381,7 +387,7 @@ pub struct RootAdopted {
 }
 
 /// `POST /v1/circles/{id}/policy`: what is not named stays as it is.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyChange {
     /// The highest marking.
@@ -393,6 +399,9 @@ pub struct PolicyChange {
     /// What it is for.
     #[serde(default)]
     pub description: Option<String>,
+    /// What newcomers can open of what is written from then on: `none` or `all`.
+    #[serde(default)]
+    pub history: Option<String>,
 }
 
 /// `POST /v1/circles/{id}/add`, `…/remove`, `…/appoint`, `…/dismiss`

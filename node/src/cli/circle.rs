@@ -21,6 +21,8 @@ use crate::{
     clock,
 };
 
+/// What newcomers may open.
+const HISTORIES: [&str; 2] = ["none", "all"];
 /// How often it is looked whether an offer has arrived.
 const OFFER_LOOK: std::time::Duration = std::time::Duration::from_millis(250);
 
@@ -107,6 +109,10 @@ pub struct Policy {
     /// be given again.
     #[arg(long)]
     purpose: Vec<String>,
+    /// What newcomers can open of what is published from then on: nothing from before they were added, or all. What
+    /// was published while it said `none` stays closed to them.
+    #[arg(long, value_parser = HISTORIES)]
+    history: Option<String>,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -135,11 +141,14 @@ pub struct Create {
     /// A partner that is steward too, in the order of rank; may be given again.
     #[arg(long)]
     steward: Vec<String>,
+    /// What partners that are added later can open of what was published before: nothing, or all.
+    #[arg(long, value_parser = HISTORIES, default_value = "none")]
+    history: String,
     /// Found the circle of your partner and this one alone, unless there is one.
     #[arg(
         long,
         value_name = "PARTNER",
-        conflicts_with_all = ["name", "partners", "description", "ceiling", "purpose", "steward"]
+        conflicts_with_all = ["name", "partners", "description", "ceiling", "purpose", "steward", "history"]
     )]
     bilateral: Option<String>,
     /// Do not ask.
@@ -220,7 +229,7 @@ fn keys_page(known: &[PartnerView], partners: &[String], only: Option<&str>, now
 }
 
 async fn found(face: &Face, create: Create) -> anyhow::Result<()> {
-    let Create { name, partners, description, ceiling, purpose, steward, bilateral, yes } = create;
+    let Create { name, partners, description, ceiling, purpose, steward, history, bilateral, yes } = create;
     if let Some(partner) = bilateral {
         return found_bilateral(face, partner, yes).await;
     }
@@ -238,6 +247,7 @@ async fn found(face: &Face, create: Create) -> anyhow::Result<()> {
         purposes: purpose,
         stewards: steward,
         partners,
+        history: Some(history),
     };
     let id: Id = face.client.post("/v1/circles", &new).await?;
     Ok(show::page(&format!("The circle {} is founded: {}\n", show::line(&name), show::short(&id.id)))?)
@@ -376,6 +386,10 @@ fn detail_page(detail: &CircleDetail) -> String {
     let (founded, state) = (show::time(detail.founded), circle_state(summary));
     page += &format!("up to {}, founded {founded}, {state}\n", summary.ceiling);
     page += &succession_page(detail.succeeds.as_ref(), &detail.succeeded_by);
+    page += match detail.history.as_str() {
+        "all" => "partners that are added can open what was published before them, while the policy said so\n",
+        _ => "partners that are added can open nothing from before them\n",
+    };
     for operation in &detail.voided {
         page += &format!("set aside by the rules of rank, issue it again or not: {operation}\n");
     }
@@ -502,10 +516,10 @@ async fn dismiss(face: &Face, change: Change) -> anyhow::Result<()> {
 }
 
 async fn policy(face: &Face, policy: Policy) -> anyhow::Result<()> {
-    let Policy { circle, ceiling, description, purpose, yes } = policy;
+    let Policy { circle, ceiling, description, purpose, history, yes } = policy;
     let purposes = (!purpose.is_empty()).then_some(purpose);
-    let change = PolicyChange { ceiling, purposes, description };
-    if change.ceiling.is_none() && change.purposes.is_none() && change.description.is_none() {
+    let change = PolicyChange { ceiling, purposes, description, history };
+    if change == PolicyChange::default() {
         anyhow::bail!("nothing to change; name what should be different, see `cwn circle policy --help`");
     }
     if !yes {
@@ -620,6 +634,7 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
             summary: circle("haven"),
             description: "De haven".to_owned(),
             founded: 0,
+            history: "all".to_owned(),
             members: vec![
                 member("ferm", Some(0), true, false, true),
                 member("ncsc", Some(1), true, false, false),
@@ -642,6 +657,7 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
 haven (aed0b4352552)
 De haven
 up to TLP:AMBER, founded 1970-01-01T00:00:00Z, in sync
+partners that are added can open what was published before them, while the policy said so
 set aside by the rules of rank, issue it again or not: add divd
 1 operation that only a later version of this program understands: update this node
 ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on nobody holds it

@@ -26,7 +26,7 @@ use crate::{
 pub(crate) const BRANCH_FACT: &[u8] = b"branch/";
 
 /// The operations of one circle that are held beside their logs, and those that peers offered.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Branches {
     /// Those that are held; whether the store has made each durable.
     held: BTreeMap<Hash, bool>,

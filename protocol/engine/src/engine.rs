@@ -29,7 +29,7 @@ use crate::{
     retract::{RETRACT_FACT, Retractions},
     root::{self, ROOT_FACT, Trust},
     store::{Damage, Read, Tip, Write},
-    sync::Sync,
+    sync::{GIVEN_FACT, Sync},
 };
 
 /// Which circles this node joins when members offer them.
@@ -77,6 +77,7 @@ pub(crate) enum After {
     Membership(CircleId),
     RecordDurable { circle: CircleId, hash: Hash },
     BranchesDurable { circle: CircleId, operations: Vec<Hash> },
+    Given { circle: CircleId, epochs: Vec<Hash> },
     Joined(CircleId),
     Root(Box<TrustRoot>),
     Reply(CommandId, Reply),
@@ -226,6 +227,7 @@ impl Engine {
             replica.keep_to_branches(store);
         }
         engine.load_held(store)?;
+        engine.load_given(store)?;
         for circle in engine.circles.keys().copied().collect::<Vec<_>>() {
             engine.tell_accepted(&circle);
         }
@@ -265,6 +267,8 @@ impl Engine {
             Input::NotSealed { id, circle, why } => self.not_sealed(id, &circle, &why),
             Input::EpochSealed { circle, commitment, wrapped } => self.epoch_sealed(circle, commitment, wrapped),
             Input::Openable { circle, epoch, opens } => self.openable(circle, epoch, opens),
+            Input::KeysSealed { peer, session, circle, keys } => self.keys_sealed(&peer, session, circle, keys),
+            Input::KeysChecked { peer, circle, right, wrong } => self.keys_checked(&peer, circle, right, &wrong),
             Input::Damaged { key, seq } => self.damaged(&key, seq, store),
             Input::Import { entries } => self.import(entries, store),
             Input::Shown { certificate } => self.shown(*certificate),
@@ -420,11 +424,13 @@ impl Engine {
                 if let Some(replica) = self.circles.get_mut(&circle) {
                     replica.record_stored(hash);
                 }
+                self.record_came(circle, hash);
                 if self.making.get(&circle).is_some_and(|making| making.made == Some(hash)) {
                     self.making.remove(&circle);
                     self.advance_appends(&circle);
                 }
             }
+            After::Given { circle, epochs } => self.output(Output::Given { circle, epochs }),
             After::Joined(circle) => {
                 self.output(Output::Emit(Event::Joined { circle }));
                 self.membership_changed(&circle, store)?;
@@ -465,6 +471,7 @@ impl Engine {
         }
         self.tell_accepted(circle);
         let outcome = self.roster_changed(circle, store);
+        self.look_for_keys();
         self.held_anew(circle);
         // The set to seal to may be another now: what waits for a seal is asked for again when it comes back.
         if *circle == self.network {
@@ -1124,7 +1131,7 @@ impl Engine {
 
 /// The node remembers facts of its own beside the engine's, and must not name one as the engine does.
 fn assert_not_ours(key: &[u8]) {
-    let engines = [CIRCLE_FACT, DECLINED_FACT, HELD_FACT, RETRACT_FACT, FORK_FACT, BRANCH_FACT, ROOT_FACT];
+    let engines = [CIRCLE_FACT, DECLINED_FACT, HELD_FACT, RETRACT_FACT, FORK_FACT, BRANCH_FACT, ROOT_FACT, GIVEN_FACT];
     let ours = engines.iter().any(|prefix| key.starts_with(prefix));
     assert!(!ours, "a fact of the node is named as one of the engine's");
 }

@@ -12,7 +12,11 @@ use std::collections::BTreeSet;
 use cwn_crypto::{Domain, Hash, PartnerId, PublicKey, Signed, SigningKey, Time, identity::SignedRefusal};
 use minicbor::{Decode, Encode};
 
-use crate::{circle::Roster, limits, log::CircleId};
+use crate::{
+    circle::{History, Roster},
+    limits,
+    log::CircleId,
+};
 
 /// What the maker of an epoch signs.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -71,6 +75,8 @@ pub struct Epoch {
     pub heads: Vec<Hash>,
     /// When it was made.
     pub made: Time,
+    /// What the policy at those heads says of newcomers: whether its key may be handed to them.
+    pub history: History,
     set: BTreeSet<PublicKey>,
     writers: BTreeSet<PublicKey>,
     /// Whether its heads have seen an operation that only a later version understands.
@@ -99,12 +105,13 @@ impl Epoch {
         &self.set
     }
 
-    /// Verifies a record and computes its set. `roster_at` says who belonged at some control heads, if all of them
-    /// are held, and whether those have seen an operation that only a later version understands.
+    /// Verifies a record and computes its set. `roster_at` says of some control heads, if all of them are held, who
+    /// belonged there, what newcomers could open, and whether they have seen an operation that only a later version
+    /// understands.
     pub fn verify<'r>(
         signed: &SignedRecord,
         circle: CircleId,
-        roster_at: impl FnOnce(&[Hash]) -> Option<(&'r Roster, bool)>,
+        roster_at: impl FnOnce(&[Hash]) -> Option<(&'r Roster, History, bool)>,
     ) -> Result<Self, RecordRefusal> {
         let maker = signed.unverified(limits::RECORD_BYTES)?.maker;
         let record = signed.verify(Domain::EPOCH, &maker, limits::RECORD_BYTES)?;
@@ -114,7 +121,7 @@ impl Epoch {
         if !record.heads.is_sorted() || !record.left_out.is_sorted() {
             return Err(RecordRefusal::Contradiction);
         }
-        let (roster, saw_later) = roster_at(&record.heads).ok_or(RecordRefusal::Missing)?;
+        let (roster, history, saw_later) = roster_at(&record.heads).ok_or(RecordRefusal::Missing)?;
         let contradiction = if saw_later { RecordRefusal::Missing } else { RecordRefusal::Contradiction };
         let set = set_of(roster, &record.left_out);
         let Some(partner) = roster.member(&maker).map(|member| member.partner.clone()) else {
@@ -125,7 +132,7 @@ impl Epoch {
         }
         let same_partner = |node: &&PublicKey| roster.member(node).is_some_and(|m| m.partner == partner);
         let writers = set.iter().filter(same_partner).copied().collect();
-        Ok(Self { maker, partner, heads: record.heads, made: record.made, set, writers, saw_later })
+        Ok(Self { maker, partner, heads: record.heads, made: record.made, history, set, writers, saw_later })
     }
 }
 

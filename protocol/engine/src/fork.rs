@@ -18,6 +18,7 @@ use crate::{
     limits,
     log::{CircleId, Decoded, EntryBytes, Header, LogKey, Suite},
     output::{Event, Output},
+    planted::{Bug, planted},
     replica::Replica,
     store::{Damage, Read, Write},
     wire::Frame,
@@ -336,7 +337,7 @@ impl Engine {
         self.tell_accepted_log(key);
         self.tell_accepted_by(&key.circle, &key.author);
         for (peer, tag) in self.sync.sharing(&key.circle) {
-            if peer != *from {
+            if peer != *from && !planted(Bug::ForkKeptQuiet) {
                 self.send(&peer, &Frame::Fork { tag, proof: proof.clone() });
             }
         }
@@ -362,7 +363,7 @@ impl Engine {
         let Some((_, value)) = store.facts(&fork_fact(key))?.into_iter().next() else { return Ok(()) };
         let Ok(proof) = encoding::from_bytes::<ForkProof>(&value, limits::FRAME_BYTES) else { return Ok(()) };
         let sharing = self.sync.sharing(&key.circle);
-        if let Some((_, tag)) = sharing.into_iter().find(|(one, _)| one == peer) {
+        if let Some((_, tag)) = sharing.into_iter().find(|(one, _)| one == peer && !planted(Bug::ForkKeptQuiet)) {
             self.send(peer, &Frame::Fork { tag, proof });
         }
         Ok(())

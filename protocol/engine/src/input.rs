@@ -8,7 +8,7 @@ use crate::{
     circle::{Charter, MemberNode, Terms},
     epoch::SignedRecord,
     log::{CircleId, EntryBytes, LogKey, Retracts},
-    wire::Nonce,
+    wire::{GivenKey, Nonce},
 };
 
 /// One connection with a peer; a later one with the same peer has another number.
@@ -140,6 +140,28 @@ pub enum Input {
         epoch: Hash,
         /// Whether it opens.
         opens: bool,
+    },
+    /// The keys that a newcomer asked for, as far as they are known here, each sealed to it.
+    KeysSealed {
+        /// The newcomer.
+        peer: PublicKey,
+        /// On which connection.
+        session: SessionId,
+        /// The circle.
+        circle: CircleId,
+        /// Those keys.
+        keys: Vec<GivenKey>,
+    },
+    /// Keys that a peer handed to this node were opened and held against what their makers committed to.
+    KeysChecked {
+        /// Who handed them over.
+        peer: PublicKey,
+        /// The circle.
+        circle: CircleId,
+        /// Those that are right.
+        right: Vec<GivenKey>,
+        /// The epochs of those that are not.
+        wrong: Vec<Hash>,
     },
     /// A stored entry turned out not to be readable: its log is held up to there until peers have sent it again.
     Damaged {

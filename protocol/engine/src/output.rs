@@ -7,6 +7,7 @@ use crate::{
     log::{CircleId, LogKey},
     root::Alarm,
     store::Write,
+    wire::GivenKey,
 };
 
 /// What to do.
@@ -86,6 +87,37 @@ pub enum Output {
         circle: CircleId,
         /// The set.
         recipients: Vec<Recipient>,
+    },
+    /// Seal the keys of these epochs, as far as this node has them, to a node that was added later, each by itself; then
+    /// say `KeysSealed`.
+    SealKeys {
+        /// The newcomer.
+        peer: PublicKey,
+        /// On which connection.
+        session: SessionId,
+        /// The circle.
+        circle: CircleId,
+        /// What its operations say is the newcomer's sealing key.
+        recipient: Recipient,
+        /// The epochs.
+        epochs: Vec<Hash>,
+    },
+    /// Open these keys, which a peer handed to this node, hold each against the commitment in its epoch's record, then
+    /// say `KeysChecked`.
+    CheckKeys {
+        /// Who handed them over.
+        peer: PublicKey,
+        /// The circle.
+        circle: CircleId,
+        /// The keys.
+        keys: Vec<GivenKey>,
+    },
+    /// The keys of these older epochs are durable here, under [`crate::sync::given_key`]: what was closed opens.
+    Given {
+        /// The circle.
+        circle: CircleId,
+        /// The epochs.
+        epochs: Vec<Hash>,
     },
     /// How far a log is accepted and durable now; it may have become less.
     Accepted {

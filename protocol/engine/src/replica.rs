@@ -16,7 +16,7 @@ use cwn_crypto::{
 use crate::{
     acceptance::{self, Reach},
     branches::Branches,
-    circle::{Control, Fold, Operation, OperationRefusal, Roster},
+    circle::{Control, Fold, History, Operation, OperationRefusal, Roster},
     epoch::{Epoch, RecordRefusal, SignedRecord},
     fork::Forked,
     limits,
@@ -163,8 +163,9 @@ pub struct Replica {
     durable_epochs: BTreeSet<Hash>,
     /// Records that the store holds and that build on operations which it lost.
     waiting_records: Vec<(Hash, SignedRecord)>,
-    /// Who belonged at control heads that records named of late. Fixed for ever, and many records name the same.
-    rosters: BTreeMap<Vec<Hash>, Roster>,
+    /// Who belonged at control heads that records named of late, and what newcomers could open. Fixed for ever, and many
+    /// records name the same.
+    rosters: BTreeMap<Vec<Hash>, (Roster, History)>,
 }
 
 impl Replica {
@@ -392,6 +393,9 @@ impl Replica {
 
     fn keep_to_branch(&mut self, store: &dyn Read, key: &LogKey) -> bool {
         let (height, fork) = (self.height(key), self.fork_of(&key.author, &key.log));
+        if planted(Bug::OtherBranchStays) && matches!(self.reach(&key.author, &key.log), Some(Reach::Cut(..))) {
+            return;
+        }
         let keeps = match self.reach(&key.author, &key.log) {
             // What was set aside may be the very branch that a cut names.
             Some(Reach::Cut(cut, head)) if cut > 0 && is_along(store, key, cut, head) => {
@@ -726,9 +730,10 @@ impl Replica {
                 if rosters.len() >= limits::ROSTERS {
                     rosters.pop_first();
                 }
-                rosters.insert(heads.to_vec(), fold.roster().clone());
+                rosters.insert(heads.to_vec(), (fold.roster().clone(), control.terms(&fold).history));
             }
-            Some((rosters.get(heads)?, control.saw_later(heads)))
+            let (roster, history) = rosters.get(heads)?;
+            Some((roster, *history, control.saw_later(heads)))
         })
     }
 
@@ -848,7 +853,7 @@ impl Replica {
                 if header.suite != Suite::Control {
                     return Err(Refusal::WrongKind.into());
                 }
-                if control.holds(&hash) {
+                if control.holds(&hash) && !planted(Bug::CountTwice) {
                     // It was held beside the log; or rot took it from the store, not from the history, and it came again.
                     return Ok(());
                 }
@@ -887,6 +892,13 @@ impl Replica {
         }
     }
 
+    /// Whether an epoch's record is durable here, and its key may be handed to those who were added later.
+    pub fn opens_to_newcomers(&self, hash: &Hash) -> bool {
+        // What only a later version understands may have closed it.
+        let open = |epoch: &Epoch| (epoch.history == History::All && !epoch.may_admit()) || planted(Bug::GiveEveryKey);
+        self.durable_epochs.contains(hash) && self.epochs.get(hash).is_some_and(open)
+    }
+
     /// The store made an epoch's record durable.
     pub fn record_stored(&mut self, hash: Hash) {
         self.durable_epochs.insert(hash);
@@ -912,6 +924,9 @@ impl Replica {
     /// nothing came or what came is withheld is all the same, or those who agree would differ for ever. Control
     /// logs always stand there: the log that cites one builds on its operations, so that who lacks it cannot take
     /// the citation either. They are few.
+    ///
+    /// That a log forks is said with what is accepted of it, and of nothing when it is nothing: whether a cut or the
+    /// fork is why, only those can tell who hold it.
     pub fn tips(&self, store: &dyn Read) -> Result<Vec<WireTip>, Damage> {
         let cited = self.cited(None);
         let mut tips = BTreeMap::new();
@@ -919,7 +934,6 @@ impl Replica {
             let height = self.accepted(&key.author, &key.log);
             let forked = self.shows_fork(&key);
             let head = match height {
-                0 if forked => None,
                 0 => continue,
                 _ if planted(Bug::DigestLeavesLogsOut) && key.log.0[0] & 1 == 1 => continue,
                 _ if height == log.durable => log.durable_head,
@@ -931,18 +945,14 @@ impl Replica {
                 WireTip { author: key.author, log: key.log, first, height, head, forked },
             );
         }
-        // A log that was set aside from its first entry on.
-        for ((author, log), _) in self.forks.iter().filter(|((author, log), _)| self.log(author, log).is_none()) {
-            let tip = WireTip { author: *author, log: *log, first: false, height: 0, head: None, forked: true };
-            tips.insert((*author, *log), tip);
-        }
-        // Behind the fork of a control log several branches count: those who count the same say the same.
-        for (name, branches) in self.durable_branches() {
-            if let Some(tip) = tips.get_mut(&name) {
-                let head = tip.head.unwrap_or(Hash([0; 32]));
-                let parts: Vec<&[u8]> = std::iter::once(&head).chain(&branches).map(|hash| hash.0.as_slice()).collect();
-                tip.head = Some(Hash::of(Domain::DIGEST, &parts));
-            }
+        // Behind the fork of a control log several branches count, be it from its first operation on: those who count
+        // the same say the same.
+        for ((author, log), branches) in self.durable_branches() {
+            let nothing = WireTip { author, log, first: true, height: 0, head: None, forked: true };
+            let tip = tips.entry((author, log)).or_insert(nothing);
+            let head = tip.head.unwrap_or(Hash([0; 32]));
+            let parts: Vec<&[u8]> = std::iter::once(&head).chain(&branches).map(|hash| hash.0.as_slice()).collect();
+            tip.head = Some(Hash::of(Domain::DIGEST, &parts));
         }
         for (author, line) in &cited {
             let control = self.log(author, &line.log).is_some_and(|log| log.kind == LogKind::Control)
@@ -1001,14 +1011,16 @@ impl Replica {
         buckets.into_iter().map(|(bucket, tips)| (bucket, short(tips))).collect()
     }
 
-    /// The epoch a node may seal to now: one of its own partner, whose set is exactly `set`, not older than an
-    /// epoch may be.
+    /// The epoch a node may seal to now: one of its own partner, whose set is exactly `set`, that newcomers may open if
+    /// they may open what is written now, not older than an epoch may be.
     pub fn usable_epoch(&self, author: &PublicKey, set: &BTreeSet<PublicKey>, now: Time) -> Option<Hash> {
+        let history = self.control().map(|control| control.terms(&self.fold).history).unwrap_or_default();
         let fits = |(hash, epoch): &(&Hash, &Epoch)| {
             self.durable_epochs.contains(hash)
                 && epoch.admits(author)
                 // One that another made may be wrapped to more than this version can tell.
                 && (epoch.maker == *author || !epoch.may_admit())
+                && epoch.history == history
                 && (epoch.set() == set || planted(Bug::SealToStaleEpoch))
                 && now.since(epoch.made) < limits::EPOCH_LIFE_MS
         };

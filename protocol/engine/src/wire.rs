@@ -69,6 +69,23 @@ pub struct WireTip {
     pub forked: bool,
 }
 
+/// The key of an epoch, handed to a node that was added after the epoch was made.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct GivenKey {
+    /// The epoch.
+    #[n(0)]
+    pub epoch: Hash,
+    /// The key, sealed to that node alone; at most [`limits::GIVEN_KEY_BYTES`].
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub wrapped: Vec<u8>,
+}
+
+impl std::fmt::Debug for GivenKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "GivenKey({}, {} bytes)", self.epoch, self.wrapped.len())
+    }
+}
+
 /// A frame of the live stream.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[cbor(flat)]
@@ -169,6 +186,39 @@ pub enum Frame {
         #[n(1)]
         statement: SignedStatement,
     },
+    /// What somebody holds, for some whom it is not connected with.
+    #[n(11)]
+    HandOn {
+        /// The circle.
+        #[n(0)]
+        tag: Tag,
+        /// The statement.
+        #[n(1)]
+        statement: SignedStatement,
+        /// For whom, as far as the sender knows.
+        #[n(2)]
+        to: Vec<PublicKey>,
+    },
+    /// A newcomer asks for the keys of epochs from before it was added.
+    #[n(14)]
+    WantKeys {
+        /// The circle.
+        #[n(0)]
+        tag: Tag,
+        /// The epochs, at most [`limits::KEYS_AT_ONCE`].
+        #[n(1)]
+        epochs: Vec<Hash>,
+    },
+    /// The answer: those of them that the sender has and may hand on.
+    #[n(15)]
+    Keys {
+        /// The circle.
+        #[n(0)]
+        tag: Tag,
+        /// The keys.
+        #[n(1)]
+        keys: Vec<GivenKey>,
+    },
     /// An author forked a log.
     #[n(10)]
     Fork {
@@ -229,7 +279,7 @@ impl Frame {
 }
 
 /// The highest type of a [`Frame`].
-const LAST_TYPE: u32 = 10;
+const LAST_TYPE: u32 = 11;
 
 /// What opens the stream of a run: the receiver asks.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -5,19 +5,22 @@
 
 use std::collections::BTreeSet;
 
-use cwn_crypto::{Hash, encoding, seal::Recipient};
+use cwn_crypto::{
+    Hash, encoding,
+    seal::{Recipient, Seal, StandIn},
+};
 use cwn_engine::{
-    circle::Charter,
+    circle::{Charter, History},
     log::{CircleId, Header},
     store::Write,
-    wire::Frame,
+    wire::{Frame, GivenKey},
 };
 
 use super::{Checker, Seen};
 use crate::{
     oracle::Heard,
     people::short,
-    world::{World, read_record},
+    world::{Node, World, read_record},
 };
 
 #[derive(Debug)]
@@ -58,6 +61,7 @@ impl Checker for Readers {
                         None => Ok(()),
                     }
                 }
+                Frame::Keys { keys, .. } => keys.iter().try_for_each(|key| let_in(world, *from, *to, key)),
                 Frame::Welcome { charter, .. } => match Charter::from_bytes(charter) {
                     Ok(charter) => told(world, *from, *to, &charter.id(), "the charter"),
                     Err(_) => Ok(()),
@@ -107,6 +111,29 @@ fn wrapped_as_counted(world: &World, node: usize, circle: &CircleId, bytes: &[u8
         wrapped.len(),
         named.len()
     ))
+}
+
+/// The key of an older epoch is handed to who counts, and to nobody else, if the policy of its time let newcomers in.
+fn let_in(world: &World, from: usize, to: usize, given: &GivenKey) -> Result<(), String> {
+    let (me, peer) = (&world.nodes[from], &world.nodes[to]);
+    let held = me.disk.held();
+    let Some(((circle, _), bytes)) = held.records.iter().find(|((_, hash), _)| *hash == given.epoch) else {
+        return Err(format!("{} hands over a key of an epoch whose record it does not hold", me.name));
+    };
+    told(world, from, to, circle, "a key")?;
+    let Some(record) = read_record(bytes) else { return Ok(()) };
+    let heard = world.truth.histories.get(circle).map(|history| history.up_to(&record.heads)).unwrap_or_default();
+    let Some(conclusion) = world.conclude(circle, &heard) else { return Ok(()) };
+    let history = world.truth.histories.get(circle).map(|history| history.terms(&conclusion).history);
+    if history != Some(History::All) {
+        return Err(format!("{} hands {} a key of {} that no policy let it have", me.name, peer.name, short(circle)));
+    }
+    let opens = |node: &&Node| StandIn.open_with_key(&node.sealing, &given.wrapped, 64).is_ok();
+    // A clone has the keys of its twin.
+    match world.nodes.iter().filter(opens).find(|node| node.sealing.recipient() != peer.sealing.recipient()) {
+        Some(other) => Err(format!("{} hands {} a key that {} can open", me.name, peer.name, other.name)),
+        None => Ok(()),
+    }
 }
 
 /// What a node seals is sealed to those who count, as it knows it, and to nobody whom it knows to be revoked.

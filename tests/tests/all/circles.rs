@@ -216,6 +216,7 @@ async fn i11_markings_are_kept_and_nothing_is_unmarked() -> anyhow::Result<()> {
         purposes: Vec::new(),
         stewards: Vec::new(),
         partners: vec!["z-cert".to_owned()],
+        history: None,
     };
     let _: Id = client.post("/v1/circles", &low).await?;
     for tlp in ["AMBER", "AMBER+STRICT", "RED"] {
@@ -396,5 +397,39 @@ async fn i6_what_its_author_takes_back_disappears_everywhere_and_stays_away_afte
     }
     let again = world.client("ncsc").post::<_, Published>(&path, &because).await.unwrap_err().to_string();
     assert!(again.contains("took it back"), "{again}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_a_newcomer_opens_what_came_before_it_as_far_as_the_policy_of_the_time_lets_it() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"])?;
+    world.start_all().await?;
+    for name in ["ncsc", "z-cert", "ferm"] {
+        world.connected(name, 2).await?;
+    }
+    world.found("ncsc", "zorg", &["z-cert"]).await?;
+    world.publish("ncsc", "zorg", "kept back").await?;
+    let history = |word: &str| serde_json::json!({ "history": word });
+    let refused = change(&world, "ncsc", "policy", history("some")).await.unwrap_err();
+    assert!(refused.contains("none or all"), "{refused}");
+    change(&world, "ncsc", "policy", history("all")).await.unwrap();
+    let heard = async || {
+        let detail: CircleDetail = world.client("z-cert").get("/v1/circles/zorg").await?;
+        Ok(detail.history == "all")
+    };
+    world.until("z-cert", "it knows the policy", heard).await?;
+    world.publish("ncsc", "zorg", "open").await?;
+    world.publish("z-cert", "zorg", "open too").await?;
+    world.expect_titles("ncsc", "zorg", &["kept back", "open", "open too"]).await?;
+    change(&world, "ncsc", "add", all_of("ferm")).await.unwrap();
+    let titles = ["not_for_us", "open", "open too"];
+    world.expect_titles("ferm", "zorg", &titles).await?;
+    world.stop("ncsc")?;
+    world.stop("z-cert")?;
+    world.kill("ferm")?;
+    world.start("ferm").await?;
+    world.expect_titles("ferm", "zorg", &titles).await?;
+    world.kill("ferm")?;
+    assert_eq!(world.readable("ferm", &world.keys("ferm")?)?, ["open", "open too"]);
     Ok(())
 }

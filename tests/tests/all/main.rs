@@ -10,6 +10,7 @@ mod drafts;
 mod enrolment;
 mod kills;
 mod lineage;
+mod mesh;
 mod outbound;
 mod processes;
 mod readme;

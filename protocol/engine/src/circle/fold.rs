@@ -89,10 +89,10 @@ pub struct Control {
     seats: BTreeMap<Rank, Seat>,
     /// The first operation of each control log; of a log that forks there, the one that came first.
     openings: BTreeMap<(PublicKey, LogId), usize>,
-    /// The first places of control logs that their authors signed twice.
-    forks: BTreeMap<(PublicKey, LogId), u64>,
     /// Operations that only a later version understands.
     later: Vec<usize>,
+    /// The first places of control logs that their authors signed twice.
+    forks: BTreeMap<(PublicKey, LogId), u64>,
 }
 
 /// What the fold concludes from a set of operations.
@@ -124,9 +124,8 @@ impl Control {
             (Rank::of_charter(place), Seat { stewardship, partner, node, appointment: None, operations: Vec::new() })
         };
         let seats = (0..).zip(&charter.stewards).map(seat).collect();
-        let (operations, by_hash, openings) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        let (forks, later) = (BTreeMap::new(), Vec::new());
-        Self { charter, operations, by_hash, seats, openings, forks, later }
+        let (by_hash, openings, forks) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { charter, operations: Vec::new(), by_hash, seats, openings, later: Vec::new(), forks }
     }
 
     /// The charter.
@@ -346,8 +345,10 @@ impl Control {
             (0..self.operations.len()).for_each(|index| counted.insert(index));
             return counted;
         }
-        let mut followers: BTreeMap<(PublicKey, LogId, Option<Hash>), Vec<(Hash, usize)>> = BTreeMap::new();
-        let mut starts: BTreeMap<(PublicKey, LogId), Vec<(Hash, usize)>> = BTreeMap::new();
+        /// Operations by hash, with where they stand in the list.
+        type Found = Vec<(Hash, usize)>;
+        let mut followers: BTreeMap<(PublicKey, LogId, Option<Hash>), Found> = BTreeMap::new();
+        let mut starts: BTreeMap<(PublicKey, LogId), Found> = BTreeMap::new();
         for (index, known) in self.operations.iter().enumerate() {
             if !self.is_on_branch(known) {
                 counted.extend(&known.past);

@@ -47,17 +47,39 @@ pub struct Steward {
     pub node: MemberNode,
 }
 
+/// What of a circle a node can open that was added later than it was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum History {
+    /// Nothing.
+    #[default]
+    #[n(0)]
+    None,
+    /// What was sealed while the policy said so: members hand on the keys of those epochs.
+    #[n(1)]
+    All,
+}
+
+impl History {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
 /// What a circle is kept by; a `policy` operation puts others in their place.
 #[derive(Clone, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Terms {
     /// What honest nodes publish and show; the functions read it, the engine does not.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub policy: Vec<u8>,
+    /// What newcomers can open of what came before them.
+    #[cbor(n(1), skip_if = "History::is_none")]
+    pub history: History,
 }
 
 impl std::fmt::Debug for Terms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Terms({} bytes of policy)", self.policy.len())
+        write!(f, "Terms({} bytes of policy, history {:?})", self.policy.len(), self.history)
     }
 }
 

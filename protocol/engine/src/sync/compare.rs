@@ -63,7 +63,7 @@ impl Engine {
             let said = self.sync.peers.get(peer).and_then(|state| state.said.get(&circle));
             return if said == Some(&digest) { Ok(()) } else { self.say_digest(peer, circle, store) };
         }
-        if shared.compare_after > now {
+        if shared.compare_after > now && !planted(Bug::CompareWithoutEnd) {
             shared.digest_due = shared.digest_due.min(shared.compare_after);
             let due = shared.digest_due;
             self.sync.digest_at(due);
@@ -95,6 +95,13 @@ impl Engine {
         theirs: &[(u8, BucketHash)],
         store: &dyn Read,
     ) -> Result<(), Damage> {
+        let now = self.now;
+        let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
+        if shared.tips_after > now && !planted(Bug::CompareWithoutEnd) {
+            // It says them once a second at most; lines may bring two of them closer together.
+            return Ok(());
+        }
+        shared.tips_after = now.plus(limits::COMPARE_EVERY_MS / 2);
         let tips = self.my_tips(&circle, store)?;
         let Some(replica) = self.circles.get(&circle) else { return Ok(()) };
         let mine = replica.buckets(&tips);
@@ -112,7 +119,6 @@ impl Engine {
         }
         // A peer with many logs says its tips only where buckets differ, and of this node, when it has few, it has
         // heard no buckets.
-        let now = self.now;
         let few = mine_count <= limits::TIPS_AT_ONCE && differs;
         let Some(shared) = self.shared(peer, &circle).filter(|shared| few && shared.buckets_after <= now) else {
             return Ok(());
@@ -238,6 +244,9 @@ impl Engine {
     /// A peer holds a log so far: remember it, and want what is lacking and can be accepted.
     pub(super) fn tip_heard(&mut self, peer: &PublicKey, circle: CircleId, tip: WireTip, due: Time) {
         let name = (tip.author, tip.log);
+        if !self.hears_out(peer, &circle) {
+            return;
+        }
         let Some(shared) = self.shared(peer, &circle) else { return };
         if !shared.tips.contains_key(&name) {
             let of_author = shared.tips_of.get(&tip.author).copied().unwrap_or(0);

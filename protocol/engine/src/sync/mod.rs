@@ -23,13 +23,19 @@ use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::store::{Damage, Read};
 use crate::wire::{Frame, LEAST_VERSION, Nonce, Tag, VERSION, WireTip, common_version};
+use keys::{Keys, PeerKeys};
 
 mod carry;
 mod compare;
+mod keys;
 mod live;
+mod relay;
 mod runs;
 mod statements;
 mod welcome;
+
+pub(crate) use keys::GIVEN_FACT;
+pub use keys::given_key;
 
 type LogName = (PublicKey, LogId);
 const FIRST_NAME: LogName = (PublicKey([0; 32]), LogId([0; 16]));
@@ -56,14 +62,20 @@ struct Shared {
     compare_after: Time,
     /// The digest that the peer said last.
     heard: Hash,
-    /// When buckets may be answered with buckets next.
+    /// When buckets may be answered with buckets next, and with tips.
     buckets_after: Time,
+    tips_after: Time,
     digest_due: Time,
     /// The epoch whose record was last pushed.
     pushed_epoch: Option<Hash>,
+    /// The keys that are handed over between the peer and this node.
+    keys: PeerKeys,
     /// Logs of which the peer holds what can never be part of the circle as it is held here: the other branch of a
     /// fork. They are not asked of it again.
     refused: BTreeSet<LogName>,
+    /// Runs in a row that brought nothing of what it said it held. At [`limits::EMPTY_RUNS`] it is asked for nothing
+    /// until it says more.
+    empty_runs: u32,
 }
 
 #[derive(Debug)]
@@ -98,8 +110,8 @@ struct Peer {
     /// The version of the root document that it holds, as far as it is known here.
     root_held: u32,
     faults: u32,
-    /// Runs in a row that brought nothing of what it said it held.
-    empty_runs: u32,
+    /// How often in a row it said anew what it then did not send.
+    empty_rounds: u32,
     /// Runs that it let wait, since the last that brought something.
     stalls: u32,
 }
@@ -162,10 +174,22 @@ pub(crate) struct Sync {
     pulls: BTreeMap<PullId, Pull>,
     next_pull: u64,
     synced: BTreeSet<(CircleId, PublicKey)>,
+    keys: Keys,
     announce: BTreeSet<LogKey>,
     announce_due: Option<Time>,
+    /// Those of them that grew by their author's own push, and by nothing else.
+    pushed: BTreeSet<LogKey>,
     held: BTreeSet<(CircleId, PublicKey)>,
     held_due: Option<Time>,
+    /// About whose logs this node stated what it holds, since its start.
+    stated: BTreeSet<(CircleId, PublicKey)>,
+    /// From whom something of each author came last: there the way to it begins.
+    toward: BTreeMap<(CircleId, PublicKey), PublicKey>,
+    /// Statements on their way, this node's own among them.
+    carried: BTreeMap<relay::About, relay::Carried>,
+    /// Those of them that are looked at next, and when.
+    handing: BTreeSet<relay::About>,
+    hand_due: Option<Time>,
     digests: BTreeMap<CircleId, (Hash, Vec<WireTip>)>,
     /// Not later than when the next digest is due to anybody.
     digest_due: Option<Time>,
@@ -291,7 +315,7 @@ impl Engine {
             welcome: None,
             root_held: 1,
             faults: 0,
-            empty_runs: 0,
+            empty_rounds: 0,
             stalls: 0,
         };
         self.sync.peers.insert(peer, state);
@@ -458,8 +482,10 @@ impl Engine {
             }
             Frame::Have { tag, tips } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
-                    let due = self.now.plus(limits::PULL_WAIT_MS);
-                    tips.iter().for_each(|tip| self.tip_heard(peer, circle, *tip, due));
+                    for tip in tips {
+                        let due = self.due_of(&circle, &tip.author);
+                        self.tip_heard(peer, circle, tip, due);
+                    }
                 }
             }
             Frame::Push { tag, record, entry } => {
@@ -478,10 +504,25 @@ impl Engine {
                     self.branches_heard(peer, circle, entries, store)?;
                 }
             }
+            Frame::WantKeys { tag, epochs } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    self.keys_wanted(peer, circle, epochs);
+                }
+            }
+            Frame::Keys { tag, keys } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    self.keys_heard(peer, circle, keys);
+                }
+            }
             Frame::Root { held, document } => self.root_heard(peer, held, document),
             Frame::Held { tag, statement } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
                     self.held_heard(peer, circle, &statement, store)?;
+                }
+            }
+            Frame::HandOn { tag, statement, to } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    self.handed_on(peer, circle, statement, to, store)?;
                 }
             }
         }
@@ -596,17 +637,22 @@ impl Engine {
                 compare_after: Time(0),
                 heard: digest,
                 buckets_after: Time(0),
+                tips_after: Time(0),
                 digest_due,
                 pushed_epoch: None,
+                keys: PeerKeys::default(),
                 refused: BTreeSet::new(),
+                empty_runs: 0,
             };
             state.shared.insert(circle, Box::new(shared));
             state.by_tag.insert(theirs, circle);
             self.sync.digest_at(digest_due);
             self.compare(peer, circle, digest, store)?;
+            self.look_for_keys();
             if !planted(Bug::HeldUnsaidOnConnect) {
                 self.held_due_to(peer, circle);
             }
+            self.carried_past(circle);
         }
         Ok(())
     }
@@ -663,7 +709,8 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Time> {
         let stalls = self.sync.pulls.values().map(|pull| pull.last_frame.min(pull.counted_from)).min();
         let stalls = stalls.map(|since| since.plus(limits::PULL_STALL_MS));
-        let timers = [self.sync.digest_due, self.sync.look_due, self.sync.announce_due, self.sync.held_due, stalls];
+        let Sync { digest_due, look_due, announce_due, held_due, hand_due, .. } = self.sync;
+        let timers = [digest_due, look_due, announce_due, held_due, hand_due, self.sync.keys.due, stalls];
         let next = timers.into_iter().flatten().min().map(|next| self.wall.plus(next.since(self.now)));
         next.into_iter().chain(self.retractions.due()).min()
     }
@@ -675,6 +722,10 @@ impl Engine {
         if self.sync.held_due.is_some_and(|due| due <= self.now) {
             self.state_held();
         }
+        if self.sync.hand_due.is_some_and(|due| due <= self.now) {
+            self.hand_on();
+        }
+        self.ask_for_keys();
         self.erase_due(store)?;
         let now = self.now;
         if planted(Bug::WaitForStalled) {

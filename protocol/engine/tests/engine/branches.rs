@@ -64,7 +64,7 @@ fn add(world: &World, name: &str) -> Act {
 }
 
 fn terms(number: u8) -> Act {
-    Act::Policy { terms: Terms { policy: vec![number] } }
+    Act::Policy { terms: Terms { policy: vec![number], ..Terms::default() } }
 }
 
 fn heads(world: &World, name: &str, circle: CircleId) -> Vec<Hash> {

@@ -107,7 +107,7 @@ impl Op {
             Does::Remove => Act::Remove { partner, node: None, cut },
             Does::Appoint => Act::Appoint { partner, node },
             Does::Dismiss => Act::Dismiss { node: node.node, cut },
-            Does::Policy => Act::Policy { terms: Terms { policy: vec![self.cut as u8] } },
+            Does::Policy => Act::Policy { terms: Terms { policy: vec![self.cut as u8], ..Terms::default() } },
         };
         let stewardship = self.under.map_or(Stewardship::Charter(self.author as u16), Stewardship::Appointed);
         Operation { stewardship, heads: self.heads.clone(), act }

@@ -13,7 +13,7 @@ use cwn_crypto::{
     seal::{EpochKey, Seal, SealingKey, StandIn},
 };
 use cwn_engine::{
-    circle::{Charter, Member, MemberNode, Steward, Terms},
+    circle::{Charter, History, Member, MemberNode, Steward, Terms},
     engine::{AcceptRule, Config, Engine},
     epoch::{Record, SignedRecord},
     input::{Audience, Command, CommandId, Input, Kept, PullId, SessionId, StreamId, Ticket},
@@ -22,8 +22,10 @@ use cwn_engine::{
         Writer,
     },
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
+    replica::Replica,
     store::{Damage, Read, Tip, Write},
-    wire::{Nonce, RunFrame, Tag},
+    sync::given_key,
+    wire::{GivenKey, Nonce, RunFrame, Tag},
 };
 use rand_chacha::{
     ChaCha8Rng,
@@ -149,6 +151,10 @@ pub struct Node {
     drip_ms: u64,
     /// Whether it speaks as a node of a later version would.
     later: bool,
+    /// The keys that were handed to it, as its engine says.
+    pub given: BTreeSet<(CircleId, Hash)>,
+    /// A hostile node hands over keys that are none.
+    pub forges_keys: bool,
 }
 
 /// The coordinator's issuer, outside of any node.
@@ -175,12 +181,18 @@ pub struct World {
     streams: BTreeMap<(usize, StreamId), (usize, PullId)>,
     next_stream: u64,
     next_command: u64,
+    /// Bytes that were sent on live streams, by the kind of frame.
+    pub bytes_of: BTreeMap<u8, u64>,
     last_delivery: BTreeMap<(usize, usize), Time>,
     slow: BTreeMap<(usize, usize), u64>,
     /// How much a line carries in a millisecond, where that is little.
     narrow: BTreeMap<(usize, usize), u64>,
     /// For every entry sealed to a circle, the nodes that its author counted in when it wrote it.
     pub sealed_to: BTreeMap<(LogKey, u64), BTreeSet<PublicKey>>,
+    /// For every entry sealed to a circle, what its author knew newcomers to be able to open when it wrote it.
+    pub sealed_while: BTreeMap<(LogKey, u64), History>,
+    /// The keys of older epochs that somebody handed somebody.
+    pub handed: Vec<(PublicKey, PublicKey, Hash)>,
     /// Each entry of a run in a frame of its own, and up to this delay on every message.
     pub jitter_ms: u64,
     pub entries_per_frame: usize,
@@ -192,6 +204,11 @@ pub fn key_of(name: &str, salt: u8) -> SigningKey {
         *place ^= byte;
     }
     SigningKey::from_seed(&seed)
+}
+
+/// What a node keeps a circle by.
+pub fn terms_of(replica: &Replica) -> Terms {
+    replica.control().unwrap().terms(replica.fold()).clone()
 }
 
 /// The root keys of a world: two of three must sign.
@@ -257,10 +274,13 @@ impl World {
             streams: BTreeMap::new(),
             next_stream: 0,
             next_command: 0,
+            bytes_of: BTreeMap::new(),
             last_delivery: BTreeMap::new(),
             slow: BTreeMap::new(),
             narrow: BTreeMap::new(),
             sealed_to: BTreeMap::new(),
+            sealed_while: BTreeMap::new(),
+            handed: Vec::new(),
             jitter_ms: 0,
             entries_per_frame: 100,
         };
@@ -316,6 +336,8 @@ impl World {
             answers: None,
             drip_ms: 0,
             later: false,
+            given: BTreeSet::new(),
+            forges_keys: false,
         };
         self.nodes.push(node);
         let index = self.nodes.len() - 1;
@@ -514,6 +536,7 @@ impl World {
         node.engine = Some(Engine::open(config, now, &node.store).unwrap());
         node.accepted.clear();
         node.retracted.clear();
+        node.given.clear();
         self.drain(index);
         self
     }
@@ -633,6 +656,8 @@ impl World {
                     let to = self.index_of(&peer);
                     self.nodes[index].frame_bytes += bytes.len() as u64;
                     self.nodes[index].frames += 1;
+                    // Behind the head of the array stands the kind.
+                    *self.bytes_of.entry(bytes[1]).or_default() += bytes.len() as u64;
                     if self.sessions.get(&(index, to)) == Some(&session) {
                         let later = self.nodes[index].later;
                         for bytes in if later { skew::as_later(bytes) } else { vec![bytes] } {
@@ -680,6 +705,36 @@ impl World {
                     let input = Input::EpochSealed { circle, commitment, wrapped };
                     self.schedule(self.now.plus(1), index, Coming::Input(input));
                 }
+                Output::SealKeys { peer, session, circle, recipient, epochs } => {
+                    let forges = self.nodes[index].forges_keys;
+                    let seal = |epoch: &Hash| {
+                        let key = match forges {
+                            true => [7; 32],
+                            false => *self.epoch_key(index, circle, *epoch)?.to_bytes(),
+                        };
+                        Some(GivenKey {
+                            epoch: *epoch,
+                            wrapped: StandIn.seal_to_recipients(&[recipient], &key).unwrap(),
+                        })
+                    };
+                    let keys: Vec<GivenKey> = epochs.iter().filter_map(seal).collect();
+                    self.handed.extend(keys.iter().map(|key| (me, peer, key.epoch)));
+                    let input = Input::KeysSealed { peer, session, circle, keys };
+                    self.schedule(self.now.plus(1), index, Coming::Input(input));
+                }
+                Output::CheckKeys { peer, circle, keys } => {
+                    let is_right = |key: &GivenKey| {
+                        let commitment = self.record(index, circle, key.epoch).unwrap().commitment;
+                        self.open_epoch_key(index, &key.wrapped).is_some_and(|key| key.commitment() == commitment)
+                    };
+                    let (right, wrong): (Vec<GivenKey>, Vec<GivenKey>) = keys.into_iter().partition(is_right);
+                    let wrong = wrong.into_iter().map(|key| key.epoch).collect();
+                    let input = Input::KeysChecked { peer, circle, right, wrong };
+                    self.schedule(self.now.plus(1), index, Coming::Input(input));
+                }
+                Output::Given { circle, epochs } => {
+                    self.nodes[index].given.extend(epochs.into_iter().map(|epoch| (circle, epoch)));
+                }
                 Output::Accepted { key, height } => drop(self.nodes[index].accepted.insert(key, height)),
                 Output::Retracted { key, seq, retracted: true, .. } => {
                     self.nodes[index].retracted.insert((key, seq));
@@ -699,7 +754,10 @@ impl World {
             if entry.header().author == node.key.public() && entry.header().suite == Suite::Epoch {
                 let roster = engine.circle(&entry.key().circle).unwrap().fold().roster();
                 let counted = roster.iter().map(|(node, _)| *node).collect();
-                self.sealed_to.entry((entry.key(), entry.header().seq)).or_insert(counted);
+                let place = (entry.key(), entry.header().seq);
+                let history = engine.circle(&entry.key().circle).map(terms_of).unwrap_or_default().history;
+                self.sealed_to.entry(place).or_insert(counted);
+                self.sealed_while.entry(place).or_insert(history);
             }
         }
     }
@@ -712,8 +770,9 @@ impl World {
         let record = self.nodes.iter().find_map(|node| node.store.records.get(&place))?;
         let record: Record =
             encoding::from_bytes::<SignedRecord>(record, 1 << 20).unwrap().unverified(1 << 20).unwrap();
-        let key = StandIn.open_with_key(&self.node(name).sealing, &record.wrapped, 64);
-        let key = key.ok().and_then(|key| Some(EpochKey::from_bytes(key.try_into().ok()?)));
+        let given = || self.node(name).store.facts.get(&given_key(&place.0, &place.1)).map(Vec::as_slice);
+        let index = self.index(name);
+        let key = self.open_epoch_key(index, &record.wrapped).or_else(|| self.open_epoch_key(index, given()?));
         let payload = bytes.payload.sealed()?;
         Some(key.is_some_and(|key| StandIn.open_with_epoch(&key, payload, 1 << 20).is_ok()))
     }
@@ -755,13 +814,21 @@ impl World {
         self.deliver(index, asker, Input::RunEnded { pull });
     }
 
-    fn epoch_key(&self, index: usize, circle: CircleId, epoch: Hash) -> Option<EpochKey> {
-        let node = &self.nodes[index];
-        let bytes = node.store.records.get(&(circle, epoch))?;
+    fn record(&self, index: usize, circle: CircleId, epoch: Hash) -> Option<Record> {
+        let bytes = self.nodes[index].store.records.get(&(circle, epoch))?;
         let signed: SignedRecord = encoding::from_bytes(bytes, 1 << 20).unwrap();
-        let record: Record = signed.unverified(1 << 20).unwrap();
-        let key = StandIn.open_with_key(&node.sealing, &record.wrapped, 64).ok()?;
+        Some(signed.unverified(1 << 20).unwrap())
+    }
+
+    fn open_epoch_key(&self, index: usize, wrapped: &[u8]) -> Option<EpochKey> {
+        let key = StandIn.open_with_key(&self.nodes[index].sealing, wrapped, 64).ok()?;
         Some(EpochKey::from_bytes(key.try_into().ok()?))
+    }
+
+    fn epoch_key(&self, index: usize, circle: CircleId, epoch: Hash) -> Option<EpochKey> {
+        let record = self.record(index, circle, epoch)?;
+        let given = || self.open_epoch_key(index, self.nodes[index].store.facts.get(&given_key(&circle, &epoch))?);
+        self.open_epoch_key(index, &record.wrapped).or_else(given)
     }
 
     fn seal(&mut self, index: usize, id: CommandId, circle: CircleId, target: &SealTarget) {
@@ -904,10 +971,18 @@ impl World {
 
     /// Other terms, which nothing but their number tells apart.
     pub fn policy(&mut self, by: &str, circle: CircleId, number: u8) -> CommandId {
-        let terms = Terms { policy: vec![number] };
+        let terms = Terms { policy: vec![number], ..Terms::default() };
         let id = self.command(by, Command::Policy { circle, terms });
         self.run(5);
         id
+    }
+
+    /// A steward says what newcomers can open.
+    pub fn set_history(&mut self, by: &str, circle: CircleId, history: History) -> &mut Self {
+        let terms = Terms { history, ..Terms::default() };
+        self.command(by, Command::Policy { circle, terms });
+        self.run(5);
+        self
     }
 
     /// The number of the terms that a node keeps a circle by.

@@ -147,6 +147,9 @@ impl Member {
                 Output::Disconnect { peer, reason, .. } => self.network.disconnect(peer, reason),
                 Output::Seal { .. }
                 | Output::MakeEpoch { .. }
+                | Output::SealKeys { .. }
+                | Output::CheckKeys { .. }
+                | Output::Given { .. }
                 | Output::Accepted { .. }
                 | Output::Retracted { .. }
                 | Output::Reply { .. }
