@@ -394,7 +394,7 @@ impl Replica {
     fn keep_to_branch(&mut self, store: &dyn Read, key: &LogKey) -> bool {
         let (height, fork) = (self.height(key), self.fork_of(&key.author, &key.log));
         if planted(Bug::OtherBranchStays) && matches!(self.reach(&key.author, &key.log), Some(Reach::Cut(..))) {
-            return;
+            return false;
         }
         let keeps = match self.reach(&key.author, &key.log) {
             // What was set aside may be the very branch that a cut names.
