@@ -1,14 +1,18 @@
 //! Circles: founding, joining, who belongs.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use cwn_crypto::{PartnerId, PublicKey, encoding::hex_decode};
+use cwn_crypto::{Hash, PartnerId, PublicKey, encoding::hex_decode};
 use cwn_engine::{
     circle::{Act, Charter, Fold, History, Member, MemberNode, Operation, Steward, Stewardship, Terms},
     engine::{Engine, Offer},
     input::Command,
+    keep::Withheld,
     log::{CircleId, LogKey},
-    output::Reply,
+    output::{CommandRefusal, Reply},
     replica::Replica,
 };
 use cwn_functions::{
@@ -21,14 +25,17 @@ use super::{
     status::{offers, policy_of, summarise},
     types::{
         Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, MemberView, Membership, NewCircle,
-        OfferSummary, PolicyChange, Problem,
+        OfferSummary, PolicyChange, Problem, WithheldView,
     },
 };
 use crate::{
     clock,
     driver::random,
-    node::{nodes_of, partner_of},
+    node::{Node, nodes_of, partner_of},
 };
+
+/// Bytes of entries read at a time, to say how much lies beyond a cut.
+const MEASURED_BYTES: usize = 4 << 20;
 
 /// The circles a node is in, and those it is offered.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -71,7 +78,11 @@ impl Api {
     /// One circle, and who belongs to it.
     pub async fn circle(&self, named: &str) -> Result<CircleDetail, Problem> {
         let named = named.to_owned();
-        self.node.driver.ask(move |engine, _| detail(engine, &named)).await?
+        let (mut detail, withheld) = self.node.driver.ask(move |engine, _| detail(engine, &named)).await??;
+        let node = Arc::clone(&self.node);
+        let measured = tokio::task::spawn_blocking(move || measure(&node, withheld)).await;
+        detail.withheld = measured.map_err(|error| Problem::broken(error.to_string()))?;
+        Ok(detail)
     }
 
     /// Founds a circle and adds partners to it.
@@ -206,6 +217,29 @@ impl Api {
         Ok(Id { id: circle.to_string() })
     }
 
+    /// Accepts what this node holds of a removed partner beyond the cut of its removal.
+    pub async fn raise(&self, circle: &str, membership: &Membership) -> Result<Id, Problem> {
+        let circle = self.find(circle).await?;
+        let partner = parse_partner(&membership.partner)?;
+        let only = one_node(membership)?;
+        let removals = move |engine: &Engine, _: &_| {
+            let beyond = engine.withheld(&circle).into_iter().filter(|one| {
+                let of = |act: &Act| matches!(act, Act::Remove { partner: removed, .. } if *removed == partner);
+                removal_of(engine, &circle, &one.removal).is_some_and(of)
+                    && only.is_none_or(|only| only == one.key.author)
+            });
+            beyond.map(|one| one.removal).collect::<BTreeSet<_>>()
+        };
+        let removals = self.node.driver.ask(removals).await?;
+        if removals.is_empty() {
+            return Err(Problem::refused(CommandRefusal::NothingWithheld));
+        }
+        for removal in removals {
+            self.node.driver.command(Command::Raise { circle, removal }).await?;
+        }
+        Ok(Id { id: circle.to_string() })
+    }
+
     /// Makes a node of a partner a steward.
     pub async fn appoint(&self, circle: &str, membership: &Membership) -> Result<Id, Problem> {
         let circle = self.find(circle).await?;
@@ -329,7 +363,39 @@ fn one_node(membership: &Membership) -> Result<Option<PublicKey>, Problem> {
     membership.node.as_ref().map(parse).transpose()
 }
 
-fn detail(engine: &Engine, named: &str) -> Result<CircleDetail, Problem> {
+fn removal_of<'a>(engine: &'a Engine, circle: &CircleId, removal: &Hash) -> Option<&'a Act> {
+    let replica = engine.circle(circle)?;
+    replica.control()?.valid_operation(replica.fold(), removal).map(|(_, act)| act)
+}
+
+/// What is withheld of each node, with its bytes; read beside the log thread.
+fn measure(node: &Node, withheld: Vec<(String, Withheld)>) -> Vec<WithheldView> {
+    let mut views: BTreeMap<(String, PublicKey), WithheldView> = BTreeMap::new();
+    for (partner, Withheld { key, cut, height, until, .. }) in withheld {
+        let view = views.entry((partner.clone(), key.author)).or_insert_with(|| WithheldView {
+            partner,
+            node: key.author.to_string(),
+            entries: 0,
+            bytes: 0,
+            until: until.0,
+        });
+        view.entries += height - cut;
+        view.until = view.until.min(until.0);
+        let mut next = cut;
+        while next < height {
+            // What cannot be read back has no size; the node says elsewhere that it is damaged.
+            let Ok(entries) = node.reader.get().entries(&key, next, height, MEASURED_BYTES) else { break };
+            if entries.is_empty() {
+                break;
+            }
+            next += entries.len() as u64;
+            view.bytes += entries.iter().map(|entry| entry.payload.len() as u64).sum::<u64>();
+        }
+    }
+    views.into_values().collect()
+}
+
+fn detail(engine: &Engine, named: &str) -> Result<(CircleDetail, Vec<(String, Withheld)>), Problem> {
     let circle = find_circle(engine, named)?;
     let gone = || Problem::not_found("the circle is gone");
     let replica = engine.circle(&circle).ok_or_else(gone)?;
@@ -356,7 +422,12 @@ fn detail(engine: &Engine, named: &str) -> Result<CircleDetail, Problem> {
         log: key.log.to_string(),
         place,
     };
-    Ok(CircleDetail {
+    let partner = |one: &Withheld| match removal_of(engine, &circle, &one.removal) {
+        Some(Act::Remove { partner, .. }) => partner.to_string(),
+        _ => partner_of(engine.word(), &one.key.author),
+    };
+    let withheld = engine.withheld(&circle).into_iter().map(|one| (partner(&one), one)).collect();
+    let detail = CircleDetail {
         summary: summarise(engine, replica).ok_or_else(gone)?,
         description: policy_of(&control.terms(replica.fold()).policy).description,
         founded: control.charter().founded.0,
@@ -364,5 +435,7 @@ fn detail(engine: &Engine, named: &str) -> Result<CircleDetail, Problem> {
         members,
         voided: control.voided(replica.fold()).map(|(_, operation)| in_words(operation)).collect(),
         forks: engine.forks(&circle).into_iter().map(fork).collect(),
-    })
+        withheld: Vec::new(),
+    };
+    Ok((detail, withheld))
 }

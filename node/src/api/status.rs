@@ -106,6 +106,7 @@ pub(super) fn summarise(engine: &Engine, replica: &Replica) -> Option<CircleSumm
         unheard,
         behind: engine.behind(&circle),
         peers: sharing.len(),
+        withheld: engine.withheld(&circle).iter().map(|one| one.height - one.cut).sum(),
         comparing: sharing.iter().filter(|(_, caught_up)| !caught_up).count(),
         unreachable: unreachable.map(ToString::to_string).collect(),
     })
@@ -213,6 +214,12 @@ impl Api {
         }
         warnings.extend(trust.alarms);
         warnings.extend(trust.forked);
+        warnings.extend(circles.iter().filter(|circle| circle.steward && circle.withheld > 0).map(|circle| {
+            format!(
+                "{} entries in {} lie beyond the cut of a removal and are dropped in time; see `cwn circle show {}`",
+                circle.withheld, circle.name, circle.name
+            )
+        }));
         let drafts = self.drafts().await?;
         let for_a_person = drafts.iter().filter(|draft| draft.needs.is_some()).count();
         if for_a_person > 0 {

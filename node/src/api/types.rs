@@ -113,6 +113,9 @@ pub struct CircleSummary {
     /// With how many of those it is still being compared what either holds.
     #[serde(default)]
     pub comparing: usize,
+    /// How many entries are held beyond the cuts of removals, that a steward may raise.
+    #[serde(default)]
+    pub withheld: u64,
     /// Partners of whom no node is connected: what they wrote meanwhile may be unknown here.
     #[serde(default)]
     pub unreachable: Vec<String>,
@@ -157,6 +160,24 @@ pub struct CircleDetail {
     /// Logs of which their author signed two entries for one place.
     #[serde(default)]
     pub forks: Vec<ForkView>,
+    /// What is held beyond the cuts of removals.
+    #[serde(default)]
+    pub withheld: Vec<WithheldView>,
+}
+
+/// What one node holds beyond the cut of another's removal: not accepted, kept for a while, and then dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithheldView {
+    /// The partner that was removed.
+    pub partner: String,
+    /// The node that wrote it.
+    pub node: String,
+    /// How many entries.
+    pub entries: u64,
+    /// How many bytes, sealed.
+    pub bytes: u64,
+    /// When it is dropped, or the first of it.
+    pub until: u64,
 }
 
 /// A log that its author forked: what comes from the place on is held by nobody, unless a cut names a branch.
@@ -342,7 +363,7 @@ pub struct PolicyChange {
     pub history: Option<String>,
 }
 
-/// `POST /v1/circles/{id}/add`, `…/remove`, `…/appoint`, `…/dismiss`
+/// `POST /v1/circles/{id}/add`, `…/remove`, `…/raise`, `…/appoint`, `…/dismiss`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Membership {

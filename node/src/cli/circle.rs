@@ -13,7 +13,7 @@ use crate::{
         Circles,
         types::{
             Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, MemberView, Membership, NewCircle,
-            NodeView, PartnerView, PolicyChange,
+            NodeView, PartnerView, PolicyChange, WithheldView,
         },
     },
     clock,
@@ -62,7 +62,7 @@ pub enum Command {
     },
     /// Add a partner to a circle. Only its stewards can.
     #[command(
-        after_help = "Example:\n  cwn circle add haven ibd\n\nHow each key of the partner is known is shown first: compared by telephone, known since a date, or NEW.\nThe partner can read what is published from then on."
+        after_help = "Example:\n  cwn circle add haven ibd\n\nHow each key of the partner is known is shown first: compared by telephone, known since a date, or NEW.\nThe partner can read what is published from then on, and what was published while the policy said `--history all`."
     )]
     Add(Change),
     /// Remove a partner from a circle: it keeps what it has, and can open nothing that comes after.
@@ -70,6 +70,11 @@ pub enum Command {
         after_help = "Example:\n  cwn circle remove haven ibd\n\nWhat the partner wrote and this node holds stays. What it writes later is not accepted."
     )]
     Remove(Change),
+    /// Accept what a removed partner wrote and this node holds beyond the cut of its removal. It stays removed.
+    #[command(
+        after_help = "Example:\n  cwn circle raise haven ibd\n\nA steward that removed a partner without having heard all it wrote cut off the rest. Whoever holds that keeps it for 90 days and accepts it once a steward that holds it too, of the same or better rank, raises the cut. `cwn circle show` says what there is."
+    )]
+    Raise(Change),
     /// Make a partner a steward of a circle, below this one; with that it belongs. Only its stewards can.
     #[command(
         after_help = "Example:\n  cwn circle appoint haven ncsc\n\nA steward adds and removes partners and changes the policy. One of worse rank can end nothing that a better one did; `cwn circle show` lists them by rank."
@@ -149,7 +154,7 @@ pub struct Create {
     yes: bool,
 }
 
-/// Arguments of `cwn circle add`, `remove`, `appoint` and `dismiss`.
+/// Arguments of `cwn circle add`, `remove`, `raise`, `appoint` and `dismiss`.
 #[derive(Debug, Args)]
 pub struct Change {
     /// The circle, by name or id.
@@ -173,6 +178,7 @@ pub(super) async fn run(face: &Face, command: Command) -> anyhow::Result<()> {
         Command::Decline { circle } => decide(face, &circle, "decline", "Declined", 0).await,
         Command::Add(change) => add(face, change).await,
         Command::Remove(change) => remove(face, change).await,
+        Command::Raise(change) => raise(face, change).await,
         Command::Appoint(change) => appoint(face, change).await,
         Command::Dismiss(change) => dismiss(face, change).await,
         Command::Policy(change) => policy(face, change).await,
@@ -309,6 +315,13 @@ fn detail_page(detail: &CircleDetail) -> String {
             "{author} signed two entries for one place (log {log}, entry {place}): from there on nobody holds it\n"
         );
     }
+    for WithheldView { partner, entries, bytes, until, .. } in &detail.withheld {
+        let (entries, size) = (show::count(*entries, "entry", "entries"), show::size(*bytes));
+        let until = show::time(*until);
+        page += &format!(
+            "{entries} ({size}) of {partner} lie beyond the cut of its removal, kept until {until}; a steward may `cwn circle raise`\n"
+        );
+    }
     let row = |member: &MemberView| {
         let role = match member.steward {
             Some(_) if member.founder => "founder".to_owned(),
@@ -348,7 +361,9 @@ async fn add(face: &Face, change: Change) -> anyhow::Result<()> {
     let Change { circle, partner, node, yes } = change;
     show_keys(face, std::slice::from_ref(&partner), node.as_deref()).await?;
     if !yes {
-        confirm(&format!("Add {partner} to {circle}? It will be able to read what is published from now on."))?;
+        confirm(&format!(
+            "Add {partner} to {circle}? It will be able to read what is published from now on, and what was while the policy let newcomers read it."
+        ))?;
     }
     let membership = Membership { partner: partner.clone(), node };
     let _: Id = face.client.post(&format!("/v1/circles/{}/add", encode(&circle)), &membership).await?;
@@ -369,6 +384,18 @@ async fn remove(face: &Face, change: Change) -> anyhow::Result<()> {
     let membership = Membership { partner: partner.clone(), node };
     let _: Id = face.client.post(&format!("/v1/circles/{}/remove", encode(&circle)), &membership).await?;
     Ok(show::page(&format!("{partner} no longer belongs to {}.\n", show::line(&circle)))?)
+}
+
+async fn raise(face: &Face, change: Change) -> anyhow::Result<()> {
+    let Change { circle, partner, node, yes } = change;
+    if !yes {
+        confirm(&format!(
+            "Accept in {circle} all that this node holds of {partner} beyond the cut of its removal? If its key was stolen, that may be the thief's."
+        ))?;
+    }
+    let membership = Membership { partner: partner.clone(), node };
+    let _: Id = face.client.post(&format!("/v1/circles/{}/raise", encode(&circle)), &membership).await?;
+    Ok(show::page(&format!("What {partner} wrote in {} and this node holds is accepted.\n", show::line(&circle)))?)
 }
 
 async fn appoint(face: &Face, change: Change) -> anyhow::Result<()> {
@@ -478,6 +505,13 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
                 log: "52c1a7a5f0a3ee01".to_owned(),
                 place: 7,
             }],
+            withheld: vec![WithheldView {
+                partner: "surfcert".to_owned(),
+                node: "86ed6ed0c5b79f61".to_owned(),
+                entries: 3,
+                bytes: 2_000,
+                until: 0,
+            }],
         };
         let expected = "\
 haven (aed0b4352552)
@@ -486,6 +520,7 @@ up to TLP:AMBER, founded 1970-01-01T00:00:00Z, in sync
 partners that are added can open what was published before them, while the policy said so
 set aside by the rules of rank, issue it again or not: add divd
 ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on nobody holds it
+3 entries (2000 bytes) of surfcert lie beyond the cut of its removal, kept until 1970-01-01T00:00:00Z; a steward may `cwn circle raise`
   ferm    86ed6ed0c5b7  founder    this node
   ncsc    86ed6ed0c5b7  steward 1  away, or has not joined yet
   ibd     86ed6ed0c5b7             NO CERTIFICATE: gets no keys

@@ -151,6 +151,7 @@ pub(super) mod tests {
             behind: 0,
             peers: 2,
             comparing: 0,
+            withheld: 0,
             unreachable: Vec::new(),
         }
     }

@@ -17,6 +17,7 @@ use crate::{
     fork::FORK_FACT,
     held::Ledger,
     input::{Audience, Command, CommandId, EntryPlace, Input, Kept, Ticket},
+    keep::{BEYOND_FACT, Keeping},
     limits,
     log::{
         Authentic, CircleId, Decoded, Draft, EntryBytes, LogKey, LogKind, Opening, Retracts, Stored, Suite, Under,
@@ -124,6 +125,7 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     pub(crate) sync: Sync,
     pub(crate) retractions: Retractions,
+    pub(crate) keeping: Keeping,
     /// What the clock said last: goes into what is signed, and may jump.
     pub(crate) wall: Time,
     /// Runs timers: follows the clock and never goes back, so that a clock which was far ahead and was set right
@@ -196,6 +198,7 @@ impl Engine {
             outputs: VecDeque::new(),
             sync: Sync::default(),
             retractions: Retractions::load(store)?,
+            keeping: Keeping::load(store)?,
             wall: now,
             now,
         };
@@ -210,6 +213,7 @@ impl Engine {
         engine.load_given(store)?;
         for circle in engine.circles.keys().copied().collect::<Vec<_>>() {
             engine.tell_accepted(&circle);
+            engine.note_beyond(&circle);
         }
         engine.look_for_alarms();
         Ok(engine)
@@ -218,6 +222,7 @@ impl Engine {
     /// Takes one input. Outputs follow from [`Self::poll_output`].
     pub fn handle(&mut self, now: Time, input: Input, store: &dyn Read) {
         self.now = self.now.plus(now.since(self.wall));
+        self.keeping.clock_went(self.wall, now);
         self.wall = now;
         if let Err(damage) = self.step(input, store) {
             self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
@@ -440,6 +445,7 @@ impl Engine {
             replica.keep_to_branches(store);
         }
         self.tell_accepted(circle);
+        self.note_beyond(circle);
         let outcome = self.roster_changed(circle, store);
         self.look_for_keys();
         self.held_anew(circle);
@@ -466,6 +472,9 @@ impl Engine {
             match write {
                 Write::Entry(entry) => {
                     tips.insert(entry.key(), (entry.header().seq + 1, entry.hash()));
+                    if entry.header().author != self.me {
+                        self.keeping.heard_time(entry.header().time, self.wall);
+                    }
                 }
                 Write::Record { circle, hash, .. } => after.push(After::RecordDurable { circle: *circle, hash: *hash }),
                 Write::Fact { .. } | Write::Erase { .. } | Write::Rewind { .. } => {}
@@ -568,6 +577,10 @@ impl Engine {
                 let cut = self.cut_of_removal(&circle, &partner, node)?;
                 self.operate(id, circle, Act::Remove { partner, node, cut }, random)
             }
+            Command::Raise { circle, removal } => {
+                let act = self.raised(&circle, removal)?;
+                self.operate(id, circle, act, random)
+            }
             Command::Appoint { circle, partner, node } => {
                 let (replica, _) = self.closed(&circle)?;
                 let member = replica.fold().roster().member(&node.node);
@@ -623,7 +636,7 @@ impl Engine {
         Ok(())
     }
 
-    fn closed(&self, circle: &CircleId) -> Result<(&Replica, &Control), CommandRefusal> {
+    pub(crate) fn closed(&self, circle: &CircleId) -> Result<(&Replica, &Control), CommandRefusal> {
         let replica = self.circles.get(circle).ok_or(CommandRefusal::UnknownCircle)?;
         let control = replica.control().ok_or(CommandRefusal::UnknownCircle)?;
         Ok((replica, control))
@@ -641,7 +654,7 @@ impl Engine {
         self.write(id, circle, draft, random, true, None)
     }
 
-    fn own_stewardship(&self, circle: &CircleId) -> Result<(Rank, Stewardship), CommandRefusal> {
+    pub(crate) fn own_stewardship(&self, circle: &CircleId) -> Result<(Rank, Stewardship), CommandRefusal> {
         let (replica, _) = self.closed(circle)?;
         let roster = replica.fold().roster();
         roster.member(&self.me).and_then(|member| member.steward.clone()).ok_or_else(|| {
@@ -1079,7 +1092,7 @@ impl Engine {
 
 /// The node remembers facts of its own beside the engine's, and must not name one as the engine does.
 fn assert_not_ours(key: &[u8]) {
-    let engines = [CIRCLE_FACT, DECLINED_FACT, HELD_FACT, RETRACT_FACT, FORK_FACT, ROOT_FACT, GIVEN_FACT];
+    let engines = [CIRCLE_FACT, DECLINED_FACT, HELD_FACT, RETRACT_FACT, FORK_FACT, ROOT_FACT, GIVEN_FACT, BEYOND_FACT];
     let ours = engines.iter().any(|prefix| key.starts_with(prefix));
     assert!(!ours, "a fact of the node is named as one of the engine's");
 }

@@ -60,6 +60,14 @@ pub const EPOCH_LIFE_MS: u64 = 30 * 24 * 3_600_000;
 /// How long a retraction only hides: within a day a thief's can be put aside by a cut.
 pub const RETRACT_MS: u64 = 24 * 3_600_000;
 
+/// How long what lies beyond a cut is kept: ninety days, in which stewards notice that a cut was too low.
+pub const WITHHELD_MS: u64 = 90 * 24 * 3_600_000;
+
+/// Two clocks agree that are no further apart: an hour, which no time zone or daylight saving set wrongly is below,
+/// and next to which the days and months after which something is dropped are long. A clock that goes on by more
+/// between two inputs has jumped.
+pub const CLOCK_AGREES_MS: u64 = 3_600_000;
+
 /// Entries at a log's end of which one must be readable at the start; else the log is fetched from its beginning.
 pub const DAMAGED_TAIL: u64 = 256;
 

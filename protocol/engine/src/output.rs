@@ -254,6 +254,15 @@ pub enum CommandRefusal {
         /// The partner.
         partner: PartnerId,
     },
+    /// There is nothing to raise a cut to.
+    #[error("nothing is held here beyond the cut of that removal; `cwn circle show` says what is")]
+    NothingWithheld,
+    /// Another removal would remove it again.
+    #[error("{partner} belongs to the circle again, and raising the cut of its removal would remove it once more")]
+    BelongsAgain {
+        /// The partner.
+        partner: PartnerId,
+    },
     /// Only one's own entries, in the same circle, that are held.
     #[error("only an entry that this node itself wrote in this circle can be taken back")]
     NotOwn,

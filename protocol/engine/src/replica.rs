@@ -330,6 +330,15 @@ impl Replica {
         self.hold(store, key, keeps);
     }
 
+    /// The content logs that are held beyond the cut of a removal, with how many entries that leaves.
+    pub(crate) fn beyond_cuts(&self) -> impl Iterator<Item = (LogKey, &Log, u64)> {
+        let content = self.logs().filter(|(_, log)| log.kind == LogKind::Content);
+        content.filter_map(|(key, log)| match self.reach(&key.author, &key.log) {
+            Some(Reach::Cut(cut, _)) if log.height > cut => Some((key, log, cut)),
+            _ => None,
+        })
+    }
+
     /// What must leave the store before these can be written: the other branch that it holds in their place.
     pub(crate) fn rewinds(&self, store: &dyn Read, writes: &[Write]) -> Result<Vec<Write>, Damage> {
         let mut rewinds: Vec<Write> = Vec::new();

@@ -236,13 +236,7 @@ impl Engine {
     }
 
     /// Keeps those keys that are what their makers committed to.
-    pub(crate) fn keys_checked(
-        &mut self,
-        peer: &PublicKey,
-        circle: CircleId,
-        right: Vec<GivenKey>,
-        wrong: &[Hash],
-    ) {
+    pub(crate) fn keys_checked(&mut self, peer: &PublicKey, circle: CircleId, right: Vec<GivenKey>, wrong: &[Hash]) {
         let again = self.now.plus(limits::KEY_RETRY_MS);
         for epoch in wrong {
             self.sync.keys.came.remove(&(circle, *epoch));

@@ -636,7 +636,7 @@ impl Engine {
         let Sync { digest_due, look_due, announce_due, held_due, .. } = self.sync;
         let timers = [digest_due, look_due, announce_due, held_due, self.sync.keys.due, stalls];
         let next = timers.into_iter().flatten().min().map(|next| self.wall.plus(next.since(self.now)));
-        next.into_iter().chain(self.retractions.due()).min()
+        next.into_iter().chain(self.retractions.due()).chain(self.keeping.due()).min()
     }
 
     pub(crate) fn run_timers(&mut self, store: &dyn Read) -> Result<(), Damage> {
@@ -648,6 +648,7 @@ impl Engine {
         }
         self.ask_for_keys();
         self.erase_due(store)?;
+        self.drop_beyond(store)?;
         let now = self.now;
         if planted(Bug::WaitForStalled) {
             self.sync.pulls.values_mut().for_each(|pull| (pull.last_frame, pull.counted_from) = (now, now));

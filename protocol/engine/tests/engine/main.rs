@@ -11,6 +11,7 @@ mod fold;
 mod fork;
 mod history;
 mod hostile;
+mod keep;
 mod retract;
 mod root;
 mod stewards;
