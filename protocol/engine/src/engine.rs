@@ -12,7 +12,7 @@ use cwn_crypto::{
 };
 
 use crate::{
-    circle::{Act, Charter, Control, Member, Operation, Rank, Steward, Stewardship},
+    circle::{Act, Charter, Control, Member, Operation, Quota, Rank, Steward, Stewardship},
     epoch::{self, Record, SignedRecord},
     fork::FORK_FACT,
     held::Ledger,
@@ -792,6 +792,9 @@ impl Engine {
         if !replica.counts(&self.me) {
             return Err(CommandRefusal::NotAMember);
         }
+        if !replica.may_write(&self.me, &Quota { entries: 1, ..Quota::default() }) {
+            return Err(CommandRefusal::QuotaReached);
+        }
         if only_when_current {
             let missing = self.unheard(&circle);
             if !missing.is_empty() {
@@ -834,7 +837,14 @@ impl Engine {
                 }
                 self.output(Output::Seal { id, circle, target });
             }
-            Ok(None) => self.make_epoch(circle),
+            Ok(None) => {
+                let more = Quota { epochs: 1, ..Quota::default() };
+                if self.circles.get(&circle).is_some_and(|replica| !replica.may_write(&self.me, &more)) {
+                    self.appends.remove(&id);
+                    return Err(CommandRefusal::QuotaReached);
+                }
+                self.make_epoch(circle);
+            }
         }
         Ok(())
     }
@@ -969,6 +979,12 @@ impl Engine {
         let Some(pending) = self.appends.remove(&id) else { return Ok(()) };
         if payload.len() > limits::PAYLOAD_BYTES {
             return Err(CommandRefusal::TooLong { length: payload.len(), limit: limits::PAYLOAD_BYTES });
+        }
+        let logs = u64::from(!self.writers.contains_key(&(circle, LogKind::Content)));
+        let bytes = (payload.len() + limits::USUAL_HEADER_BYTES) as u64;
+        let more = Quota { bytes, entries: 1, logs, epochs: 0 };
+        if self.circles.get(&circle).is_some_and(|replica| !replica.may_write(&self.me, &more)) {
+            return Err(CommandRefusal::QuotaReached);
         }
         let (suite, epoch) = match pending.target {
             Some(SealTarget::Epoch(hash)) => (Suite::Epoch, Some(hash)),

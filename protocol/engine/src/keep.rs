@@ -12,7 +12,7 @@ use cwn_crypto::{Hash, PublicKey, Time, encoding, issuer_log::CutLine};
 use minicbor::{Decode, Encode};
 
 use crate::{
-    circle::Act,
+    circle::{Act, Quota},
     engine::{Engine, fact_key},
     limits,
     log::{CircleId, LogKey},
@@ -46,6 +46,17 @@ pub struct Withheld {
     pub removal: Hash,
     /// When it is dropped, unless the cut is raised before.
     pub until: Time,
+}
+
+/// A node of which there is more in a circle than this node takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverQuota {
+    /// The node.
+    pub author: PublicKey,
+    /// How much is held of it.
+    pub used: Quota,
+    /// How many entries more connected peers say they hold.
+    pub waiting: u64,
 }
 
 /// What this node keeps for a while, and whether its clock can be believed.
@@ -134,6 +145,20 @@ impl Engine {
             Some(Withheld { key, cut, height: log.height, removal, until })
         });
         beyond.collect()
+    }
+
+    /// The nodes of which there is more in a circle than its quota lets this node take.
+    pub fn over_quota(&self, circle: &CircleId) -> Vec<OverQuota> {
+        let Some(replica) = self.circles.get(circle) else { return Vec::new() };
+        let over = |author: &PublicKey| OverQuota {
+            author: *author,
+            used: replica.used(author),
+            waiting: self.sync.said_of(circle, author).into_iter().fold(0, |waiting, (log, height)| {
+                let held = replica.log(author, &log).map_or(0, |held| held.height);
+                waiting + height.saturating_sub(held)
+            }),
+        };
+        replica.full().filter(|author| replica.is_full(author)).map(over).collect()
     }
 
     /// Who belongs to a circle changed: notes what lies beyond a cut now, and what no longer does.

@@ -272,6 +272,11 @@ pub enum CommandRefusal {
         /// The partner.
         partner: PartnerId,
     },
+    /// Others would not take more of this node.
+    #[error(
+        "this node has written as much in the circle as its quota lets others take; a steward can raise that with `cwn circle policy`"
+    )]
+    QuotaReached,
     /// Nobody can end what is not there.
     #[error("node {node} is no steward of the circle; `cwn circle show` lists them")]
     NoSteward {

@@ -357,6 +357,12 @@ fn acceptable(replica: &Replica, tip: &WireTip) -> (u64, bool) {
         Some(_) => tip.first,
         None => replica.decides(&tip.author, LogKind::Network),
     };
-    let height = if decides { tip.height } else { acceptance::hope(replica, &tip.author, &tip.log, tip.height) };
+    let held = replica.log(&tip.author, &tip.log).map_or(0, |held| held.height);
+    let height = match decides {
+        // What goes beyond a quota waits with those who have it.
+        _ if replica.is_full(&tip.author) => held,
+        true => tip.height,
+        false => acceptance::hope(replica, &tip.author, &tip.log, tip.height),
+    };
     (height, decides)
 }

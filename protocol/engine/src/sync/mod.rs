@@ -193,6 +193,19 @@ impl Sync {
         shared
     }
 
+    /// How far connected peers say they hold the logs of an author.
+    pub(crate) fn said_of(&self, circle: &CircleId, author: &PublicKey) -> BTreeMap<LogId, u64> {
+        let mut heights: BTreeMap<LogId, u64> = BTreeMap::new();
+        for shared in self.peers.values().filter_map(|peer| peer.shared.get(circle)) {
+            let of_author = (*author, LogId([0; 16]))..=(*author, LogId([255; 16]));
+            for ((_, log), tip) in shared.tips.range(of_author) {
+                let height = heights.entry(*log).or_default();
+                *height = tip.height.max(*height);
+            }
+        }
+        heights
+    }
+
     pub(crate) fn was_synced_with(&self, circle: &CircleId, peer: &PublicKey) -> bool {
         self.synced.contains(&(*circle, *peer))
     }

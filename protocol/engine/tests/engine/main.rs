@@ -12,6 +12,7 @@ mod fork;
 mod history;
 mod hostile;
 mod keep;
+mod quota;
 mod retract;
 mod root;
 mod stewards;

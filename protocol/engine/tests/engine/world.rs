@@ -13,7 +13,7 @@ use cwn_crypto::{
     seal::{EpochKey, Seal, SealingKey, StandIn},
 };
 use cwn_engine::{
-    circle::{Charter, History, Member, MemberNode, Steward, Terms},
+    circle::{Charter, History, Member, MemberNode, Quota, Steward, Terms},
     engine::{AcceptRule, Config, Engine},
     epoch::{Record, SignedRecord},
     input::{Audience, Command, CommandId, Input, Kept, PullId, SessionId, StreamId, Ticket},
@@ -96,6 +96,10 @@ impl Read for MemStore {
     }
     fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage> {
         Ok(self.logs.get(key).and_then(|log| log.get(seq as usize)).map(|(hash, _)| *hash))
+    }
+    fn bytes(&self, key: &LogKey, from: u64, to: u64) -> Result<u64, Damage> {
+        let entries = self.logs.get(key).into_iter().flatten().take(to as usize).skip(from as usize);
+        Ok(entries.map(|(_, bytes)| (bytes.header.len() + bytes.payload.len()) as u64).sum())
     }
     fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {
         let tip = |log: &Vec<(Hash, EntryBytes)>| Some(Tip { height: log.len() as u64, head: log.last()?.0 });
@@ -941,6 +945,14 @@ impl World {
         let id = self.command(by, Command::Policy { circle, terms });
         self.run(5);
         id
+    }
+
+    /// A steward says how much is taken of one node.
+    pub fn set_quota(&mut self, by: &str, circle: CircleId, quota: Quota) -> &mut Self {
+        let terms = Terms { quota: Some(quota), ..Terms::default() };
+        self.command(by, Command::Policy { circle, terms });
+        self.run(5);
+        self
     }
 
     /// A steward says what newcomers can open.
