@@ -7,10 +7,11 @@ use std::{
 
 use cwn_crypto::{Hash, PartnerId, PublicKey, encoding::hex_decode};
 use cwn_engine::{
-    circle::{Act, Charter, Fold, History, Member, MemberNode, Operation, Steward, Stewardship, Terms},
+    circle::{Act, Charter, Fold, History, Member, MemberNode, Operation, Quota, Steward, Stewardship, Terms},
     engine::{Engine, Offer},
     input::Command,
-    keep::Withheld,
+    keep::{OverQuota, Withheld},
+    limits,
     log::{CircleId, LogKey},
     output::{CommandRefusal, Reply},
     replica::Replica,
@@ -25,7 +26,7 @@ use super::{
     status::{offers, policy_of, summarise},
     types::{
         Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, MemberView, Membership, NewCircle,
-        OfferSummary, PolicyChange, Problem, WithheldView,
+        OfferSummary, OverQuotaView, PolicyChange, Problem, QuotaChange, QuotaView, WithheldView,
     },
 };
 use crate::{
@@ -59,6 +60,25 @@ fn history_word(history: History) -> &'static str {
         History::None => "none",
         History::All => "all",
     }
+}
+
+/// A policy that never said anything of quotas goes on saying nothing.
+fn changed_quota(present: Option<Quota>, change: &QuotaChange) -> Option<Quota> {
+    if *change == QuotaChange::default() {
+        return present;
+    }
+    let QuotaChange { bytes, entries, logs, epochs } = *change;
+    let present = present.unwrap_or(limits::QUOTA);
+    Some(Quota {
+        bytes: bytes.unwrap_or(present.bytes),
+        entries: entries.unwrap_or(present.entries),
+        logs: logs.unwrap_or(present.logs),
+        epochs: epochs.unwrap_or(present.epochs),
+    })
+}
+
+fn quota_view(Quota { bytes, entries, logs, epochs }: Quota) -> QuotaView {
+    QuotaView { bytes, entries, logs, epochs }
 }
 
 fn parse_partner(text: &str) -> Result<PartnerId, Problem> {
@@ -96,7 +116,8 @@ impl Api {
             Policy { ceiling, purposes: purposes.map_err(Problem::bad_request)?, description: new.description };
         let policy = policy.to_bytes().map_err(Problem::bad_request)?;
         let history = new.history.as_deref().map_or(Ok(History::None), parse_history)?;
-        let terms = Terms { policy, history };
+        let quota = changed_quota(None, &new.quota);
+        let terms = Terms { policy, history, quota };
         let mut stewards = vec![self.own_steward()];
         // Everything is looked up before anything is done, so that a mistyped name leaves no half circle.
         for text in &new.stewards {
@@ -340,7 +361,8 @@ fn changed(present: &Terms, change: &PolicyChange) -> Result<Terms, Problem> {
         policy.description.clone_from(description);
     }
     let history = change.history.as_deref().map_or(Ok(present.history), parse_history)?;
-    Ok(Terms { policy: policy.to_bytes().map_err(Problem::bad_request)?, history })
+    let quota = changed_quota(present.quota, &change.quota);
+    Ok(Terms { policy: policy.to_bytes().map_err(Problem::bad_request)?, history, quota })
 }
 
 /// An operation in words.
@@ -422,6 +444,12 @@ fn detail(engine: &Engine, named: &str) -> Result<(CircleDetail, Vec<(String, Wi
         log: key.log.to_string(),
         place,
     };
+    let over = |one: OverQuota| OverQuotaView {
+        partner: partner_of(engine.word(), &one.author),
+        node: one.author.to_string(),
+        used: quota_view(one.used),
+        waiting: one.waiting,
+    };
     let partner = |one: &Withheld| match removal_of(engine, &circle, &one.removal) {
         Some(Act::Remove { partner, .. }) => partner.to_string(),
         _ => partner_of(engine.word(), &one.key.author),
@@ -436,6 +464,8 @@ fn detail(engine: &Engine, named: &str) -> Result<(CircleDetail, Vec<(String, Wi
         voided: control.voided(replica.fold()).map(|(_, operation)| in_words(operation)).collect(),
         forks: engine.forks(&circle).into_iter().map(fork).collect(),
         withheld: Vec::new(),
+        quota: quota_view(replica.quota()),
+        over_quota: engine.over_quota(&circle).into_iter().map(over).collect(),
     };
     Ok((detail, withheld))
 }

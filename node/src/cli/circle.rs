@@ -13,7 +13,7 @@ use crate::{
         Circles,
         types::{
             Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, MemberView, Membership, NewCircle,
-            NodeView, PartnerView, PolicyChange, WithheldView,
+            NodeView, OverQuotaView, PartnerView, PolicyChange, QuotaChange, WithheldView,
         },
     },
     clock,
@@ -92,6 +92,36 @@ pub enum Command {
     Policy(Policy),
 }
 
+/// How much of one node others take.
+#[derive(Debug, Args)]
+pub struct Quotas {
+    /// How many megabytes of one node, sealed, others take. What goes beyond a quota waits with those who have it, and
+    /// comes once the quota is raised.
+    #[arg(long, value_name = "MEGABYTES")]
+    quota_mb: Option<u64>,
+    /// How many entries of one node others take.
+    #[arg(long, value_name = "NUMBER")]
+    quota_entries: Option<u64>,
+    /// How many logs of one node others take: it has one for each of its starts in which it wrote something.
+    #[arg(long, value_name = "NUMBER")]
+    quota_logs: Option<u64>,
+    /// How many epochs of one node others take: it makes one when it writes after somebody came or went.
+    #[arg(long, value_name = "NUMBER")]
+    quota_epochs: Option<u64>,
+}
+
+impl Quotas {
+    fn change(self) -> QuotaChange {
+        let Self { quota_mb, quota_entries, quota_logs, quota_epochs } = self;
+        QuotaChange {
+            bytes: quota_mb.map(|megabytes| megabytes.saturating_mul(1_000_000)),
+            entries: quota_entries,
+            logs: quota_logs,
+            epochs: quota_epochs,
+        }
+    }
+}
+
 /// Arguments of `cwn circle policy`.
 #[derive(Debug, Args)]
 pub struct Policy {
@@ -111,6 +141,8 @@ pub struct Policy {
     /// was published while it said `none` stays closed to them.
     #[arg(long, value_parser = HISTORIES)]
     history: Option<String>,
+    #[command(flatten)]
+    quotas: Quotas,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -142,11 +174,13 @@ pub struct Create {
     /// What partners that are added later can open of what was published before: nothing, or all.
     #[arg(long, value_parser = HISTORIES, default_value = "none")]
     history: String,
+    #[command(flatten)]
+    quotas: Quotas,
     /// Found the circle of your partner and this one alone, unless there is one.
     #[arg(
         long,
         value_name = "PARTNER",
-        conflicts_with_all = ["name", "partners", "description", "ceiling", "purpose", "steward", "history"]
+        conflicts_with_all = ["name", "partners", "description", "ceiling", "purpose", "steward", "history", "Quotas"]
     )]
     bilateral: Option<String>,
     /// Do not ask.
@@ -208,7 +242,7 @@ fn keys_page(known: &[PartnerView], partners: &[String], only: Option<&str>, now
 }
 
 async fn found(face: &Face, create: Create) -> anyhow::Result<()> {
-    let Create { name, partners, description, ceiling, purpose, steward, history, bilateral, yes } = create;
+    let Create { name, partners, description, ceiling, purpose, steward, history, quotas, bilateral, yes } = create;
     if let Some(partner) = bilateral {
         return found_bilateral(face, partner, yes).await;
     }
@@ -227,6 +261,7 @@ async fn found(face: &Face, create: Create) -> anyhow::Result<()> {
         stewards: steward,
         partners,
         history: Some(history),
+        quota: quotas.change(),
     };
     let id: Id = face.client.post("/v1/circles", &new).await?;
     Ok(show::page(&format!("The circle {} is founded: {}\n", show::line(&name), show::short(&id.id)))?)
@@ -313,6 +348,12 @@ fn detail_page(detail: &CircleDetail) -> String {
         let log = show::short(log);
         page += &format!(
             "{author} signed two entries for one place (log {log}, entry {place}): from there on nobody holds it\n"
+        );
+    }
+    for OverQuotaView { partner, used, waiting, .. } in &detail.over_quota {
+        let (entries, size) = (show::count(used.entries, "entry", "entries"), show::size(used.bytes));
+        page += &format!(
+            "{partner} is at its quota with {entries} ({size}); {waiting} more wait until a steward raises it with `cwn circle policy`, or removes it\n"
         );
     }
     for WithheldView { partner, entries, bytes, until, .. } in &detail.withheld {
@@ -420,9 +461,9 @@ async fn dismiss(face: &Face, change: Change) -> anyhow::Result<()> {
 }
 
 async fn policy(face: &Face, policy: Policy) -> anyhow::Result<()> {
-    let Policy { circle, ceiling, description, purpose, history, yes } = policy;
+    let Policy { circle, ceiling, description, purpose, history, quotas, yes } = policy;
     let purposes = (!purpose.is_empty()).then_some(purpose);
-    let change = PolicyChange { ceiling, purposes, description, history };
+    let change = PolicyChange { ceiling, purposes, description, history, quota: quotas.change() };
     if change == PolicyChange::default() {
         anyhow::bail!("nothing to change; name what should be different, see `cwn circle policy --help`");
     }
@@ -442,7 +483,7 @@ mod tests {
         },
         *,
     };
-    use crate::api::types::OfferSummary;
+    use crate::api::types::{OfferSummary, QuotaView};
 
     fn offer() -> OfferSummary {
         OfferSummary {
@@ -512,6 +553,13 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
                 bytes: 2_000,
                 until: 0,
             }],
+            quota: QuotaView::default(),
+            over_quota: vec![OverQuotaView {
+                partner: "ibd".to_owned(),
+                node: "86ed6ed0c5b79f61".to_owned(),
+                used: QuotaView { bytes: 900, entries: 5, logs: 1, epochs: 1 },
+                waiting: 15,
+            }],
         };
         let expected = "\
 haven (aed0b4352552)
@@ -520,6 +568,7 @@ up to TLP:AMBER, founded 1970-01-01T00:00:00Z, in sync
 partners that are added can open what was published before them, while the policy said so
 set aside by the rules of rank, issue it again or not: add divd
 ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on nobody holds it
+ibd is at its quota with 5 entries (900 bytes); 15 more wait until a steward raises it with `cwn circle policy`, or removes it
 3 entries (2000 bytes) of surfcert lie beyond the cut of its removal, kept until 1970-01-01T00:00:00Z; a steward may `cwn circle raise`
   ferm    86ed6ed0c5b7  founder    this node
   ncsc    86ed6ed0c5b7  steward 1  away, or has not joined yet

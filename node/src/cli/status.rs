@@ -152,6 +152,7 @@ pub(super) mod tests {
             peers: 2,
             comparing: 0,
             withheld: 0,
+            over_quota: 0,
             unreachable: Vec::new(),
         }
     }

@@ -15,7 +15,7 @@ use cwn_crypto::{
 
 use crate::{
     acceptance::{self, Reach},
-    circle::{Control, Fold, History, Quota, Operation, OperationRefusal, Roster},
+    circle::{Control, Fold, History, Operation, OperationRefusal, Quota, Roster},
     epoch::{Epoch, RecordRefusal, SignedRecord},
     fork::Forked,
     limits,

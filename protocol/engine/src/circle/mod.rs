@@ -113,10 +113,7 @@ impl Quota {
 
     /// Whether so much is within it.
     pub fn holds(&self, used: &Self) -> bool {
-        used.bytes <= self.bytes
-            && used.entries <= self.entries
-            && used.logs <= self.logs
-            && used.epochs <= self.epochs
+        used.bytes <= self.bytes && used.entries <= self.entries && used.logs <= self.logs && used.epochs <= self.epochs
     }
 }
 
