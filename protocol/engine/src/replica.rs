@@ -980,9 +980,9 @@ impl Replica {
         self.fork_of(&key.author, &key.log).is_some() && !cut
     }
 
-    /// Whether a log that is cited, and not held, would be accepted if it came.
+    /// Whether a log that is cited, and not held, would be accepted if it came, and taken.
     fn wanted_to(&self, author: &PublicKey, line: &CutLine) -> bool {
-        acceptance::hope(self, author, &line.log, line.height) > 0
+        !self.is_full(author) && acceptance::hope(self, author, &line.log, line.height) > 0
     }
 
     /// The logs that openings cite further than they are held durably.

@@ -27,7 +27,10 @@ fn flooded() -> (World, CircleId) {
     let mut world = World::new(&FOUR);
     let circle = world.circle(&FOUR);
     world.partition(&[&["ncsc", "z-cert", "ibd"], &["ferm"]]);
-    flood(&mut world, circle, 20);
+    // In two logs, of which the second cites the first.
+    flood(&mut world, circle, 12);
+    world.crash("ferm").start("ferm");
+    flood(&mut world, circle, 8);
     world.set_quota("ncsc", circle, of_entries(5)).settle();
     world.connect_all().settle();
     (world, circle)
