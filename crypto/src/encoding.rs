@@ -45,6 +45,8 @@ impl Domain {
     pub const DIGEST: Self = Self("cwn/digest/1");
     /// The tag by which two members recognise a circle they share.
     pub const TAG: Self = Self("cwn/tag/1");
+    /// The rank by which a node chooses its neighbours; it never leaves the node.
+    pub const NEIGHBOUR: Self = Self("cwn/neighbour/1");
     /// The key of a key store, from the credential that opens it.
     pub const KEY_STORE: Self = Self("cwn/key-store/1");
     /// The fingerprint two people compare by telephone.

@@ -28,6 +28,8 @@ pub mod words;
 
 #[cfg(test)]
 mod vectors;
+#[cfg(any(test, feature = "stand-in"))]
+mod verdicts;
 
 pub use certificate::{Certificate, SignedCertificate};
 pub use encoding::{Domain, Hash};

@@ -479,16 +479,18 @@ impl Inbox {
         Ok(bytes.and_then(|bytes| encoding::from_bytes(&bytes, limits::FRAME_BYTES).ok()))
     }
 
-    /// The newest entries first: of one circle or of all, from `before` backwards, at most `limit`.
+    /// The newest entries first: of one circle or of all, at most `limit`, and only what comes after an entry in that
+    /// order when one is given.
     pub fn newest(
         &self,
         circle: Option<CircleId>,
-        before: Option<Time>,
+        before: Option<(LogKey, u64, Time)>,
         limit: usize,
     ) -> Result<Vec<Listed>, ViewTrouble> {
         let start = match before {
             None => vec![BY_TIME],
-            Some(before) => [[BY_TIME].as_slice(), &(u64::MAX - before.0).saturating_add(1).to_be_bytes()].concat(),
+            // The shortest key that comes after the entry's own.
+            Some((key, seq, time)) => [time_key(&key, seq, time).as_slice(), &[0]].concat(),
         };
         let mut places = Vec::new();
         self.view.get().scan_from(&[BY_TIME], &start, &mut |key, _| {

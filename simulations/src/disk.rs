@@ -94,7 +94,7 @@ impl Held {
 }
 
 /// The disk of one node.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Disk {
     held: Held,
     waiting: VecDeque<(Ticket, Vec<Write>)>,
@@ -164,6 +164,11 @@ impl Disk {
         self.held.write(write);
     }
 
+    /// A copy of the whole disk as it is at rest, rot and all.
+    pub(crate) fn copy(&self) -> Self {
+        Self { waiting: VecDeque::new(), syncing: 0, loose: BTreeMap::new(), ..self.clone() }
+    }
+
     /// Puts back an older state, whole.
     pub(crate) fn restore(&mut self, backup: Held) {
         self.waiting.clear();
@@ -182,6 +187,12 @@ impl Disk {
     /// Whether anything ever rotted here.
     pub(crate) fn ever_rotten(&self) -> bool {
         self.ever_rotten
+    }
+
+    /// Whether this very entry is held, with all of its log before it, so that others can be sent it.
+    pub(crate) fn can_send(&self, key: &LogKey, seq: u64, hash: Hash) -> bool {
+        let rotten = self.rotten.range((*key, 0)..=(*key, seq)).next().is_some();
+        self.held.hash_at(key, seq) == Some(hash) && !rotten
     }
 
     /// Whether an entry cannot be read back.

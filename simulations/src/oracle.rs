@@ -16,7 +16,45 @@ use cwn_engine::{
 };
 
 /// Operations by their entries' hashes.
-pub(crate) type Heard = BTreeSet<Hash>;
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Heard {
+    operations: BTreeSet<Hash>,
+    sum: [u8; 32],
+}
+
+impl Heard {
+    /// Adds one.
+    pub(crate) fn insert(&mut self, operation: Hash) {
+        if self.operations.insert(operation) {
+            self.sum.iter_mut().zip(operation.0).for_each(|(sum, byte)| *sum ^= byte);
+        }
+    }
+
+    /// Adds these.
+    pub(crate) fn extend<'a>(&mut self, operations: impl IntoIterator<Item = &'a Hash>) {
+        operations.into_iter().for_each(|operation| self.insert(*operation));
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Hash> {
+        self.operations.iter()
+    }
+
+    /// Whether one is among them.
+    pub(crate) fn contains(&self, operation: &Hash) -> bool {
+        self.operations.contains(operation)
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// Tells sets apart without comparing them: what is summed are hashes.
+    pub(crate) fn name(&self) -> (usize, [u8; 32]) {
+        (self.len(), self.sum)
+    }
+}
 
 /// One operation, as its entry says it.
 #[derive(Debug, Clone)]
@@ -76,10 +114,10 @@ impl History {
     /// An operation was written. What it builds on was written before.
     pub(crate) fn hear(&mut self, header: &Header, hash: Hash, payload: &[u8]) {
         let Ok(operation) = Operation::from_bytes(payload) else { return };
-        let mut past = Heard::new();
+        let mut past = Heard::default();
         for before in operation.heads.iter().chain(&header.previous) {
             past.insert(*before);
-            past.extend(self.said.get(before).into_iter().flat_map(|said| &said.past));
+            past.extend(self.said.get(before).into_iter().flat_map(|said| said.past.iter()));
         }
         let cites = header.opening.iter().flat_map(|opening| opening.cites.clone()).collect();
         let Header { author, log, seq, .. } = *header;
@@ -99,8 +137,10 @@ impl History {
 
     /// These operations and all that they had seen.
     pub(crate) fn up_to(&self, heads: &[Hash]) -> Heard {
-        let past = heads.iter().filter_map(|head| self.said.get(head)).flat_map(|said| said.past.iter().copied());
-        past.chain(heads.iter().copied()).collect()
+        let mut heard = Heard::default();
+        heard.extend(heads);
+        heard.extend(heads.iter().filter_map(|head| self.said.get(head)).flat_map(|said| said.past.iter()));
+        heard
     }
 
     /// The rank of a stewardship, and whose it is.
@@ -156,7 +196,7 @@ impl History {
                 };
                 reach(cut, opening)
             });
-            for hash in heard {
+            for hash in heard.iter() {
                 let Some(said) = self.said.get(hash) else { continue };
                 let own = said.author == node && said.operation.stewardship == stewardship;
                 let within = reach.as_ref().is_none_or(|reach| said.seq < reach.get(&said.log).copied().unwrap_or(0));

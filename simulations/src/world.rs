@@ -26,7 +26,7 @@ use cwn_engine::{
     output::{CommandRefusal, Output, Reply, SealTarget},
     store::{Read, Write},
     sync::given_key,
-    wire::{GivenKey, Nonce, RunFrame},
+    wire::{Frame, GivenKey, Nonce, RunFrame},
 };
 
 use crate::{
@@ -245,7 +245,8 @@ pub(crate) struct World {
     checkers: Vec<Box<dyn Checker>>,
     next_command: u64,
     pub(crate) texts: u64,
-    conclusions: RefCell<BTreeMap<(CircleId, Heard), Rc<Conclusion>>>,
+    /// What followed from what was heard, by circle and the name of that.
+    conclusions: RefCell<BTreeMap<(CircleId, (usize, [u8; 32])), Rc<Conclusion>>>,
 }
 
 fn name_of(index: usize) -> String {
@@ -398,11 +399,11 @@ impl World {
     pub(crate) fn clone_node(&mut self, index: usize) {
         let node = &self.nodes[index];
         let (name, partner, key) = (format!("{}'", node.name), node.partner.clone(), node.key.clone());
-        let (sealing, held) = (SealingKey::from_bytes(*node.sealing.to_bytes()), node.disk.held().clone());
+        let (sealing, disk) = (SealingKey::from_bytes(*node.sealing.to_bytes()), node.disk.copy());
         self.install(&name, partner, key, sealing);
         let double = self.nodes.len() - 1;
         self.trace.tell(self.now, || format!("a second machine starts as {}", self.nodes[index].name));
-        self.nodes[double].disk.restore(held);
+        self.nodes[double].disk = disk;
         self.nodes[double].is_double = true;
         for node in [index, double] {
             self.nodes[node].lost_ever = true;
@@ -532,7 +533,7 @@ impl World {
             let replica = opened.as_ref().ok().and_then(|engine| engine.circle(&key.circle));
             let acts = |hash: &Hash| replica?.control().map(|control| control.holds(hash));
             if control {
-                let acting = log.iter().map(|(hash, _)| *hash).filter(|hash| acts(hash).unwrap_or(false));
+                let acting = log.iter().map(|(hash, _)| hash).filter(|hash| acts(hash).unwrap_or(false));
                 node.heard.entry(key.circle).or_default().extend(acting);
             }
         }
@@ -659,7 +660,8 @@ impl World {
                 self.nodes[index].bytes += bytes.len() as u64;
                 if let Some(side) = self.side(index, session) {
                     let to = self.network.sessions[&session].ends[1 - side].node;
-                    self.saw(&Seen::Sent { from: index, to, bytes: &bytes });
+                    let frame = if self.nodes[index].is_honest() { Frame::from_bytes(&bytes).ok() } else { None };
+                    self.saw(&Seen::Sent { from: index, to, frame: frame.as_ref() });
                     self.deliver(session, 1 - side, Message::Frame(bytes));
                 }
             }
@@ -1213,7 +1215,7 @@ impl World {
     pub(crate) fn conclude(&self, circle: &CircleId, heard: &Heard) -> Option<Rc<Conclusion>> {
         let history = self.truth.histories.get(circle)?;
         let mut known = self.conclusions.borrow_mut();
-        let conclusion = known.entry((*circle, heard.clone())).or_insert_with(|| Rc::new(history.conclude(heard)));
+        let conclusion = known.entry((*circle, heard.name())).or_insert_with(|| Rc::new(history.conclude(heard)));
         Some(Rc::clone(conclusion))
     }
 
@@ -1224,11 +1226,11 @@ impl World {
         let standing =
             |node: &&Node| node.engine.is_some() && node.is_honest() && !self.truth.revoked.contains(&node.me);
         let holds = |node: &Node| node.engine.as_ref().is_some_and(|engine| engine.circle(circle).is_some());
-        let mut known = Heard::new();
+        let (mut known, nothing) = (Heard::default(), Heard::default());
         for node in self.nodes.iter().filter(standing).filter(|node| holds(node)) {
-            let heard = node.heard.get(circle).cloned().unwrap_or_default();
-            if self.conclude(circle, &heard).is_some_and(|own| own.members.contains_key(&node.me)) {
-                known.extend(heard);
+            let heard = node.heard.get(circle).unwrap_or(&nothing);
+            if self.conclude(circle, heard).is_some_and(|own| own.members.contains_key(&node.me)) {
+                known.extend(heard.iter());
             }
         }
         let conclusion = self.conclude(circle, &known)?;

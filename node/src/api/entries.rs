@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use cwn_crypto::{Hash, PartnerId, PublicKey, Time};
+use cwn_crypto::{Hash, PartnerId, PublicKey};
 use cwn_engine::{
     engine::Engine,
     input::{Audience, Command},
@@ -188,20 +188,28 @@ impl Api {
         }
     }
 
-    /// The newest entries first, of one circle or of all.
+    /// The newest entries first, of one circle or of all; with a reference only what is older than that entry. The
+    /// last reference of a page leads to the next, whatever is written meanwhile.
     pub async fn entries(
         &self,
         circle: Option<&str>,
         limit: usize,
-        before: Option<u64>,
+        before: Option<&str>,
     ) -> Result<Vec<EntrySummary>, Problem> {
         let circle = match circle {
             None => None,
             Some(named) => Some(self.find(named).await?),
         };
+        let before = match before {
+            None => None,
+            Some(named) => {
+                let (key, seq, listed) = self.locate(named).await?;
+                Some((key, seq, listed.row.time))
+            }
+        };
         let inbox = std::sync::Arc::clone(&self.node.inbox);
         let limit = limit.min(LIST_MOST);
-        let read = move || inbox.newest(circle, before.map(Time), limit);
+        let read = move || inbox.newest(circle, before, limit);
         let listed = tokio::task::spawn_blocking(read).await.map_err(Problem::broken)?.map_err(Problem::broken)?;
         let summarise = move |engine: &Engine, _: &_| listed.iter().map(|one| summary(engine, one)).collect();
         Ok(self.node.driver.ask(summarise).await?)

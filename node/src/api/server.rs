@@ -121,7 +121,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for InQuery<T> {
 struct ListQuery {
     circle: Option<String>,
     limit: Option<usize>,
-    before: Option<u64>,
+    before: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -303,7 +303,7 @@ async fn policy(
 }
 
 async fn list(State(api): State<Api>, InQuery(query): InQuery<ListQuery>) -> Result<impl IntoResponse, Problem> {
-    answer(api.entries(query.circle.as_deref(), query.limit.unwrap_or(LIST), query.before).await)
+    answer(api.entries(query.circle.as_deref(), query.limit.unwrap_or(LIST), query.before.as_deref()).await)
 }
 
 async fn publish(State(api): State<Api>, body: Request<NewEntry>) -> Result<impl IntoResponse, Problem> {

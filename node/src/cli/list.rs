@@ -3,10 +3,7 @@
 use clap::Args;
 
 use super::{Face, partners::encode, print_json, show};
-use crate::{
-    api::types::{EntryDetail, EntrySummary},
-    clock,
-};
+use crate::{api::types::EntrySummary, clock};
 
 /// The most that the daemon lists at once.
 const MOST: u16 = 1_000;
@@ -31,18 +28,8 @@ pub struct Arguments {
 pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()> {
     let circle = arguments.circle.as_deref().map(|named| format!("&circle={}", encode(named))).unwrap_or_default();
     let limit = usize::from(arguments.limit);
-    let entries: Vec<EntrySummary> = match &arguments.before {
-        None => face.client.get(&format!("/v1/entries?limit={limit}{circle}")).await?,
-        Some(named) => {
-            let last: EntryDetail = face.client.get(&format!("/v1/entries/{}", encode(named))).await?;
-            // From its own millisecond on: others may have written in the same one.
-            let before = last.summary.time.saturating_add(1);
-            let from = face.client.get(&format!("/v1/entries?limit={MOST}&before={before}{circle}")).await?;
-            let mut entries = after(from, &last.summary.reference);
-            entries.truncate(limit);
-            entries
-        }
-    };
+    let before = arguments.before.as_deref().map(|named| format!("&before={}", encode(named))).unwrap_or_default();
+    let entries: Vec<EntrySummary> = face.client.get(&format!("/v1/entries?limit={limit}{circle}{before}")).await?;
     if arguments.json {
         return print_json(&entries);
     }
@@ -52,14 +39,6 @@ pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()
         show::note(&format!("There may be older ones: `cwn list{circle} --before {}`.", last.reference));
     }
     Ok(())
-}
-
-/// What comes after an entry in a list; all of it when the entry is not in it, as when it is of another circle.
-fn after(mut entries: Vec<EntrySummary>, reference: &str) -> Vec<EntrySummary> {
-    match entries.iter().position(|entry| entry.reference == reference) {
-        Some(at) => entries.split_off(at + 1),
-        None => entries,
-    }
 }
 
 fn page(entries: &[EntrySummary], now: u64) -> String {
@@ -154,14 +133,5 @@ eeeeeeeeeeee  GREEN  haven  ferm  3 minutes ago  (a sitrep of a newer version)
         let line = page(&[entry], 180_000);
         assert!(line.contains("3 minutes ago"), "{line}");
         assert!(line.ends_with("x\u{FFFD}[1Ay\u{FFFD} (clock doubtful) (AUTHOR REVOKED)\n"), "{line}");
-    }
-
-    #[test]
-    fn the_next_page_begins_after_the_last_entry_though_others_share_its_millisecond() {
-        let names = |entries: Vec<EntrySummary>| entries.into_iter().map(|entry| entry.reference).collect::<Vec<_>>();
-        let same = || ["a", "b", "c"].map(entry).to_vec();
-        assert_eq!(names(after(same(), "b")), ["c"]);
-        assert_eq!(names(after(same(), "of another circle")), ["a", "b", "c"]);
-        assert!(after(same(), "c").is_empty());
     }
 }

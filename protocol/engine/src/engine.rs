@@ -468,11 +468,16 @@ impl Engine {
         }
         let mut tips: BTreeMap<LogKey, (u64, Hash)> = BTreeMap::new();
         let mut after = Vec::new();
+        let mut elsewhere = false;
         for write in &writes {
             match write {
                 Write::Entry(entry) => {
-                    tips.insert(entry.key(), (entry.header().seq + 1, entry.hash()));
-                    if entry.header().author != self.me {
+                    let (key, seq) = (entry.key(), entry.header().seq);
+                    tips.insert(key, (seq + 1, entry.hash()));
+                    // What rot took from this node comes back from others, and was written here.
+                    let own = key.author == self.me && self.own_log(&key).is_none();
+                    elsewhere |= own && !store.hash(&key, seq).is_ok_and(|held| held == Some(entry.hash()));
+                    if key.author != self.me {
                         self.keeping.heard_time(entry.header().time, self.wall);
                     }
                 }
@@ -485,12 +490,11 @@ impl Engine {
             Ok(rewinds) => drop(writes.splice(0..0, rewinds)),
             Err(damage) => self.output(Output::Emit(Event::Damaged { what: damage.to_string() })),
         }
-        let own = tips.keys().any(|key| key.author == self.me && self.own_log(key).is_none());
         after.extend(tips.into_iter().map(|(key, (height, head))| After::Durable { key, height, head }));
         if membership {
             after.push(After::Membership(circle));
         }
-        if own {
+        if elsewhere {
             self.output(Output::Emit(Event::OwnKeyElsewhere { circle }));
         }
         self.store(writes, after);
@@ -508,18 +512,23 @@ impl Engine {
             .find(|writer| writer.key() == *key)
     }
 
-    /// Holds a log up to an entry that cannot be read back, and compares with the peers at once. Alone, this node
-    /// keeps what it has: nobody could send it again.
     fn damaged(&mut self, key: &LogKey, seq: u64, store: &dyn Read) {
         self.output(Output::Emit(Event::Damaged { what: format!("entry {seq} of log {} of {}", key.log, key.author) }));
+        self.fetch_again(key, seq, store);
+    }
+
+    /// Holds a log up to an entry that cannot be read back, and compares with the peers at once. Alone, this node
+    /// keeps what it has, and gives false: nobody could send it again.
+    pub(crate) fn fetch_again(&mut self, key: &LogKey, seq: u64, store: &dyn Read) -> bool {
         if !self.sync.compare_soon(&key.circle, self.now) {
-            return;
+            return false;
         }
         self.leave_log(key);
         if let Some(replica) = self.circles.get_mut(&key.circle) {
             replica.hold_up_to(store, key, seq);
         }
         self.tell_accepted_log(*key);
+        true
     }
 
     /// Takes entries that may build on one another, round after round until nothing moves.

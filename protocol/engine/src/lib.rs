@@ -48,7 +48,7 @@
 //!
 //! [`wire`] bytes → [`log`] entries, `Decoded → Authentic → Stored` → [`acceptance`] the verdict. [`circle`] who
 //! belongs: the order-free fold; [`epoch`] sealing keys and their sets; [`replica`] what one node holds of one
-//! circle; [`sync`] what nodes say to each other; [`held`] who durably holds what; [`engine`] commands, and what
+//! circle; [`sync`] what nodes say to each other; [`neighbours`] with whom they are connected; [`held`] who durably holds what; [`engine`] commands, and what
 //! waits for the store; [`limits`] every bound, with its reason.
 //!
 //! The words: a **circle** is a group of partners that share entries, the unit of trust, encryption and
@@ -67,6 +67,7 @@ pub mod input;
 pub mod keep;
 pub mod limits;
 pub mod log;
+pub mod neighbours;
 pub mod output;
 #[cfg(not(feature = "planted-bugs"))]
 mod planted;

@@ -178,3 +178,20 @@ pub const FAULTS: u32 = 3;
 /// What is written down of one holder about one log, or beside its logs: [`HELD_STEPS`] steps are some kilobytes,
 /// and a statement names no more epochs than fit in one.
 pub const HELD_FACT_BYTES: usize = HELD_BYTES;
+
+/// Certified nodes up to which all are connected with all: at 114 KiB for an idle connection that is under 4 MiB a
+/// node, and an entry is everywhere after one way. Beyond, connections would grow with the square of the network.
+pub const ALL_TO_ALL: usize = 32;
+
+/// Neighbours in a circle, of which a node that can be dialled chooses half and is chosen by about as many. What goes
+/// from neighbour to neighbour is at two hundred members after three ways, and each would have to lose all of its
+/// neighbours at once to miss it.
+pub const NEIGHBOURS: usize = 8;
+
+/// Neighbours that are away and looked for all the same, in one circle: those that were lost with a line come back
+/// with it.
+pub const NEIGHBOURS_AWAY: usize = 8;
+
+/// How long the rank of a node is drawn for. Of four neighbours that were chosen one leaves, or is displaced, about
+/// every hour.
+pub const RANK_MS: u64 = 8 * 3_600_000;

@@ -866,6 +866,10 @@ impl Replica {
                 if header.suite != Suite::Control {
                     return Err(Refusal::WrongKind.into());
                 }
+                if control.holds(&hash) {
+                    // Rot took it from the store, not from the history; it came again.
+                    return Ok(());
+                }
                 let operation = control.read(header, payload).map_err(|refusal| match refusal {
                     OperationRefusal::Missing(_) => Stop::Missing,
                     refusal => Refusal::Operation(refusal).into(),

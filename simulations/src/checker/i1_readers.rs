@@ -18,6 +18,7 @@ use cwn_engine::{
 
 use super::{Checker, Seen};
 use crate::{
+    oracle::Heard,
     people::short,
     world::{Node, World, read_record},
 };
@@ -48,20 +49,20 @@ impl Checker for Readers {
                 None => Ok(()),
             },
             Seen::ServedRun { from, to, key } => told(world, *from, *to, &key.circle, "entries"),
-            Seen::Sent { from, to, bytes } => match Frame::from_bytes(bytes) {
-                Ok(Frame::Push { entry, .. }) => {
+            Seen::Sent { from, to, frame: Some(frame) } => match frame {
+                Frame::Push { entry, .. } => {
                     let header: Option<Header> = encoding::from_bytes(&entry.header, 1 << 16).ok();
                     header.map_or(Ok(()), |header| told(world, *from, *to, &header.circle, "an entry"))
                 }
-                Ok(Frame::Tips { tips, .. } | Frame::Have { tips, .. }) => {
+                Frame::Tips { tips, .. } | Frame::Have { tips, .. } => {
                     let place = tips.first().and_then(|tip| world.truth.logs.get(&(tip.author, tip.log)));
                     match place.map(|(circle, ..)| *circle) {
                         Some(circle) => told(world, *from, *to, &circle, "heights"),
                         None => Ok(()),
                     }
                 }
-                Ok(Frame::Keys { keys, .. }) => keys.iter().try_for_each(|key| let_in(world, *from, *to, key)),
-                Ok(Frame::Welcome { charter, .. }) => match Charter::from_bytes(&charter) {
+                Frame::Keys { keys, .. } => keys.iter().try_for_each(|key| let_in(world, *from, *to, key)),
+                Frame::Welcome { charter, .. } => match Charter::from_bytes(charter) {
                     Ok(charter) => told(world, *from, *to, &charter.id(), "the charter"),
                     Err(_) => Ok(()),
                 },
@@ -142,8 +143,8 @@ fn sealed_to_those_who_count(world: &World, node: usize, circle: &CircleId, epoc
         return Err(format!("{} sealed to an epoch in {} before it was durable", me.name, short(circle)));
     };
     let Some(record) = read_record(bytes) else { return Ok(()) };
-    let known = me.known.get(circle).cloned().unwrap_or_default();
-    let Some(conclusion) = world.conclude(circle, &known) else { return Ok(()) };
+    let nothing = Heard::default();
+    let Some(conclusion) = world.conclude(circle, me.known.get(circle).unwrap_or(&nothing)) else { return Ok(()) };
     let me = &world.nodes[node];
     let Some(engine) = &me.engine else { return Ok(()) };
     let reads = |member: &cwn_crypto::PublicKey| *member == me.me || engine.is_certified(member);
@@ -161,11 +162,10 @@ fn sealed_to_those_who_count(world: &World, node: usize, circle: &CircleId, epoc
 
 /// A node tells of a circle only to whom it counts there, by the operations it durably holds.
 fn told(world: &World, from: usize, to: usize, circle: &CircleId, what: &str) -> Result<(), String> {
-    let (me, peer) = (&world.nodes[from], &world.nodes[to]);
+    let (me, peer, nothing) = (&world.nodes[from], &world.nodes[to], Heard::default());
     // Whoever is removed is told the operation that removes it; and an operation counts before it is durable here.
     for heard in [Some(&me.heard), Some(&me.known), me.heard_before.as_ref()].into_iter().flatten() {
-        let heard = heard.get(circle).cloned().unwrap_or_default();
-        match world.conclude(circle, &heard) {
+        match world.conclude(circle, heard.get(circle).unwrap_or(&nothing)) {
             Some(conclusion) if !conclusion.members.contains_key(&peer.me) => {}
             _ => return Ok(()),
         }

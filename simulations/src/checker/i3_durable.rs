@@ -50,11 +50,7 @@ impl Checker for Durable {
                     ));
                 }
             }
-            Seen::Sent { from, bytes, .. } if world.nodes[*from].is_honest() => {
-                if let Ok(frame) = Frame::from_bytes(bytes) {
-                    announced(world, *from, &frame)?;
-                }
-            }
+            Seen::Sent { from, frame: Some(frame), .. } => announced(world, *from, frame)?,
             _ => {}
         }
         Ok(())
@@ -65,7 +61,9 @@ impl Checker for Durable {
             let Some((conclusion, members)) = world.agreed(circle) else { continue };
             let of_circle = |told: &&Acknowledged| told.key.circle == *circle && !told.machine_lost;
             for told in world.truth.acknowledged.iter().filter(of_circle).filter(|told| members.contains(&told.node)) {
-                if !within_its_cut(world, &conclusion, told) {
+                // Of what rot took of the only copy nobody has anything to send.
+                let sends = |index: &usize| world.nodes[*index].disk.can_send(&told.key, told.seq, told.hash);
+                if !within_its_cut(world, &conclusion, told) || !members.iter().any(sends) {
                     continue;
                 }
                 for node in members.iter().map(|index| &world.nodes[*index]) {

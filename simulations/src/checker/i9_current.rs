@@ -12,7 +12,7 @@ use cwn_engine::{
 };
 
 use super::{Checker, Seen};
-use crate::{people::short, world::World};
+use crate::{oracle::Heard, people::short, world::World};
 
 /// What one node met since it started.
 #[derive(Debug, Default)]
@@ -62,8 +62,8 @@ impl Checker for Current {
 impl Current {
     fn may_be_current(&self, world: &World, node: usize, circle: &CircleId) -> bool {
         let (Some(start), me) = (self.starts.get(&node), &world.nodes[node]) else { return false };
-        let known = me.known.get(circle).cloned().unwrap_or_default();
-        let Some(conclusion) = world.conclude(circle, &known) else { return true };
+        let nothing = Heard::default();
+        let Some(conclusion) = world.conclude(circle, me.known.get(circle).unwrap_or(&nothing)) else { return true };
         let others = || conclusion.members.iter().filter(|(_, belongs)| belongs.partner != me.partner);
         let heard = || others().filter(|(node, _)| start.heard.contains(node));
         let partners = others().map(|(_, belongs)| &belongs.partner).collect::<BTreeSet<_>>().len();

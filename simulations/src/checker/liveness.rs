@@ -1,5 +1,11 @@
 //! Liveness: once all can talk, nobody lacks what others hold, and whoever asked has an answer.
 
+use cwn_engine::{
+    engine::Engine,
+    log::{CircleId, LogKey},
+    replica::Replica,
+};
+
 use super::{Checker, i4_convergence::describe};
 use crate::{people::short, world::World};
 
@@ -20,14 +26,31 @@ impl Checker for Liveness {
         }
         for circle in world.truth.histories.keys() {
             let Some((_, members)) = world.agreed(circle) else { continue };
-            for index in members {
-                let node = &world.nodes[index];
-                if node.engine.as_ref().is_some_and(|engine| engine.behind(circle) > 0) {
-                    let story = describe(world, index, circle);
-                    return Err(format!("{} is still behind in {}\n{story}", node.name, short(circle)));
+            for index in &members {
+                let node = &world.nodes[*index];
+                let Some(engine) = node.engine.as_ref().filter(|engine| engine.behind(circle) > 0) else { continue };
+                if is_led_on(world, engine, circle) && !lacks(world, &members, engine, circle) {
+                    continue;
                 }
+                let story = describe(world, *index, circle);
+                return Err(format!("{} is still behind in {}\n{story}", node.name, short(circle)));
             }
         }
         Ok(())
     }
+}
+
+/// Whether somebody malicious shares a circle with a node: such a peer may announce for ever what it does not send,
+/// and the node says honestly that it lacks that.
+fn is_led_on(world: &World, engine: &Engine, circle: &CircleId) -> bool {
+    let malicious = |peer| world.nodes.iter().any(|node| node.me == peer && !node.is_honest());
+    engine.sharing(circle).into_iter().any(|(peer, ..)| malicious(peer))
+}
+
+/// Whether a node lacks anything that an honest member accepts.
+fn lacks(world: &World, members: &[usize], engine: &Engine, circle: &CircleId) -> bool {
+    let held = |key: &LogKey| engine.circle(circle)?.log(&key.author, &key.log).map(|log| log.durable);
+    let others = members.iter().filter_map(|member| world.nodes[*member].engine.as_ref()?.circle(circle));
+    let more = |replica: &Replica, key: &LogKey| replica.accepted(&key.author, &key.log) > held(key).unwrap_or(0);
+    others.into_iter().any(|replica| replica.logs().any(|(key, _)| more(replica, &key)))
 }

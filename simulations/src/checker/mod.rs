@@ -22,6 +22,7 @@ use cwn_engine::{
     log::LogKey,
     output::{CommandRefusal, Event, Reply},
     store::Write,
+    wire::Frame,
 };
 
 use crate::world::World;
@@ -44,8 +45,8 @@ pub(crate) enum Seen<'a> {
     Started { node: usize },
     /// A node ended a session because of its peer.
     Disconnected { node: usize, peer: usize, reason: &'a str },
-    /// A node sent a frame on a live stream.
-    Sent { from: usize, to: usize, bytes: &'a [u8] },
+    /// A node sent a frame on a live stream; what it says when the node is honest.
+    Sent { from: usize, to: usize, frame: Option<&'a Frame> },
     /// A frame on a live stream arrives.
     Heard { node: usize, from: usize },
     /// A node sends entries of a log to a peer.

@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt,
 };
 
-use cwn_node::api::types::{Problem, Status};
+use cwn_node::api::types::{EntrySummary, Problem, Status};
 use cwn_tests::world::World;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -55,6 +55,8 @@ async fn whatever_is_asked_the_answer_says_what_is_wrong_and_what_to_do() -> any
         ("GET /v1/circles/%ff", String::new(), "bad_request", "UTF-8"),
         ("GET /v1/entries?limit=many", String::new(), "bad_request", "limit"),
         ("GET /v1/entries?limti=1", String::new(), "bad_request", "limti"),
+        ("GET /v1/entries?before=yesterday", String::new(), "bad_request", "yesterday"),
+        ("GET /v1/entries?before=0123456789ab", String::new(), "not_found", "0123456789ab"),
         ("GET /v1/entries?circle=none", String::new(), "not_found", "none"),
         ("GET /v1/entries/xyz", String::new(), "bad_request", "hexadecimal"),
         ("GET /v1/entries/ab", String::new(), "bad_request", "at least 6"),
@@ -137,5 +139,28 @@ async fn the_socket_is_this_users_alone_and_one_left_by_a_killed_daemon_is_repla
         world.kill("ncsc")?;
         assert!(world.node("ncsc").data.join("cwn.sock").exists());
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_a_list_follow_one_another_whatever_is_written_meanwhile() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc"])?;
+    world.start("ncsc").await?;
+    world.found("ncsc", "zorg", &[]).await?;
+    let titles: Vec<String> = (0..5).map(|number| format!("entry {number}")).collect();
+    for title in &titles {
+        world.publish("ncsc", "zorg", title).await?;
+    }
+    let mut seen = Vec::new();
+    let mut before = String::new();
+    loop {
+        let page: Vec<EntrySummary> = world.client("ncsc").get(&format!("/v1/entries?limit=2{before}")).await?;
+        world.publish("ncsc", "zorg", "written meanwhile").await?;
+        let Some(last) = page.last() else { break };
+        before = format!("&before={}", last.reference);
+        seen.extend(page.into_iter().filter_map(|entry| entry.title));
+    }
+    seen.reverse();
+    assert_eq!(seen, titles);
     Ok(())
 }

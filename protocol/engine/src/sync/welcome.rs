@@ -8,7 +8,8 @@ use super::Welcome;
 use crate::circle::Charter;
 use crate::engine::{Engine, held_entry};
 use crate::limits;
-use crate::log::{CircleId, EntryBytes, LogKind};
+use crate::log::{CircleId, EntryBytes, LogKey, LogKind};
+use crate::output::{Event, Output};
 use crate::planted::{Bug, planted};
 use crate::replica::{Log, Replica};
 use crate::store::{Damage, Read};
@@ -32,22 +33,44 @@ impl Engine {
             .map(Replica::id)
             .filter(|circle| !state.shared.contains_key(circle) && !state.welcomed.contains(circle))
             .collect();
+        let mut outcome = Ok(());
         for circle in unknown {
             let Some(replica) = self.circles.get(&circle) else { continue };
             let Some(control) = replica.control() else { continue };
-            let charter = control.charter().to_bytes();
-            let mut frames: Vec<Vec<EntryBytes>> = vec![Vec::new()];
+            let (charter, operations) = (control.charter().to_bytes(), control.operations());
+            let (mut frames, mut frame): (Vec<Vec<EntryBytes>>, Vec<EntryBytes>) = (Vec::new(), Vec::new());
             let mut bytes = 0;
-            for (key, log) in replica.logs().filter(|(_, log)| log.kind == LogKind::Control) {
-                for seq in 0..log.durable {
-                    let entry = held_entry(store, &key, seq)?.bytes().clone();
-                    bytes += entry.length();
-                    if bytes > limits::WELCOME_FRAME_BYTES {
-                        frames.push(Vec::new());
-                        bytes = 0;
+            let logs = replica.logs().filter(|(_, log)| log.kind == LogKind::Control);
+            let places: Vec<(LogKey, u64)> =
+                logs.flat_map(|(key, log)| (0..log.durable).map(move |seq| (key, seq))).collect();
+            let mut met = None;
+            for (key, seq) in places {
+                let entry = match held_entry(store, &key, seq) {
+                    Ok(entry) => entry.bytes().clone(),
+                    Err(damage) => {
+                        met = Some((key, seq, damage));
+                        break;
                     }
-                    frames.last_mut().into_iter().for_each(|frame| frame.push(entry.clone()));
+                };
+                bytes += entry.length();
+                if bytes > limits::WELCOME_FRAME_BYTES {
+                    frames.push(std::mem::take(&mut frame));
+                    bytes = 0;
                 }
+                frame.push(entry);
+            }
+            frames.push(frame);
+            if let Some((key, seq, damage)) = met {
+                // Once others sent it again, who belongs is looked at anew, and with it who lacks the circle.
+                match self.fetch_again(&key, seq, store) {
+                    true => self.output(Output::Emit(Event::Damaged { what: damage.to_string() })),
+                    false => outcome = Err(damage),
+                }
+                continue;
+            }
+            if frames.iter().map(Vec::len).sum::<usize>() < operations {
+                // What rot took is still on its way; what names the peer may be among it.
+                continue;
             }
             if let Some(state) = self.sync.peers.get_mut(peer) {
                 state.welcomed.insert(circle);
@@ -58,7 +81,7 @@ impl Engine {
                 self.send(peer, &frame);
             }
         }
-        Ok(())
+        outcome
     }
 
     pub(super) fn welcome_heard(

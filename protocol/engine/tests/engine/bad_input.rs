@@ -492,3 +492,50 @@ fn i3_rot_found_while_a_node_runs_is_healed_by_peers_and_alone_it_keeps_what_it_
     assert_eq!(world.node("ferm").store.rotten.len(), 0);
     world.expect_reads("ferm", circle, &["one", "two", "three"]);
 }
+
+/// Found by cwn-sim: an operation that rot took while the node ran was counted twice when it came again, and what an
+/// appointed steward had done since was forgotten.
+#[test]
+fn i4_an_appointment_that_rot_took_and_peers_sent_again_counts_as_before() {
+    let mut world = World::new(&["ncsc", "z-cert", "ibd", "ferm"]);
+    let circle = world.circle(&["ncsc", "ferm"]);
+    world.appoint("ncsc", circle, "z-cert");
+    world.settle();
+    world.add("z-cert", circle, "ibd");
+    world.settle();
+    let (author, ferm) = (world.key("ncsc"), world.index("ferm"));
+    let replica = world.engine("ferm").circle(&circle).unwrap();
+    let log = replica.logs_of(&author).find(|(_, log)| log.kind == LogKind::Control).unwrap().0;
+    for seq in 0..2 {
+        world.nodes[ferm].store.rotten.insert((log, seq));
+    }
+    world.input(ferm, Input::Damaged { key: log, seq: 0 });
+    world.settle();
+    assert_eq!(world.node("ferm").store.rotten.len(), 0, "it came again");
+    assert_eq!(world.conclusions("ferm", circle), world.conclusions("ncsc", circle));
+    world.append("ibd", circle, "added by the appointed");
+    world.settle();
+    world.expect_reads("ferm", circle, &["added by the appointed"]);
+}
+
+#[test]
+fn i3_rot_among_operations_that_a_newcomer_is_to_be_handed_is_told_once_and_healed_and_is_no_second_machine() {
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"]);
+    let circle = world.circle(&["ncsc", "z-cert"]);
+    world.disconnect("z-cert", "ferm");
+    let (author, ncsc) = (world.key("ncsc"), world.index("ncsc"));
+    let replica = world.engine("ncsc").circle(&circle).unwrap();
+    let log = replica.logs_of(&author).find(|(_, log)| log.kind == LogKind::Control).unwrap().0;
+    world.nodes[ncsc].store.rotten.insert((log, 0));
+    world.nodes[ncsc].events.clear();
+    world.add("ncsc", circle, "ferm");
+    world.settle();
+    assert_eq!(world.node("ncsc").store.rotten.len(), 0, "z-cert sent it again");
+    let told = |fits: fn(&Event) -> bool| world.node("ncsc").events.iter().filter(|event| fits(event)).count();
+    assert_eq!(told(|event| matches!(event, Event::Damaged { .. })), 1);
+    assert_eq!(told(|event| matches!(event, Event::OwnKeyElsewhere { .. })), 0);
+    world.append("ferm", circle, "here I am");
+    world.settle();
+    world.expect_reads("ncsc", circle, &["here I am"]);
+    assert_eq!(world.refusals_of("ferm", "ncsc"), Vec::<String>::new());
+}

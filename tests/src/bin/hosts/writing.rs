@@ -177,14 +177,12 @@ pub(crate) async fn listed(client: &Client, circle: &str) -> anyhow::Result<BTre
         let path = format!("/v1/entries?limit={PAGE}&circle={circle}{before}");
         let page: Vec<EntrySummary> = client.get(&path).await?;
         let full = page.len() == PAGE;
-        let last = page.last().map(|entry| entry.time);
-        let fresh = page.iter().filter(|entry| !all.contains_key(&entry.reference)).count();
+        let last = page.last().map(|entry| entry.reference.clone());
         all.extend(page.into_iter().map(|entry| (entry.reference, entry.state == "opened")));
         if !full {
             return Ok(all);
         }
-        anyhow::ensure!(fresh > 0, "a whole page of one time");
-        before = format!("&before={}", last.context("a full page has a last entry")? + 1);
+        before = format!("&before={}", last.context("a full page has a last entry")?);
     }
 }
 
