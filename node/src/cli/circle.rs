@@ -94,7 +94,7 @@ pub enum Command {
 
 /// How much of one node others take.
 #[derive(Debug, Args)]
-pub struct Quotas {
+struct Quotas {
     /// How many megabytes of one node, sealed, others take. What goes beyond a quota waits with those who have it, and
     /// comes once the quota is raised.
     #[arg(long, value_name = "MEGABYTES")]
