@@ -115,10 +115,10 @@ pub struct CircleSummary {
     pub comparing: usize,
     /// How many entries are held beyond the cuts of removals, that a steward may raise.
     #[serde(default)]
-    pub withheld: u64,
+    pub withheld_entries: u64,
     /// Of how many nodes there is more than their quota lets others take.
     #[serde(default)]
-    pub over_quota: usize,
+    pub nodes_over_quota: usize,
     /// Partners of whom no node is connected: what they wrote meanwhile may be unknown here.
     #[serde(default)]
     pub unreachable: Vec<String>,

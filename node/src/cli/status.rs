@@ -151,8 +151,8 @@ pub(super) mod tests {
             behind: 0,
             peers: 2,
             comparing: 0,
-            withheld: 0,
-            over_quota: 0,
+            withheld_entries: 0,
+            nodes_over_quota: 0,
             unreachable: Vec::new(),
         }
     }

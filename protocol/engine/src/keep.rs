@@ -8,7 +8,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cwn_crypto::{Hash, PublicKey, Time, encoding, issuer_log::CutLine};
+use cwn_crypto::{
+    Hash, PublicKey, Time, encoding,
+    issuer_log::{CutLine, LogId},
+};
 use minicbor::{Decode, Encode};
 
 use crate::{
@@ -55,7 +58,7 @@ pub struct OverQuota {
     pub author: PublicKey,
     /// How much is held of it.
     pub used: Quota,
-    /// How many entries more connected peers say they hold.
+    /// How many entries more there are, as connected peers and the author's own logs say.
     pub waiting: u64,
 }
 
@@ -123,7 +126,7 @@ fn read_place(bytes: &[u8]) -> Option<LogKey> {
     Some(LogKey {
         circle: CircleId(Hash(circle.try_into().ok()?)),
         author: PublicKey(author.try_into().ok()?),
-        log: cwn_crypto::issuer_log::LogId(log.try_into().ok()?),
+        log: LogId(log.try_into().ok()?),
     })
 }
 
@@ -150,13 +153,18 @@ impl Engine {
     /// The nodes of which there is more in a circle than its quota lets this node take.
     pub fn over_quota(&self, circle: &CircleId) -> Vec<OverQuota> {
         let Some(replica) = self.circles.get(circle) else { return Vec::new() };
-        let over = |author: &PublicKey| OverQuota {
-            author: *author,
-            used: replica.used(author),
-            waiting: self.sync.said_of(circle, author).into_iter().fold(0, |waiting, (log, height)| {
+        let over = |author: &PublicKey| {
+            let mut said = self.sync.said_of(circle, author);
+            // A log that a later one cites is said of nobody: it is held to there.
+            for line in replica.cited_by(author) {
+                let height = said.entry(line.log).or_default();
+                *height = line.height.max(*height);
+            }
+            let more = |(log, height): (LogId, u64)| {
                 let held = replica.log(author, &log).map_or(0, |held| held.height);
-                waiting + height.saturating_sub(held)
-            }),
+                height.saturating_sub(held)
+            };
+            OverQuota { author: *author, used: replica.used(author), waiting: said.into_iter().map(more).sum() }
         };
         replica.full().filter(|author| replica.is_full(author)).map(over).collect()
     }

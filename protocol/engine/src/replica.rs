@@ -984,6 +984,11 @@ impl Replica {
         self.fork_of(&key.author, &key.log).is_some() && !cut
     }
 
+    /// What the openings of an author's logs cite.
+    pub(crate) fn cited_by(&self, author: &PublicKey) -> impl Iterator<Item = CutLine> {
+        self.cited(Some(author)).into_iter().map(|(_, line)| line)
+    }
+
     /// Whether a log that is cited, and not held, would be accepted if it came, and taken.
     fn wanted_to(&self, author: &PublicKey, line: &CutLine) -> bool {
         !self.is_full(author) && acceptance::hope(self, author, &line.log, line.height) > 0
