@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Decoder, Encode, Encoder, data::Type};
 use sha2::{Digest, Sha256};
 
 /// What a signature or hash is about. Every use has its own, so that bytes signed for one purpose prove
@@ -163,4 +163,92 @@ where
         return Err(Refusal::NotCanonical);
     }
     Ok(value)
+}
+
+/// As [`from_bytes`], and also of an array to which a later version of the protocol appended items. What is known of
+/// it is in canonical form all the same; what is not is well-formed, and does not end in nulls, which are left out.
+///
+/// So a later version appends only what an earlier one may pass over; what it may not needs a number of its own.
+pub fn beginning_from_bytes<'b, T>(bytes: &'b [u8], limit: usize) -> Result<T, Refusal>
+where
+    T: Decode<'b, ()> + Encode<()>,
+{
+    let refusal = match from_bytes(bytes, limit) {
+        Err(refusal @ Refusal::NotCanonical) => refusal,
+        read => return read,
+    };
+    let malformed = |error: minicbor::decode::Error| Refusal::Malformed(error.to_string());
+    let value: T = minicbor::decode(bytes).map_err(malformed)?;
+    let known = to_bytes(&value);
+    let items = |of: &[u8]| {
+        let mut head = Decoder::new(of);
+        head.array().ok().flatten().map(|items| (items, head.position()))
+    };
+    let (Some((said, from)), Some((written, at))) = (items(bytes), items(&known)) else { return Err(refusal) };
+    let mut head = Encoder::new(Vec::new());
+    let shortest = head.array(said).is_ok() && bytes[..from] == head.writer()[..];
+    let rest = bytes[from..].strip_prefix(&known[at..]).filter(|_| shortest && said > written);
+    let mut rest = Decoder::new(rest.ok_or(refusal.clone())?);
+    let mut last = None;
+    for _ in written..said {
+        last = Some(rest.datatype().map_err(malformed)?);
+        rest.skip().map_err(malformed)?;
+    }
+    let ends = rest.position() == rest.input().len() && last != Some(Type::Null);
+    if ends { Ok(value) } else { Err(refusal) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Encode, Decode)]
+    struct Known {
+        #[n(0)]
+        number: u8,
+        #[n(1)]
+        perhaps: Option<u8>,
+    }
+
+    fn beginning(bytes: &[u8]) -> Result<Known, Refusal> {
+        beginning_from_bytes(bytes, 64)
+    }
+
+    #[test]
+    fn what_a_later_version_appended_is_passed_over() {
+        for (bytes, perhaps) in [
+            (&[0x82, 7, 8][..], Some(8)),
+            (&[0x81, 7], None),
+            (&[0x83, 7, 8, 9], Some(8)),
+            (&[0x83, 7, 0xf6, 0x82, 1, 2], None),
+            (&[0x84, 7, 8, 0xf6, 0x61, b'x'], Some(8)),
+        ] {
+            assert_eq!(beginning(bytes), Ok(Known { number: 7, perhaps }), "{bytes:?}");
+        }
+        let longer = [&[0x98, 30, 7][..], &[1; 29]].concat();
+        assert_eq!(beginning(&longer), Ok(Known { number: 7, perhaps: Some(1) }));
+    }
+
+    #[test]
+    fn what_is_appended_leaves_one_spelling_of_what_is_known() {
+        for bytes in [
+            // Nulls at the end are left out.
+            &[0x82, 7, 0xf6][..],
+            &[0x83, 7, 8, 0xf6],
+            // The number, or the length, in two bytes.
+            &[0x83, 0x18, 7, 8, 9],
+            &[0x98, 3, 7, 8, 9],
+            // Of no length that is said.
+            &[0x9f, 7, 8, 9, 0xff],
+            // More follows than the array holds.
+            &[0x83, 7, 8, 9, 9],
+            &[0x81, 7, 9],
+        ] {
+            assert_eq!(beginning(bytes), Err(Refusal::NotCanonical), "{bytes:?}");
+        }
+        for bytes in [&[0x83, 7, 8][..], &[0x83, 7, 8, 0x62, 1], &[0x80], &[]] {
+            assert!(matches!(beginning(bytes), Err(Refusal::Malformed(_))), "{bytes:?}");
+        }
+        assert!(matches!(beginning(&[0x9f; 65]), Err(Refusal::TooLong { .. })));
+    }
 }

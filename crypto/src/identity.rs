@@ -279,9 +279,10 @@ where
         Ok(value)
     }
 
-    /// What it claims to say, to learn which key must have signed it. Believe nothing of it before `verify`.
+    /// What it claims to say, to learn which key must have signed it. Believe nothing of it before `verify`. What a
+    /// later version appended is signed with the rest, and passed over.
     pub fn unverified(&self, limit: usize) -> Result<T, SignedRefusal> {
-        Ok(encoding::from_bytes(&self.bytes, limit)?)
+        Ok(encoding::beginning_from_bytes(&self.bytes, limit)?)
     }
 
     /// The signed bytes.

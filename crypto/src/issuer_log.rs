@@ -10,6 +10,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
 };
 
 use minicbor::{Decode, Encode};
@@ -203,18 +204,20 @@ pub fn cut_reach<'a>(cut: &[CutLine], cites: impl Fn(&LogId) -> Option<&'a [CutL
 /// replaces it.
 type Rank = (u32, Time, u64, Hash);
 
-/// One statement as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One statement as it is kept: once, however many lists name it.
+#[derive(Debug, PartialEq, Eq)]
 struct Said {
+    seq: u64,
     at: Time,
     entry: Hash,
     what: What,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all of what issuers say are certificates")]
 enum What {
     /// Its signature was verified; whether it counts, the root document says.
-    Certificate(Box<(Certificate, SignedCertificate)>),
+    Certificate(Certified),
     Revocation(PublicKey, Revoked),
     NothingElse,
     Nothing(Ignored),
@@ -224,7 +227,76 @@ enum What {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Log {
     cites: Vec<CutLine>,
-    said: BTreeMap<u64, Said>,
+    /// In the order of their places.
+    said: Vec<Arc<Said>>,
+}
+
+impl Log {
+    fn hear(&mut self, said: Said) {
+        let said = Arc::new(said);
+        match self.place_of(said.seq) {
+            Ok(place) => self.said[place] = said,
+            Err(place) => self.said.insert(place, said),
+        }
+    }
+
+    fn place_of(&self, seq: u64) -> Result<usize, usize> {
+        self.said.binary_search_by_key(&seq, |said| said.seq)
+    }
+
+    fn at(&self, seq: u64) -> Option<&Arc<Said>> {
+        self.place_of(seq).ok().map(|place| &self.said[place])
+    }
+}
+
+/// A certificate that counts, with what decides its rank and is not said with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Ranked {
+    since_version: u32,
+    said: Arc<Said>,
+}
+
+impl Ranked {
+    fn certified(&self) -> &Certified {
+        match &self.said.what {
+            What::Certificate(certified) => certified,
+            _ => unreachable!("certificates alone are ranked"),
+        }
+    }
+
+    fn node(&self) -> &PublicKey {
+        &self.certified().certificate.node
+    }
+
+    fn rank(&self) -> Rank {
+        (self.since_version, self.said.at, self.said.seq, self.said.entry)
+    }
+}
+
+/// Certificates in the order of their nodes, and those of one node by rank. Every node keeps one of everybody, so
+/// they lie side by side, with no tree and no list of one around each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Ranking(Vec<Ranked>);
+
+impl Ranking {
+    fn insert(&mut self, ranked: Ranked) {
+        let place = self.0.binary_search_by(|known| (known.node(), known.rank()).cmp(&(ranked.node(), ranked.rank())));
+        if let Err(place) = place {
+            self.0.insert(place, ranked);
+        }
+    }
+
+    /// Those of one node, the latest last.
+    fn of(&self, node: &PublicKey) -> &[Ranked] {
+        let from = self.0.partition_point(|known| known.node() < node);
+        let others = &self.0[from..];
+        &others[..others.partition_point(|known| known.node() == node)]
+    }
+
+    /// Those of each node, the latest last.
+    fn by_node(&self) -> impl Iterator<Item = &[Ranked]> {
+        self.0.chunk_by(|one, next| one.node() == next.node())
+    }
 }
 
 /// A statement, with where it stands.
@@ -256,16 +328,16 @@ pub struct Word {
     logs: BTreeMap<(PublicKey, LogId), Log>,
     /// How far the logs of dropped issuers count.
     reached: BTreeMap<PublicKey, BTreeMap<LogId, u64>>,
-    /// All certificates of each node, the latest last.
-    certified: BTreeMap<PublicKey, BTreeMap<Rank, Certified>>,
-    certified_by: BTreeMap<Hash, PublicKey>,
+    certified: Ranking,
+    /// The same, in the order of the entries they stand in.
+    by_entry: Vec<Arc<Said>>,
     /// By node, then by the hash of the entry: the lowest decides.
     revocations: BTreeMap<PublicKey, BTreeMap<Hash, Revoked>>,
     revoked: BTreeMap<PublicKey, Revoked>,
     /// By entry, so that one that arrives twice counts once.
     ignored: BTreeMap<Hash, Ignored>,
-    /// When each issuer spoke.
-    spoke: BTreeMap<PublicKey, BTreeSet<Time>>,
+    /// When each issuer spoke, in order.
+    spoke: BTreeMap<PublicKey, Vec<Time>>,
 }
 
 /// Why a statement was put aside.
@@ -310,9 +382,9 @@ impl Word {
             self.ignored.insert(entry, Ignored::NotAnIssuer(issuer));
             return;
         };
-        let what = examine(issuer, at, statement, root);
+        let what = examine(issuer, at, entry, statement, root);
         let place = self.logs.entry((issuer, log)).or_default();
-        place.said.insert(seq, Said { at, entry, what });
+        place.hear(Said { seq, at, entry, what });
         if let Some(cites) = cites {
             place.cites = cites.to_vec();
             if let Some(heads) = known.dropped {
@@ -336,8 +408,11 @@ impl Word {
                 self.reached.insert(issuer, self.reach_of(&issuer, heads));
             }
         }
-        let places: Vec<(PublicKey, LogId, u64)> =
-            self.logs.iter().flat_map(|((issuer, id), log)| log.said.keys().map(|seq| (*issuer, *id, *seq))).collect();
+        let places: Vec<(PublicKey, LogId, u64)> = self
+            .logs
+            .iter()
+            .flat_map(|((issuer, id), log)| log.said.iter().map(|said| (*issuer, *id, said.seq)))
+            .collect();
         places.iter().for_each(|(issuer, log, seq)| self.conclude(issuer, log, *seq, root));
     }
 
@@ -352,28 +427,34 @@ impl Word {
         if known.dropped.is_some() && !self.reached.get(issuer).is_some_and(counts) {
             return;
         }
-        let Some(said) = self.logs.get(&(*issuer, *log)).and_then(|log| log.said.get(&seq)) else { return };
-        let Said { at, entry, what } = said.clone();
-        match what {
-            What::Certificate(both) => {
-                let (certificate, signed) = *both;
-                if let Err(refusal) = certificate.check_term(root) {
+        let Some(said) = self.logs.get(&(*issuer, *log)).and_then(|log| log.at(seq)).cloned() else { return };
+        let Said { at, entry, .. } = *said;
+        match &said.what {
+            What::Certificate(certified) => {
+                if let Err(refusal) = certified.certificate.check_term(root) {
                     self.ignored.insert(entry, Ignored::Certificate { issuer: *issuer, refusal });
                     return;
                 }
-                let node = certificate.node;
-                self.certified_by.insert(entry, node);
-                let rank = (known.since_version, at, seq, entry);
-                self.certified.entry(node).or_default().insert(rank, Certified { certificate, signed, entry });
+                if let Err(place) = self.place_by_entry(&entry) {
+                    self.by_entry.insert(place, Arc::clone(&said));
+                }
+                self.certified.insert(Ranked { since_version: known.since_version, said });
             }
-            What::Revocation(node, revoked) => self.revoke(node, entry, revoked),
+            What::Revocation(node, revoked) => self.revoke(*node, entry, revoked.clone()),
             What::NothingElse => {}
             What::Nothing(ignored) => {
-                self.ignored.insert(entry, ignored);
+                self.ignored.insert(entry, ignored.clone());
                 return;
             }
         }
-        self.spoke.entry(*issuer).or_default().insert(at);
+        let spoke = self.spoke.entry(*issuer).or_default();
+        if let Err(place) = spoke.binary_search(&at) {
+            spoke.insert(place, at);
+        }
+    }
+
+    fn place_by_entry(&self, entry: &Hash) -> Result<usize, usize> {
+        self.by_entry.binary_search_by_key(entry, |said| said.entry)
     }
 
     /// Of several revocations the one in the entry of lowest hash gives serial, reason and time, and the cut of
@@ -393,13 +474,13 @@ impl Word {
 
     /// The node's newest certificate, revoked or not.
     pub fn certificate(&self, node: &PublicKey) -> Option<&Certified> {
-        Some(self.certified.get(node)?.last_key_value()?.1)
+        self.certified.of(node).last().map(Ranked::certified)
     }
 
     /// All certificates of the node, the newest first. One of them may begin later, or be somebody else's doing: a
     /// node uses the best that is its own.
     pub fn certificates(&self, node: &PublicKey) -> impl Iterator<Item = &Certified> {
-        self.certified.get(node).into_iter().flat_map(|all| all.values().rev())
+        self.certified.of(node).iter().rev().map(Ranked::certified)
     }
 
     /// Whether this very certificate stands in the issuers' word.
@@ -412,14 +493,14 @@ impl Word {
     pub fn keeps_silent_about(&self, certificate: &Certificate) -> bool {
         let issuer = &certificate.issuer;
         let later = certificate.not_before.plus(Time::DAY_MS);
-        let spoke_later = self.spoke.get(issuer).and_then(BTreeSet::last).is_some_and(|last| *last > later);
+        let spoke_later = self.spoke.get(issuer).and_then(|spoke| spoke.last()).is_some_and(|last| *last > later);
         !self.names(certificate) && spoke_later && self.is_whole(issuer)
     }
 
     /// Whether every log of the issuer that its other logs cite was heard so far.
     fn is_whole(&self, issuer: &PublicKey) -> bool {
-        let last = |log: LogId| self.logs.get(&(*issuer, log)).and_then(|log| log.said.last_key_value());
-        let height = |log: LogId| last(log).map_or(0, |(seq, _)| seq + 1);
+        let last = |log: LogId| self.logs.get(&(*issuer, log)).and_then(|log| log.said.last());
+        let height = |log: LogId| last(log).map_or(0, |said| said.seq + 1);
         let mut cited = self.logs_of(issuer).flat_map(|log| &log.cites);
         cited.all(|line| height(line.log) >= line.height)
     }
@@ -433,16 +514,21 @@ impl Word {
     /// do. Neither ever changes, so one of the two is somebody else's doing.
     pub fn contradictions(&self) -> impl Iterator<Item = (&Certified, &Certified)> {
         let differ = |a: &Certificate, b: &Certificate| (&a.partner, a.recipient) != (&b.partner, b.recipient);
-        self.certified.values().filter_map(move |all| {
-            let (_, newest) = all.last_key_value()?;
-            let other = all.values().rev().find(|other| differ(&other.certificate, &newest.certificate))?;
+        self.certified.by_node().filter_map(move |all| {
+            let newest = all.last()?.certified();
+            let mut others = all.iter().rev().map(Ranked::certified);
+            let other = others.find(|other| differ(&other.certificate, &newest.certificate))?;
             Some((other, newest))
         })
     }
 
     /// The node that the statement in this entry certified, be it with a newer certificate since.
     pub fn certified_by(&self, entry: &Hash) -> Option<&PublicKey> {
-        self.certified_by.get(entry)
+        let said = &self.by_entry[self.place_by_entry(entry).ok()?];
+        match &said.what {
+            What::Certificate(certified) => Some(&certified.certificate.node),
+            _ => None,
+        }
     }
 
     /// The node's revocation.
@@ -457,24 +543,25 @@ impl Word {
 
     /// The claimed time of the newest statement.
     pub fn newest(&self) -> Option<Time> {
-        self.spoke.values().filter_map(BTreeSet::last).max().copied()
+        self.spoke.values().filter_map(|spoke| spoke.last()).max().copied()
     }
 
     /// The claimed time of the newest statement that is not from the future: how fresh the issuers' word is.
     pub fn newest_by(&self, now: Time) -> Option<Time> {
         let until = now.plus(certificate::SKEW_MS);
-        self.spoke.values().filter_map(|spoke| spoke.range(..=until).next_back()).max().copied()
+        let newest = |spoke: &'_ Vec<Time>| spoke[..spoke.partition_point(|at| *at <= until)].last().copied();
+        self.spoke.values().filter_map(newest).max()
     }
 
     /// The newest certificate of every node, by node key, revoked ones too.
     pub fn nodes(&self) -> impl Iterator<Item = &Certified> {
-        self.certified.values().filter_map(|all| Some(all.last_key_value()?.1))
+        self.certified.by_node().filter_map(|all| all.last().map(Ranked::certified))
     }
 
     /// The certificates of issuers that were dropped since and that stand all the same.
     pub fn of_dropped<'a>(&'a self, root: &'a TrustRoot) -> impl Iterator<Item = &'a Certified> {
         let dropped = |certified: &&Certified| root.issuer(&certified.certificate.issuer).is_none();
-        self.certified.values().flat_map(BTreeMap::values).filter(dropped)
+        self.certified.0.iter().map(Ranked::certified).filter(dropped)
     }
 
     /// The heads of the issuer's logs that its other logs do not cite, as far as they were heard: what a version
@@ -483,8 +570,8 @@ impl Word {
         let cited: BTreeSet<&CutLine> = self.logs_of(issuer).flat_map(|log| &log.cites).collect();
         let range = (*issuer, LogId([0; 16]))..=(*issuer, LogId([255; 16]));
         let head = |((_, id), log): (&(PublicKey, LogId), &Log)| {
-            let (seq, last) = log.said.last_key_value()?;
-            Some(CutLine { log: *id, height: seq + 1, head: last.entry })
+            let last = log.said.last()?;
+            Some(CutLine { log: *id, height: last.seq + 1, head: last.entry })
         };
         self.logs.range(range).filter_map(head).filter(|line| !cited.contains(line)).collect()
     }
@@ -506,7 +593,7 @@ impl Word {
 }
 
 /// Verifies what does not depend on the root document, once.
-fn examine(issuer: PublicKey, at: Time, statement: &Statement, root: &TrustRoot) -> What {
+fn examine(issuer: PublicKey, at: Time, entry: Hash, statement: &Statement, root: &TrustRoot) -> What {
     if let Err(refusal) = statement.check() {
         return What::Nothing(Ignored::Limit { issuer, refusal });
     }
@@ -516,7 +603,7 @@ fn examine(issuer: PublicKey, at: Time, statement: &Statement, root: &TrustRoot)
             Ok(certificate) if certificate.issuer != issuer => {
                 What::Nothing(Ignored::AnothersCertificate { author: issuer, issuer: certificate.issuer })
             }
-            Ok(certificate) => What::Certificate(Box::new((certificate, signed.clone()))),
+            Ok(certificate) => What::Certificate(Certified { certificate, signed: signed.clone(), entry }),
         },
         Statement::Revocation { node, serial, reason, cut } => {
             What::Revocation(*node, Revoked { serial: *serial, reason: reason.clone(), at, cut: cut.clone() })

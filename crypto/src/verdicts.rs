@@ -14,8 +14,11 @@ use crate::{
 /// place, and gives way to the next that has the same.
 const REMEMBERED: usize = 1 << 14;
 
+/// What was judged, and how.
+type Verdict = (Hash, Result<(), BadSignature>);
+
 thread_local! {
-    static VERDICTS: RefCell<Vec<Option<(Hash, Result<(), BadSignature>)>>> = const { RefCell::new(Vec::new()) };
+    static VERDICTS: RefCell<Vec<Option<Verdict>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The verdict on a signature: what was said of it before, else what `judge` says.

@@ -47,7 +47,7 @@ impl ChunkRequest {
 
     /// Reads a request.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, encoding::Refusal> {
-        encoding::from_bytes(bytes, REQUEST_BYTES)
+        encoding::beginning_from_bytes(bytes, REQUEST_BYTES)
     }
 }
 
@@ -85,6 +85,13 @@ impl Chunks {
         // Writing to a string cannot fail.
         let _ = encoding::hex(&chunk.0, &mut name);
         self.dir.join(circle.to_string()).join(name)
+    }
+
+    /// Takes away what a killed process left of chunks that were coming in; gives how many there were. They are
+    /// fetched again.
+    pub fn clear_new(&self) -> usize {
+        let circles = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        circles.map(|circle| files::clear_new(&circle.path())).sum()
     }
 
     /// Whether a chunk is here.

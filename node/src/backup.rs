@@ -39,6 +39,8 @@ const PIECE_BYTES: usize = 1 << 20;
 const AHEAD: usize = 4;
 /// A path within a data directory: a circle and a chunk, in hexadecimal.
 const PATH_BYTES: usize = 256;
+/// How the name of a directory ends that is being put back.
+const COMING: &str = ".restoring";
 /// Files in one backup: 16 TiB of attachments.
 const FILES: u64 = 1 << 24;
 
@@ -363,8 +365,12 @@ pub fn restore(path: &Path, data: &Path, work: Work<'_>) -> Result<Contents, Ref
     let data = &fs::canonicalize(data).unwrap_or_else(|_absent| data.to_owned());
     let parent = data.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = data.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let coming = parent.join(format!(".{name}.{}.restoring", std::process::id()));
+    let left = |other: &str| other.starts_with(&format!(".{name}.")) && other.ends_with(COMING);
+    files::clear(parent, left);
+    let coming = files::beside(data, COMING).map_err(at(data))?;
     files::make_dir(parent).and_then(|()| files::make_dir(&coming)).map_err(at(&coming))?;
+    let writing = File::open(&coming).map_err(at(&coming))?;
+    files::hold(&writing);
     let mut put = Put { root: coming.clone(), file: None };
     let running = |contents: &Contents| {
         let there = Membership::node_of(&contents.data) == Some(contents.node);
@@ -596,6 +602,48 @@ mod tests {
         let refused = work(true, |work| restore(&backup, &restored, work)).unwrap_err();
         assert!(matches!(refused, Refusal::Interrupted), "{refused}");
         assert!(names(&below).unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_restore_that_is_killed_anywhere_leaves_nothing_that_the_next_does_not_take_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let backup = back_up(dir.path()).await;
+        let below = dir.path().join("below");
+        let restored = below.join("restored");
+        let mut killed = 0;
+        for kill_at in 0.. {
+            let mut steps = 0;
+            // Whoever is killed cleans up no more than who panics here.
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let mut step = |_at: u64| {
+                    assert!(steps < kill_at, "killed");
+                    steps += 1;
+                };
+                restore(&backup, &restored, Work { progress: &mut step, stop: &AtomicBool::new(false) })
+            }));
+            if let Ok(whole) = outcome {
+                whole.unwrap();
+                break;
+            }
+            killed += 1;
+            assert_eq!(names(&below).unwrap().len(), 1, "one at a time");
+            assert!(!restored.exists(), "killed at {kill_at}");
+        }
+        assert!(killed > 10, "{killed}");
+        assert_eq!(names(&below).unwrap(), ["restored"]);
+        assert!(restored.join("keys.cwn").exists());
+    }
+
+    #[tokio::test]
+    async fn a_restore_leaves_another_alone_that_is_running() {
+        let dir = tempfile::tempdir().unwrap();
+        let backup = back_up(dir.path()).await;
+        let other = dir.path().join(".restored.1.restoring");
+        files::make_dir(&other).unwrap();
+        let running = File::open(&other).unwrap();
+        files::hold(&running);
+        work(false, |work| restore(&backup, &dir.path().join("restored"), work)).unwrap();
+        assert!(other.exists());
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use cwn_crypto::PublicKey;
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     files::{self, at},
-    network::Address,
+    network::{Address, MOST_CIRCUITS, RelayLimits},
     store::Sizes,
 };
 
@@ -28,6 +29,8 @@ const FILE_BYTES: u64 = 1 << 20;
 pub struct Config {
     /// Connections with other nodes.
     pub network: Network,
+    /// What a node passes on for others, if it relays.
+    pub relay: Relay,
     /// Joining circles.
     pub circles: Circles,
     /// The local API.
@@ -83,6 +86,62 @@ impl Default for Network {
             offline: false,
             bootstrap: Vec::new(),
         }
+    }
+}
+
+/// `[relay]`: how much a node passes on for others, if `relay` in `[network]` says that it does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Relay {
+    /// Nodes that can be reached through it; from 1. Default: 256.
+    pub nodes: usize,
+    /// Connections that are passed on at once; 1 to 1024. Default: 1024.
+    pub circuits: usize,
+    /// Of those, dialled by one node; from 1. Default: 128.
+    pub circuits_per_node: usize,
+    /// A connection is ended after so many seconds, and made anew; 60 to 604800. Default: 21600.
+    pub circuit_seconds: u64,
+    /// And after so many bytes; from 2 MiB, so that anything nodes say at once fits. Default: 1 GiB.
+    pub circuit_bytes: u64,
+}
+
+/// A connection takes seconds to be made, and a session says something only after that; after a week a node that is
+/// not looked after gives its place back.
+const CIRCUIT_SECONDS: std::ops::RangeInclusive<u64> = 60..=604_800;
+/// Two of the largest frames: with less nothing large would ever pass.
+const CIRCUIT_BYTES_LEAST: u64 = 2 << 20;
+
+impl Default for Relay {
+    fn default() -> Self {
+        let RelayLimits { nodes, circuits, circuits_per_node, circuit_lasts, circuit_bytes } = RelayLimits::default();
+        Self { nodes, circuits, circuits_per_node, circuit_seconds: circuit_lasts.as_secs(), circuit_bytes }
+    }
+}
+
+impl Relay {
+    /// As the network takes them.
+    pub fn limits(&self) -> RelayLimits {
+        let Self { nodes, circuits, circuits_per_node, circuit_seconds, circuit_bytes } = *self;
+        let circuit_lasts = Duration::from_secs(circuit_seconds);
+        RelayLimits { nodes, circuits, circuits_per_node, circuit_lasts, circuit_bytes }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let Self { nodes, circuits, circuits_per_node, circuit_seconds, circuit_bytes } = *self;
+        if !(1..=MOST_CIRCUITS).contains(&circuits) {
+            return Err(format!("relay.circuits: {circuits} is not from 1 to {MOST_CIRCUITS}"));
+        }
+        if nodes == 0 || circuits_per_node == 0 {
+            return Err("relay.nodes, relay.circuits_per_node: 0 relays nothing; set network.relay = false".to_owned());
+        }
+        if !CIRCUIT_SECONDS.contains(&circuit_seconds) {
+            let (least, most) = (CIRCUIT_SECONDS.start(), CIRCUIT_SECONDS.end());
+            return Err(format!("relay.circuit_seconds: {circuit_seconds} is not from {least} to {most}"));
+        }
+        if circuit_bytes < CIRCUIT_BYTES_LEAST {
+            return Err(format!("relay.circuit_bytes: {circuit_bytes} is less than {CIRCUIT_BYTES_LEAST}"));
+        }
+        Ok(())
     }
 }
 
@@ -177,7 +236,7 @@ const SEGMENT_BYTES_MOST: u32 = 1 << 30;
 
 impl Default for Store {
     fn default() -> Self {
-        let Sizes { segment_bytes, checkpoint_bytes } = Sizes::default();
+        let Sizes { segment_bytes, checkpoint_bytes, .. } = Sizes::default();
         Self { segment_bytes, checkpoint_bytes }
     }
 }
@@ -185,7 +244,7 @@ impl Default for Store {
 impl Store {
     /// As the store takes them.
     pub fn sizes(&self) -> Sizes {
-        Sizes { segment_bytes: self.segment_bytes, checkpoint_bytes: self.checkpoint_bytes }
+        Sizes { segment_bytes: self.segment_bytes, checkpoint_bytes: self.checkpoint_bytes, ..Sizes::default() }
     }
 }
 
@@ -288,7 +347,11 @@ impl Config {
             }
             Ok(_) => {}
         }
-        let text = fs::read_to_string(&path).map_err(at(&path))?;
+        let bytes = fs::read(&path).map_err(at(&path))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let why = format!("byte {} is no text", error.utf8_error().valid_up_to());
+            Error::Malformed { path: path.clone(), why }
+        })?;
         Self::parse(&text).map_err(|why| Error::Malformed { path, why })
     }
 
@@ -306,6 +369,7 @@ impl Config {
         if config.network.offline && config.enrolment.is_some() {
             return Err("network.offline: the desk of [enrolment] takes connections; have one or the other".to_owned());
         }
+        config.relay.check()?;
         let Store { segment_bytes, checkpoint_bytes } = config.store;
         if !(STORE_BYTES_LEAST..=SEGMENT_BYTES_MOST).contains(&segment_bytes) {
             return Err(format!("store.segment_bytes: {segment_bytes} is not from 65536 to 1073741824"));
@@ -397,6 +461,30 @@ mod tests {
     }
 
     #[test]
+    fn a_configuration_with_a_flipped_bit_is_one_that_could_have_been_written_or_is_refused_with_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let whole = example("anchor.toml").0.into_bytes();
+        let mut refused = 0;
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, &flipped).unwrap();
+            match Config::load(dir.path()) {
+                // In a comment, or another number.
+                Ok(config) => assert!(Config::parse(&config.to_text().unwrap()).is_ok(), "bit {bit}"),
+                Err(error) => {
+                    let said = error.to_string();
+                    assert!(said.contains(FILE) && said.contains("configs/member.toml"), "bit {bit}: {said}");
+                    refused += 1;
+                }
+            }
+            assert_eq!(fs::read(&path).unwrap(), flipped, "bit {bit}");
+        }
+        assert!(refused > whole.len(), "{refused}");
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_its_line() {
         let why = Config::parse("[network]\nlisten = []\nlissen = []\n").unwrap_err();
         assert!(why.contains("line 3") && why.contains("lissen") && why.contains("listen"), "{why}");
@@ -420,6 +508,24 @@ mod tests {
             let why = Config::parse(&format!("[store]\n{text}\n")).unwrap_err();
             assert!(why.contains(text.split(" = ").next().unwrap()) && why.contains(limit), "{why}");
         }
+    }
+
+    #[test]
+    fn limits_of_a_relay_that_would_pass_nothing_on_are_named_with_those_that_do() {
+        for (text, limit) in [
+            ("circuits = 0", "1 to 1024"),
+            ("circuits = 1025", "1 to 1024"),
+            ("nodes = 0", "network.relay = false"),
+            ("circuits_per_node = 0", "network.relay = false"),
+            ("circuit_seconds = 59", "60 to 604800"),
+            ("circuit_seconds = 604801", "60 to 604800"),
+            ("circuit_bytes = 1000000", "less than 2097152"),
+        ] {
+            let why = Config::parse(&format!("[relay]\n{text}\n")).unwrap_err();
+            assert!(why.contains(text.split(" = ").next().unwrap()) && why.contains(limit), "{why}");
+        }
+        let relay = Config::parse("[relay]\ncircuit_seconds = 60\n").unwrap().relay;
+        assert_eq!(relay.limits().circuit_lasts, Duration::from_secs(60));
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Connected {
     pub since: Time,
     /// Whether this node dialled.
     pub dialled: bool,
+    /// The relay that passes the connection on, if one does.
+    pub through: Option<PublicKey>,
     /// `valid` or `grace`.
     pub standing: &'static str,
 }

@@ -34,7 +34,7 @@ use crate::{
     connections::{Connected, Connections, Refused},
     drafts::Drafts,
     driver::{self, Outlets, random},
-    fetch,
+    fetch, files,
     inbox::{Inbox, News},
     keyring::Keyring,
     keystore::{Keys, Typing, Unlock},
@@ -75,6 +75,12 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
             "the last write before the end was torn and was cut back; nothing acknowledged was in it"
         );
     }
+    let chunks = Chunks::new(data);
+    // The store is this process's alone: nobody else writes here.
+    let left = files::clear_new(data) + chunks.clear_new();
+    if left > 0 {
+        tracing::info!(files = left, "files were removed that were being written when this node was ended");
+    }
     let damage = FoundDamage::default();
     if let Some(first) = opened.damages.first() {
         tracing::error!(places = opened.damaged, "the store has damage; run `cwn doctor`");
@@ -102,7 +108,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
         key: keys.signing.clone(),
         listen: if config.network.offline { Vec::new() } else { config.network.listen.clone() },
         external: config.network.external.clone(),
-        relay: config.network.relay,
+        relay: config.network.relay.then(|| config.relay.limits()),
         gate: Arc::clone(&gate),
         dial_spread,
         memory_limit: None,
@@ -132,7 +138,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
         keyring,
         reader: Lend::new(reader),
         damage,
-        chunks: Chunks::new(data),
+        chunks,
         drafts,
         fetches,
         config,
@@ -210,10 +216,10 @@ async fn carry_network(node: Arc<Node>, mut events: mpsc::Receiver<network::Even
                 node.connections.listens_no_longer(&address.to_string());
                 continue;
             }
-            network::Event::PeerUp { peer, standing, dialer, session, .. } => {
+            network::Event::PeerUp { peer, standing, dialer, through, session, .. } => {
                 let standing = if standing == Standing::Valid { "valid" } else { "grace" };
-                tracing::info!(%peer, standing, "connected");
-                node.connections.up(peer, Connected { since: clock::now(), dialled: dialer, standing });
+                tracing::info!(%peer, standing, ?through, "connected");
+                node.connections.up(peer, Connected { since: clock::now(), dialled: dialer, through, standing });
                 if let Ok(admitted) = node.gate.admitted(&peer) {
                     let shown = Input::Shown { certificate: Box::new(admitted.certificate) };
                     if node.driver.input(shown).await.is_err() {

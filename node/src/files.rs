@@ -1,4 +1,7 @@
 //! Files that are whole or not there, and modes that keep secrets to one user.
+//!
+//! What is being written has a name of its own beside the one it will have, and is locked by its writer: what has such a
+//! name and is not locked, a process left that was killed. Whoever writes there next takes it away.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -8,17 +11,21 @@ use std::{
 };
 
 /// Nobody but the node's own user.
-const FILE_MODE: u32 = 0o600;
+pub const FILE_MODE: u32 = 0o600;
 const DIR_MODE: u32 = 0o700;
+/// How the name of a file ends that [`durable_write`] has not finished.
+const NEW: &str = ".new";
+/// How the name of a [`Part`] ends. Somebody else's directory may hold it, so that it must be nobody else's name.
+const PART: &str = ".cwn-part";
 
 /// Writes a file so that after a crash either the old content or the new stands there, whole: a temporary
 /// file, fsync, rename, fsync of the directory. Mode 0600.
 pub fn durable_write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().ok_or_else(|| io::Error::other("a path that names no file"))?;
-    let temporary = dir.join(format!(".{}.{}.new", name.to_string_lossy(), std::process::id()));
+    let dir = dir_of(path);
+    let temporary = beside(path, NEW)?;
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&temporary)?;
+        hold(&file);
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
@@ -28,6 +35,78 @@ pub fn durable_write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         fs::remove_file(&temporary)?;
     }
     written
+}
+
+/// The directory that a path lies in.
+pub fn dir_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The name under which this process writes what will have the name `path`.
+pub fn beside(path: &Path, ending: &str) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| io::Error::other("a path that names no file"))?;
+    Ok(dir_of(path).join(format!(".{}.{}{ending}", name.to_string_lossy(), std::process::id())))
+}
+
+/// Says that what is being written has a writer, for as long as the file is open.
+pub fn hold(file: &File) {
+    if let Err(error) = file.try_lock() {
+        // Then nobody else can lock it there either, and takes it for left.
+        tracing::debug!(%error, "this file system knows no locks");
+    }
+}
+
+/// Takes away what killed processes left in a directory under such names; gives how many there were. What cannot be
+/// taken away is there the next time.
+pub fn clear(dir: &Path, is_one: impl Fn(&str) -> bool) -> usize {
+    let Ok(items) = fs::read_dir(dir) else { return 0 };
+    let mut cleared = 0;
+    for path in items.flatten().filter(|item| item.file_name().to_str().is_some_and(&is_one)).map(|item| item.path()) {
+        // Nothing else is opened: a pipe would wait for somebody.
+        let Ok(kind) = fs::symlink_metadata(&path).map(|metadata| metadata.file_type()) else { continue };
+        let left = (kind.is_file() || kind.is_dir()) && File::open(&path).is_ok_and(|file| file.try_lock().is_ok());
+        if left {
+            let removed = if kind.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            cleared += usize::from(removed.is_ok());
+        }
+    }
+    cleared
+}
+
+/// Takes away what [`durable_write`] did not finish in a directory.
+pub fn clear_new(dir: &Path) -> usize {
+    clear(dir, |name| name.starts_with('.') && name.ends_with(NEW))
+}
+
+/// A file that is coming in, beside the name it will have, so that it is not taken for the whole, whatever ends this
+/// process. Dropped, it is gone, unless it was given its name.
+#[derive(Debug)]
+pub struct Part {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Part {
+    /// Begins the part of a file.
+    pub fn begin(of: &Path, mode: u32) -> Result<Self, Failed> {
+        clear(dir_of(of), |name| name.starts_with('.') && name.ends_with(PART));
+        let path = beside(of, PART).map_err(at(of))?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).map_err(at(&path))?;
+        hold(&file);
+        Ok(Self { path, _lock: file })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // It has its name by now, or the next of its kind takes it away.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 /// Makes a directory and those above it, mode 0700.
@@ -89,6 +168,46 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert!(check_private(&path).unwrap().is_ok());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// What a process that was killed leaves: nobody holds it.
+    fn left(dir: &Path, name: &str) -> PathBuf {
+        let path = dir.join(name);
+        fs::write(&path, b"half").unwrap();
+        path
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_taken_away_and_what_is_being_written_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let written = left(dir.path(), ".keys.cwn.1.new");
+        let file = File::open(&written).unwrap();
+        hold(&file);
+        left(dir.path(), ".keys.cwn.2.new");
+        let others = ["keys.cwn", "mine.new", ".mine", ".it.1.cwn-part"].map(|name| left(dir.path(), name));
+        fs::create_dir(dir.path().join(".deep.1.new")).unwrap();
+        left(&dir.path().join(".deep.1.new"), "inside");
+        std::os::unix::fs::symlink(&others[0], dir.path().join(".link.1.new")).unwrap();
+        assert_eq!(clear_new(dir.path()), 2);
+        assert!(written.exists() && others.iter().all(|path| path.exists()));
+        drop(file);
+        assert_eq!(clear_new(dir.path()), 1);
+        assert!(!written.exists());
+        assert_eq!(clear_new(&dir.path().join("nowhere")), 0);
+    }
+
+    #[test]
+    fn a_part_takes_away_those_that_killed_processes_left_and_leaves_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("cwn.backup");
+        let killed = left(dir.path(), ".another.backup.1.cwn-part");
+        let theirs = left(dir.path(), ".another.backup.1.part");
+        let running = Part::begin(&dir.path().join("third"), FILE_MODE).unwrap();
+        let part = Part::begin(&target, FILE_MODE).unwrap();
+        assert!(!killed.exists() && theirs.exists() && running.path().exists());
+        fs::rename(part.path(), &target).unwrap();
+        drop((part, running));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "the file, and theirs");
     }
 
     #[test]

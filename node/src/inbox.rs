@@ -279,7 +279,7 @@ impl Inbox {
         let mut next = match suite {
             Suite::Control => return Ok(()),
             Suite::Network => self.heard().get(key).copied().unwrap_or(0),
-            Suite::Epoch | Suite::Named => cursor,
+            Suite::Epoch | Suite::Named | Suite::Later(_) => cursor,
         };
         while next < height {
             let entries = self.reader.get().entries(key, next, height, READ_BYTES)?;
@@ -451,6 +451,10 @@ impl Inbox {
                 })?;
                 let age = cwn_crypto::seal::Age;
                 cwn_crypto::seal::Seal::open_with_epoch(&age, &key, sealed, limits::PAYLOAD_BYTES)
+            }
+            (Suite::Later(_), _) => {
+                let why = "it is sealed in a way that only a later version of this program knows; update it";
+                return Err(Unread::DoesNotOpen(why.to_owned()));
             }
             _ => self.keyring.open_named(sealed, limits::PAYLOAD_BYTES),
         };

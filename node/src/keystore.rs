@@ -71,7 +71,9 @@ pub enum Error {
     #[error("the two passphrases differ; try again")]
     Differ,
     /// It does not open.
-    #[error("{} does not open: {why}; is it the right credential or passphrase?", .path.display())]
+    #[error(
+        "{} does not open: {why}; is it the right credential or passphrase? If it is, the file is damaged: restore it from a backup", .path.display()
+    )]
     Closed {
         /// Which file.
         path: PathBuf,
@@ -333,6 +335,32 @@ mod tests {
     #[test]
     fn a_short_passphrase_is_refused() {
         assert!(matches!(Unlock::passphrase(Zeroizing::new("short".to_owned())), Err(Error::Passphrase)));
+    }
+
+    #[test]
+    fn keys_with_a_flipped_bit_anywhere_are_refused_with_the_remedy_and_left_as_they_are() {
+        let (dir, data) = data();
+        let unlock = Unlock::credential(&credential(dir.path(), &[7; 32])).unwrap();
+        let keys = Keys::generate();
+        keys.create(&data, &unlock).unwrap();
+        let path = data.join(FILE);
+        let whole = fs::read(&path).unwrap();
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            files::durable_write(&path, &flipped).unwrap();
+            let refused = Keys::open(&data, &unlock).unwrap_err().to_string();
+            assert!(refused.contains(FILE) && refused.contains("restore it from a backup"), "bit {bit}: {refused}");
+            assert!(matches!(Keys::generate().create(&data, &unlock), Err(Error::Exists(_))), "bit {bit}");
+            assert_eq!(fs::read(&path).unwrap(), flipped, "bit {bit}: it is left for who can mend it");
+        }
+        for length in [0, 1, whole.len() / 2, whole.len() - 1] {
+            files::durable_write(&path, &whole[..length]).unwrap();
+            let refused = Keys::open(&data, &unlock).unwrap_err().to_string();
+            assert!(refused.contains("restore it from a backup"), "cut off at {length}: {refused}");
+        }
+        files::durable_write(&path, &whole).unwrap();
+        assert_eq!(Keys::open(&data, &unlock).unwrap().signing.public(), keys.signing.public());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    string::FromUtf8Error,
 };
 
 use cwn_crypto::{
@@ -45,7 +46,7 @@ pub enum Error {
         data: PathBuf,
     },
     /// Not what it should be.
-    #[error("{}: {why}", .path.display())]
+    #[error("{}: {why}; if it is damaged, restore it from a backup, or ask the coordinator for it again", .path.display())]
     Malformed {
         /// Which file.
         path: PathBuf,
@@ -173,7 +174,10 @@ fn dearmour(data: &Path, name: &str, label: Label, limit: usize) -> Result<Vec<u
         }
         Ok(_) => {}
     }
-    let text = fs::read_to_string(&path).map_err(at(&path))?;
+    let bytes = fs::read(&path).map_err(at(&path))?;
+    let no_text = |error: FromUtf8Error| format!("byte {} is no text", error.utf8_error().valid_up_to());
+    let text =
+        String::from_utf8(bytes).map_err(|error| Error::Malformed { path: path.clone(), why: no_text(error) })?;
     armour::dearmour(label, &text, limit).map_err(|refusal| Error::Malformed { path, why: refusal.to_string() })
 }
 
@@ -182,4 +186,83 @@ fn write(data: &Path, name: &str, label: Label, bytes: &[u8]) -> Result<(), Erro
     let written =
         files::make_dir(data).and_then(|()| files::durable_write(&path, armour::armour(label, bytes).as_bytes()));
     Ok(written.map_err(at(&path))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use cwn_crypto::{
+        Domain, Signed, SigningKey, Time,
+        certificate::SUITE,
+        root::{IssuerTerm, RootDocument, SignedRoot},
+    };
+
+    use super::*;
+
+    /// A data directory with a membership in it, and its keys.
+    fn member() -> (tempfile::TempDir, Keys) {
+        let (root, issuer, keys) = (SigningKey::from_seed(&[1; 32]), SigningKey::from_seed(&[2; 32]), Keys::generate());
+        let document = RootDocument {
+            version: 1,
+            name: "proefnet".to_owned(),
+            keys: vec![root.public()],
+            threshold: 1,
+            issuers: vec![IssuerTerm { issuer: issuer.public(), not_before: Time(0), not_after: Time(100) }],
+            freshness_ms: Time::DAY_MS,
+            previous: None,
+            dropped: Vec::new(),
+        };
+        let trust = TrustRoot::from_first(&SignedRoot::sign(&document, &[&root])).unwrap();
+        let certificate = Certificate {
+            suite: SUITE,
+            network: trust.network(),
+            serial: 1,
+            node: keys.signing.public(),
+            recipient: keys.sealing.recipient(),
+            partner: "ferm".parse().unwrap(),
+            name: "FERM".to_owned(),
+            not_before: Time(1),
+            not_after: Time(50),
+            issuer: issuer.public(),
+        };
+        let signed = Signed::sign(&certificate, Domain::CERTIFICATE, &issuer);
+        let dir = tempfile::tempdir().unwrap();
+        Membership::new(trust, signed, &keys).unwrap().store(dir.path(), &[]).unwrap();
+        (dir, keys)
+    }
+
+    /// What is read of a directory: which node it is, by which network.
+    fn read(data: &Path, keys: &Keys) -> Result<(PublicKey, cwn_crypto::NetworkId), Error> {
+        let membership = Membership::load(data, keys)?;
+        Membership::issuer_log(data)?;
+        Ok((membership.certificate.node, membership.root.network()))
+    }
+
+    #[test]
+    fn a_flipped_bit_in_any_of_its_files_is_said_with_the_remedy_or_changes_nothing() {
+        let (dir, keys) = member();
+        let whole = read(dir.path(), &keys).unwrap();
+        for name in FILES {
+            let path = dir.path().join(name);
+            let bytes = fs::read(&path).unwrap();
+            let mut refused = 0;
+            for bit in 0..bytes.len() * 8 {
+                let mut flipped = bytes.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                fs::write(&path, &flipped).unwrap();
+                match read(dir.path(), &keys) {
+                    // In a space or a line's end, which people's mail programs change as well.
+                    Ok(read) => assert_eq!(read, whole, "{name}, bit {bit}"),
+                    Err(error) => {
+                        let said = error.to_string();
+                        assert!(said.contains(name) && said.contains("backup"), "{name}, bit {bit}: {said}");
+                        refused += 1;
+                    }
+                }
+                assert_eq!(fs::read(&path).unwrap(), flipped, "{name}, bit {bit}: it is left for who can mend it");
+            }
+            assert!(refused > bytes.len() * 6, "{name}: {refused} of {} bits", bytes.len() * 8);
+            fs::write(&path, bytes).unwrap();
+        }
+        assert_eq!(read(dir.path(), &keys).unwrap(), whole);
+    }
 }

@@ -110,8 +110,7 @@ fn record(
     known: &mut BTreeSet<Hash>,
 ) -> Result<Option<(SignedRecord, usize)>, Damage> {
     let damage = |why: String| Damage { what: "an entry of a run".to_owned(), why };
-    let header: Header =
-        encoding::from_bytes(&entry.header, limits::HEADER_BYTES).map_err(|refusal| damage(refusal.to_string()))?;
+    let header = Header::from_bytes(&entry.header).map_err(|refusal| damage(refusal.to_string()))?;
     let Some(epoch) = header.epoch.filter(|epoch| known.insert(*epoch)) else { return Ok(None) };
     let bytes =
         reader.record(&key.circle, &epoch)?.ok_or_else(|| damage(format!("epoch record {epoch} is not held")))?;

@@ -17,6 +17,7 @@ use crate::{
     malicious::Kind,
     mutants::{self, Mutants},
     plan::{Plan, Trouble},
+    scale,
     scenario::Scenario,
     shrink::shrink,
 };
@@ -88,9 +89,9 @@ struct Run {
     /// The first seed
     #[arg(long, default_value_t = 0)]
     first_seed: u64,
-    /// How many seeds
-    #[arg(long, default_value_t = 16)]
-    seeds: u64,
+    /// How many seeds; 16 when not given, in the scenario `scale` 1
+    #[arg(long)]
+    seeds: Option<u64>,
     /// How many lives at a time; as many as there are processors when not given
     #[arg(long)]
     jobs: Option<usize>,
@@ -131,9 +132,13 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
 
 fn many(run: &Run) -> anyhow::Result<ExitCode> {
     let plan = run.measures.plan()?;
+    if run.measures.scenario == "scale" {
+        return grow(run, &plan);
+    }
     let jobs = run.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1).max(1);
     println!("{}: {}", run.measures.scenario, plan.scenario.about);
-    let bar = ProgressBar::new(run.seeds);
+    let seeds = run.seeds.unwrap_or(16);
+    let bar = ProgressBar::new(seeds);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds, {eta} left {msg}") {
         bar.set_style(style);
     }
@@ -149,7 +154,7 @@ fn many(run: &Run) -> anyhow::Result<ExitCode> {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= run.seeds {
+                    if number >= seeds {
                         return;
                     }
                     let plan = Plan { seed: run.first_seed + number, ..plan.clone() };
@@ -175,6 +180,28 @@ fn many(run: &Run) -> anyhow::Result<ExitCode> {
     let slowest = done.iter().map(|outcome| outcome.slowest_ms).max().unwrap_or(0) / 1_000;
     println!("{entries} entries written, all agreed at most {slowest} s after faults ended, traces {traces}");
     println!("seeds {}, simulated hours {hours}, violations {violations}", done.len());
+    Ok(if violations > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What a network costs as it grows. It has people and trouble of its own, so that of the measures the nodes alone
+/// count.
+fn grow(run: &Run, plan: &Plan) -> anyhow::Result<ExitCode> {
+    println!("scale: {}", plan.scenario.about);
+    let bar = ProgressBar::new_spinner();
+    bar.enable_steady_tick(std::time::Duration::from_millis(200));
+    let (mut violations, mut simulated_ms) = (0, 0);
+    for seed in run.first_seed..run.first_seed + run.seeds.unwrap_or(1) {
+        let report = scale::run(seed, plan.nodes, &|at| bar.set_message(at.to_owned()))?;
+        bar.suspend(|| println!("{report}"));
+        for broken in report.violations() {
+            bar.suspend(|| println!("VIOLATED: {broken}"));
+            violations += 1;
+        }
+        simulated_ms += report.simulated_ms();
+    }
+    bar.finish_and_clear();
+    let (seeds, hours) = (run.seeds.unwrap_or(1), simulated_ms / 3_600_000);
+    println!("seeds {seeds}, simulated hours {hours}, violations {violations}");
     Ok(if violations > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

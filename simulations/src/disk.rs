@@ -12,11 +12,63 @@ use cwn_engine::{
     input::Ticket,
     log::{CircleId, EntryBytes, LogKey, Payload, Retraction},
     planted::{Bug, planted},
+    replica::Replica,
     store::{Damage, Fact, Read, Tip, Write},
 };
 
-/// One log as it lies there.
-pub(crate) type HeldLog = Vec<(Hash, Arc<EntryBytes>)>;
+/// An entry at its place, with its hash.
+type Place = (Hash, Arc<EntryBytes>);
+
+/// Entries in one piece of a log.
+const PIECE: usize = 64;
+
+/// One log as it lies there, in pieces: disks that hold the same have them in memory once, whatever each writes
+/// behind them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HeldLog(Vec<Arc<Vec<Place>>>);
+
+impl HeldLog {
+    /// How many entries it has.
+    pub(crate) fn len(&self) -> usize {
+        self.0.last().map_or(0, |last| (self.0.len() - 1) * PIECE + last.len())
+    }
+
+    /// The entry at a place.
+    pub(crate) fn get(&self, place: usize) -> Option<&Place> {
+        self.0.get(place / PIECE)?.get(place % PIECE)
+    }
+
+    /// The last entry.
+    pub(crate) fn last(&self) -> Option<&Place> {
+        self.0.last()?.last()
+    }
+
+    /// All entries in their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Place> {
+        self.0.iter().flat_map(|piece| piece.iter())
+    }
+
+    fn get_mut(&mut self, place: usize) -> Option<&mut Place> {
+        Arc::make_mut(self.0.get_mut(place / PIECE)?).get_mut(place % PIECE)
+    }
+
+    fn push(&mut self, entry: Place) {
+        match self.0.last_mut() {
+            Some(last) if last.len() < PIECE => Arc::make_mut(last).push(entry),
+            _ => self.0.push(Arc::new(vec![entry])),
+        }
+    }
+
+    fn truncate(&mut self, length: usize) {
+        if length >= self.len() {
+            return;
+        }
+        self.0.truncate(length.div_ceil(PIECE));
+        if let Some(last) = self.0.last_mut().filter(|_| !length.is_multiple_of(PIECE)) {
+            Arc::make_mut(last).truncate(length % PIECE);
+        }
+    }
+}
 
 /// What is durable.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +83,14 @@ pub(crate) struct Held {
 impl Held {
     /// How many entries of a log are there.
     pub(crate) fn height(&self, key: &LogKey) -> u64 {
-        self.logs.get(key).map_or(0, Vec::len) as u64
+        self.logs.get(key).map_or(0, HeldLog::len) as u64
+    }
+
+    /// Whether exactly the logs of a circle that a replica was loaded from are here.
+    pub(crate) fn holds_just(&self, replica: &Replica) -> bool {
+        let logs = self.logs.iter().filter(|(key, _)| key.circle == replica.id());
+        let here = logs.map(|(key, log)| (*key, log.last().map(|(hash, _)| *hash)));
+        here.eq(replica.logs().map(|(key, log)| (key, Some(log.head))))
     }
 
     /// The hash of the entry at a place.
@@ -43,7 +102,7 @@ impl Held {
     fn cut_off(&mut self, key: &LogKey, seq: u64) {
         let Some(log) = self.logs.get_mut(key) else { return };
         log.truncate(seq as usize);
-        if log.is_empty() {
+        if log.len() == 0 {
             self.logs.remove(key);
         }
     }
@@ -68,7 +127,8 @@ impl Held {
                     log.push((entry.hash(), Arc::new(entry.bytes().clone())));
                 } else {
                     assert!(seq < log.len() as u64, "a store is handed every log in order");
-                    assert_eq!(log[seq as usize].0, entry.hash(), "a store is handed one entry for one place");
+                    let held = log.get(seq as usize).map(|(hash, _)| *hash);
+                    assert_eq!(held, Some(entry.hash()), "a store is handed one entry for one place");
                 }
                 self.blank(&entry.key(), seq);
             }
@@ -252,5 +312,62 @@ impl Read for Disk {
         let from = self.held.facts.range(prefix.to_vec()..);
         let starts = from.take_while(|(key, _)| key.starts_with(prefix));
         Ok(starts.map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cwn_crypto::Signature;
+
+    use super::*;
+
+    fn entry(number: usize) -> Place {
+        let bytes = EntryBytes {
+            header: number.to_be_bytes().to_vec(),
+            signature: Signature([0; 64]),
+            payload: Payload::Sealed(Vec::new()),
+        };
+        (Hash([number as u8; 32]), Arc::new(bytes))
+    }
+
+    /// The same entries as in a list, whatever was pushed and cut off.
+    fn check(log: &HeldLog, list: &[Place]) {
+        assert_eq!(log.iter().collect::<Vec<_>>(), list.iter().collect::<Vec<_>>());
+        assert_eq!((log.len(), log.last()), (list.len(), list.last()));
+        (0..list.len() + 2).for_each(|place| assert_eq!(log.get(place), list.get(place)));
+    }
+
+    #[test]
+    fn a_log_in_pieces_is_a_list() {
+        let (mut log, mut list) = (HeldLog::default(), Vec::new());
+        for length in [0, 1, 63, 64, 65, 128, 200, 257, 130, 128, 64, 300, 1, 0, 70] {
+            for number in list.len()..length {
+                log.push(entry(number));
+                list.push(entry(number));
+            }
+            check(&log, &list);
+            for beyond in [list.len() + 1, list.len() + 57, list.len() + 64] {
+                log.truncate(beyond);
+                check(&log, &list);
+            }
+            log.truncate(length);
+            list.truncate(length);
+            check(&log, &list);
+        }
+    }
+
+    #[test]
+    fn what_one_disk_writes_or_gives_up_is_not_on_another_that_shared_its_log() {
+        let mut one = HeldLog::default();
+        (0..70).for_each(|number| one.push(entry(number)));
+        let before: Vec<Place> = one.iter().cloned().collect();
+        let mut other = one.clone();
+        other.push(entry(70));
+        one.truncate(66);
+        if let Some(place) = one.get_mut(2) {
+            *place = entry(9);
+        }
+        assert_eq!(other.iter().take(70).collect::<Vec<_>>(), before.iter().collect::<Vec<_>>());
+        assert_eq!((one.len(), other.len()), (66, 71));
     }
 }

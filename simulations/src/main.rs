@@ -17,6 +17,7 @@ mod network;
 mod oracle;
 mod people;
 mod plan;
+mod scale;
 mod scenario;
 mod shrink;
 #[cfg(test)]

@@ -130,7 +130,7 @@ impl Malice {
 
     /// Another entry in the place of one, or after it, in its author's name.
     fn forge(&mut self, entry: &EntryBytes, after: bool) -> Option<EntryBytes> {
-        let mut header: Header = encoding::from_bytes(&entry.header, limits::HEADER_BYTES).ok()?;
+        let mut header = Header::from_bytes(&entry.header).ok()?;
         let payload = self.dice.bytes().to_vec();
         header.payload_hash = Hash::of(Domain::PAYLOAD, &[&payload]);
         header.payload_length = payload.len() as u32;
@@ -330,7 +330,7 @@ impl World {
         let Some((session, tag)) = self.sharer(node, &circle, &mut malice.dice) else { return };
         let logs: Vec<_> = self.nodes[node].disk.held().logs.iter().filter(|(key, _)| key.circle == circle).collect();
         let Some((_, log)) = malice.dice.pick(&logs) else { return };
-        let Some((_, entry)) = malice.dice.pick(log) else { return };
+        let Some((_, entry)) = log.get(malice.dice.below(log.len() as u64) as usize) else { return };
         let mut entry: EntryBytes = (**entry).clone();
         let bytes = match malice.dice.below(3) {
             0 => {

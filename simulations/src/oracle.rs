@@ -130,7 +130,7 @@ impl History {
         let added = self.said.values().flat_map(|said| match &said.operation.act {
             Act::Add { nodes, .. } => nodes.iter().map(|node| node.node).collect(),
             Act::Appoint { node, .. } => vec![node.node],
-            Act::Remove { .. } | Act::Dismiss { .. } | Act::Policy { .. } => Vec::new(),
+            Act::Remove { .. } | Act::Dismiss { .. } | Act::Policy { .. } | Act::Later => Vec::new(),
         });
         stewards.chain(added).collect()
     }
@@ -231,7 +231,7 @@ impl History {
                     named.extend(nodes.iter().map(|node| (partner.clone(), node.clone(), Under::Add(hash))));
                 }
                 Act::Appoint { partner, node } => named.push((partner.clone(), node.clone(), Under::Add(hash))),
-                Act::Remove { .. } | Act::Dismiss { .. } | Act::Policy { .. } => {}
+                Act::Remove { .. } | Act::Dismiss { .. } | Act::Policy { .. } | Act::Later => {}
             }
         }
         for (partner, node, under) in named {
@@ -298,7 +298,7 @@ impl History {
         let counts = of_best.iter().filter(|hash| !replaced(hash)).min()?;
         match &self.said[*counts].operation.act {
             Act::Remove { cut, .. } | Act::Dismiss { cut, .. } => Some(cut),
-            Act::Add { .. } | Act::Appoint { .. } | Act::Policy { .. } => None,
+            Act::Add { .. } | Act::Appoint { .. } | Act::Policy { .. } | Act::Later => None,
         }
     }
 
@@ -315,7 +315,7 @@ impl History {
 fn removes(act: &Act, partner: &PartnerId, node: &PublicKey) -> bool {
     match act {
         Act::Remove { partner: removed, node: one, .. } => removed == partner && one.is_none_or(|one| one == *node),
-        Act::Add { .. } | Act::Appoint { .. } | Act::Dismiss { .. } | Act::Policy { .. } => false,
+        Act::Add { .. } | Act::Appoint { .. } | Act::Dismiss { .. } | Act::Policy { .. } | Act::Later => false,
     }
 }
 

@@ -6,11 +6,12 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 
 /// The scenarios that come with the program.
-const SUPPLIED: [(&str, &str); 5] = [
+const SUPPLIED: [(&str, &str); 6] = [
     ("mixed", include_str!("../scenarios/mixed.toml")),
     ("partition72h", include_str!("../scenarios/partition72h.toml")),
     ("revocation", include_str!("../scenarios/revocation.toml")),
     ("rot", include_str!("../scenarios/rot.toml")),
+    ("scale", include_str!("../scenarios/scale.toml")),
     ("without-coordinator", include_str!("../scenarios/without-coordinator.toml")),
 ];
 

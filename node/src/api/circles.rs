@@ -374,6 +374,7 @@ fn in_words(operation: &Operation) -> String {
         Act::Appoint { partner, node } => format!("appoint {partner}{}", of(&Some(node.node))),
         Act::Dismiss { node, .. } => format!("dismiss node {node}"),
         Act::Policy { .. } => "change the policy".to_owned(),
+        Act::Later => "something that only a later version of this program knows".to_owned(),
     }
 }
 
@@ -462,6 +463,7 @@ fn detail(engine: &Engine, named: &str) -> Result<(CircleDetail, Vec<(String, Wi
         history: history_word(control.terms(replica.fold()).history).to_owned(),
         members,
         voided: control.voided(replica.fold()).map(|(_, operation)| in_words(operation)).collect(),
+        later_operations: control.later_operations(),
         forks: engine.forks(&circle).into_iter().map(fork).collect(),
         withheld: Vec::new(),
         quota: quota_view(replica.quota()),

@@ -24,6 +24,7 @@ use tokio::{
 };
 
 use super::types::Problem;
+use crate::files::Part;
 
 /// The most that a JSON answer may have.
 const ANSWER_BYTES: usize = 64 << 20;
@@ -166,14 +167,14 @@ impl Client {
 
     /// Writes an answer to a file, which must not exist yet, and says as it goes how many bytes came.
     pub async fn download(&self, path: &str, file: &Path, progress: impl Fn(u64)) -> Result<u64, Error> {
-        self.download_as(path, file, OpenOptions::new(), progress).await
+        let mut options = OpenOptions::new();
+        options.create_new(true);
+        self.download_as(path, file, options, progress).await
     }
 
-    /// As [`Self::download`], to a file that this user alone can read.
-    pub async fn download_private(&self, path: &str, file: &Path, progress: impl Fn(u64)) -> Result<u64, Error> {
-        let mut options = OpenOptions::new();
-        options.mode(0o600);
-        self.download_as(path, file, options, progress).await
+    /// As [`Self::download`], to the part of a file.
+    pub async fn download_part(&self, path: &str, part: &Part, progress: impl Fn(u64)) -> Result<u64, Error> {
+        self.download_as(path, part.path(), OpenOptions::new(), progress).await
     }
 
     async fn download_as(
@@ -185,7 +186,7 @@ impl Client {
     ) -> Result<u64, Error> {
         let at = |source| Error::File { path: file.to_owned(), source };
         let mut response = self.send(Self::request(Method::GET, path, whole(Bytes::new()))?).await?;
-        let mut target = options.write(true).create_new(true).open(file).await.map_err(at)?;
+        let mut target = options.write(true).open(file).await.map_err(at)?;
         let mut written = 0;
         let result = loop {
             match response.frame().await {

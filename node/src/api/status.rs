@@ -281,12 +281,12 @@ impl Api {
             .driver
             .ask(move |engine, _| {
                 let name = |circle: &cwn_engine::log::CircleId| engine.circle(circle).and_then(name_of);
-                let sessions: Vec<(PublicKey, Vec<String>, bool)> = engine
+                let sessions: Vec<(PublicKey, Option<u16>, Vec<String>, bool)> = engine
                     .peers()
                     .into_iter()
                     .map(|status| {
                         let names = status.circles.iter().filter_map(|(circle, _)| name(circle)).collect();
-                        (status.peer, names, status.circles.iter().all(|(_, caught_up)| *caught_up))
+                        (status.peer, status.version, names, status.circles.iter().all(|(_, caught_up)| *caught_up))
                     })
                     .collect();
                 let nodes: Vec<(PublicKey, String)> = engine
@@ -306,7 +306,9 @@ impl Api {
                 node: node.to_string(),
                 since: connected.as_ref().map(|connected| connected.since.0),
                 dialled: connected.as_ref().is_some_and(|connected| connected.dialled),
-                circles: session.map(|(_, names, _)| names.clone()).unwrap_or_default(),
+                through: connected.as_ref().and_then(|connected| connected.through).map(|relay| relay.to_string()),
+                version: session.and_then(|(_, version, ..)| *version),
+                circles: session.map(|(_, _, names, _)| names.clone()).unwrap_or_default(),
                 caught_up: session.is_some_and(|(.., caught_up)| *caught_up),
                 standing: connected.map_or("", |connected| connected.standing).to_owned(),
                 last_failure: self.node.connections.failure(&node),

@@ -160,6 +160,9 @@ pub struct CircleDetail {
     pub members: Vec<MemberView>,
     /// Operations that the rules set aside, in words, for stewards to issue again or not.
     pub voided: Vec<String>,
+    /// Operations that only a later version of this program understands.
+    #[serde(default)]
+    pub later_operations: usize,
     /// Logs of which their author signed two entries for one place.
     #[serde(default)]
     pub forks: Vec<ForkView>,
@@ -268,6 +271,12 @@ pub struct PeerView {
     pub since: Option<u64>,
     /// Whether this node dialled.
     pub dialled: bool,
+    /// The node that relays the connection; none when it is direct.
+    #[serde(default)]
+    pub through: Option<String>,
+    /// The version of the protocol that it says it speaks, while it is connected.
+    #[serde(default)]
+    pub version: Option<u16>,
     /// The names of the circles both showed a tag for.
     pub circles: Vec<String>,
     /// Whether all that it held there was caught up with.

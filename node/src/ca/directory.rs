@@ -361,6 +361,9 @@ impl Ca {
         let root = read_root(dir)?;
         check_private(dir)?;
         let guard = lock(dir)?;
+        for dir in [dir, &dir.join(INVITATIONS), &dir.join(REQUESTS)] {
+            files::clear_new(dir);
+        }
         super::root::promote_issuer(dir, unlock, &root)?;
         let key = open_key(&dir.join(ISSUER_KEY), unlock)?;
         let issuer = Issuer::new(key.clone(), &root)?;

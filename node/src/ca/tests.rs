@@ -138,6 +138,7 @@ fn what_a_crash_left_of_a_request_does_not_hide_the_others() {
     assert!(matches!(world.ask(&invitation, &keys).unwrap(), Outcome::Waiting));
     fs::write(world.ca_dir().join("requests/.0123.77.new"), b"torn").unwrap();
     assert_eq!(world.ca().requests().unwrap().len(), 1);
+    assert!(!world.ca_dir().join("requests/.0123.77.new").exists());
     world.ca().approve("z-cert", world.now).unwrap();
 }
 

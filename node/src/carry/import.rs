@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use cwn_crypto::{NetworkId, Time, encoding};
+use cwn_crypto::{NetworkId, Time};
 use cwn_engine::{
     circle::Charter,
     input::Command,
@@ -370,6 +370,6 @@ impl Import<'_> {
 
 /// The place of an entry in its log, as its header says.
 fn place(entry: &EntryBytes) -> Option<u64> {
-    let header: Header = encoding::from_bytes(&entry.header, limits::HEADER_BYTES).ok()?;
+    let header = Header::from_bytes(&entry.header).ok()?;
     (header.seq < u64::MAX).then_some(header.seq)
 }

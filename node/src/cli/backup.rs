@@ -15,7 +15,6 @@ use super::{
     Face,
     export::{download, settle, stamp, target},
     publish::bar,
-    save::remove_part,
     show,
 };
 use crate::{
@@ -59,13 +58,8 @@ pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()
     let path = target(out, &name)?;
     let (part, _) = download(face, "/v1/backup", &path).await?;
     // A backup that was never read is a hope.
-    let contents = match read(&part, "read back", backup::verify).await {
-        Ok(contents) => contents,
-        Err(error) => {
-            remove_part(&part)?;
-            return Err(error.context("what was written does not read back; look at the disk it is on"));
-        }
-    };
+    let contents = read(part.path(), "read back", backup::verify).await;
+    let contents = contents.context("what was written does not read back; look at the disk it is on")?;
     settle(&part, &path)?;
     let shown = show::line(&path.display().to_string());
     Ok(show::page(&format!("{shown}\n{}", page(&contents)))?)

@@ -344,6 +344,10 @@ fn detail_page(detail: &CircleDetail) -> String {
     for operation in &detail.voided {
         page += &format!("set aside by the rules of rank, issue it again or not: {operation}\n");
     }
+    if detail.later_operations > 0 {
+        let operations = show::count(detail.later_operations as u64, "operation", "operations");
+        page += &format!("{operations} that only a later version of this program understands: update this node\n");
+    }
     for ForkView { author, log, place, .. } in &detail.forks {
         let log = show::short(log);
         page += &format!(
@@ -540,6 +544,7 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
                 member("z-cert", None, true, true, false),
             ],
             voided: vec!["add divd".to_owned()],
+            later_operations: 1,
             forks: vec![ForkView {
                 author: "ibd".to_owned(),
                 node: "86ed6ed0c5b79f61".to_owned(),
@@ -567,6 +572,7 @@ De haven
 up to TLP:AMBER, founded 1970-01-01T00:00:00Z, in sync
 partners that are added can open what was published before them, while the policy said so
 set aside by the rules of rank, issue it again or not: add divd
+1 operation that only a later version of this program understands: update this node
 ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on nobody holds it
 ibd is at its quota with 5 entries (900 bytes); 15 more wait until a steward raises it with `cwn circle policy`, or removes it
 3 entries (2000 bytes) of surfcert lie beyond the cut of its removal, kept until 1970-01-01T00:00:00Z; a steward may `cwn circle raise`

@@ -13,7 +13,11 @@ use super::{
     publish::TICK,
     save, show,
 };
-use crate::{api::types::ExportView, clock};
+use crate::{
+    api::types::ExportView,
+    clock,
+    files::{self, FILE_MODE, Part},
+};
 
 /// Arguments of `cwn export`.
 #[derive(Debug, Args)]
@@ -105,8 +109,8 @@ pub(super) fn target(out: &Path, name: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// Writes an answer to a file that does not have its name yet, for this user alone.
-pub(super) async fn download(face: &Face, from: &str, path: &Path) -> anyhow::Result<(PathBuf, u64)> {
-    let part = save::part_of(path)?;
+pub(super) async fn download(face: &Face, from: &str, path: &Path) -> anyhow::Result<(Part, u64)> {
+    let part = Part::begin(path, FILE_MODE)?;
     let bar = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {bytes} {bytes_per_sec}") {
         bar.set_style(style);
@@ -114,11 +118,10 @@ pub(super) async fn download(face: &Face, from: &str, path: &Path) -> anyhow::Re
     bar.enable_steady_tick(TICK);
     let moving = bar.clone();
     let written = tokio::select! {
-        written = face.client.download_private(from, &part, move |at| moving.set_position(at)) => written,
+        written = face.client.download_part(from, &part, move |at| moving.set_position(at)) => written,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
             bar.finish_and_clear();
-            save::remove_part(&part)?;
             anyhow::bail!("interrupted, and nothing is written; start again");
         }
     };
@@ -127,13 +130,10 @@ pub(super) async fn download(face: &Face, from: &str, path: &Path) -> anyhow::Re
 }
 
 /// Gives a whole file its name.
-pub(super) fn settle(part: &Path, path: &Path) -> anyhow::Result<()> {
-    if let Err(error) = save::put(part, path) {
-        save::remove_part(part)?;
-        return Err(error);
-    }
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    crate::files::sync_dir(dir).with_context(|| dir.display().to_string())
+pub(super) fn settle(part: &Part, path: &Path) -> anyhow::Result<()> {
+    save::put(part, path)?;
+    let dir = files::dir_of(path);
+    files::sync_dir(dir).with_context(|| dir.display().to_string())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `cwn peers`
 
 use clap::Args;
+use cwn_engine::wire::VERSION;
 
 use super::{Face, print_json, show};
 use crate::{
@@ -53,17 +54,26 @@ fn page(peers: &[PeerView], now: u64) -> String {
     }
     let row = |peer: &PeerView| {
         let circles = peer.circles.iter().map(|name| show::line(name)).collect::<Vec<_>>().join(", ");
-        vec![peer.partner.clone(), show::short(&peer.node).to_owned(), state(peer, now), circles]
+        let relay = peer.through.as_ref().map(|relay| {
+            let known = peers.iter().find(|other| other.node == *relay).map(|other| other.partner.as_str());
+            format!("{} {}", known.unwrap_or("a node"), show::short(relay))
+        });
+        vec![peer.partner.clone(), show::short(&peer.node).to_owned(), state(peer, relay, now), circles]
     };
     show::table(&peers.iter().map(row).collect::<Vec<_>>())
 }
 
-fn state(peer: &PeerView, now: u64) -> String {
+fn state(peer: &PeerView, relay: Option<String>, now: u64) -> String {
     match (peer.since, &peer.last_failure) {
         (Some(since), _) => {
             let grace = if peer.standing == "grace" { ", CERTIFICATE EXPIRED" } else { "" };
             let caught_up = if peer.caught_up { "" } else { ", catching up" };
-            format!("connected {}{grace}{caught_up}", show::ago(now, since))
+            let through = relay.map(|relay| format!(", through {relay}")).unwrap_or_default();
+            let version = match peer.version {
+                Some(version) if version != VERSION => format!(", speaks version {version}"),
+                _ => String::new(),
+            };
+            format!("connected {}{through}{version}{grace}{caught_up}", show::ago(now, since))
         }
         (None, Some(why)) => format!("not connected: {}", show::line(why)),
         (None, None) => "not connected".to_owned(),
@@ -80,6 +90,8 @@ mod tests {
             node: "6ecf8be51ec8ffff".to_owned(),
             since: Some(0),
             dialled: true,
+            through: None,
+            version: Some(VERSION),
             circles: vec!["haven".to_owned(), "zorg".to_owned()],
             caught_up: true,
             standing: "valid".to_owned(),
@@ -99,9 +111,22 @@ ibd     6ecf8be51ec8  not connected: timed out\u{FFFD}
     }
 
     #[test]
+    fn through_whom_a_peer_is_connected_is_said_and_of_which_version_it_is_if_of_another() {
+        let relay = PeerView { node: "aaaabbbbccccdddd".to_owned(), ..peer("ncsc") };
+        let through = |relay: &str| PeerView { through: Some(relay.to_owned()), circles: Vec::new(), ..peer("ferm") };
+        let later = PeerView { version: Some(VERSION + 1), ..through("1234123412341234") };
+        let expected = "\
+ncsc  aaaabbbbcccc  connected 5 seconds ago                                                 haven, zorg
+ferm  6ecf8be51ec8  connected 5 seconds ago, through ncsc aaaabbbbcccc
+ferm  6ecf8be51ec8  connected 5 seconds ago, through a node 123412341234, speaks version 2
+";
+        assert_eq!(page(&[relay, through("aaaabbbbccccdddd"), later], 5_000), expected);
+    }
+
+    #[test]
     fn an_expired_certificate_and_a_peer_that_lags_are_said() {
         let peer = PeerView { standing: "grace".to_owned(), caught_up: false, ..peer("ibd") };
-        assert_eq!(state(&peer, 5_000), "connected 5 seconds ago, CERTIFICATE EXPIRED, catching up");
+        assert_eq!(state(&peer, None, 5_000), "connected 5 seconds ago, CERTIFICATE EXPIRED, catching up");
     }
 
     #[test]

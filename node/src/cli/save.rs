@@ -10,7 +10,13 @@ use clap::Args;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{Face, partners::encode, publish::bar, show};
-use crate::api::types::{AttachmentView, EntryDetail};
+use crate::{
+    api::types::{AttachmentView, EntryDetail},
+    files::Part,
+};
+
+/// What somebody saves is as their other files, less what their mask takes away.
+const MODE: u32 = 0o666;
 
 /// Arguments of `cwn save`.
 #[derive(Debug, Args)]
@@ -34,24 +40,20 @@ pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()
     let index = chosen(&entry.attached, arguments.attachment.as_deref())?;
     let attachment = &entry.attached[index];
     let path = target(&attachment.name, arguments.out.as_deref())?;
-    let part = part_of(&path)?;
+    let part = Part::begin(&path, MODE)?;
     let bar = bar(attachment.size, &attachment.name);
     let moving = bar.clone();
     let from = format!("{base}/attachments/{index}");
     let written = tokio::select! {
-        written = face.client.download(&from, &part, move |at| moving.set_position(at)) => written?,
+        written = face.client.download_part(&from, &part, move |at| moving.set_position(at)) => written?,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
             bar.finish_and_clear();
-            remove_part(&part)?;
             anyhow::bail!("interrupted, and nothing is saved; save it again from the start");
         }
     };
     bar.finish_and_clear();
-    if let Err(error) = put(&part, &path) {
-        remove_part(&part)?;
-        return Err(error);
-    }
+    put(&part, &path)?;
     Ok(show::page(&format!("{} ({})\n", show::line(&path.display().to_string()), show::size(written)))?)
 }
 
@@ -92,21 +94,9 @@ pub(super) fn exists(path: &Path) -> String {
     format!("{} exists already; choose another name with --out", show::line(&path.display().to_string()))
 }
 
-/// The file while it is coming in: beside the other, and not to be taken for the whole, whatever ends us.
-pub(super) fn part_of(path: &Path) -> anyhow::Result<PathBuf> {
-    let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?;
-    Ok(path.with_file_name(format!(".{}.{}.part", name.to_string_lossy(), std::process::id())))
-}
-
-pub(super) fn remove_part(part: &Path) -> io::Result<()> {
-    match std::fs::remove_file(part) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 /// Gives the whole file its name, unless something has that name by now.
-pub(super) fn put(part: &Path, path: &Path) -> anyhow::Result<()> {
+pub(super) fn put(part: &Part, path: &Path) -> anyhow::Result<()> {
+    let part = part.path();
     let put = match renameat_with(CWD, part, CWD, path, RenameFlags::NOREPLACE).map_err(io::Error::from) {
         // Network file systems know no such renaming; a second name does not replace anything either.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
@@ -168,14 +158,14 @@ mod tests {
     fn a_file_that_appeared_meanwhile_is_not_written_over() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.pdf");
-        let part = part_of(&path).unwrap();
-        std::fs::write(&part, "theirs").unwrap();
+        let part = Part::begin(&path, MODE).unwrap();
+        std::fs::write(part.path(), "theirs").unwrap();
         std::fs::write(&path, "mine").unwrap();
         assert!(put(&part, &path).unwrap_err().to_string().contains("exists already"));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
         std::fs::remove_file(&path).unwrap();
         put(&part, &path).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "theirs");
-        assert!(!part.exists());
+        assert!(!part.path().exists());
     }
 }

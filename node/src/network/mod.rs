@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::{
     admission::{Admitted, Gate, Reason, Refusal, Trust},
     framing::Broken,
-    relays::is_circuit,
+    relays::{MOST_CIRCUITS, RelayLimits, is_circuit},
     session::RunWriter,
 };
 /// Where a node can be reached, such as `/dns4/mesh.example.org/tcp/4001`.
@@ -68,8 +68,8 @@ pub struct Config {
     pub listen: Vec<Address>,
     /// Where others reach this node, when it is not where it listens.
     pub external: Vec<Address>,
-    /// Whether connections between others are passed on.
-    pub relay: bool,
+    /// Whether connections between others are passed on, and how much.
+    pub relay: Option<RelayLimits>,
     /// Who may connect.
     pub gate: Arc<Gate>,
     /// Over how long the first dials are spread. 30 s in a network; nothing in tests and the demo.
@@ -104,6 +104,8 @@ pub enum Event {
         standing: Standing,
         /// Whether this node dialled.
         dialer: bool,
+        /// The relay that passes the connection on, if one does.
+        through: Option<PublicKey>,
         /// The session's number; never used twice while the process runs.
         session: u64,
     },

@@ -22,18 +22,10 @@ use super::transport;
 const RESERVATIONS: usize = 2;
 /// Addresses of a relay under which it is announced: its name, or one of each kind.
 const ADDRESSES: usize = 2;
-/// Nodes that a relay holds a reservation for: as many as it takes connections (swarm.rs), less those that dial.
-const NODES: usize = 256;
-/// Circuits at once: 45 nodes that nobody can dial, each with each. A circuit costs two streams and two buffers of
-/// 8 KiB, so that all of them cost 16 MiB. All may end at one node, and each is a stream of its connection with the
-/// relay; one stream too many would end that connection.
-const CIRCUITS: usize = transport::STREAMS - transport::STREAMS_OF_A_SESSION;
-/// Circuits that one node dials: as many as it may dial connections (swarm.rs).
-const CIRCUITS_PER_NODE: usize = 128;
-/// A session over a circuit is dialled again after so long, so that nobody holds a place for ever.
-const CIRCUIT_LASTS: Duration = Duration::from_secs(6 * 3_600);
-/// And after so many bytes. What was under way is asked for again: runs and chunks go on where they stopped.
-const CIRCUIT_BYTES: u64 = 1 << 30;
+/// Circuits at once that a relay can pass on at most: 45 nodes that nobody can dial, each with each. A circuit costs
+/// two streams and two buffers of 8 KiB, so that all of them cost 16 MiB. All may end at one node, and each is a stream
+/// of its connection with the relay; one stream too many would end that connection.
+pub const MOST_CIRCUITS: usize = transport::STREAMS - transport::STREAMS_OF_A_SESSION;
 /// Renewed by the node well before.
 const RESERVATION_LASTS: Duration = Duration::from_secs(3_600);
 /// A node that starts dials all of its kind at once; after that one more every ten seconds.
@@ -43,18 +35,47 @@ const CIRCUIT_EVERY: Duration = Duration::from_secs(10);
 const RESERVATIONS_AT_ONCE: NonZeroU32 = NonZeroU32::new(30).unwrap();
 const RESERVATION_EVERY: Duration = Duration::from_secs(30);
 
+/// How much a relay passes on for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelayLimits {
+    /// Nodes that can be reached through it.
+    pub nodes: usize,
+    /// Circuits at once, up to [`MOST_CIRCUITS`].
+    pub circuits: usize,
+    /// Of those, dialled by one node.
+    pub circuits_per_node: usize,
+    /// A session over a circuit is dialled again after so long, so that nobody holds a place for ever.
+    pub circuit_lasts: Duration,
+    /// And after so many bytes. What was under way is asked for again: runs and chunks go on where they stopped.
+    pub circuit_bytes: u64,
+}
+
+impl Default for RelayLimits {
+    /// As many nodes as it takes connections (swarm.rs), less those that dial; for each node as many circuits as it may
+    /// dial connections. A gigabyte is a new member's whole history and its attachments.
+    fn default() -> Self {
+        Self {
+            nodes: 256,
+            circuits: MOST_CIRCUITS,
+            circuits_per_node: 128,
+            circuit_lasts: Duration::from_secs(6 * 3_600),
+            circuit_bytes: 1 << 30,
+        }
+    }
+}
+
 /// What an anchor passes on for others. Nothing is limited by address: many partners may share one, and all are
 /// known by their keys.
-pub(super) fn server(own: PeerId) -> Behaviour {
+pub(super) fn server(own: PeerId, limits: RelayLimits) -> Behaviour {
     let config = Config {
-        max_reservations: NODES,
+        max_reservations: limits.nodes,
         max_reservations_per_peer: 1,
         reservation_duration: RESERVATION_LASTS,
         reservation_rate_limiters: Vec::new(),
-        max_circuits: CIRCUITS,
-        max_circuits_per_peer: CIRCUITS_PER_NODE,
-        max_circuit_duration: CIRCUIT_LASTS,
-        max_circuit_bytes: CIRCUIT_BYTES,
+        max_circuits: limits.circuits,
+        max_circuits_per_peer: limits.circuits_per_node,
+        max_circuit_duration: limits.circuit_lasts,
+        max_circuit_bytes: limits.circuit_bytes,
         circuit_src_rate_limiters: Vec::new(),
     };
     let config = config.reservation_rate_per_peer(RESERVATIONS_AT_ONCE, RESERVATION_EVERY);
@@ -145,10 +166,30 @@ pub fn is_circuit(address: &Multiaddr) -> bool {
     address.iter().any(|part| part == Protocol::P2pCircuit)
 }
 
+/// The relay that an address leads through.
+pub(super) fn relay_of(address: &Multiaddr) -> Option<PublicKey> {
+    let parts: Vec<Protocol<'_>> = address.iter().collect();
+    parts.windows(2).find_map(|pair| match pair {
+        [Protocol::P2p(relay), Protocol::P2pCircuit] => transport::public_key(relay),
+        _ => None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::network::test_world::key;
+
+    #[test]
+    fn the_relay_of_an_address_is_the_node_before_the_circuit() {
+        let [relay, node] = [1, 2].map(|number| transport::peer_id(&key(number).public()).unwrap());
+        let through = |address: String| relay_of(&address.parse().unwrap());
+        let known = Some(key(1).public());
+        assert_eq!(through(format!("/ip4/192.0.2.1/tcp/1/p2p/{relay}/p2p-circuit")), known);
+        assert_eq!(through(format!("/ip4/192.0.2.1/tcp/1/p2p/{relay}/p2p-circuit/p2p/{node}")), known);
+        assert_eq!(through(format!("/ip4/192.0.2.1/tcp/1/p2p/{relay}")), None);
+        assert_eq!(through("/p2p-circuit".to_owned()), None);
+    }
 
     fn relays(numbers: std::ops::RangeInclusive<u8>) -> Relays {
         let mut relays = Relays::default();

@@ -241,6 +241,8 @@ pub(super) struct Session {
     pub(super) admitted: Admitted,
     /// Whether this node dialled. Who dialled opens the live stream.
     pub(super) dialer: bool,
+    /// The relay that passes it on, if one does.
+    pub(super) through: Option<PublicKey>,
     pub(super) link: Link,
     pub(super) shared: Arc<Shared>,
     pub(super) events: mpsc::Sender<Event>,
@@ -289,9 +291,9 @@ impl Session {
         outbox: &Outbox,
         mut ordered: mpsc::UnboundedReceiver<Order>,
     ) -> Result<(), Unheard> {
-        let (peer, dialer, events) = (self.peer, self.dialer, self.events.clone());
+        let (peer, dialer, through, events) = (self.peer, self.dialer, self.through, self.events.clone());
         let Admitted { certificate, standing } = self.admitted.clone();
-        events.send(Event::PeerUp { peer, certificate, standing, dialer, session }).await?;
+        events.send(Event::PeerUp { peer, certificate, standing, dialer, through, session }).await?;
 
         let (mut read, mut write) = live.split();
         let mut receiving = std::pin::pin!(receive(&mut read, &events, peer, session));

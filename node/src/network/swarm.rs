@@ -211,7 +211,7 @@ impl Node {
             membership: membership::Behaviour::new(gate.clone(), self.handlers_built.clone()),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING).with_timeout(PING)),
             circuits,
-            relay: self.config.relay.then(|| relays::server(own)).into(),
+            relay: self.config.relay.map(|limits| relays::server(own, limits)).into(),
         };
         let config = swarm::Config::with_executor(Guarded(panics))
             .with_idle_connection_timeout(IDLE_TIMEOUT)
@@ -387,7 +387,7 @@ impl Node {
             }
             SwarmEvent::NewListenAddr { address, .. } => {
                 self.remember_port(&address);
-                if self.config.relay && self.config.external.is_empty() {
+                if self.config.relay.is_some() && self.config.external.is_empty() {
                     // A relay says where it is in each reservation.
                     swarm.add_external_address(address.clone());
                 }
@@ -475,7 +475,11 @@ impl Node {
         let predecessor = self.ending.remove(&peer);
         let (stop, stopped) = oneshot::channel();
         let (shared, events) = (self.shared.clone(), self.events.clone());
-        let session = Session { peer, admitted, dialer, link, shared, events, stop: stopped };
+        let through = match endpoint {
+            ConnectedPoint::Dialer { address, .. } => relays::relay_of(address),
+            ConnectedPoint::Listener { local_addr, .. } => relays::relay_of(local_addr),
+        };
+        let session = Session { peer, admitted, dialer, through, link, shared, events, stop: stopped };
         let over = self.tell_over.clone();
         let session = tokio::spawn(async move {
             if let Some(predecessor) = predecessor {

@@ -48,7 +48,7 @@ impl Node {
             key: key(number),
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
             external: Vec::new(),
-            relay: false,
+            relay: None,
             gate: gate.clone(),
             dial_spread: Duration::ZERO,
             memory_limit: None,
@@ -66,8 +66,13 @@ impl Node {
 
     /// An anchor that passes connections on.
     async fn relay(world: &World, partner: &str, number: u8) -> Self {
+        Self::relay_within(world, partner, number, RelayLimits::default()).await
+    }
+
+    /// One that does so within limits of its own.
+    async fn relay_within(world: &World, partner: &str, number: u8, limits: RelayLimits) -> Self {
         let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
-        let config = Config { listen, relay: true, ..Self::behind_a_wall(world, partner, number) };
+        let config = Config { listen, relay: Some(limits), ..Self::behind_a_wall(world, partner, number) };
         let mut node = Self::with_config(config);
         node.address = node.listening().await;
         node
@@ -79,7 +84,7 @@ impl Node {
             key: key(number),
             listen: Vec::new(),
             external: Vec::new(),
-            relay: false,
+            relay: None,
             gate: world.gate(partner, number),
             dial_spread: Duration::ZERO,
             memory_limit: None,
@@ -124,6 +129,15 @@ impl Node {
     async fn up(&mut self, with: PublicKey) -> u64 {
         self.until(|event| match event {
             Event::PeerUp { peer, session, .. } if *peer == with => Some(*session),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits for a session with a peer; gives the relay that passes it on.
+    async fn up_through(&mut self, with: PublicKey) -> Option<PublicKey> {
+        self.until(|event| match event {
+            Event::PeerUp { peer, through, .. } if *peer == with => Some(*through),
             _ => None,
         })
         .await
@@ -233,7 +247,7 @@ async fn two_members_connect_and_exchange_frames_both_ways() {
     {
         let (peer, session) = node
             .until(|event| match event {
-                Event::PeerUp { peer, certificate, standing, dialer, session } => {
+                Event::PeerUp { peer, certificate, standing, dialer, session, .. } => {
                     assert_eq!(certificate.partner.as_str(), partner);
                     assert_eq!(*standing, Standing::Valid);
                     assert_eq!(*dialer, dialled);
@@ -724,6 +738,74 @@ async fn two_that_nobody_can_dial_meet_through_a_relay_and_exchange_frames_both_
 }
 
 #[tokio::test]
+async fn both_ends_of_a_circuit_know_through_whom_they_are_connected_and_the_relay_is_connected_with_directly() {
+    let world = World::new();
+    let relay = Node::relay(&world, "ncsc", 1).await;
+    let mut ferm = Node::behind(&world, "ferm", 2, &relay).await;
+    let mut surf = Node::behind(&world, "surf", 3, &relay).await;
+    ferm.dial(&surf);
+    assert_eq!(ferm.up_through(surf.key).await, Some(relay.key));
+    assert_eq!(surf.up_through(ferm.key).await, Some(relay.key));
+    assert_eq!(ferm.up_through(relay.key).await, None);
+}
+
+#[tokio::test]
+async fn beyond_the_circuits_of_a_relay_no_more_come_about_and_those_that_stand_stay() {
+    let world = World::new();
+    let limits = RelayLimits { circuits: 1, ..RelayLimits::default() };
+    let relay = Node::relay_within(&world, "ncsc", 1, limits).await;
+    let mut ferm = Node::behind(&world, "ferm", 2, &relay).await;
+    let mut surf = Node::behind(&world, "surf", 3, &relay).await;
+    let mut ibd = Node::behind(&world, "ibd", 4, &relay).await;
+    ferm.dial(&surf);
+    let (at_ferm, _) = (ferm.up(surf.key).await, surf.up(ferm.key).await);
+    ibd.dial(&surf);
+    assert!(!ibd.dial_failed().await.is_empty());
+    ferm.handle.send(surf.key, at_ferm, b"still here".to_vec());
+    assert_eq!(surf.frame(ferm.key).await, b"still here");
+}
+
+#[tokio::test]
+async fn beyond_the_nodes_of_a_relay_no_other_can_be_reached_through_it() {
+    let world = World::new();
+    let limits = RelayLimits { nodes: 1, ..RelayLimits::default() };
+    let relay = Node::relay_within(&world, "ncsc", 1, limits).await;
+    let ferm = Node::behind(&world, "ferm", 2, &relay).await;
+    let mut surf = Node::with_config(Node::behind_a_wall(&world, "surf", 3));
+    surf.handle.want(relay.key, vec![relay.address.clone()]);
+    surf.handle.reach_through(relay.key, vec![relay.address.clone()]);
+    surf.up(relay.key).await;
+    let mut ibd = Node::with_config(Node::behind_a_wall(&world, "ibd", 4));
+    ibd.handle.dial(surf.key, vec![ferm.address.clone()]);
+    assert!(!ibd.dial_failed().await.is_empty());
+    ibd.dial(&ferm);
+    assert_eq!(ibd.up_through(ferm.key).await, Some(relay.key));
+}
+
+#[tokio::test]
+async fn a_circuit_ends_after_the_bytes_and_the_time_that_its_relay_allows() {
+    for limits in [
+        RelayLimits { circuit_bytes: FRAME_BYTES as u64 / 2, ..RelayLimits::default() },
+        RelayLimits { circuit_lasts: Duration::from_secs(2), ..RelayLimits::default() },
+    ] {
+        let world = World::new();
+        let relay = Node::relay_within(&world, "ncsc", 1, limits).await;
+        let mut ferm = Node::behind(&world, "ferm", 2, &relay).await;
+        let mut surf = Node::behind(&world, "surf", 3, &relay).await;
+        ferm.dial(&surf);
+        let (at_ferm, at_surf) = (ferm.up(surf.key).await, surf.up(ferm.key).await);
+        ferm.handle.send(surf.key, at_ferm, b"within it".to_vec());
+        assert_eq!(surf.frame(ferm.key).await, b"within it");
+        ferm.handle.send(surf.key, at_ferm, vec![7; FRAME_BYTES]);
+        ferm.down(at_ferm).await;
+        surf.down(at_surf).await;
+        // It can be dialled again.
+        ferm.dial(&surf);
+        assert_eq!(ferm.up_through(surf.key).await, Some(relay.key));
+    }
+}
+
+#[tokio::test]
 async fn inside_a_circuit_certificates_are_judged_as_anywhere() {
     let world = World::new();
     let relay = Node::relay(&world, "ncsc", 1).await;
@@ -770,7 +852,8 @@ async fn when_the_relay_goes_a_node_says_that_it_is_reached_there_no_longer_and_
         })
         .await;
     assert_eq!(gone, ferm.address);
-    let config = Config { listen: vec![was], relay: true, ..Node::behind_a_wall(&world, "ncsc", 1) };
+    let config =
+        Config { listen: vec![was], relay: Some(RelayLimits::default()), ..Node::behind_a_wall(&world, "ncsc", 1) };
     let _relay = Node::with_config(config);
     assert_eq!(ferm.listening().await, gone);
 }

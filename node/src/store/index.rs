@@ -44,10 +44,6 @@ const FLUSH_INTERVAL_MS: usize = 100 * 365 * 24 * 3_600_000;
 /// Hashes make up most of the index and do not compress; the rest does at the first level already.
 const ZSTD_LEVEL: i32 = 1;
 
-/// How long an opening may take. One that panics may never come back: sled then waits for a thread that it has not
-/// started yet. An index of millions of entries opens in seconds.
-const OPEN_WAIT: Duration = Duration::from_secs(60);
-
 /// How long an opening waits for a process that was killed to let go of the index.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
@@ -187,8 +183,9 @@ fn caught<T>(call: impl FnOnce() -> io::Result<T>) -> Result<T, Trouble> {
 }
 
 impl Index {
-    /// Opens or makes the index in `dir`.
-    pub(super) fn open(disk: &Disk, dir: &Path, lock: Arc<DiskFile>) -> Result<Self, Trouble> {
+    /// Opens or makes the index in `dir`, unless that takes longer than `patience`: an opening that panics may never
+    /// come back, as sled then waits for a thread that it has not started yet.
+    pub(super) fn open(disk: &Disk, dir: &Path, lock: Arc<DiskFile>, patience: Duration) -> Result<Self, Trouble> {
         let (disk, dir) = (disk.clone(), dir.to_owned());
         let (done, opened) = mpsc::channel();
         // Whoever waited may have given up.
@@ -196,7 +193,7 @@ impl Index {
         let begun = thread::Builder::new().name("open index".to_owned()).spawn(open);
         begun.map_err(|error| Trouble(format!("no thread opens it: {error}")))?;
         let late = |_| Err(Trouble("its opening came to no end".to_owned()));
-        opened.recv_timeout(OPEN_WAIT).unwrap_or_else(late)
+        opened.recv_timeout(patience).unwrap_or_else(late)
     }
 
     fn open_here(disk: &Disk, dir: &Path, lock: Arc<DiskFile>) -> Result<Self, Trouble> {

@@ -29,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cwn_crypto::{Domain, Hash, PublicKey, Signature, encoding, issuer_log::LogId};
+use cwn_crypto::{Domain, Hash, PublicKey, Signature, issuer_log::LogId};
 use cwn_engine::{
     limits,
     log::{Authentic, CircleId, EntryBytes, Header, LogKey, Payload, Retraction, Stored},
@@ -237,19 +237,22 @@ pub struct Scrubbed {
     pub rewritten_facts: u64,
 }
 
-/// At which sizes a store does what it does now and then.
+/// At which sizes a store does what it does now and then, and how long it waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
     /// A segment that reached this is followed by the next.
     pub segment_bytes: u32,
     /// After this much was appended the index is flushed; as much is replayed after a crash.
     pub checkpoint_bytes: u64,
+    /// An index that does not open within this time is set aside and built anew.
+    pub index_patience: Duration,
 }
 
 impl Default for Sizes {
-    /// 64 MiB each: replayed in about a second, and a flush of the index costs little beside writing it.
+    /// 64 MiB each: replayed in about a second, and a flush of the index costs little beside writing it. An index of
+    /// millions of entries opens in seconds.
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, checkpoint_bytes: 64 << 20 }
+        Self { segment_bytes: 64 << 20, checkpoint_bytes: 64 << 20, index_patience: Duration::from_secs(60) }
     }
 }
 
@@ -305,7 +308,7 @@ impl Store {
         };
         let mut usable = None;
         if let Standing::Present = standing {
-            match open_index(disk, &index_dir, &lock) {
+            match open_index(disk, &index_dir, &lock, sizes.index_patience) {
                 // After a crash before the first checkpoint nothing is covered yet; all is replayed.
                 Ok((index, None)) => usable = Some((index, None)),
                 Ok((index, Some(covered))) => match found.vouch_for(covered) {
@@ -345,7 +348,7 @@ impl Store {
             None => {
                 opened.rebuilt |= !matches!(standing, Standing::Absent);
                 index::set_aside(disk, &index_dir).map_err(Error::io(&index_dir))?;
-                let index = Index::open(disk, &index_dir, lock)?;
+                let index = Index::open(disk, &index_dir, lock, sizes.index_patience)?;
                 let replay = Replay { index: &index, segments: &segments, work: Work::Rebuilding };
                 replayed = replay.run(segments.start(), &mut damages, progress)?;
                 index
@@ -574,7 +577,7 @@ impl Store {
             && let Some(next) = index.entry(row.id, seq + 1)?
         {
             let next = self.reader.read_entry(&key, seq + 1, next).ok();
-            let next = next.and_then(|next| encoding::from_bytes::<Header>(&next.header, limits::HEADER_BYTES).ok());
+            let next = next.and_then(|next| Header::from_bytes(&next.header).ok());
             if next.is_some_and(|next| next.previous != Some(hash)) {
                 return Err(conflict());
             }
@@ -865,8 +868,13 @@ fn read_process(file: &DiskFile) -> io::Result<u32> {
     text.trim().parse().map_err(io::Error::other)
 }
 
-fn open_index(disk: &Disk, dir: &Path, lock: &Arc<DiskFile>) -> Result<(Index, Option<Position>), Trouble> {
-    let index = Index::open(disk, dir, lock.clone())?;
+fn open_index(
+    disk: &Disk,
+    dir: &Path,
+    lock: &Arc<DiskFile>,
+    patience: Duration,
+) -> Result<(Index, Option<Position>), Trouble> {
+    let index = Index::open(disk, dir, lock.clone(), patience)?;
     let covered = index.covered()?;
     Ok((index, covered))
 }
@@ -1117,7 +1125,7 @@ impl<'a> Draft<'a> {
             }
             Kind::Erased => {
                 let Some((bytes, _)) = decode_signed(body) else { return malformed };
-                let header: Header = match encoding::from_bytes(&bytes, limits::HEADER_BYTES) {
+                let header = match Header::from_bytes(&bytes) {
                     Ok(header) => header,
                     Err(refusal) => return Ok(Some(refusal.to_string())),
                 };

@@ -1,6 +1,9 @@
 //! The store as a whole: what is kept, what survives, what is refused.
 
-use std::fs::{self, OpenOptions};
+use std::{
+    fs::{self, OpenOptions},
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use cwn_crypto::{Signature, SigningKey, Time, issuer_log::LogId};
 use cwn_engine::log::{Decoded, Draft as EntryDraft, Link, Opening, Retracts, Suite, Under, Writer, authenticate};
@@ -8,7 +11,8 @@ use cwn_engine::log::{Decoded, Draft as EntryDraft, Link, Opening, Retracts, Sui
 use super::*;
 
 /// Small segments and frequent checkpoints, so that a test sees many of both.
-pub(super) const SMALL: Sizes = Sizes { segment_bytes: 4_000, checkpoint_bytes: 6_000 };
+pub(super) const SMALL: Sizes =
+    Sizes { segment_bytes: 4_000, checkpoint_bytes: 6_000, index_patience: Duration::from_secs(60) };
 
 fn circle(number: u8) -> CircleId {
     CircleId(Hash([number; 32]))
@@ -25,7 +29,11 @@ impl World {
     }
 
     fn try_open(&self) -> Result<(Store, Opened), Error> {
-        Store::open_sized(self.dir.path(), SMALL, &mut |_| {})
+        self.open_patiently(SMALL.index_patience)
+    }
+
+    fn open_patiently(&self, index_patience: Duration) -> Result<(Store, Opened), Error> {
+        Store::open_sized(self.dir.path(), Sizes { index_patience, ..SMALL }, &mut |_| {})
     }
 
     fn open(&self) -> Store {
@@ -747,13 +755,8 @@ fn files_below(dir: &Path) -> Vec<PathBuf> {
     items.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
-/// Flips one bit after another in copies of a closed store, and looks that nothing is served which was not stored.
-fn flip_bits_below(below: &str, times: usize) {
-    let mut seed = [0; 8];
-    getrandom::fill(&mut seed).unwrap();
-    let seed = u64::from_le_bytes(seed);
-    println!("seed {seed}");
-    let mut random = Random(seed);
+/// A closed store with something of every kind, and what it holds.
+fn closed_store() -> (World, Contents) {
     let world = World::new();
     let mut log = writer(1);
     let written = entries(&mut log, 40);
@@ -761,49 +764,133 @@ fn flip_bits_below(below: &str, times: usize) {
     store.append(&writes(&written)).unwrap();
     store.append(&[record(b'R'), fact("small", "value"), fact("large", &"f".repeat(900))]).unwrap();
     store.append(&[erase(&written[5], &written[6])]).unwrap();
-    let (logs, entries, records, known) = contents(&store);
+    let held = contents(&store);
     store.close().unwrap();
-    for _time in 0..times {
-        let world = world.crash();
-        let files: Vec<PathBuf> = files_below(&world.dir.path().join(below))
-            .into_iter()
-            .filter(|path| path.metadata().unwrap().len() > 0)
-            .collect();
-        let path = &files[random.below(files.len() as u64) as usize];
-        let mut bytes = fs::read(path).unwrap();
-        let at = random.below(bytes.len() as u64) as usize;
-        bytes[at] ^= 1 << random.below(8);
-        fs::write(path, bytes).unwrap();
-        let what = format!("a bit of byte {at} of {} (seed {seed})", path.display());
-        let (store, opened) = match world.try_open() {
-            Ok(opened) => opened,
-            Err(error) => panic!("{what}: {error}"),
-        };
-        let mut said = opened.damaged + opened.cut_back_bytes as usize;
-        for (seq, entry) in (0..logs[0].1.height).zip(&entries) {
-            match store.entry(&logs[0].0, seq) {
-                Ok(Some(found)) => assert_eq!(found, *entry, "{what}"),
-                Err(_) => said += 1,
-                Ok(None) => assert!(said > 0, "{what}: entry {seq} is gone without a word"),
-            }
-        }
-        match store.facts(&[]) {
-            Ok(found) => {
-                assert!(found.iter().all(|fact| known.contains(fact)) && (said > 0 || found == known), "{what}")
-            }
+    (world, held)
+}
+
+/// Another seed each time, which is said.
+fn any_seed() -> u64 {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).unwrap();
+    let seed = u64::from_le_bytes(seed);
+    println!("seed {seed}");
+    seed
+}
+
+/// Flips a bit in one of the files below a directory, and says where.
+fn flip_below(dir: &Path, random: &mut Random) -> String {
+    let has_bytes = |path: &PathBuf| path.metadata().unwrap().len() > 0;
+    let files: Vec<PathBuf> = files_below(dir).into_iter().filter(has_bytes).collect();
+    let path = &files[random.below(files.len() as u64) as usize];
+    let mut bytes = fs::read(path).unwrap();
+    let at = random.below(bytes.len() as u64) as usize;
+    bytes[at] ^= 1 << random.below(8);
+    fs::write(path, bytes).unwrap();
+    format!("a bit of byte {at} of {}", path.display())
+}
+
+/// Looks that nothing is served which was not stored, and that what is gone is said; gives how often it was said.
+fn expect_nothing_else(store: &Store, opened: &Opened, held: &Contents, what: &str) -> usize {
+    let (logs, entries, records, known) = held;
+    let mut said = opened.damaged + opened.cut_back_bytes as usize;
+    for (seq, entry) in (0..logs[0].1.height).zip(entries) {
+        match store.entry(&logs[0].0, seq) {
+            Ok(Some(found)) => assert_eq!(found, *entry, "{what}"),
             Err(_) => said += 1,
-        }
-        match store.record(&circle(1), &Hash([b'R'; 32])) {
-            Ok(Some(found)) => assert_eq!(found, records[0].1, "{what}"),
-            Ok(None) => assert!(said > 0, "{what}: the record is gone without a word"),
-            Err(_) => {}
+            Ok(None) => assert!(said > 0, "{what}: entry {seq} is gone without a word"),
         }
     }
+    match store.facts(&[]) {
+        Ok(found) => {
+            assert!(found.iter().all(|fact| known.contains(fact)) && (said > 0 || found == *known), "{what}");
+        }
+        Err(_) => said += 1,
+    }
+    match store.record(&circle(1), &Hash([b'R'; 32])) {
+        Ok(Some(found)) => assert_eq!(found, records[0].1, "{what}"),
+        Ok(None) => assert!(said > 0, "{what}: the record is gone without a word"),
+        Err(_) => said += 1,
+    }
+    said
 }
 
 #[test]
 fn a_bit_flipped_anywhere_in_the_segments_is_said_and_nothing_else_is_served() {
-    flip_bits_below("segments", 150);
+    let (closed, held) = closed_store();
+    let seed = any_seed();
+    let mut random = Random(seed);
+    for _time in 0..150 {
+        let world = closed.crash();
+        let what = format!("{} (seed {seed})", flip_below(&world.dir.path().join("segments"), &mut random));
+        let (store, opened) = world.try_open().unwrap_or_else(|error| panic!("{what}: {error}"));
+        expect_nothing_else(&store, &opened, &held, &what);
+    }
+}
+
+/// Whatever the index says, all is in the segments: so after the next start at the latest all is there again.
+#[test]
+fn a_bit_flipped_anywhere_in_the_index_is_never_served_and_is_gone_after_the_next_start() {
+    let (closed, held) = closed_store();
+    let seed = any_seed();
+    let rebuilt = AtomicUsize::new(0);
+    let flip = |seed: u64| {
+        let mut random = Random(seed);
+        for _time in 0..12 {
+            let world = closed.crash();
+            let what = format!("{} (seed {seed})", flip_below(&world.index(), &mut random));
+            let open = |world: &World| {
+                world.open_patiently(Duration::from_secs(5)).unwrap_or_else(|error| panic!("{what}: {error}"))
+            };
+            let (store, opened) = open(&world);
+            assert_eq!(opened.damaged, 0, "{what}: nothing is wrong with the segments");
+            let said = expect_nothing_else(&store, &opened, &held, &what);
+            drop(store);
+            // In a copy: an opening that came to no end keeps the directory in use as long as its process lives.
+            let next = world.crash();
+            let (store, again) = open(&next);
+            assert!(again.rebuilt || said == 0, "{what}: {said} said, and the index is believed again");
+            assert_eq!(contents(&store), held, "{what}");
+            rebuilt.fetch_add(usize::from(opened.rebuilt || again.rebuilt), Ordering::Relaxed);
+        }
+    };
+    // Side by side: most of the time is spent on openings that come to no end.
+    thread::scope(|scope| {
+        for number in 0..8 {
+            let flip = &flip;
+            scope.spawn(move || flip(seed.wrapping_add(number)));
+        }
+    });
+    assert!(rebuilt.into_inner() > 0, "no flip was found (seed {seed})");
+}
+
+/// Opens a named pipe for writing, so that whoever waits to read it does so no longer.
+fn let_go(pipe: &Path) {
+    drop(OpenOptions::new().write(true).open(pipe).unwrap());
+}
+
+#[test]
+fn an_index_whose_opening_comes_to_no_end_is_given_up_set_aside_and_built_anew() {
+    let (world, held) = closed_store();
+    // What sled reads first never comes: nobody writes to the pipe.
+    let inside =
+        files_below(&world.index()).into_iter().find(|path| path.to_string_lossy().contains("metadata")).unwrap();
+    fs::remove_file(&inside).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&inside).status().unwrap().success());
+    let begun = Instant::now();
+    let (store, opened) = world.open_patiently(Duration::from_secs(5)).unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(5), "it was waited for");
+    assert!(opened.rebuilt && opened.damaged == 0, "{opened:?}");
+    assert_eq!(contents(&store), held);
+    store.close().unwrap();
+    let aside = world.index().with_extension("broken");
+    assert!(aside.is_dir(), "it is there for someone to look at");
+    // The directory stays this process's as long as that opening may still write to it.
+    assert!(matches!(world.try_open(), Err(Error::InUse { .. })));
+    let_go(&aside.join(inside.strip_prefix(world.index()).unwrap()));
+    let (store, opened) = world.reopen();
+    assert!(!opened.rebuilt, "{opened:?}");
+    assert_eq!(contents(&store), held);
 }
 
 /// splitmix64, which suffices for tests and repeats from its seed.

@@ -64,6 +64,17 @@ pub enum RecordRefusal {
     Missing,
 }
 
+/// What was at the control heads that a record names.
+#[derive(Debug, Clone, Copy)]
+pub struct AtHeads<'r> {
+    /// Who belonged.
+    pub roster: &'r Roster,
+    /// What newcomers could open.
+    pub history: History,
+    /// Whether those heads have seen an operation that only a later version understands.
+    pub saw_later: bool,
+}
+
 /// What the engine keeps of a record in memory. The wrapped key stays in the store.
 #[derive(Debug, Clone)]
 pub struct Epoch {
@@ -79,12 +90,20 @@ pub struct Epoch {
     pub history: History,
     set: BTreeSet<PublicKey>,
     writers: BTreeSet<PublicKey>,
+    /// Whether its heads have seen an operation that only a later version understands.
+    saw_later: bool,
 }
 
 impl Epoch {
     /// Whether a node may use this epoch for what it writes: it is in the set and belongs to the maker's partner.
     pub fn admits(&self, author: &PublicKey) -> bool {
         self.writers.contains(author)
+    }
+
+    /// Whether a node that it does not admit may be admitted all the same by an operation that this version does not
+    /// understand.
+    pub fn may_admit(&self) -> bool {
+        self.saw_later
     }
 
     /// Whether the key was wrapped to a node.
@@ -97,12 +116,11 @@ impl Epoch {
         &self.set
     }
 
-    /// Verifies a record and computes its set. `roster_at` says who belonged at some control heads, and what newcomers
-    /// could open, if all of them are held.
+    /// Verifies a record and computes its set. `at` says what was at some control heads, if all of them are held.
     pub fn verify<'r>(
         signed: &SignedRecord,
         circle: CircleId,
-        roster_at: impl FnOnce(&[Hash]) -> Option<(&'r Roster, History)>,
+        at: impl FnOnce(&[Hash]) -> Option<AtHeads<'r>>,
     ) -> Result<Self, RecordRefusal> {
         let maker = signed.unverified(limits::RECORD_BYTES)?.maker;
         let record = signed.verify(Domain::EPOCH, &maker, limits::RECORD_BYTES)?;
@@ -112,17 +130,18 @@ impl Epoch {
         if !record.heads.is_sorted() || !record.left_out.is_sorted() {
             return Err(RecordRefusal::Contradiction);
         }
-        let (roster, history) = roster_at(&record.heads).ok_or(RecordRefusal::Missing)?;
+        let AtHeads { roster, history, saw_later } = at(&record.heads).ok_or(RecordRefusal::Missing)?;
+        let contradiction = if saw_later { RecordRefusal::Missing } else { RecordRefusal::Contradiction };
         let set = set_of(roster, &record.left_out);
         let Some(partner) = roster.member(&maker).map(|member| member.partner.clone()) else {
-            return Err(RecordRefusal::Contradiction);
+            return Err(contradiction);
         };
         if !set.contains(&maker) {
-            return Err(RecordRefusal::Contradiction);
+            return Err(contradiction);
         }
         let same_partner = |node: &&PublicKey| roster.member(node).is_some_and(|m| m.partner == partner);
         let writers = set.iter().filter(same_partner).copied().collect();
-        Ok(Self { maker, partner, heads: record.heads, made: record.made, history, set, writers })
+        Ok(Self { maker, partner, heads: record.heads, made: record.made, history, set, writers, saw_later })
     }
 }
 

@@ -105,7 +105,7 @@ impl Branch {
         let mut first: Option<(Header, Hash)> = None;
         let mut before: Option<(Header, Hash)> = None;
         for bytes in &self.headers {
-            let header: Header = encoding::from_bytes(bytes, limits::HEADER_BYTES)?;
+            let header = Header::from_bytes(bytes)?;
             let hash = Hash::of(Domain::ENTRY, &[bytes]);
             if let Some((previous, its_hash)) = &before {
                 let follows = header.previous == Some(*its_hash) && header.seq == previous.seq + 1;

@@ -13,7 +13,7 @@ use cwn_crypto::{
     encoding::{self, hex, hex_decode},
     issuer_log::{CutLine, LogId},
 };
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 
 use crate::limits;
 use crate::planted::{Bug, planted};
@@ -48,21 +48,58 @@ pub struct LogKey {
 }
 
 /// How an entry's payload is protected, and which kind of log it may stand in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
-#[cbor(index_only)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Suite {
     /// Sealed to an epoch of the circle.
-    #[n(1)]
     Epoch,
     /// Sealed to named recipients.
-    #[n(2)]
     Named,
     /// A control operation, in clear, in a control log.
-    #[n(3)]
     Control,
     /// The network circle, in clear.
-    #[n(4)]
     Network,
+    /// Sealed in a way that only a later version knows. It is kept and handed on like what is sealed to others.
+    Later(LaterSuite),
+}
+
+/// The number of a suite that is not known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LaterSuite(u16);
+
+impl Suite {
+    /// The suite of this number; there is none with the number 0.
+    pub fn of(number: u16) -> Option<Self> {
+        Some(match number {
+            0 => return None,
+            1 => Self::Epoch,
+            2 => Self::Named,
+            3 => Self::Control,
+            4 => Self::Network,
+            later => Self::Later(LaterSuite(later)),
+        })
+    }
+
+    fn number(self) -> u16 {
+        match self {
+            Self::Epoch => 1,
+            Self::Named => 2,
+            Self::Control => 3,
+            Self::Network => 4,
+            Self::Later(LaterSuite(number)) => number,
+        }
+    }
+}
+
+impl<C> Encode<C> for Suite {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+        e.u16(self.number())?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Suite {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        Self::of(d.u16()?).ok_or_else(|| decode::Error::message("a suite of number 0"))
+    }
 }
 
 /// What kind of log an entry stands in. A log keeps the kind of its first entry.
@@ -80,7 +117,7 @@ impl Suite {
     /// The kind of log an entry of this suite stands in.
     pub fn kind(self) -> LogKind {
         match self {
-            Self::Epoch | Self::Named => LogKind::Content,
+            Self::Epoch | Self::Named | Self::Later(_) => LogKind::Content,
             Self::Control => LogKind::Control,
             Self::Network => LogKind::Network,
         }
@@ -159,6 +196,14 @@ pub struct Header {
     pub retracts: Option<Retracts>,
 }
 
+impl Header {
+    /// Reads a header. What a later version appended to it is passed over: the hash and the signature are over all of
+    /// its bytes, so that it is handed on and counted as its author wrote it.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, encoding::Refusal> {
+        encoding::beginning_from_bytes(bytes, limits::HEADER_BYTES)
+    }
+}
+
 /// An entry that its author takes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub struct Retracts {
@@ -194,7 +239,7 @@ impl fmt::Debug for Retraction {
 impl Retraction {
     /// Whether it takes back the entry with this header and hash.
     fn is_of(&self, entry: &Header, hash: Hash) -> bool {
-        let Ok(header) = encoding::from_bytes::<Header>(&self.header, limits::HEADER_BYTES) else { return false };
+        let Ok(header) = Header::from_bytes(&self.header) else { return false };
         let taken = Retracts { log: entry.log, seq: entry.seq, hash };
         let right = header.retracts == Some(taken) && header.author == entry.author && header.circle == entry.circle;
         right && header.author.verify(Domain::ENTRY, &self.header, &self.signature).is_ok()
@@ -316,7 +361,7 @@ pub struct Decoded {
 impl Decoded {
     /// Checks form, lengths, the payload's hash and that the header does not contradict itself.
     pub fn decode(bytes: EntryBytes) -> Result<Self, EntryRefusal> {
-        let header: Header = encoding::from_bytes(&bytes.header, limits::HEADER_BYTES)?;
+        let header = Header::from_bytes(&bytes.header)?;
         let seq = header.seq;
         let hash = Hash::of(Domain::ENTRY, &[&bytes.header]);
         match &bytes.payload {
@@ -343,7 +388,8 @@ impl Decoded {
         if (seq == 0) != header.opening.is_some() {
             return contradiction("the first entry of a log opens it, no other does");
         }
-        if (header.suite == Suite::Epoch) != header.epoch.is_some() {
+        let is_later = matches!(header.suite, Suite::Later(_));
+        if (header.suite == Suite::Epoch) != header.epoch.is_some() && !is_later {
             return contradiction("an entry names an epoch exactly when it is sealed to one");
         }
         if header.opening.as_ref().is_some_and(|opening| opening.cites.len() > limits::CITED_LOGS) {

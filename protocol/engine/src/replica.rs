@@ -16,7 +16,7 @@ use cwn_crypto::{
 use crate::{
     acceptance::{self, Reach},
     circle::{Control, Fold, History, Operation, OperationRefusal, Quota, Roster},
-    epoch::{Epoch, RecordRefusal, SignedRecord},
+    epoch::{AtHeads, Epoch, RecordRefusal, SignedRecord},
     fork::Forked,
     limits,
     log::{
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// By what a circle decides who belongs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant, reason = "a node has one for each of its circles, and no list of them is moved")]
 pub enum Rule {
     /// The network circle: those whom the issuers certified and did not revoke.
@@ -162,7 +162,7 @@ impl Measured {
 }
 
 /// What one node holds of one circle.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Replica {
     id: CircleId,
     /// By what it decides who belongs.
@@ -742,7 +742,8 @@ impl Replica {
                 }
                 rosters.insert(heads.to_vec(), (fold.roster().clone(), control.terms(&fold).history));
             }
-            rosters.get(heads).map(|(roster, history)| (roster, *history))
+            let (roster, history) = rosters.get(heads)?;
+            Some(AtHeads { roster, history: *history, saw_later: control.saw_later(heads) })
         })
     }
 
@@ -794,6 +795,9 @@ impl Replica {
         if let Some(epoch) = &header.epoch {
             let epoch = self.epochs.get(epoch).ok_or(Stop::Missing)?;
             if !epoch.admits(&header.author) && !planted(Bug::AnybodysEpoch) {
+                if epoch.may_admit() {
+                    return Err(Stop::Missing);
+                }
                 return Err(Refusal::EpochExcludesAuthor { author: header.author }.into());
             }
         }
@@ -907,7 +911,8 @@ impl Replica {
 
     /// Whether an epoch's record is durable here, and its key may be handed to those who were added later.
     pub fn opens_to_newcomers(&self, hash: &Hash) -> bool {
-        let open = |epoch: &Epoch| epoch.history == History::All || planted(Bug::GiveEveryKey);
+        // What only a later version understands may have said otherwise.
+        let open = |epoch: &Epoch| (epoch.history == History::All && !epoch.may_admit()) || planted(Bug::GiveEveryKey);
         self.durable_epochs.contains(hash) && self.epochs.get(hash).is_some_and(open)
     }
 
@@ -1030,6 +1035,8 @@ impl Replica {
             self.durable_epochs.contains(hash)
                 && epoch.admits(author)
                 && epoch.history == history
+                // One that another made may be wrapped to more than this version can tell.
+                && (epoch.maker == *author || !epoch.may_admit())
                 && (epoch.set() == set || planted(Bug::SealToStaleEpoch))
                 && now.since(epoch.made) < limits::EPOCH_LIFE_MS
         };

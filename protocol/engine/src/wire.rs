@@ -2,7 +2,10 @@
 //!
 //! A frame is a canonical CBOR array `[type, …]` of at most [`limits::FRAME_BYTES`]. Every frame about a
 //! circle names it by its sender's tag, never by its id. A frame that does not decode ends the session: the
-//! peer is broken, or speaks another version.
+//! peer is broken. Of a peer that says it speaks a later version, frames of types that are not known here are passed
+//! over, and so is what is appended to a frame; see `docs/compatibility.md`.
+
+use std::ops::RangeInclusive;
 
 use cwn_crypto::{
     Hash, PublicKey,
@@ -10,12 +13,23 @@ use cwn_crypto::{
     issuer_log::LogId,
     root::SignedRoot,
 };
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Decoder, Encode};
 
 use crate::{epoch::SignedRecord, fork::ForkProof, held::SignedStatement, limits, log::EntryBytes};
 
 /// The version of the protocol that this engine speaks.
 pub const VERSION: u16 = 1;
+
+/// The earliest version that it still speaks with a peer that has no later one: that before [`VERSION`], once there is
+/// one.
+pub const LEAST_VERSION: u16 = 1;
+
+/// The version that two nodes speak with each other: the lower of those they say, if both still speak that one. A node
+/// judges for its own part; of a later peer it cannot know the least.
+pub fn common_version(ours: RangeInclusive<u16>, theirs: u16) -> Option<u16> {
+    let common = theirs.min(*ours.end());
+    ours.contains(&common).then_some(common)
+}
 
 /// By this a member names a circle to another: derived from the circle's secret and both nonces of the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -224,7 +238,25 @@ impl Frame {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Refusal> {
         encoding::from_bytes(bytes, limits::FRAME_BYTES)
     }
+
+    /// Reads a frame of a peer that may speak a later version; nothing when it is of a type that is not known here.
+    pub fn from_later(bytes: &[u8]) -> Result<Option<Self>, Refusal> {
+        let mut frame = Decoder::new(bytes);
+        let kind = frame.array().and_then(|_items| frame.u32());
+        let mut whole = Decoder::new(bytes);
+        if bytes.len() <= limits::FRAME_BYTES
+            && kind.is_ok_and(|kind| kind > LAST_TYPE)
+            && whole.skip().is_ok()
+            && whole.position() == bytes.len()
+        {
+            return Ok(None);
+        }
+        encoding::beginning_from_bytes(bytes, limits::FRAME_BYTES).map(Some)
+    }
 }
+
+/// The highest type of a [`Frame`].
+const LAST_TYPE: u32 = 10;
 
 /// What opens the stream of a run: the receiver asks.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -254,7 +286,7 @@ impl RunRequest {
 
     /// Reads a request.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Refusal> {
-        encoding::from_bytes(bytes, limits::REQUEST_BYTES)
+        encoding::beginning_from_bytes(bytes, limits::REQUEST_BYTES)
     }
 }
 
@@ -277,6 +309,6 @@ impl RunFrame {
 
     /// Reads a frame of a run.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Refusal> {
-        encoding::from_bytes(bytes, limits::FRAME_BYTES)
+        encoding::beginning_from_bytes(bytes, limits::FRAME_BYTES)
     }
 }

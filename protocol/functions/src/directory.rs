@@ -53,9 +53,10 @@ pub enum Refusal {
 }
 
 impl NodeAddresses {
-    /// Reads an announcement.
+    /// Reads an announcement. What a later version appended is passed over.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Refusal> {
-        let Announcement { kind, addresses, anchor, relay } = encoding::from_bytes(bytes, ANNOUNCEMENT_BYTES)?;
+        let Announcement { kind, addresses, anchor, relay } =
+            encoding::beginning_from_bytes(bytes, ANNOUNCEMENT_BYTES)?;
         if kind != KIND {
             return Err(Refusal::OtherKind);
         }
@@ -89,6 +90,15 @@ mod tests {
             let announced = NodeAddresses { addresses, anchor: true, relay };
             assert_eq!(NodeAddresses::from_bytes(&announced.to_bytes().unwrap()), Ok(announced));
         }
+    }
+
+    #[test]
+    fn what_a_later_version_announces_besides_is_passed_over() {
+        #[derive(Encode)]
+        struct Later(#[n(0)] &'static str, #[n(1)] Vec<String>, #[n(2)] bool, #[n(3)] Option<bool>, #[n(4)] u8);
+        let bytes = encoding::to_bytes(&Later(KIND, Vec::new(), true, None, 7));
+        let read = NodeAddresses::from_bytes(&bytes);
+        assert_eq!(read, Ok(NodeAddresses { addresses: Vec::new(), anchor: true, relay: false }));
     }
 
     #[test]

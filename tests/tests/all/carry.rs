@@ -16,7 +16,7 @@ use cwn_node::{
 };
 use cwn_tests::{
     shell::{Said, say},
-    world::World,
+    world::{World, program},
 };
 
 /// A network in which nobody can reach anybody.
@@ -423,5 +423,66 @@ async fn a_backup_taken_while_entries_come_in_is_whole_and_holds_all_that_was_ac
     };
     world.until("ncsc", "all that was acknowledged before is there", all).await?;
     assert!(!world.log("ncsc").contains("damage"), "{}", world.log("ncsc"));
+    Ok(())
+}
+
+/// Starts `cwn` and kills it as soon as something with this ending is in a directory; false when it was done before.
+fn kill_when(dir: &Path, ending: &str, arguments: &[&std::ffi::OsStr]) -> anyhow::Result<bool> {
+    let mut child =
+        std::process::Command::new(program()?).args(arguments).stderr(std::process::Stdio::null()).spawn()?;
+    loop {
+        let is_one = |item: std::io::Result<fs::DirEntry>| {
+            item.is_ok_and(|item| item.file_name().to_string_lossy().ends_with(ending))
+        };
+        if fs::read_dir(dir)?.any(is_one) {
+            child.kill()?;
+            return Ok(!child.wait()?.success());
+        }
+        if child.try_wait()?.is_some() {
+            return Ok(false);
+        }
+    }
+}
+
+fn names(dir: &Path) -> anyhow::Result<Vec<String>> {
+    let name = |item: std::io::Result<fs::DirEntry>| Ok(item?.file_name().to_string_lossy().into_owned());
+    let mut names = fs::read_dir(dir)?.map(name).collect::<anyhow::Result<Vec<String>>>()?;
+    names.sort();
+    Ok(names)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_backup_restore_or_daemon_left_half_written_the_next_takes_away() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc"])?;
+    world.start_all().await?;
+    let elsewhere = tempfile::tempdir()?;
+    let data = world.node("ncsc").data.clone();
+    // Large enough to be killed over.
+    let chunks = data.join("chunks").join("c0");
+    fs::create_dir_all(&chunks)?;
+    fs::File::create(chunks.join("aa"))?.set_len(64 << 20)?;
+    let backup = elsewhere.path().join("ncsc.backup");
+    let (of_data, to) = (data.as_os_str(), backup.as_os_str());
+    let arguments = ["--data".as_ref(), of_data, "backup".as_ref(), "--out".as_ref(), to];
+    assert!(kill_when(elsewhere.path(), ".cwn-part", &arguments)?, "it was done before it could be killed");
+    assert_eq!(names(elsewhere.path())?.len(), 1, "half a backup, and no whole one");
+    assert!(!backup.exists());
+    done(cwn(&world, "ncsc", &format!("backup --out {}", backup.display()))?);
+    assert_eq!(names(elsewhere.path())?, ["ncsc.backup"]);
+
+    let restored = elsewhere.path().join("restored");
+    world.kill("ncsc")?;
+    let arguments = ["--data".as_ref(), restored.as_os_str(), "restore".as_ref(), to];
+    assert!(kill_when(elsewhere.path(), ".restoring", &arguments)?, "it was done before it could be killed");
+    assert!(!restored.exists() && names(elsewhere.path())?.len() == 2, "{:?}", names(elsewhere.path())?);
+    done(say(elsewhere.path(), &format!("cwn --data {} restore ncsc.backup", restored.display()))?);
+    assert_eq!(names(elsewhere.path())?, ["ncsc.backup", "restored"]);
+
+    for half in [data.join(".certificate.cwn.1.new"), chunks.join(".bb.1.new")] {
+        fs::write(half, b"half")?;
+    }
+    world.start("ncsc").await?;
+    assert!(names(&data)?.iter().all(|name| !name.ends_with(".new")), "{:?}", names(&data)?);
+    assert_eq!(names(&chunks)?, ["aa"]);
     Ok(())
 }

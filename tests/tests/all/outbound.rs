@@ -1,6 +1,6 @@
 //! Members that nobody can dial: behind an address translation, or because their firewall lets nothing in.
 
-use cwn_node::api::types::Status;
+use cwn_node::api::types::{PeerView, Status};
 use cwn_tests::world::World;
 
 /// An anchor, and two members that only dial.
@@ -42,6 +42,11 @@ async fn two_members_behind_walls_share_through_a_relay_that_is_not_in_their_cir
     world.found("ferm", "haven", &["surf"]).await?;
     world.publish("ferm", "haven", "the anchor need not know").await?;
     world.expect_titles("surf", "haven", &["the anchor need not know"]).await?;
+    let peers: Vec<PeerView> = world.client("ferm").get("/v1/peers").await?;
+    let through =
+        |partner: &str| peers.iter().find(|peer| peer.partner == partner).and_then(|peer| peer.through.clone());
+    let relay = peers.iter().find(|peer| peer.partner == "ncsc").map(|peer| peer.node.clone());
+    assert!(relay.is_some() && through("surf") == relay && through("ncsc").is_none(), "{peers:?}");
     let status: Status = world.client("ncsc").get("/v1/status").await?;
     assert!(status.circles.is_empty() && status.offers.is_empty(), "{status:?}");
     // After a start they find each other again by what they announced.

@@ -51,7 +51,7 @@ impl Bits {
 }
 
 /// An operation with its place in the history.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Known {
     hash: Hash,
     log: LogId,
@@ -64,7 +64,7 @@ struct Known {
 }
 
 /// A stewardship that the charter or an `appoint` gave, whether it stands or not.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Seat {
     stewardship: Stewardship,
     partner: PartnerId,
@@ -76,7 +76,7 @@ struct Seat {
 }
 
 /// The history of a circle: its charter and every operation of it that is held.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Control {
     charter: Charter,
     operations: Vec<Known>,
@@ -84,6 +84,8 @@ pub struct Control {
     seats: BTreeMap<Rank, Seat>,
     /// The first operation of each control log.
     openings: BTreeMap<(PublicKey, LogId), usize>,
+    /// Operations that only a later version understands.
+    later: Vec<usize>,
 }
 
 /// What the fold concludes from a set of operations.
@@ -115,7 +117,8 @@ impl Control {
             (Rank::of_charter(place), Seat { stewardship, partner, node, appointment: None, operations: Vec::new() })
         };
         let seats = (0..).zip(&charter.stewards).map(seat).collect();
-        Self { charter, operations: Vec::new(), by_hash: BTreeMap::new(), seats, openings: BTreeMap::new() }
+        let (operations, by_hash, openings, later) = (Vec::new(), BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Self { charter, operations, by_hash, seats, openings, later }
     }
 
     /// The charter.
@@ -139,6 +142,23 @@ impl Control {
     /// How many operations are held.
     pub fn operations(&self) -> usize {
         self.operations.len()
+    }
+
+    /// How many of them do something that only a later version understands.
+    pub fn later_operations(&self) -> usize {
+        self.later.len()
+    }
+
+    /// Whether an operation is held and only a later version understands it.
+    fn is_later(&self, operation: &Hash) -> bool {
+        self.by_hash.get(operation).is_some_and(|index| self.operations[*index].operation.act == Act::Later)
+    }
+
+    /// Whether these heads, which are held, have seen an operation that only a later version understands. What seems to
+    /// contradict the roster at such heads may be right by it, and waits until this program is a later one.
+    pub fn saw_later(&self, heads: &[Hash]) -> bool {
+        let past = (!self.later.is_empty()).then(|| self.past_of(heads, None));
+        past.is_some_and(|past| self.later.iter().any(|index| past.contains(*index)))
     }
 
     /// The operations that no other has seen: what an author names as the heads it saw.
@@ -193,7 +213,7 @@ impl Control {
         let list = match &operation.act {
             Act::Add { nodes, .. } => nodes.len(),
             Act::Remove { cut, .. } | Act::Dismiss { cut, .. } => cut.len(),
-            Act::Appoint { .. } | Act::Policy { .. } => 0,
+            Act::Appoint { .. } | Act::Policy { .. } | Act::Later => 0,
         };
         if list.max(operation.heads.len()) > limits::OPERATION_LIST {
             return Err(OperationRefusal::TooLong);
@@ -201,6 +221,11 @@ impl Control {
         let previous = header.previous.as_ref();
         let missing = operation.heads.iter().chain(previous).find(|head| !self.holds(head));
         missing.map_or(Ok(()), |head| Err(OperationRefusal::Missing(*head)))?;
+        if let Stewardship::Appointed(hash) = &operation.stewardship
+            && self.is_later(hash)
+        {
+            return Err(OperationRefusal::Missing(*hash));
+        }
         // What it acts under lies in its past: all of that is held now.
         let rank = self.rank_of(&operation.stewardship, &header.author).flatten();
         let rank = rank.ok_or(OperationRefusal::NotASteward { author: header.author })?;
@@ -247,6 +272,9 @@ impl Control {
             let (partner, node, operations) = (partner.clone(), node.node, Vec::new());
             let seat = Seat { stewardship, partner, node, appointment: Some(index), operations };
             self.seats.insert(rank.below(past.count(), hash), seat);
+        }
+        if operation.act == Act::Later {
+            self.later.push(index);
         }
         self.operations.push(Known { hash, log, seq, cites, operation, rank, past });
     }
@@ -452,10 +480,11 @@ impl Control {
     }
 
     /// Whether an author may open a content log under this, as far as the history alone can tell.
-    /// `None`: the `add` it names is not held yet.
+    /// `None`: the `add` it names is not held yet, or is something that only a later version understands.
     pub fn entitles(&self, author: &PublicKey, under: &Under) -> Option<bool> {
         match under {
             Under::Charter => Some(self.place_of(author).is_some()),
+            Under::Add(hash) if self.is_later(hash) => None,
             Under::Add(hash) => {
                 let known = &self.operations[*self.by_hash.get(hash)?];
                 let adds = known.operation.act.adds();
@@ -466,9 +495,10 @@ impl Control {
     }
 
     /// Whether an author may open a control log under this: a place in the charter, or an `appoint`.
-    /// `None`: the `appoint` is not held yet.
+    /// `None`: the `appoint` is not held yet, or is something that only a later version understands.
     pub fn entitles_steward(&self, author: &PublicKey, under: &Under) -> Option<bool> {
         match under {
+            Under::Add(hash) if self.is_later(hash) => None,
             Under::Add(hash) => self.rank_of(&Stewardship::Appointed(*hash), author).map(|rank| rank.is_some()),
             _ => self.entitles(author, under),
         }

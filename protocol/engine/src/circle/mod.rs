@@ -13,7 +13,7 @@ use cwn_crypto::{
     issuer_log::CutLine,
     seal::Recipient,
 };
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Decoder, Encode};
 
 pub use fold::{Control, Fold};
 
@@ -172,6 +172,13 @@ impl Charter {
         Ok(charter)
     }
 
+    /// Whether these bytes are a charter to which a later version appended something. Its id is the hash of all of them,
+    /// and what is not known of it may be what its members rely on: so it is not joined, and nobody is blamed for it.
+    pub fn is_of_later(bytes: &[u8]) -> bool {
+        let beginning = encoding::beginning_from_bytes::<Self>(bytes, limits::CHARTER_BYTES);
+        Self::from_bytes(bytes).is_err() && beginning.is_ok_and(|charter| charter.check().is_ok())
+    }
+
     /// Whether it can be a charter.
     pub fn check(&self) -> Result<(), CharterRefusal> {
         let name_length = self.name.chars().count();
@@ -250,7 +257,14 @@ pub enum Act {
         #[n(0)]
         terms: Terms,
     },
+    /// What only a later version knows: it is part of the history, and does nothing here. It stands for any number
+    /// that is not known; which one, the entry's bytes say.
+    #[n(65535)]
+    Later,
 }
+
+/// The highest number of an [`Act`] that is known here.
+const LAST_ACT: u32 = 4;
 
 impl Act {
     /// The partner and the nodes that it adds.
@@ -258,7 +272,7 @@ impl Act {
         match self {
             Self::Add { partner, nodes } => Some((partner, nodes)),
             Self::Appoint { partner, node } => Some((partner, std::slice::from_ref(node))),
-            Self::Remove { .. } | Self::Dismiss { .. } | Self::Policy { .. } => None,
+            Self::Remove { .. } | Self::Dismiss { .. } | Self::Policy { .. } | Self::Later => None,
         }
     }
 
@@ -266,7 +280,7 @@ impl Act {
     pub fn cut(&self) -> Option<&[CutLine]> {
         match self {
             Self::Remove { cut, .. } | Self::Dismiss { cut, .. } => Some(cut),
-            Self::Add { .. } | Self::Appoint { .. } | Self::Policy { .. } => None,
+            Self::Add { .. } | Self::Appoint { .. } | Self::Policy { .. } | Self::Later => None,
         }
     }
 
@@ -276,7 +290,7 @@ impl Act {
             Self::Remove { partner: removed, node: one, .. } => {
                 removed == partner && one.is_none_or(|one| one == *node)
             }
-            Self::Add { .. } | Self::Appoint { .. } | Self::Dismiss { .. } | Self::Policy { .. } => false,
+            Self::Add { .. } | Self::Appoint { .. } | Self::Dismiss { .. } | Self::Policy { .. } | Self::Later => false,
         }
     }
 
@@ -339,9 +353,25 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// Reads an operation from a payload.
+    /// Reads an operation from a payload. What a later version appended to it is passed over, and of an act that only
+    /// a later version knows it is read by whom and on what it builds.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Refusal> {
-        encoding::from_bytes(bytes, limits::PAYLOAD_BYTES)
+        match encoding::beginning_from_bytes(bytes, limits::PAYLOAD_BYTES) {
+            Err(refusal @ Refusal::Malformed(_)) => Self::of_later(bytes).ok_or(refusal),
+            read => read,
+        }
+    }
+
+    fn of_later(bytes: &[u8]) -> Option<Self> {
+        let mut items = Decoder::new(bytes);
+        let count = items.array().ok()?.filter(|count| *count >= 3)?;
+        let (stewardship, heads) = (items.decode().ok()?, items.decode().ok()?);
+        let mut act = items.probe();
+        if act.array().ok()? != Some(2) || act.u32().ok()? <= LAST_ACT {
+            return None;
+        }
+        (2..count).try_for_each(|_| items.skip()).ok()?;
+        (items.position() == bytes.len()).then_some(Self { stewardship, heads, act: Act::Later })
     }
 
     /// The canonical bytes.

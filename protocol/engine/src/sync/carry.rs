@@ -3,8 +3,6 @@
 //! Nothing of it is trusted for who carried it: it goes through the very checks that a peer's goes through. There
 //! is nobody to ask for what is missing, and nobody to blame; what became of it goes back to who asked.
 
-use cwn_crypto::encoding;
-
 use crate::circle::Charter;
 use crate::engine::{After, Engine};
 use crate::epoch::SignedRecord;
@@ -108,7 +106,6 @@ impl Engine {
 
 /// Where an entry says that it stands.
 fn place(entry: &EntryBytes) -> Option<(LogKey, u64)> {
-    let header: Header = encoding::from_bytes(&entry.header, limits::HEADER_BYTES).ok()?;
-    let Header { circle, author, log, seq, .. } = header;
+    let Header { circle, author, log, seq, .. } = Header::from_bytes(&entry.header).ok()?;
     Some((LogKey { circle, author, log }, seq))
 }

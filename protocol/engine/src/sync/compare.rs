@@ -37,7 +37,7 @@ impl Engine {
     }
 
     pub(super) fn shared(&mut self, peer: &PublicKey, circle: &CircleId) -> Option<&mut Shared> {
-        self.sync.peers.get_mut(peer)?.shared.get_mut(circle)
+        self.sync.peers.get_mut(peer)?.shared.get_mut(circle).map(Box::as_mut)
     }
 
     pub(super) fn compare(

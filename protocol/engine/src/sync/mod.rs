@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cwn_crypto::encoding::mac;
 use cwn_crypto::issuer_log::LogId;
 use cwn_crypto::{Domain, Hash, PublicKey, Time};
+use litemap::LiteMap;
 
 use crate::engine::Engine;
 use crate::fork::Doubts;
@@ -21,7 +22,7 @@ use crate::output::{Event, Output};
 use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::store::{Damage, Read};
-use crate::wire::{Frame, Nonce, Tag, VERSION, WireTip};
+use crate::wire::{Frame, LEAST_VERSION, Nonce, Tag, VERSION, WireTip, common_version};
 use keys::{Keys, PeerKeys};
 
 mod carry;
@@ -77,22 +78,25 @@ struct Welcome {
     bytes: usize,
 }
 
-/// A connected peer.
+/// A connected peer. Most share a circle or two and there are many of them, so that what is by circle lies in sorted
+/// lists: a tree sets aside room for eleven.
 #[derive(Debug)]
 struct Peer {
     session: SessionId,
     dialled: bool,
     nonce: Nonce,
     their_nonce: Option<Nonce>,
+    /// The version of the protocol that it says it speaks; none before it greeted.
+    version: Option<u16>,
     since: Time,
     /// Whether its first offer came, so that a missing tag means that it does not know the circle.
     offered: bool,
-    my_tags: BTreeMap<CircleId, Tag>,
+    my_tags: LiteMap<CircleId, Tag>,
     /// The digest that was last said of each circle.
-    said: BTreeMap<CircleId, Hash>,
-    shared: BTreeMap<CircleId, Shared>,
+    said: LiteMap<CircleId, Hash>,
+    shared: LiteMap<CircleId, Box<Shared>>,
     /// The shared circles by the peer's tags.
-    by_tag: BTreeMap<Tag, CircleId>,
+    by_tag: LiteMap<Tag, CircleId>,
     unknown: BTreeMap<Tag, Hash>,
     welcomed: BTreeSet<CircleId>,
     welcome: Option<Welcome>,
@@ -228,6 +232,8 @@ pub struct PeerStatus {
     pub since: Time,
     /// Whether this node dialled.
     pub dialled: bool,
+    /// The version of the protocol that it says it speaks; none before it greeted.
+    pub version: Option<u16>,
     /// The circles both showed a tag for, and whether all that the peer held was caught up with.
     pub circles: Vec<(CircleId, bool)>,
     /// Faults so far in this session.
@@ -268,12 +274,13 @@ impl Engine {
             dialled,
             nonce,
             their_nonce: None,
+            version: None,
             since: self.wall,
             offered: false,
-            my_tags: BTreeMap::new(),
-            said: BTreeMap::new(),
-            shared: BTreeMap::new(),
-            by_tag: BTreeMap::new(),
+            my_tags: LiteMap::new_vec(),
+            said: LiteMap::new_vec(),
+            shared: LiteMap::new_vec(),
+            by_tag: LiteMap::new_vec(),
             unknown: BTreeMap::new(),
             welcomed: BTreeSet::new(),
             welcome: None,
@@ -333,7 +340,7 @@ impl Engine {
     pub(crate) fn live_dropped(&mut self, peer: &PublicKey, session: SessionId) {
         let later = self.now.plus(limits::COMPARE_EVERY_MS);
         let state = self.sync.peers.get_mut(peer).filter(|state| state.session == session);
-        for shared in state.into_iter().flat_map(|state| state.shared.values_mut()) {
+        for (_, shared) in state.into_iter().flat_map(|state| state.shared.iter_mut()) {
             shared.digest_due = shared.digest_due.min(later);
             shared.pushed_epoch = None;
         }
@@ -350,6 +357,7 @@ impl Engine {
             peer: *peer,
             since: state.since,
             dialled: state.dialled,
+            version: state.version,
             circles: state.shared.iter().map(|(circle, shared)| (*circle, shared.caught_up)).collect(),
             faults: state.faults,
         };
@@ -412,11 +420,13 @@ impl Engine {
         bytes: &[u8],
         store: &dyn Read,
     ) -> Result<(), Damage> {
-        if self.sync.peers.get(peer).is_none_or(|state| state.session != session) {
-            return Ok(());
-        }
-        let frame = match Frame::from_bytes(bytes) {
-            Ok(frame) => frame,
+        let Some(state) = self.sync.peers.get(peer).filter(|state| state.session == session) else { return Ok(()) };
+        let later = state.version.is_none_or(|version| version > VERSION);
+        let read = if later { Frame::from_later(bytes) } else { Frame::from_bytes(bytes).map(Some) };
+        let frame = match read {
+            Ok(Some(frame)) => frame,
+            // What only a later version knows is not for this one.
+            Ok(None) => return Ok(()),
             Err(refusal) => {
                 self.disconnect(peer, format!("a frame that is {refusal}"));
                 return Ok(());
@@ -482,8 +492,11 @@ impl Engine {
     }
 
     fn hello(&mut self, peer: &PublicKey, version: u16, nonce: Nonce, store: &dyn Read) -> Result<(), Damage> {
-        if version != VERSION {
-            self.disconnect(peer, format!("it speaks version {version} of the protocol, this node {VERSION}"));
+        if common_version(LEAST_VERSION..=VERSION, version).is_none() {
+            let reason = format!(
+                "it speaks version {version} of the protocol, this node {LEAST_VERSION} to {VERSION}; it must be updated"
+            );
+            self.disconnect(peer, reason);
             return Ok(());
         }
         let Some(state) = self.sync.peers.get_mut(peer) else { return Ok(()) };
@@ -491,7 +504,7 @@ impl Engine {
             self.disconnect(peer, "a second greeting in one session".to_owned());
             return Ok(());
         }
-        state.their_nonce = Some(nonce);
+        (state.their_nonce, state.version) = (Some(nonce), Some(version));
         self.say_root(peer);
         self.offer(peer, true, store)
     }
@@ -566,6 +579,9 @@ impl Engine {
             let digest_due = self.now.plus(limits::DIGEST_EVERY_MS);
             let Some(state) = self.sync.peers.get_mut(peer) else { return Ok(()) };
             state.unknown.remove(&theirs);
+            if state.unknown.is_empty() {
+                state.unknown = BTreeMap::new();
+            }
             let shared = Shared {
                 theirs,
                 mine,
@@ -583,7 +599,7 @@ impl Engine {
                 keys: PeerKeys::default(),
                 refused: BTreeSet::new(),
             };
-            state.shared.insert(circle, shared);
+            state.shared.insert(circle, Box::new(shared));
             state.by_tag.insert(theirs, circle);
             self.sync.digest_at(digest_due);
             self.compare(peer, circle, digest, store)?;

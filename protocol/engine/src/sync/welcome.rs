@@ -107,6 +107,10 @@ impl Engine {
         }
         let charter = match Charter::from_bytes(&welcome.charter) {
             Ok(charter) => charter,
+            Err(_) if Charter::is_of_later(&welcome.charter) => {
+                let reason = "a circle that only a later version of this program can join; update it".to_owned();
+                return self.output(Output::Emit(Event::Refused { peer: *peer, circle: self.network, reason }));
+            }
             Err(refusal) => {
                 self.fault(peer, self.network, format!("a welcome whose charter does not hold: {refusal}"));
                 return;

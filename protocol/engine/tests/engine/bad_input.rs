@@ -9,7 +9,7 @@ use cwn_engine::{
         Writer,
     },
     output::{CommandRefusal, Event, Reply},
-    wire::{Frame, Nonce, WireTip},
+    wire::{Frame, LEAST_VERSION, Nonce, WireTip},
 };
 
 use crate::world::{World, key_of};
@@ -54,12 +54,12 @@ fn i7_a_frame_that_is_no_frame_ends_the_session_and_no_other() {
 }
 
 #[test]
-fn a_peer_of_another_version_is_told_apart_and_disconnected() {
+fn a_peer_of_a_version_that_is_spoken_no_more_is_disconnected() {
     let mut world = World::unconnected(1, &["ncsc", "ferm"]);
     let (peer, session) = (world.key("ferm"), SessionId(77));
     let to = world.index("ncsc");
     world.input(to, Input::PeerUp { peer, session, dialled: true, nonce: Nonce([1; 16]) });
-    let hello = Frame::Hello { version: 99, nonce: Nonce([2; 16]) }.to_bytes();
+    let hello = Frame::Hello { version: LEAST_VERSION - 1, nonce: Nonce([2; 16]) }.to_bytes();
     world.input(to, Input::Frame { peer, session, bytes: hello });
     assert!(!world.is_connected("ncsc", "ferm"));
 }
@@ -344,10 +344,10 @@ fn entries_that_contradict_themselves_are_refused_at_the_door() {
     for contradiction in &contradictions {
         assert!(matches!(decode(contradiction), Err(EntryRefusal::Contradiction { .. })), "{contradiction:?}");
     }
-    // A suite that does not exist: its number is the header's first field.
+    // There is no suite 0: its number is the header's first field. Others may be of a later version.
     let mut unknown = cwn_crypto::encoding::to_bytes(&header);
     assert_eq!(unknown[1], 2);
-    unknown[1] = 9;
+    unknown[1] = 0;
     let unknown = EntryBytes { header: unknown, signature: Signature([0; 64]), payload: Payload::Sealed(Vec::new()) };
     assert!(matches!(Decoded::decode(unknown), Err(EntryRefusal::Header(_))));
 }

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod carried;
+mod catch_up;
 mod convergence;
 mod cost;
 mod fold;
@@ -15,6 +16,7 @@ mod keep;
 mod quota;
 mod retract;
 mod root;
+mod skew;
 mod stewards;
 mod stories;
 mod world;

@@ -32,6 +32,8 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
+use crate::skew;
+
 pub const START: Time = Time(1_790_000_000_000);
 const LATENCY_MS: u64 = 10;
 
@@ -155,6 +157,8 @@ pub struct Node {
     pub given: BTreeSet<(CircleId, Hash)>,
     /// A hostile node hands over keys that are none.
     pub forges_keys: bool,
+    /// Whether it speaks as a node of a later version would.
+    later: bool,
 }
 
 /// The coordinator's issuer, outside of any node.
@@ -183,6 +187,8 @@ pub struct World {
     next_command: u64,
     last_delivery: BTreeMap<(usize, usize), Time>,
     slow: BTreeMap<(usize, usize), u64>,
+    /// How much a line carries in a millisecond, where that is little.
+    narrow: BTreeMap<(usize, usize), u64>,
     /// For every entry sealed to a circle, the nodes that its author counted in when it wrote it.
     pub sealed_to: BTreeMap<(LogKey, u64), BTreeSet<PublicKey>>,
     /// For every entry sealed to a circle, what its author knew newcomers to be able to open when it wrote it.
@@ -272,6 +278,7 @@ impl World {
             next_command: 0,
             last_delivery: BTreeMap::new(),
             slow: BTreeMap::new(),
+            narrow: BTreeMap::new(),
             sealed_to: BTreeMap::new(),
             sealed_while: BTreeMap::new(),
             handed: Vec::new(),
@@ -331,6 +338,7 @@ impl World {
             drip_ms: 0,
             given: BTreeSet::new(),
             forges_keys: false,
+            later: false,
         };
         self.nodes.push(node);
         let index = self.nodes.len() - 1;
@@ -391,7 +399,7 @@ impl World {
     /// The head of what the issuer said so far in its present log.
     pub fn issuer_head(&self) -> CutLine {
         let last = self.issuer.entries.last().unwrap();
-        let header: Header = encoding::from_bytes(&last.header, 1 << 16).unwrap();
+        let header = Header::from_bytes(&last.header).unwrap();
         let head = Hash::of(Domain::ENTRY, &[&last.header]);
         CutLine { log: header.log, height: header.seq + 1, head }
     }
@@ -457,10 +465,22 @@ impl World {
         self.nodes[index].drip_ms = ms;
     }
 
+    /// From now on a node speaks as one of a later version would; see [`crate::skew::as_later`].
+    pub fn speak_later(&mut self, name: &str) {
+        let index = self.index(name);
+        self.nodes[index].later = true;
+    }
+
     /// What one node sends another takes so long.
     pub fn slow_line(&mut self, from: &str, to: &str, ms: u64) {
         let line = (self.index(from), self.index(to));
         self.slow.insert(line, ms);
+    }
+
+    /// What one node sends another comes at so many bytes in a millisecond.
+    pub fn narrow_line(&mut self, from: &str, to: &str, bytes_per_ms: u64) {
+        let line = (self.index(from), self.index(to));
+        self.narrow.insert(line, bytes_per_ms);
     }
 
     /// From its next start on, a node's operator decides which circles it joins.
@@ -606,7 +626,10 @@ impl World {
         let jitter = if self.jitter_ms == 0 { 0 } else { self.rng(self.jitter_ms) };
         let last = self.last_delivery.get(&(from, to)).copied().unwrap_or_default();
         let latency = self.slow.get(&(from, to)).copied().unwrap_or(LATENCY_MS);
-        let at = self.now.plus(latency + jitter).max(last);
+        let mut at = self.now.plus(latency + jitter).max(last);
+        if let (Some(bytes_per_ms), Input::RunFrame { bytes, .. }) = (self.narrow.get(&(from, to)), &input) {
+            at = at.plus(bytes.len() as u64 / bytes_per_ms);
+        }
         self.last_delivery.insert((from, to), at);
         self.schedule(at, to, Coming::Input(input));
     }
@@ -635,7 +658,10 @@ impl World {
                     self.nodes[index].frame_bytes += bytes.len() as u64;
                     self.nodes[index].frames += 1;
                     if self.sessions.get(&(index, to)) == Some(&session) {
-                        self.deliver(index, to, Input::Frame { peer: me, session, bytes });
+                        let later = self.nodes[index].later;
+                        for bytes in if later { skew::as_later(bytes) } else { vec![bytes] } {
+                            self.deliver(index, to, Input::Frame { peer: me, session, bytes });
+                        }
                     }
                 }
                 Output::Pull { peer, session, pull, bytes } => {
@@ -643,6 +669,7 @@ impl World {
                     let stream = StreamId(self.next_stream);
                     self.next_stream += 1;
                     self.nodes[index].frame_bytes += bytes.len() as u64;
+                    let bytes = if self.nodes[index].later { skew::longer(&bytes, 5) } else { bytes };
                     if self.sessions.get(&(index, to)) == Some(&session) {
                         self.pulls.insert((index, pull), (to, stream));
                         self.streams.insert((to, stream), (index, pull));
@@ -737,7 +764,7 @@ impl World {
     /// Whether a node's sealing key opens an entry, with all that any store holds at its hands.
     pub fn opens(&self, name: &str, key: &LogKey, seq: u64) -> Option<bool> {
         let bytes = self.nodes.iter().find_map(|node| node.store.entry(key, seq).unwrap())?;
-        let header: Header = encoding::from_bytes(&bytes.header, 1 << 16).unwrap();
+        let header = Header::from_bytes(&bytes.header).unwrap();
         let place = (key.circle, header.epoch?);
         let record = self.nodes.iter().find_map(|node| node.store.records.get(&place))?;
         let record: Record =
@@ -772,13 +799,14 @@ impl World {
         for chunk in entries.chunks(self.entries_per_frame) {
             let mut records = Vec::new();
             for entry in chunk {
-                let header: Header = encoding::from_bytes(&entry.header, 1 << 16).unwrap();
+                let header = Header::from_bytes(&entry.header).unwrap();
                 if let Some(epoch) = header.epoch.filter(|epoch| known.insert(*epoch)) {
                     let bytes = &self.nodes[index].store.records[&(key.circle, epoch)];
                     records.push(encoding::from_bytes::<SignedRecord>(bytes, 1 << 20).unwrap());
                 }
             }
             let bytes = RunFrame { records, entries: chunk.to_vec() }.to_bytes();
+            let bytes = if self.nodes[index].later { skew::longer(&bytes, 2) } else { bytes };
             self.nodes[index].frame_bytes += bytes.len() as u64;
             self.deliver(index, asker, Input::RunFrame { pull, bytes });
         }
@@ -1048,7 +1076,7 @@ impl World {
         for (key, height) in node.accepted.iter().filter(|(key, _)| key.circle == circle) {
             for seq in 0..*height {
                 let bytes = node.store.entry(key, seq).unwrap().expect("what is accepted is durable");
-                let header: Header = encoding::from_bytes(&bytes.header, 1 << 16).unwrap();
+                let header = Header::from_bytes(&bytes.header).unwrap();
                 if node.retracted.contains(&(*key, seq)) || header.retracts.is_some() {
                     continue;
                 }
@@ -1062,6 +1090,7 @@ impl World {
                         .epoch_key(index, circle, header.epoch.unwrap())
                         .and_then(|key| StandIn.open_with_epoch(&key, payload, 1 << 20).ok()),
                     Suite::Named => StandIn.open_with_key(&node.sealing, payload, 1 << 20).ok(),
+                    Suite::Later(_) => None,
                 };
                 let text = opened.map(|bytes| String::from_utf8(bytes).unwrap());
                 texts.push(text.unwrap_or_else(|| "(sealed)".to_owned()));

@@ -80,7 +80,7 @@ impl Member {
             key: keys.signing.clone(),
             listen: Vec::new(),
             external: Vec::new(),
-            relay: false,
+            relay: None,
             gate,
             dial_spread: Duration::ZERO,
             memory_limit: None,

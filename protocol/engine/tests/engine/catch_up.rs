@@ -1,0 +1,83 @@
+//! Catching up with much from several peers at once: what that brings, and what one of them can spoil.
+
+use cwn_engine::{limits, log::CircleId};
+
+use crate::world::World;
+
+const AUTHORS: [&str; 6] = ["a-cert", "b-cert", "c-cert", "d-cert", "e-cert", "f-cert"];
+const LATE: &str = "late";
+/// Bytes in a millisecond: a line of 1.6 Mbit/s, beside which all else takes no time.
+const NARROW: u64 = 200;
+
+/// A circle of six authors and one that was away while `authors` of them wrote, in all so many entries.
+fn missed(authors: usize, entries: usize) -> (World, CircleId) {
+    let names: Vec<&str> = AUTHORS.into_iter().chain([LATE]).collect();
+    let mut world = World::new(&names);
+    let circle = world.circle(&names);
+    world.crash(LATE);
+    for number in 0..entries {
+        world.append(AUTHORS[number % authors], circle, &format!("missed {number:05} {}", "x".repeat(900)));
+        world.run(5);
+    }
+    world.settle();
+    AUTHORS.iter().for_each(|author| world.narrow_line(author, LATE, NARROW));
+    (world, circle)
+}
+
+/// How many entries of a circle a node has accepted.
+fn accepted(world: &World, name: &str, circle: CircleId) -> u64 {
+    world.conclusions(name, circle).0.iter().map(|(_, height)| height).sum()
+}
+
+/// Connects the late one with these, and gives after how long it has everything.
+fn catch_up(world: &mut World, circle: CircleId, sources: &[&str]) -> u64 {
+    world.start(LATE);
+    let begun = world.now;
+    for source in sources {
+        world.connect(LATE, source);
+    }
+    let all = accepted(world, sources[0], circle);
+    while accepted(world, LATE, circle) < all {
+        world.run(20);
+        assert!(world.now.since(begun) < 600_000, "{} of {all}", accepted(world, LATE, circle));
+    }
+    world.now.since(begun)
+}
+
+fn time_to_catch_up(authors: usize, sources: &[&str], spoil: impl FnOnce(&mut World)) -> u64 {
+    let (mut world, circle) = missed(authors, 300);
+    spoil(&mut world);
+    let ms = catch_up(&mut world, circle, sources);
+    println!("{authors} logs from {}: {ms} ms", sources.len());
+    ms
+}
+
+#[test]
+fn many_logs_come_from_three_sources_at_once_and_so_in_less_time() {
+    let one = time_to_catch_up(6, &AUTHORS[..1], |_| {});
+    let three = time_to_catch_up(6, &AUTHORS[..3], |_| {});
+    assert!(three * 4 < one * 3, "{three} ms from three, {one} ms from one");
+}
+
+/// One log is a chain: it comes from one peer at a time. See ARCHITECTURE.md for why.
+#[test]
+fn one_log_comes_from_three_sources_as_fast_as_from_one() {
+    let one = time_to_catch_up(1, &AUTHORS[..1], |_| {});
+    let three = time_to_catch_up(1, &AUTHORS[..3], |_| {});
+    assert!(three * 10 <= one * 11, "{three} ms from three, {one} ms from one");
+}
+
+#[test]
+fn a_source_that_sends_nothing_costs_three_one_wait_and_no_more() {
+    let three = time_to_catch_up(6, &AUTHORS[..3], |_| {});
+    let spoilt = time_to_catch_up(6, &AUTHORS[..3], |world| world.mute_runs(AUTHORS[0], true));
+    let two = time_to_catch_up(6, &AUTHORS[1..3], |_| {});
+    assert!(spoilt > three && spoilt <= two + 2 * limits::PULL_STALL_MS, "{spoilt} ms, {two} ms from the other two");
+}
+
+#[test]
+fn a_source_that_sends_what_is_no_run_is_left_for_the_others() {
+    let two = time_to_catch_up(6, &AUTHORS[1..3], |_| {});
+    let spoilt = time_to_catch_up(6, &AUTHORS[..3], |world| world.answer_runs_with(AUTHORS[0], vec![vec![0x80]]));
+    assert!(spoilt <= two * 2, "{spoilt} ms, {two} ms from the other two");
+}
