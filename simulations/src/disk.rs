@@ -291,7 +291,8 @@ impl Read for Disk {
     }
 
     fn bytes(&self, key: &LogKey, from: u64, to: u64) -> Result<u64, Damage> {
-        let entries = self.held.logs.get(key).into_iter().flatten().take(to as usize).skip(from as usize);
+        let log = self.held.logs.get(key);
+        let entries = (from..to).map_while(|seq| log?.get(seq as usize));
         Ok(entries.map(|(_, bytes)| (bytes.header.len() + bytes.payload.len()) as u64).sum())
     }
 
