@@ -184,7 +184,7 @@ impl History {
                     Act::Dismiss { node: dismissed, .. } => *dismissed == node,
                     act => removes(act, partner, &node),
                 };
-                ends && given.is_none_or(|past| !past.contains(*hash)) && self.rank_of(hash).is_some_and(|by| by < rank)
+                ends && given.is_none_or(|past| !past.contains(hash)) && self.rank_of(hash).is_some_and(|by| by < rank)
             };
             let ended: Vec<Hash> = conclusion.valid.iter().filter(ends).copied().collect();
             let reach = self.governing(&ended).map(|cut| {
@@ -282,7 +282,7 @@ impl History {
             Under::Certificate(_) | Under::Root(_) => return Vec::new(),
         };
         let acts = |hash: &&Hash| {
-            let seen = add.is_some_and(|past| past.contains(*hash));
+            let seen = add.is_some_and(|past| past.contains(hash));
             let may = guarded.as_ref().is_none_or(|rank| self.rank_of(hash).is_some_and(|by| by < *rank));
             removes(&self.said[*hash].operation.act, partner, &node) && !seen && may
         };

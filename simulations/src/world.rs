@@ -228,6 +228,9 @@ struct Issuer {
     serial: u64,
 }
 
+/// What followed from what was heard, by circle and the name of that.
+type Conclusions = BTreeMap<(CircleId, (usize, [u8; 32])), Rc<Conclusion>>;
+
 /// One life of one network.
 pub(crate) struct World {
     pub(crate) plan: Plan,
@@ -251,8 +254,7 @@ pub(crate) struct World {
     checkers: Vec<Box<dyn Checker>>,
     next_command: u64,
     pub(crate) texts: u64,
-    /// What followed from what was heard, by circle and the name of that.
-    conclusions: RefCell<BTreeMap<(CircleId, (usize, [u8; 32])), Rc<Conclusion>>>,
+    conclusions: RefCell<Conclusions>,
     /// Nodes dial the neighbours that their engines choose, where not everybody dials everybody.
     pub(crate) sparse: bool,
     by_key: BTreeMap<PublicKey, usize>,
