@@ -399,6 +399,20 @@ impl Word {
         self.conclude(&issuer, &log, seq, root);
     }
 
+    /// Forgets what a log of an issuer said from a place on: it was another branch of the log than the one that
+    /// counts.
+    pub fn forget(&mut self, issuer: &PublicKey, log: &LogId, from: u64, root: &TrustRoot) {
+        let Some(known) = self.logs.get_mut(&(*issuer, *log)) else { return };
+        let kept = known.said.partition_point(|said| said.seq < from);
+        let gone = known.said.split_off(kept);
+        if from == 0 {
+            self.logs.remove(&(*issuer, *log));
+        }
+        if !gone.is_empty() {
+            self.refold(root);
+        }
+    }
+
     /// Judges all that was heard by a new version of the root document.
     pub fn refold(&mut self, root: &TrustRoot) {
         *self = Self { logs: std::mem::take(&mut self.logs), ..Self::default() };

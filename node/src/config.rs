@@ -5,11 +5,13 @@
 
 use std::{
     fs, io,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use cwn_crypto::PublicKey;
+use cwn_engine::{limits, neighbours::Breadth};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -20,6 +22,8 @@ use crate::{
 
 /// The file's name in the data directory.
 pub const FILE: &str = "config.toml";
+/// Neighbours in a circle: with fewer a circle may fall apart while some are away, with more nothing is gained.
+const NEIGHBOURS: RangeInclusive<usize> = 4..=64;
 /// A configuration in bytes; a thousand bootstrap nodes fit.
 const FILE_BYTES: u64 = 1 << 20;
 
@@ -65,6 +69,10 @@ pub struct Network {
     pub relay: bool,
     /// Whether to announce no address at all. Default: false.
     pub outbound_only: bool,
+    /// Up to how many certified nodes all are connected with all. Default: 32.
+    pub all_to_all: usize,
+    /// With about how many members of each circle this node keeps connected in a larger network; 4 to 64. Default: 8.
+    pub neighbours: usize,
     /// Over how many seconds at most the first dials after a start are spread. Default: 30.
     pub reconnect_jitter_seconds: u64,
     /// Whether this node makes and takes no connection, whatever else stands here: what it shares travels in files.
@@ -82,6 +90,8 @@ impl Default for Network {
             anchor: false,
             relay: false,
             outbound_only: false,
+            all_to_all: limits::ALL_TO_ALL,
+            neighbours: limits::NEIGHBOURS,
             reconnect_jitter_seconds: 30,
             offline: false,
             bootstrap: Vec::new(),
@@ -370,6 +380,10 @@ impl Config {
             return Err("network.offline: the desk of [enrolment] takes connections; have one or the other".to_owned());
         }
         config.relay.check()?;
+        let neighbours = config.network.neighbours;
+        if !NEIGHBOURS.contains(&neighbours) {
+            return Err(format!("network.neighbours: {neighbours} is not from 4 to 64"));
+        }
         let Store { segment_bytes, checkpoint_bytes } = config.store;
         if !(STORE_BYTES_LEAST..=SEGMENT_BYTES_MOST).contains(&segment_bytes) {
             return Err(format!("store.segment_bytes: {segment_bytes} is not from 65536 to 1073741824"));
@@ -400,6 +414,13 @@ impl Config {
     pub fn bootstrap(&self) -> impl Iterator<Item = (PublicKey, Vec<Address>)> {
         let known = |bootstrap: &Bootstrap| Some((PublicKey::from_hex(&bootstrap.node)?, bootstrap.addresses.clone()));
         self.network.bootstrap.iter().filter_map(known)
+    }
+}
+
+impl Network {
+    /// How many connections this node wants.
+    pub fn breadth(&self) -> Breadth {
+        Breadth { all_to_all: self.all_to_all, neighbours: self.neighbours }
     }
 }
 

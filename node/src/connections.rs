@@ -117,6 +117,11 @@ impl Connections {
         self.state().connected.get(peer).cloned()
     }
 
+    /// Every connected peer.
+    pub fn all(&self) -> Vec<(PublicKey, Connected)> {
+        self.state().connected.iter().map(|(peer, connected)| (*peer, connected.clone())).collect()
+    }
+
     /// How many peers are connected.
     pub fn count(&self) -> usize {
         self.state().connected.len()

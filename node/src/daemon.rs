@@ -27,7 +27,7 @@ use cwn_functions::directory::NodeAddresses;
 use tokio::sync::mpsc;
 
 use crate::{
-    api::{Api, server},
+    api::{self, Api, server},
     attachments::{ChunkRequest, Chunks},
     clock,
     config::{self, Accept, Config, LogFormat},
@@ -40,6 +40,7 @@ use crate::{
     keystore::{Keys, Typing, Unlock},
     lend::Lend,
     membership::Membership,
+    mesh::{self, Mesh},
     network::{self, Address, Gate},
     node::{FoundDamage, Node, OwnCertificate},
     store::{Progress, Store},
@@ -141,6 +142,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
         chunks,
         drafts,
         fetches,
+        mesh: Mesh::default(),
         config,
     });
     tokio::spawn(carry_network(Arc::clone(&node), network_events));
@@ -155,7 +157,7 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     if node.config.network.offline {
         tracing::info!("offline, as the configuration says: nobody is dialled, and nobody can dial this node");
     } else {
-        node.config.bootstrap().for_each(|(peer, addresses)| network.want(peer, addresses));
+        tokio::spawn(mesh::keep(Arc::clone(&node)));
     }
     let coordinator = crate::coordinator::start(&node, &keys).await?;
     let (stop_faces, stopping) = tokio::sync::oneshot::channel::<()>();
@@ -219,6 +221,7 @@ async fn carry_network(node: Arc<Node>, mut events: mpsc::Receiver<network::Even
             network::Event::PeerUp { peer, standing, dialer, through, session, .. } => {
                 let standing = if standing == Standing::Valid { "valid" } else { "grace" };
                 tracing::info!(%peer, standing, ?through, "connected");
+                node.mesh.reached(&peer);
                 node.connections.up(peer, Connected { since: clock::now(), dialled: dialer, through, standing });
                 if let Ok(admitted) = node.gate.admitted(&peer) {
                     let shown = Input::Shown { certificate: Box::new(admitted.certificate) };
@@ -259,6 +262,7 @@ async fn carry_network(node: Arc<Node>, mut events: mpsc::Receiver<network::Even
             }
             network::Event::DialFailed { peer, reason } => {
                 tracing::debug!(%peer, reason, "not reached");
+                node.mesh.not_reached(peer);
                 node.connections.failed(peer, reason);
                 continue;
             }
@@ -315,13 +319,19 @@ async fn heed_engine(node: Arc<Node>, mut events: mpsc::UnboundedReceiver<Event>
                 if circle.0 == node.network_id.0 {
                     network_changed(&node).await;
                 }
+                node.mesh.look();
             }
             Event::Offered { circle } => tracing::info!(%circle, "a circle is offered; see `cwn circle list`"),
             Event::Joined { circle } => tracing::info!(%circle, "joined a circle"),
-            Event::OwnKeyElsewhere { circle } => tracing::error!(
-                %circle,
-                "this node's key signed something it did not write: the key is in use elsewhere, or the data was restored from a backup"
-            ),
+            Event::OwnKeyElsewhere { circle } => {
+                tracing::error!(
+                    %circle,
+                    "this node's key signed something it did not write: the key is in use elsewhere, or the data was restored from a backup"
+                );
+                if let Err(problem) = api::note_elsewhere(&node, circle).await {
+                    tracing::error!(problem = problem.error, "that could not be written down");
+                }
+            }
             Event::Fork { key, seq } => {
                 tracing::error!(circle = %key.circle, author = %key.author, seq, "an author signed two entries for one place");
             }
@@ -341,8 +351,6 @@ async fn heed_engine(node: Arc<Node>, mut events: mpsc::UnboundedReceiver<Event>
 /// What follows for this node from what the issuers and the root keys say now.
 struct Consequences {
     trust: network::Trust,
-    /// Others that stand.
-    members: Vec<PublicKey>,
     /// A certificate that this node takes into use.
     certificate: Option<Certified>,
     /// One of its certificates that names another sealing key than its own.
@@ -364,7 +372,6 @@ impl Consequences {
         let better = |best: &&Certified| !stands || best.certificate.not_after > own.not_after;
         Self {
             trust: network::Trust::of(engine.root(), word),
-            members: word.unrevoked().map(|other| other.certificate.node).filter(|node| *node != own.node).collect(),
             certificate: best.filter(better).cloned(),
             foreign: foreign.first().map(|other| other.certificate.serial),
         }
@@ -375,13 +382,9 @@ impl Consequences {
 async fn network_changed(node: &Arc<Node>) {
     let (own, now) = (node.certificate.get(), clock::now());
     let drawn = node.driver.ask(move |engine, _| Consequences::draw(engine, &own, now)).await;
-    let Ok(Consequences { trust, members, certificate, foreign }) = drawn else { return };
-    trust.revoked.iter().for_each(|peer| node.network.unwant(*peer));
-    let returned = node.gate.judge_by(trust);
+    let Ok(Consequences { trust, certificate, foreign }) = drawn else { return };
+    node.gate.judge_by(trust);
     node.network.recheck();
-    for peer in members.into_iter().filter(|peer| returned.contains(peer)) {
-        want(node, peer).await;
-    }
     if let Some(serial) = foreign {
         // Taken into use it would open nothing, and keep this node from its next start.
         tracing::error!(
@@ -456,28 +459,8 @@ fn announce(node: &Arc<Node>) {
 async fn heed_news(node: Arc<Node>, mut news: mpsc::UnboundedReceiver<News>) {
     while let Some(heard) = news.recv().await {
         match heard {
-            News::Addresses(peer) => want(&node, peer).await,
+            News::Addresses => node.mesh.look(),
             News::Attached(circle, attachments) => node.fetches.carried(circle, attachments),
-        }
-    }
-}
-
-/// A node announced where it is: stay connected with it.
-async fn want(node: &Arc<Node>, peer: PublicKey) {
-    if node.config.network.offline {
-        return;
-    }
-    let certified = node.driver.ask(move |engine, _| engine.is_certified(&peer)).await.unwrap_or(false);
-    let Some(announced) = node.inbox.directory().announced(&peer) else { return };
-    let mut addresses: Vec<Address> = announced.addresses.iter().filter_map(|text| text.parse().ok()).collect();
-    if node.config.network.anchor {
-        // Whoever is behind a wall dials an anchor itself: a circuit would only take a place at a relay.
-        addresses.retain(|address| !network::is_circuit(address));
-    }
-    if certified && peer != node.me && !addresses.is_empty() {
-        node.network.want(peer, addresses.clone());
-        if announced.relay && node.config.is_reached_through_relays() {
-            node.network.reach_through(peer, addresses);
         }
     }
 }

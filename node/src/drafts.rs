@@ -26,7 +26,7 @@ use cwn_crypto::{
 };
 use cwn_engine::{
     limits,
-    log::CircleId,
+    log::{CircleId, Retracts},
     store::{Damage, Read},
 };
 use cwn_functions::{marking::Tlp, payload::Payload, sharing::Report};
@@ -99,6 +99,9 @@ pub struct Draft {
     /// The inside of the entry.
     #[n(3)]
     pub payload: Payload,
+    /// The entry that it takes back.
+    #[n(4)]
+    pub retracts: Option<Retracts>,
 }
 
 /// What is known of a draft without opening it again. Of RED no words.
@@ -110,7 +113,7 @@ pub struct Outline {
     pub circle: CircleId,
     /// The marking.
     pub tlp: Tlp,
-    /// The title; none for RED.
+    /// The title, or what it takes back; of RED no title.
     pub title: Option<String>,
     /// The addressees; the whole circle when none is named.
     pub to: Vec<PartnerId>,
@@ -122,13 +125,18 @@ pub struct Outline {
 
 impl Outline {
     fn of(draft: &Draft) -> Self {
-        let Draft { written, partners, readers, payload } = draft;
-        let title = (payload.tlp < Tlp::Red).then(|| Report::from_payload(payload).ok().flatten());
+        let Draft { written, partners, readers, payload, retracts } = draft;
+        let report = || Report::from_payload(payload).ok().flatten().map(|report| report.title);
+        let title = match retracts {
+            Some(retracts) => Some(format!("takes back {}", &retracts.hash.to_string()[..12])),
+            None if payload.tlp < Tlp::Red => report(),
+            None => None,
+        };
         Self {
             written: *written,
             circle: payload.circle,
             tlp: payload.tlp,
-            title: title.flatten().map(|report| report.title),
+            title,
             to: payload.addressees.clone(),
             partners: partners.clone(),
             readers: readers.clone(),
@@ -465,7 +473,7 @@ mod tests {
         let to = vec!["ferm".parse().unwrap()];
         let payload =
             cwn_functions::sharing::report_payload(ME, CIRCLE, tlp, None, to.clone(), &report, Vec::new()).unwrap();
-        Draft { written: Time(7), partners: to, readers: BTreeSet::from([ME]), payload }
+        Draft { written: Time(7), partners: to, readers: BTreeSet::from([ME]), payload, retracts: None }
     }
 
     #[test]

@@ -92,6 +92,12 @@ impl Directory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(node).map(|(.., addresses)| addresses.clone())
     }
 
+    /// What every node announced last.
+    pub fn all(&self) -> Vec<(PublicKey, NodeAddresses)> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|(node, (.., addresses))| (*node, addresses.clone())).collect()
+    }
+
     fn hear(&self, node: PublicKey, time: Time, seq: u64, addresses: NodeAddresses) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.get(&node).is_some_and(|(at, place, _)| (*at, *place) >= (time, seq)) {
@@ -126,7 +132,7 @@ pub enum Told {
 #[derive(Debug)]
 pub enum News {
     /// A node announced other addresses than before.
-    Addresses(PublicKey),
+    Addresses,
     /// An entry that was opened carries attachments.
     Attached(CircleId, Vec<AttachmentRef>),
 }
@@ -393,7 +399,7 @@ impl Inbox {
             && self.directory.hear(header.author, header.time, header.seq, addresses)
         {
             // The receiver ends with the daemon.
-            let _ = news.send(News::Addresses(header.author));
+            let _ = news.send(News::Addresses);
         }
     }
 

@@ -22,6 +22,7 @@ pub mod keyring;
 pub mod keystore;
 pub mod lend;
 pub mod membership;
+pub mod mesh;
 pub mod network;
 pub mod node;
 pub mod parcel;

@@ -23,6 +23,7 @@ use crate::{
     inbox::Inbox,
     keyring::Keyring,
     lend::Lend,
+    mesh::Mesh,
     network::{self, Gate},
     store::Reader,
 };
@@ -106,6 +107,8 @@ pub struct Node {
     pub drafts: Drafts,
     /// Attachments to fetch.
     pub fetches: Fetches,
+    /// Whom it dials.
+    pub mesh: Mesh,
 }
 
 /// The partner of a node, as the issuers certified it; its key where they did not.

@@ -10,7 +10,7 @@ use cwn_engine::{
     input::SessionId,
     limits,
     log::{CircleId, Draft, EntryBytes, Header, Opening, Payload, Suite, Under, Writer},
-    wire::{Frame, RunFrame, Tag, WireTip},
+    wire::{BucketHash, Frame, RunFrame, Tag, WireTip},
 };
 
 use crate::{
@@ -24,6 +24,10 @@ use crate::{
 const PAUSE_MS: u64 = 60_000;
 /// Frames that a replayer keeps.
 const REMEMBERED: usize = 64;
+/// Entries that a forker writes in each branch of a log.
+const FORKED_ENTRIES: usize = 12;
+/// Frames that a boaster sends a peer at once, at most.
+const BOASTS: u64 = 300;
 
 /// What a malicious member does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -52,6 +56,10 @@ pub(crate) enum Kind {
     Borrower,
     /// Offers circles whose founder nobody certified
     Recruiter,
+    /// Signs two entries for one place of a log, and shows each branch to some
+    Forker,
+    /// Says over and over that it holds something else than others, and never what
+    Boaster,
 }
 
 /// The bad side of one node.
@@ -62,8 +70,19 @@ pub(crate) struct Malice {
     heard: Vec<Vec<u8>>,
     /// Logs that it writes beside its engine's.
     writers: Vec<Writer>,
+    /// Logs that it forks.
+    forked: Vec<ForkedLog>,
     /// Rights it once had: the circle and what it counted by.
     rights: Vec<(CircleId, Under)>,
+}
+
+/// A log in two branches, which are the same at first.
+#[derive(Debug)]
+struct ForkedLog {
+    circle: CircleId,
+    common: usize,
+    writers: [Writer; 2],
+    branches: [Vec<EntryBytes>; 2],
 }
 
 impl Malice {
@@ -71,7 +90,7 @@ impl Malice {
     pub(crate) fn draw(mut dice: Dice, kind: Option<Kind>) -> Option<Self> {
         let drawn = *dice.pick(Kind::value_variants())?;
         let kind = kind.unwrap_or(drawn);
-        Some(Self { kind, dice, heard: Vec::new(), writers: Vec::new(), rights: Vec::new() })
+        Some(Self { kind, dice, heard: Vec::new(), writers: Vec::new(), forked: Vec::new(), rights: Vec::new() })
     }
 
     /// Whom it wraps an epoch key to, and the key that it wraps, instead of whom and what it should.
@@ -128,6 +147,12 @@ impl Malice {
         self.kind != Kind::Withholder || self.dice.per_mille(500)
     }
 
+    /// Whether it keeps a frame of its own engine to itself.
+    pub(crate) fn keeps_back(&self, bytes: &[u8]) -> bool {
+        let shows = |frame| matches!(frame, Frame::Tips { .. } | Frame::Have { .. } | Frame::Push { .. });
+        self.kind == Kind::Boaster && Frame::from_bytes(bytes).is_ok_and(shows)
+    }
+
     /// Another entry in the place of one, or after it, in its author's name.
     fn forge(&mut self, entry: &EntryBytes, after: bool) -> Option<EntryBytes> {
         let mut header = Header::from_bytes(&entry.header).ok()?;
@@ -168,7 +193,9 @@ impl World {
     /// A malicious member does what it does.
     pub(crate) fn misdeed(&mut self, node: usize) {
         self.plot(node);
-        if self.calm || self.nodes[node].engine.is_none() {
+        // What keeps nobody from agreeing goes on while all must agree.
+        let boasts = self.nodes[node].malice.as_ref().is_some_and(|malice| malice.kind == Kind::Boaster);
+        if (self.calm && !boasts) || self.nodes[node].engine.is_none() {
             return;
         }
         let Some(mut malice) = self.nodes[node].malice.take() else { return };
@@ -182,6 +209,8 @@ impl World {
             Kind::Usurper => self.usurp(node, &mut malice),
             Kind::Forger => self.push_forgery(node, &mut malice),
             Kind::Recruiter => self.recruit(node, &mut malice),
+            Kind::Forker => self.fork(node, &mut malice),
+            Kind::Boaster => self.boast(node, &mut malice),
             Kind::MisWrapper | Kind::Withholder | Kind::BadSigner => {}
         }
         self.nodes[node].malice = Some(malice);
@@ -270,6 +299,59 @@ impl World {
         self.send_raw(node, session, Frame::Push { tag, record: None, entry }.to_bytes());
     }
 
+    /// Writes on in both branches of a log, by any right it ever had, and shows members one branch or the other.
+    fn fork(&mut self, node: usize, malice: &mut Malice) {
+        let Some((circle, under)) = malice.dice.pick(&malice.rights).copied() else { return };
+        let goes_on = |log: &ForkedLog| log.circle == circle && log.branches[0].len() < FORKED_ENTRIES;
+        let place = malice.forked.iter().position(goes_on).unwrap_or_else(|| {
+            let mut log = [0; 16];
+            log.copy_from_slice(&malice.dice.bytes()[..16]);
+            let opening = || Opening { under, cites: Vec::new() };
+            let writers = [0, 1].map(|_| Writer::open(circle, self.nodes[node].key.clone(), LogId(log), opening()));
+            let common = malice.dice.below(4) as usize;
+            malice.forked.push(ForkedLog { circle, common, writers, branches: [Vec::new(), Vec::new()] });
+            malice.forked.len() - 1
+        });
+        let ForkedLog { common, writers, branches, .. } = &mut malice.forked[place];
+        let text = malice.dice.bytes().to_vec();
+        for (side, (writer, branch)) in writers.iter_mut().zip(branches.iter_mut()).enumerate() {
+            let mut payload = text.clone();
+            payload[0] ^= if branch.len() < *common { 0 } else { side as u8 };
+            let draft = Draft { suite: Suite::Named, epoch: None, payload, expiry: None, retracts: None };
+            let entry = writer.append(self.now, draft);
+            self.truth.sign(&entry);
+            branch.push(entry.bytes().clone());
+        }
+        self.trace.tell(self.now, || format!("p{node:02} forks a log in {}", short(&circle)));
+        let sharing = self.nodes[node].engine.as_ref().map(|engine| engine.sharing(&circle)).unwrap_or_default();
+        for (_, session, tag) in sharing {
+            let branch = malice.dice.pick(&malice.forked[place].branches).filter(|_| malice.dice.per_mille(700));
+            for entry in branch.cloned().unwrap_or_default() {
+                self.send_raw(node, session, Frame::Push { tag, record: None, entry }.to_bytes());
+            }
+        }
+    }
+
+    /// Says digests of nothing that it then shows.
+    fn boast(&mut self, node: usize, malice: &mut Malice) {
+        let Some(circle) = self.own_circle(node, &mut malice.dice) else { return };
+        let sharing = self.nodes[node].engine.as_ref().map(|engine| engine.sharing(&circle)).unwrap_or_default();
+        self.trace.tell(self.now, || format!("p{node:02} boasts in {}", short(&circle)));
+        for (_, session, tag) in sharing {
+            for _ in 0..malice.dice.below(BOASTS) {
+                let what = malice.dice.bytes();
+                let frame = if what[31] & 1 == 0 {
+                    Frame::Digest { tag, digest: Hash(what) }
+                } else {
+                    let mut short = [0; 8];
+                    short.copy_from_slice(&what[1..9]);
+                    Frame::Buckets { tag, buckets: vec![(what[0], BucketHash(short))] }
+                };
+                self.send_raw(node, session, frame.to_bytes());
+            }
+        }
+    }
+
     /// An epoch whose key this node has, to read what others write.
     fn epoch_of_others(&self, node: usize, circle: &CircleId, malice: &mut Malice) -> Option<Hash> {
         let me = &self.nodes[node].me;
@@ -312,6 +394,7 @@ impl World {
                 terms: Terms::default(),
                 secret: malice.dice.bytes(),
                 founded: self.now,
+                succeeds: None,
             };
             let frame = Frame::Welcome { charter: charter.to_bytes(), entries: Vec::new(), last: true };
             self.send_raw(node, session, frame.to_bytes());

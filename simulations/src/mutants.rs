@@ -148,6 +148,15 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
         Bug::AnybodysEpoch => vec![mixed().with(Kind::Borrower)],
         Bug::OfferUncertified | Bug::RememberEveryOffer => vec![mixed().with(Kind::Recruiter)],
         Bug::RememberEveryHeight => vec![mixed().with(Kind::Announcer)],
+        Bug::CountTwice => vec![Lives::of("rot").more(|scenario| {
+            scenario.faults.rot *= 7;
+            scenario.people.add *= 8;
+            scenario.people.remove *= 4;
+            scenario.people.appoint *= 12;
+        })],
+        Bug::ForkGoesOn | Bug::ForkKeptQuiet => vec![mixed().with(Kind::Forker)],
+        Bug::OtherBranchStays => vec![changes().with(Kind::Forker)],
+        Bug::CompareWithoutEnd => vec![mixed().with(Kind::Boaster)],
         Bug::ForgiveFaults => vec![mixed().with(Kind::Garbler)],
         Bug::WaitForStalled => vec![mixed().with(Kind::Withholder)],
         Bug::DigestLeavesLogsOut
@@ -299,7 +308,7 @@ mod tests {
     #[test]
     fn a_few_planted_bugs_are_caught_where_the_same_lives_without_them_are_clean() {
         for (bug, promise) in [(Bug::IgnoreRemoval, "I1"), (Bug::ReplyBeforeStored, "I3"), (Bug::SkipHashLink, "I5")] {
-            let caught = hunt(bug, 2).unwrap().unwrap_or_else(|_| panic!("{bug:?} is not caught"));
+            let caught = hunt(bug, 8).unwrap().unwrap_or_else(|_| panic!("{bug:?} is not caught"));
             assert_eq!(caught.by, Catcher::Checker(promise), "{bug:?}");
             let lives = lives_for(bug).into_iter().find(|lives| lives.scenario == caught.scenario).unwrap();
             assert_eq!(live(&lives.plan(caught.seed).unwrap(), None), None, "{bug:?}");

@@ -262,6 +262,7 @@ impl World {
             terms: Terms::default(),
             secret: self.fresh(),
             founded: self.nodes[node].clock(self.now),
+            succeeds: None,
         };
         self.trace.tell(self.now, || format!("p{node:02} founds {} with {stewards:?}", short(&charter.id())));
         self.chartered(charter.clone());

@@ -41,6 +41,12 @@ fn lives_among_malicious_members_keep_every_promise() {
 }
 
 #[test]
+fn a_life_of_more_nodes_than_are_all_connected_with_all_keeps_every_promise() {
+    let scenario = Scenario::find("mixed").unwrap();
+    expect_kept(&life::live(&Plan { seed: 1, ..Plan::new(40, 1, 0, scenario) }, 0));
+}
+
+#[test]
 fn what_is_left_out_of_a_life_does_not_happen_in_it() {
     let quiet = plan("mixed", 1).without(Trouble::Kills).without(Trouble::Stops).without(Trouble::Disks);
     let outcome = life::live(&quiet.without(Trouble::Backups), 10_000);

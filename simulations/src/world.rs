@@ -22,8 +22,8 @@ use cwn_engine::{
     epoch::{Record, SignedRecord},
     input::{Command, CommandId, Input, PullId, SessionId, StreamId},
     limits,
-    log::{CircleId, Draft, EntryBytes, Header, LogKey, LogKind, Opening, Suite, Under, Writer},
-    neighbours::{Draw, Reach, Standpoint},
+    log::{Authentic, CircleId, Draft, EntryBytes, Header, LogKey, LogKind, Opening, Suite, Under, Writer},
+    neighbours::{Breadth, Draw, Reach, Standpoint},
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
     replica::Replica,
     store::{Read, Write},
@@ -208,6 +208,20 @@ pub(crate) struct Truth {
     pub(crate) acknowledged: Vec<Acknowledged>,
     /// Every entry that its author's own engine wrote.
     pub(crate) written: BTreeSet<Hash>,
+    /// The entries that malicious authors signed, by their places.
+    signed: BTreeMap<(LogKey, u64), BTreeSet<Hash>>,
+}
+
+impl Truth {
+    /// Somebody malicious signed an entry.
+    pub(crate) fn sign(&mut self, entry: &Authentic) {
+        self.signed.entry((entry.key(), entry.header().seq)).or_default().insert(entry.hash());
+    }
+
+    /// Whether somebody malicious signed two entries for a place.
+    pub(crate) fn is_forked(&self, key: LogKey, seq: u64) -> bool {
+        self.signed.get(&(key, seq)).is_some_and(|signed| signed.len() > 1)
+    }
 }
 
 /// An entry that a node said is durable.
@@ -611,7 +625,7 @@ impl World {
         let node = &self.nodes[index];
         let Some(engine) = node.engine.as_ref() else { return };
         let others: Vec<usize> = if self.sparse {
-            let draw = Draw { seed: node.draw, now: node.clock(self.now) };
+            let draw = Draw { breadth: Breadth::default(), seed: node.draw, now: node.clock(self.now) };
             let chosen = engine.neighbours(&draw, Standpoint::Reachable, |_| Reach::Open);
             chosen.iter().filter_map(|other| self.by_key.get(other).copied()).collect()
         } else {
@@ -718,7 +732,9 @@ impl World {
             Output::Send { session, bytes, .. } => {
                 self.trace.event(self.now, 4, index, &bytes);
                 self.nodes[index].frames += 1;
-                if let Some(side) = self.side(index, session) {
+                let keeps_back = |malice: &Malice| malice.keeps_back(&bytes);
+                let kept = self.nodes[index].malice.as_ref().is_some_and(keeps_back);
+                if let Some(side) = self.side(index, session).filter(|_| !kept) {
                     let to = self.network.sessions[&session].ends[1 - side].node;
                     let read = self.nodes[index].is_honest() && !self.checkers.is_empty();
                     let frame = if read { Frame::from_bytes(&bytes).ok() } else { None };
@@ -1005,6 +1021,11 @@ impl World {
             self.dial_later(a, b, 5_000, 30_000);
             return;
         }
+        if !self.sparse && self.nodes.len() > limits::ALL_TO_ALL && !self.chose(a, b) && !self.chose(b, a) {
+            // Neighbours are replaced now and then.
+            self.dial_later(a, b, 60_000, 120_000);
+            return;
+        }
         self.draw_ways(a, b);
         let (dialler, listener) = if self.lines.per_mille(500) { (a, b) } else { (b, a) };
         let end = |node: usize| End { node, start: self.nodes[node].start };
@@ -1013,6 +1034,23 @@ impl World {
         for side in [1, 0] {
             self.schedule(self.now.plus(rtt + 1), Coming::Up { session, side });
         }
+    }
+
+    /// Whether a node keeps connected with another, in a network too large for all to be connected with all.
+    fn chose(&self, node: usize, other: usize) -> bool {
+        let state = &self.nodes[node];
+        let Some(engine) = &state.engine else { return false };
+        let seed = Hash::of(Domain::NEIGHBOUR, &[&state.me.0, &state.start.to_be_bytes()]).0;
+        let draw = Draw { breadth: Breadth::default(), seed, now: self.now };
+        let reach = |peer: &PublicKey| {
+            let mut machines = (0..self.nodes.len()).filter(|index| self.nodes[*index].me == *peer);
+            let there = |index: usize| {
+                let cut = self.network.is_cut(node, index) || self.network.is_cut(index, node);
+                self.nodes[index].engine.is_some() && !cut
+            };
+            if machines.any(there) { Reach::Open } else { Reach::Failing }
+        };
+        engine.neighbours(&draw, Standpoint::Reachable, reach).contains(&self.nodes[other].me)
     }
 
     fn session_up(&mut self, id: SessionId, side: usize) {
@@ -1296,18 +1334,23 @@ impl World {
     }
 
     /// What all those who count in a circle, by what they know themselves, know together; and the nodes that count
-    /// by that, run and are not revoked. Whoever was removed need not have heard of it, and is not asked. None when
-    /// none of those is in the circle.
+    /// by that, run and are not revoked. Whoever was removed need not have heard of it, and is not asked; nor is anybody
+    /// when nobody counts. None when none of those is in the circle.
     pub(crate) fn agreed(&self, circle: &CircleId) -> Option<(Rc<Conclusion>, Vec<usize>)> {
         let standing =
             |node: &&Node| node.engine.is_some() && node.is_honest() && !self.truth.revoked.contains(&node.me);
         let holds = |node: &Node| node.engine.as_ref().is_some_and(|engine| engine.circle(circle).is_some());
         let (mut known, nothing) = (Heard::default(), Heard::default());
+        let mut anybody = false;
         for node in self.nodes.iter().filter(standing).filter(|node| holds(node)) {
             let heard = node.heard.get(circle).unwrap_or(&nothing);
             if self.conclude(circle, heard).is_some_and(|own| own.members.contains_key(&node.me)) {
                 known.extend(heard.iter());
+                anybody = true;
             }
+        }
+        if !anybody {
+            return None;
         }
         let conclusion = self.conclude(circle, &known)?;
         let counts = |node: &Node| standing(&node) && conclusion.members.contains_key(&node.me);

@@ -7,7 +7,9 @@ use std::{
 
 use cwn_crypto::{Hash, PartnerId, PublicKey, encoding::hex_decode};
 use cwn_engine::{
-    circle::{Act, Charter, Fold, History, Member, MemberNode, Operation, Quota, Steward, Stewardship, Terms},
+    circle::{
+        Act, Charter, Fold, History, Member, MemberNode, Operation, Quota, Steward, Stewardship, Succeeds, Terms,
+    },
     engine::{Engine, Offer},
     input::Command,
     keep::{OverQuota, Withheld},
@@ -15,6 +17,7 @@ use cwn_engine::{
     log::{CircleId, LogKey},
     output::{CommandRefusal, Reply},
     replica::Replica,
+    succession::{Claim, Standing, succeeding},
 };
 use cwn_functions::{
     circle_policy::{Policy, bilateral_name},
@@ -26,7 +29,8 @@ use super::{
     status::{offers, policy_of, summarise},
     types::{
         Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, MemberView, Membership, NewCircle,
-        OfferSummary, OverQuotaView, PolicyChange, Problem, QuotaChange, QuotaView, WithheldView,
+        OfferSummary, OverQuotaView, PolicyChange, Problem, QuotaChange, QuotaView, Succession, SuccessionView,
+        WithheldView,
     },
 };
 use crate::{
@@ -118,22 +122,55 @@ impl Api {
         let history = new.history.as_deref().map_or(Ok(History::None), parse_history)?;
         let quota = changed_quota(None, &new.quota);
         let terms = Terms { policy, history, quota };
+        let (stewards, adds) = self.looked_up(&new.stewards, &new.partners).await?;
+        self.establish(new.name, terms, stewards, adds, None).await
+    }
+
+    /// Founds a circle that goes on for another: for what that one is for, and with its partners unless others are
+    /// named. Nothing of that one is opened to anybody.
+    pub async fn succeed(&self, circle: &str, new: Succession) -> Result<Id, Problem> {
+        let circle = self.find(circle).await?;
+        let me = self.node.me;
+        let ask = move |engine: &Engine, _: &_| {
+            let replica = engine.circle(&circle)?;
+            let (control, roster) = (replica.control()?, replica.fold().roster());
+            let own = &roster.member(&me)?.partner;
+            let others = roster.partners().into_iter().filter(|partner| *partner != own);
+            let others: Vec<String> = others.map(ToString::to_string).collect();
+            Some((control.terms(replica.fold()).clone(), others, succeeding(control, circle)))
+        };
+        let (terms, others, succeeds) = self.node.driver.ask(ask).await?.ok_or_else(|| {
+            Problem::refused(
+                "this node does not belong to that circle; only who belongs to it can found what succeeds it",
+            )
+        })?;
+        let partners = if new.partners.is_empty() { others } else { new.partners };
+        let (stewards, adds) = self.looked_up(&new.stewards, &partners).await?;
+        self.establish(new.name, terms, stewards, adds, Some(succeeds)).await
+    }
+
+    /// The nodes of stewards, this one first, and of the other partners.
+    async fn looked_up(
+        &self,
+        named: &[String],
+        partners: &[String],
+    ) -> Result<(Vec<Steward>, Vec<(PartnerId, Vec<MemberNode>)>), Problem> {
         let mut stewards = vec![self.own_steward()];
         // Everything is looked up before anything is done, so that a mistyped name leaves no half circle.
-        for text in &new.stewards {
+        for text in named {
             let partner = parse_partner(text)?;
             let nodes = self.certified(&partner).await?;
             stewards.extend(nodes.into_iter().map(|node| Steward { partner: partner.clone(), node }));
         }
         let mut adds = Vec::new();
-        for text in &new.partners {
+        for text in partners {
             let partner = parse_partner(text)?;
             let nodes = self.certified(&partner).await?;
             if stewards.iter().all(|steward| steward.partner != partner) {
                 adds.push((partner, nodes));
             }
         }
-        self.establish(new.name, terms, stewards, adds).await
+        Ok((stewards, adds))
     }
 
     fn own_steward(&self) -> Steward {
@@ -149,9 +186,10 @@ impl Api {
         terms: Terms,
         stewards: Vec<Steward>,
         adds: Vec<(PartnerId, Vec<MemberNode>)>,
+        succeeds: Option<Succeeds>,
     ) -> Result<Id, Problem> {
         let (secret, founded) = (random(), clock::now());
-        let charter = Charter { name, stewards, terms, secret, founded };
+        let charter = Charter { name, stewards, terms, secret, founded, succeeds };
         let circle = match self.node.driver.command(Command::Found { charter }).await? {
             Reply::Founded(circle) => circle,
             other => return Err(Problem::broken(format!("founding came to {other:?}"))),
@@ -199,7 +237,7 @@ impl Api {
         let stewards = [own].into_iter().chain(theirs).collect();
         let policy = Policy::bilateral().to_bytes().map_err(Problem::bad_request)?;
         let terms = Terms { policy, ..Terms::default() };
-        let Id { id } = self.establish(name.clone(), terms, stewards, adds).await?;
+        let Id { id } = self.establish(name.clone(), terms, stewards, adds, None).await?;
         Ok(BilateralFounded { id, name, founded: true })
     }
 
@@ -386,6 +424,28 @@ fn one_node(membership: &Membership) -> Result<Option<PublicKey>, Problem> {
     membership.node.as_ref().map(parse).transpose()
 }
 
+/// A claim as who looks at the circle that makes it sees it.
+pub(super) fn succeeded(engine: &Engine, claim: &Claim) -> SuccessionView {
+    let old = engine.circle(&claim.succeeds);
+    view_of(claim, claim.succeeds, old.and_then(name_of), old.is_some())
+}
+
+fn view_of(claim: &Claim, other: CircleId, name: Option<String>, joined: bool) -> SuccessionView {
+    SuccessionView {
+        circle: other.to_string(),
+        name,
+        founder: claim.partner.to_string(),
+        standing: match claim.standing {
+            Standing::Holds { .. } => "holds",
+            Standing::Unfounded => "unfounded",
+            Standing::Unknown => "unknown",
+        }
+        .to_owned(),
+        belongs: claim.standing == Standing::Holds { belongs: true },
+        joined,
+    }
+}
+
 fn removal_of<'a>(engine: &'a Engine, circle: &CircleId, removal: &Hash) -> Option<&'a Act> {
     let replica = engine.circle(circle)?;
     replica.control()?.valid_operation(replica.fold(), removal).map(|(_, act)| act)
@@ -444,6 +504,7 @@ fn detail(engine: &Engine, named: &str) -> Result<(CircleDetail, Vec<(String, Wi
         node: key.author.to_string(),
         log: key.log.to_string(),
         place,
+        of_steward: replica.is_of_steward(&key),
     };
     let over = |one: OverQuota| OverQuotaView {
         partner: partner_of(engine.word(), &one.author),
@@ -456,6 +517,7 @@ fn detail(engine: &Engine, named: &str) -> Result<(CircleDetail, Vec<(String, Wi
         _ => partner_of(engine.word(), &one.key.author),
     };
     let withheld = engine.withheld(&circle).into_iter().map(|one| (partner(&one), one)).collect();
+    let succeeded_by = engine.successors(&circle);
     let detail = CircleDetail {
         summary: summarise(engine, replica).ok_or_else(gone)?,
         description: policy_of(&control.terms(replica.fold()).policy).description,
@@ -465,6 +527,11 @@ fn detail(engine: &Engine, named: &str) -> Result<(CircleDetail, Vec<(String, Wi
         voided: control.voided(replica.fold()).map(|(_, operation)| in_words(operation)).collect(),
         later_operations: control.later_operations(),
         forks: engine.forks(&circle).into_iter().map(fork).collect(),
+        succeeds: engine.claim(&circle).map(|claim| succeeded(engine, &claim)),
+        succeeded_by: succeeded_by
+            .into_iter()
+            .map(|claim| view_of(&claim, claim.by, Some(claim.name.clone()), claim.joined))
+            .collect(),
         withheld: Vec::new(),
         quota: quota_view(replica.quota()),
         over_quota: engine.over_quota(&circle).into_iter().map(over).collect(),

@@ -6,6 +6,7 @@ use cwn_crypto::{PublicKey, encoding::hex_decode};
 use cwn_engine::{
     engine::Engine,
     input::{Audience, Command, Kept},
+    log::Retracts,
     output::Reply,
 };
 use cwn_functions::{
@@ -118,6 +119,7 @@ impl Api {
         prepared: Prepared,
         audience: &AudienceView,
         readers: BTreeSet<PublicKey>,
+        retracts: Option<Retracts>,
     ) -> Result<DraftSummary, Problem> {
         let partners = audience.partners.iter().map(|name| name.parse()).collect::<Result<Vec<_>, _>>();
         let draft = Draft {
@@ -125,6 +127,7 @@ impl Api {
             partners: partners.map_err(Problem::broken)?,
             readers,
             payload: prepared.payload,
+            retracts,
         };
         let (circle, tlp) = (draft.payload.circle, draft.payload.tlp);
         let id = on_disk(self, move |drafts| drafts.keep(&draft)).await??;
@@ -332,7 +335,7 @@ impl Api {
             let audience = if to.is_empty() { Audience::Circle } else { Audience::Partners(to) };
             let kept = Some(Kept { fact: id.fact(), readers });
             let circle = outline.circle;
-            let (expiry, retracts) = (None, None);
+            let (expiry, retracts) = (None, draft.retracts);
             let command = Command::Append { circle, audience, expiry, only_when_current, retracts, kept };
             let Reply::Appended { hash, .. } = api.node.driver.append(command, plaintext).await? else {
                 return Err(Problem::broken("publishing a draft came to something else"));

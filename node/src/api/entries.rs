@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     inbox::{Listed, Unread},
+    mesh,
     node::partner_of,
 };
 
@@ -94,7 +95,7 @@ impl Api {
         let awaited = self.wait(&prepared, new.wait_seconds.unwrap_or(0)).await?;
         let (view, readers) = self.audience_of(&prepared).await?;
         if !awaited.is_empty() {
-            let kept = self.keep(prepared, &view, readers).await?;
+            let kept = self.keep(prepared, &view, readers, None).await?;
             new.attachments.iter().for_each(|id| self.uploads.published(id));
             return Ok(Publication::Kept(kept));
         }
@@ -103,6 +104,10 @@ impl Api {
         let (audience, expiry, retracts, kept) = (prepared.audience, None, None, None);
         let command = Command::Append { circle, audience, expiry, only_when_current, retracts, kept };
         let published = self.appended(command, plaintext, circle, view).await?;
+        if !prepared.to.is_empty() {
+            // What is meant for some in person does not wait for neighbours to carry it.
+            mesh::meet(&self.node, readers);
+        }
         new.attachments.iter().for_each(|id| self.uploads.published(id));
         Ok(Publication::Published(published))
     }
@@ -124,8 +129,9 @@ impl Api {
         }
     }
 
-    /// Takes back an entry that this node published. It is for the readers of that entry, and hides it at once.
-    pub async fn retract(&self, named: &str, why: &Retract) -> Result<Published, Problem> {
+    /// Takes back an entry that this node published. It is for the readers of that entry, and hides it at once. A reason
+    /// says something, and is kept as a draft while it cannot be sealed; a bare retraction does not wait.
+    pub async fn retract(&self, named: &str, why: &Retract) -> Result<Publication, Problem> {
         let (key, seq, listed) = self.locate(named).await?;
         if key.author != self.node.me {
             return Err(Problem::refused(
@@ -138,7 +144,8 @@ impl Api {
         }
         let payload = payload.map_err(|unread| Problem::refused(format!("it cannot be taken back: {unread}")))?;
         let retraction = sharing::retraction_payload(&payload, &Retraction { reason: why.reason.clone() });
-        let plaintext = retraction.and_then(|payload| Ok(payload.to_bytes()?)).map_err(Problem::refused)?;
+        let retraction = retraction.map_err(Problem::refused)?;
+        let plaintext = retraction.to_bytes().map_err(Problem::refused)?;
         let (circle, tlp, to) = (key.circle, payload.tlp, payload.addressees);
         // Whom it was sealed to may have left the circle; those who are still there can be told.
         let ask = move |engine: &Engine, _: &_| {
@@ -149,12 +156,16 @@ impl Api {
         };
         let (view, still, to_all) = self.node.driver.ask(ask).await?;
         let audience = if to_all { Audience::Circle } else { Audience::Partners(still) };
-        // A reason says something; a bare retraction must not wait until this node is current.
+        let (view, readers) = view?;
+        let retracts = Some(Retracts { log: key.log, seq, hash: listed.hash });
+        let prepared = Prepared { circle, tlp, to: Vec::new(), audience: audience.clone(), payload: retraction };
+        if !why.reason.is_empty() && !self.wait(&prepared, 0).await?.is_empty() {
+            return Ok(Publication::Kept(self.keep(prepared, &view, readers, retracts).await?));
+        }
         let only_when_current = tlp > Tlp::Green && !why.reason.is_empty();
-        let (expiry, retracts, kept) = (None, Some(Retracts { log: key.log, seq, hash: listed.hash }), None);
+        let (expiry, kept) = (None, None);
         let command = Command::Append { circle, audience, expiry, only_when_current, retracts, kept };
-        let (view, _) = view?;
-        self.appended(command, plaintext, circle, view).await
+        Ok(Publication::Published(self.appended(command, plaintext, circle, view).await?))
     }
 
     /// What was published is durable by now; who looks for it at once should find it in the list too.

@@ -17,3 +17,4 @@ pub mod types;
 
 pub use circles::Circles;
 pub use door::Api;
+pub(crate) use status::note_elsewhere;

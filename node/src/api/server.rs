@@ -24,7 +24,7 @@ use super::{
     door::Api,
     types::{
         Bilateral, Compared, IssuerLog, Membership, NewCircle, NewEntry, PolicyChange, Problem, PublishDraft, Retract,
-        RootText,
+        RootText, Succession,
     },
 };
 
@@ -141,6 +141,7 @@ fn octets() -> String {
 pub fn router(api: Api) -> Router {
     Router::new()
         .route("/v1/status", get(async |State(api): State<Api>| answer(api.status().await)))
+        .route("/v1/status/acknowledge", post(async |State(api): State<Api>| answer(api.acknowledge().await)))
         .route("/v1/doctor", get(async |State(api): State<Api>| answer(api.doctor().await)))
         .route("/v1/peers", get(async |State(api): State<Api>| answer(api.peers().await)))
         .route("/v1/refusals", get(async |State(api): State<Api>| Json(api.refusals())))
@@ -165,6 +166,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/circles/{circle}/add", post(add))
         .route("/v1/circles/{circle}/remove", post(remove))
         .route("/v1/circles/{circle}/raise", post(raise))
+        .route("/v1/circles/{circle}/succeed", post(succeed))
         .route("/v1/circles/{circle}/export/plan", get(export_plan))
         .route("/v1/circles/{circle}/export", get(export))
         .route("/v1/backup", get(backup))
@@ -222,6 +224,14 @@ async fn root(State(api): State<Api>, body: Request<RootText>) -> Result<impl In
 
 async fn bilateral(State(api): State<Api>, body: Request<Bilateral>) -> Result<impl IntoResponse, Problem> {
     answer(api.bilateral(&request(body)?).await)
+}
+
+async fn succeed(
+    State(api): State<Api>,
+    InPath(circle): InPath<String>,
+    body: Request<Succession>,
+) -> Result<impl IntoResponse, Problem> {
+    answer(api.succeed(&circle, request(body)?).await)
 }
 
 async fn found(State(api): State<Api>, body: Request<NewCircle>) -> Result<impl IntoResponse, Problem> {

@@ -2,22 +2,41 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cwn_crypto::{PartnerId, PublicKey, Time, certificate::Standing, seal::Recipient, words};
+use cwn_crypto::{Hash, PartnerId, PublicKey, Time, certificate::Standing, encoding, seal::Recipient, words};
 use cwn_engine::{
     acceptance,
     engine::Engine,
+    input::Command,
     log::{CircleId, LogKind},
     replica::Replica,
     root::{Alarm, Freshness},
+    store::Read,
     sync::PeerStatus,
 };
 use cwn_functions::circle_policy::Policy;
 
 use super::{
+    circles::succeeded,
     door::{Api, name_of},
-    types::{CertificateStatus, CircleSummary, OfferSummary, PeerView, Problem, RefusalView, Status},
+    types::{Acknowledged, CertificateStatus, CircleSummary, OfferSummary, PeerView, Problem, RefusalView, Status},
 };
-use crate::{clock, node::partner_of};
+use crate::{
+    clock,
+    node::{Node, partner_of},
+};
+
+/// Facts that say in which circles this node's key was in use elsewhere, and since when that is known.
+const ELSEWHERE_FACT: &[u8] = b"elsewhere/";
+
+/// The node's key signed something that it did not write: said until somebody acknowledges it, across restarts.
+pub(crate) async fn note_elsewhere(node: &Node, circle: CircleId) -> Result<(), Problem> {
+    let key = [ELSEWHERE_FACT, &circle.0.0].concat();
+    if node.reader.get().facts(&key).map_err(Problem::broken)?.is_empty() {
+        let value = encoding::to_bytes(&clock::now());
+        node.driver.command(Command::Remember { key, value }).await?;
+    }
+    Ok(())
+}
 
 /// How the network's trust stands.
 struct TrustView {
@@ -134,6 +153,7 @@ pub(super) fn offers(engine: &Engine) -> Vec<OfferSummary> {
             from: offer.from.iter().map(|node| partner_of(engine.word(), node)).collect(),
             description: policy.description,
             ceiling: policy.ceiling.to_string(),
+            succeeds: engine.claim(circle).map(|claim| succeeded(engine, &claim)),
         }
     };
     engine.offers().map(summary).collect()
@@ -213,6 +233,11 @@ impl Api {
                     .to_owned(),
             );
         }
+        for (name, since) in self.elsewhere().await? {
+            warnings.push(format!(
+                "ALARM since {since}: this node's key signed something in {name} that this node did not write: a copy of it runs, somebody else has the key, or an old backup was restored; when you know why, `cwn status --acknowledge`"
+            ));
+        }
         warnings.extend(trust.alarms);
         warnings.extend(trust.forked);
         warnings.extend(circles.iter().filter(|circle| circle.steward && circle.withheld_entries > 0).map(|circle| {
@@ -271,6 +296,34 @@ impl Api {
             warnings,
             read_only: failure.is_some(),
         })
+    }
+
+    /// In which circles this node's key was in use elsewhere, and when that was seen first.
+    async fn elsewhere(&self) -> Result<Vec<(String, Time)>, Problem> {
+        let facts = self.node.reader.get().facts(ELSEWHERE_FACT).map_err(Problem::broken)?;
+        let read = |(key, value): (Vec<u8>, Vec<u8>)| {
+            let circle: [u8; 32] = key.get(ELSEWHERE_FACT.len()..)?.try_into().ok()?;
+            Some((CircleId(Hash(circle)), encoding::from_bytes::<Time>(&value, 16).ok()?))
+        };
+        let seen: Vec<(CircleId, Time)> = facts.into_iter().filter_map(read).collect();
+        let ask = move |engine: &Engine, _: &_| {
+            let name = |circle: &CircleId| match engine.circle(circle).and_then(name_of) {
+                Some(name) => name,
+                None if *circle == engine.network() => "the network circle".to_owned(),
+                None => circle.to_string(),
+            };
+            seen.iter().map(|(circle, since)| (name(circle), *since)).collect()
+        };
+        Ok(self.node.driver.ask(ask).await?)
+    }
+
+    /// Somebody knows why this node's key was in use elsewhere: that is said no more, until it shows again.
+    pub async fn acknowledge(&self) -> Result<Acknowledged, Problem> {
+        let circles = self.elsewhere().await?.into_iter().map(|(name, _)| name).collect();
+        for (key, _) in self.node.reader.get().facts(ELSEWHERE_FACT).map_err(Problem::broken)? {
+            self.node.driver.command(Command::Remember { key, value: Vec::new() }).await?;
+        }
+        Ok(Acknowledged { circles })
     }
 
     /// The certified nodes of the network but this one, and whether they are connected.

@@ -141,6 +141,34 @@ pub struct OfferSummary {
     pub description: String,
     /// The highest marking.
     pub ceiling: String,
+    /// The circle that it claims to succeed.
+    #[serde(default)]
+    pub succeeds: Option<SuccessionView>,
+}
+
+/// That one circle goes on for another, as its founder says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuccessionView {
+    /// The other of the two circles.
+    pub circle: String,
+    /// Its name, if this node is in it or is offered it.
+    pub name: Option<String>,
+    /// The partner of who founded the one that succeeds.
+    pub founder: String,
+    /// `holds`: the founder belonged to the succeeded circle; `unfounded`: it did not; `unknown`: this node does not
+    /// hold that circle and cannot tell.
+    pub standing: String,
+    /// Whether the founder belongs to the succeeded circle still, if it did.
+    pub belongs: bool,
+    /// Whether this node is in the other of the two circles.
+    pub joined: bool,
+}
+
+/// `POST /v1/status/acknowledge`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledged {
+    /// The circles in which this node's key was in use elsewhere, and of which no more is said until it shows again.
+    pub circles: Vec<String>,
 }
 
 /// `GET /v1/circles/{id}`
@@ -166,6 +194,12 @@ pub struct CircleDetail {
     /// Logs of which their author signed two entries for one place.
     #[serde(default)]
     pub forks: Vec<ForkView>,
+    /// The circle that it succeeds.
+    #[serde(default)]
+    pub succeeds: Option<SuccessionView>,
+    /// The circles that succeed it, each founded by somebody who belonged to it.
+    #[serde(default)]
+    pub succeeded_by: Vec<SuccessionView>,
     /// What is held beyond the cuts of removals.
     #[serde(default)]
     pub withheld: Vec<WithheldView>,
@@ -192,7 +226,8 @@ pub struct WithheldView {
     pub until: u64,
 }
 
-/// A log that its author forked: what comes from the place on is held by nobody, unless a cut names a branch.
+/// A log that its author forked: what comes from the place on is held by nobody, unless a cut names a branch. Of what
+/// it did as a steward two branches count, the same ones for everybody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForkView {
     /// The author's partner.
@@ -203,6 +238,9 @@ pub struct ForkView {
     pub log: String,
     /// The first place that was signed twice, from 0.
     pub place: u64,
+    /// Whether it is a log of what the author did as a steward.
+    #[serde(default)]
+    pub of_steward: bool,
 }
 
 /// A node that counts in a circle.
@@ -325,6 +363,21 @@ pub struct NewCircle {
     #[serde(default)]
     pub stewards: Vec<String>,
     /// The partners to add.
+    #[serde(default)]
+    pub partners: Vec<String>,
+}
+
+/// `POST /v1/circles/{id}/succeed`: a circle that goes on for this one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Succession {
+    /// Its name.
+    pub name: String,
+    /// Other stewards, by partner, in the order of their rank after this node.
+    #[serde(default)]
+    pub stewards: Vec<String>,
+    /// The partners to add; those of the succeeded circle when none is given. What it is for and how high it goes it
+    /// takes from there too.
     #[serde(default)]
     pub partners: Vec<String>,
 }

@@ -10,6 +10,7 @@ use cwn_crypto::{
     seal::{RECIPIENTS_LIMIT, Recipient},
 };
 use cwn_engine::{
+    branches,
     circle::Operation,
     engine::Engine,
     limits,
@@ -318,29 +319,48 @@ impl Writer {
         Ok(())
     }
 
+    /// One more operation, and those before it when they fill an item.
+    fn operation(&mut self, plan: &Plan, entry: &EntryBytes, gathered: &mut Vec<EntryBytes>) -> Result<(), Broken> {
+        let bytes: usize = gathered.iter().map(EntryBytes::length).sum();
+        if bytes + entry.length() > limits::WELCOME_FRAME_BYTES && !gathered.is_empty() {
+            let entries = std::mem::take(gathered);
+            self.item(Item::Operations { charter: plan.charter.clone(), entries, last: false })?;
+        }
+        gathered.push(entry.clone());
+        Ok(())
+    }
+
     /// The operations, each behind those it builds on.
     fn operations(&mut self, plan: &Plan, reader: &Reader) -> Result<(), Broken> {
         let mut gathered: Vec<EntryBytes> = Vec::new();
-        let (mut bytes, mut done) = (0, BTreeSet::new());
+        let mut done = BTreeSet::new();
         let mut parts = plan.control.clone();
+        let branches =
+            branches::held(reader, &plan.circle)?.into_iter().map(Stored::read).collect::<Result<Vec<_>, _>>();
+        let mut branches = branches.map_err(|refusal| {
+            let what = "an operation of a branch".to_owned();
+            Damage { what, why: refusal.to_string() }
+        })?;
         loop {
             let mut moved = false;
             for part in &mut parts {
                 while part.from < part.to {
                     let entry = held(reader, &part.key, part.from)?;
-                    if !operation_heads(&entry).iter().all(|head| done.contains(head)) {
+                    if !builds_on(&entry).iter().all(|before| done.contains(before)) {
                         break;
                     }
                     done.insert(entry.hash());
-                    bytes += entry.bytes().length();
-                    if bytes > limits::WELCOME_FRAME_BYTES && !gathered.is_empty() {
-                        let entries = std::mem::take(&mut gathered);
-                        self.item(Item::Operations { charter: plan.charter.clone(), entries, last: false })?;
-                        bytes = entry.bytes().length();
-                    }
-                    gathered.push(entry.bytes().clone());
+                    self.operation(plan, entry.bytes(), &mut gathered)?;
                     (part.from, moved) = (part.from + 1, true);
                 }
+            }
+            let (free, waiting): (Vec<Stored>, Vec<Stored>) =
+                branches.into_iter().partition(|entry| builds_on(entry).iter().all(|before| done.contains(before)));
+            branches = waiting;
+            for entry in free {
+                done.insert(entry.hash());
+                self.operation(plan, entry.bytes(), &mut gathered)?;
+                moved = true;
             }
             if !moved {
                 break;
@@ -354,6 +374,8 @@ impl Writer {
     }
 }
 
-fn operation_heads(entry: &Stored) -> Vec<Hash> {
-    Operation::from_bytes(entry.payload().unwrap_or_default()).map(|operation| operation.heads).unwrap_or_default()
+fn builds_on(entry: &Stored) -> Vec<Hash> {
+    let operation = Operation::from_bytes(entry.payload().unwrap_or_default());
+    let heads = operation.map(|operation| operation.heads).unwrap_or_default();
+    heads.into_iter().chain(entry.header().previous).collect()
 }

@@ -1,5 +1,7 @@
 //! `cwn circle`
 
+use std::collections::BTreeSet;
+
 use clap::{Args, Subcommand};
 
 use super::{
@@ -13,7 +15,7 @@ use crate::{
         Circles,
         types::{
             Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, MemberView, Membership, NewCircle,
-            NodeView, OverQuotaView, PartnerView, PolicyChange, QuotaChange, WithheldView,
+            NodeView, OverQuotaView, PartnerView, PolicyChange, QuotaChange, Succession, SuccessionView, WithheldView,
         },
     },
     clock,
@@ -60,14 +62,19 @@ pub enum Command {
         /// The circle, by name or id.
         circle: String,
     },
+    /// Found a circle that goes on for another, whose founder is lost, hostile or retires.
+    #[command(
+        after_help = "Examples:\n  cwn circle succeed haven --name haven-2\n  cwn circle succeed haven --name haven-2 --steward ncsc --with ibd --with ferm\n\nWhoever belongs to a circle can found what succeeds it: for the same and with the same partners, unless others are named.\nMembers of the old one see by whom. The old one stays as it is and can be read; nothing of it is opened to those who join the new one."
+    )]
+    Succeed(Succeed),
     /// Add a partner to a circle. Only its stewards can.
     #[command(
         after_help = "Example:\n  cwn circle add haven ibd\n\nHow each key of the partner is known is shown first: compared by telephone, known since a date, or NEW.\nThe partner can read what is published from then on, and what was published while the policy said `--history all`."
     )]
     Add(Change),
-    /// Remove a partner from a circle: it keeps what it has, and can open nothing that comes after.
+    /// Remove a partner, or one node of it, from a circle: it keeps what it has, and can open nothing that comes after.
     #[command(
-        after_help = "Example:\n  cwn circle remove haven ibd\n\nWhat the partner wrote and this node holds stays. What it writes later is not accepted."
+        after_help = "Examples:\n  cwn circle remove haven ibd\n  cwn circle remove haven 86ed6ed0c5b7\n\nThe first digits of a node's key, as `cwn circle show` gives them, remove that node alone: one that was stolen. The partner's other nodes go on.\nWhat the partner wrote and this node holds stays. What it writes later is not accepted."
     )]
     Remove(Change),
     /// Accept what a removed partner wrote and this node holds beyond the cut of its removal. It stays removed.
@@ -188,6 +195,25 @@ pub struct Create {
     yes: bool,
 }
 
+/// Arguments of `cwn circle succeed`.
+#[derive(Debug, Args)]
+pub struct Succeed {
+    /// The circle to go on for, by name or id.
+    circle: String,
+    /// The name of the new one.
+    #[arg(long)]
+    name: String,
+    /// A partner to add; all of the old circle when none is given; may be given again.
+    #[arg(long, value_name = "PARTNER")]
+    with: Vec<String>,
+    /// A partner that is steward too, in the order of rank; may be given again.
+    #[arg(long, value_name = "PARTNER")]
+    steward: Vec<String>,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
 /// Arguments of `cwn circle add`, `remove`, `raise`, `appoint` and `dismiss`.
 #[derive(Debug, Args)]
 pub struct Change {
@@ -210,6 +236,7 @@ pub(super) async fn run(face: &Face, command: Command) -> anyhow::Result<()> {
         Command::Show { circle, json } => show_one(face, &circle, json).await,
         Command::Accept { circle, wait } => decide(face, &circle, "accept", "Joined", wait).await,
         Command::Decline { circle } => decide(face, &circle, "decline", "Declined", 0).await,
+        Command::Succeed(new) => succeed(face, new).await,
         Command::Add(change) => add(face, change).await,
         Command::Remove(change) => remove(face, change).await,
         Command::Raise(change) => raise(face, change).await,
@@ -267,6 +294,65 @@ async fn found(face: &Face, create: Create) -> anyhow::Result<()> {
     Ok(show::page(&format!("The circle {} is founded: {}\n", show::line(&name), show::short(&id.id)))?)
 }
 
+async fn succeed(face: &Face, new: Succeed) -> anyhow::Result<()> {
+    let Succeed { circle, name, with, steward, yes } = new;
+    let old: CircleDetail = face.client.get(&format!("/v1/circles/{}", encode(&circle))).await?;
+    let own = old.members.iter().find(|member| member.this).map(|member| member.partner.clone());
+    let partners: Vec<String> = if with.is_empty() {
+        let all: BTreeSet<&String> = old.members.iter().map(|member| &member.partner).collect();
+        all.into_iter().filter(|partner| Some(*partner) != own.as_ref()).cloned().collect()
+    } else {
+        with
+    };
+    let all: BTreeSet<String> = steward.iter().chain(&partners).cloned().collect();
+    let all: Vec<String> = all.into_iter().collect();
+    if !all.is_empty() {
+        show_keys(face, &all, None).await?;
+    }
+    if !yes {
+        confirm(&format!("Found {name:?} with these partners, to go on for {}?", show::line(&old.summary.name)))?;
+    }
+    let succession = Succession { name: name.clone(), stewards: steward, partners };
+    let path = format!("/v1/circles/{}/succeed", encode(&old.summary.id));
+    let id: Id = face.client.post(&path, &succession).await?;
+    let (name, old) = (show::line(&name), show::line(&old.summary.name));
+    Ok(show::page(&format!("The circle {name} is founded and succeeds {old}: {}\n", show::short(&id.id)))?)
+}
+
+/// A circle's place among those that succeed one another, in words.
+fn succession_page(succeeds: Option<&SuccessionView>, succeeded_by: &[SuccessionView]) -> String {
+    let called = |view: &SuccessionView| {
+        let id = show::short(&view.circle);
+        view.name.as_ref().map_or_else(|| format!("circle {id}"), |name| format!("{} ({id})", show::line(name)))
+    };
+    let mut page = String::new();
+    if let Some(view) = succeeds {
+        let (old, founder) = (called(view), &view.founder);
+        page += &match (view.standing.as_str(), view.belongs) {
+            ("holds", true) => format!("succeeds {old}; {founder}, its founder, belongs to that circle\n"),
+            ("holds", false) => {
+                format!("succeeds {old}; {founder}, its founder, belonged to that circle and does no longer\n")
+            }
+            ("unfounded", _) => format!(
+                "CLAIMS to succeed {old}, and {founder}, its founder, NEVER BELONGED to that circle: ask its members\n"
+            ),
+            _ => format!(
+                "claims to succeed {old}, of which this node holds too little to tell; ask {founder}, its founder\n"
+            ),
+        };
+    }
+    for view in succeeded_by {
+        let belongs =
+            if view.belongs { "who belongs to this one" } else { "who belonged to this one and does no longer" };
+        page += &format!("succeeded by {}, founded by {}, {belongs}", called(view), view.founder);
+        page += &match view.joined {
+            true => "\n".to_owned(),
+            false => format!("; `cwn circle accept {}` joins it\n", show::short(&view.circle)),
+        };
+    }
+    page
+}
+
 async fn found_bilateral(face: &Face, partner: String, yes: bool) -> anyhow::Result<()> {
     show_keys(face, std::slice::from_ref(&partner), None).await?;
     if !yes {
@@ -316,6 +402,9 @@ fn list_page(circles: &Circles) -> String {
             page += &format!("  {}\n", show::line(&offer.description));
         }
         page += &format!("  with {}\n", offer.partners.join(", "));
+        if offer.succeeds.is_some() {
+            page += &format!("  {}", succession_page(offer.succeeds.as_ref(), &[]));
+        }
         page += &format!("  `cwn circle accept {id}` joins it, `cwn circle decline {id}` does not\n");
     }
     page
@@ -337,6 +426,7 @@ fn detail_page(detail: &CircleDetail) -> String {
     }
     let (founded, state) = (show::time(detail.founded), circle_state(summary));
     page += &format!("up to {}, founded {founded}, {state}\n", summary.ceiling);
+    page += &succession_page(detail.succeeds.as_ref(), &detail.succeeded_by);
     page += match detail.history.as_str() {
         "all" => "partners that are added can open what was published before them, while the policy said so\n",
         _ => "partners that are added can open nothing from before them\n",
@@ -348,11 +438,13 @@ fn detail_page(detail: &CircleDetail) -> String {
         let operations = show::count(detail.later_operations as u64, "operation", "operations");
         page += &format!("{operations} that only a later version of this program understands: update this node\n");
     }
-    for ForkView { author, log, place, .. } in &detail.forks {
+    for ForkView { author, log, place, of_steward, .. } in &detail.forks {
         let log = show::short(log);
-        page += &format!(
-            "{author} signed two entries for one place (log {log}, entry {place}): from there on nobody holds it\n"
-        );
+        let comes = match of_steward {
+            true => "what it did as a steward on both branches counts, for everybody",
+            false => "from there on nobody holds it",
+        };
+        page += &format!("{author} signed two entries for one place (log {log}, entry {place}): {comes}\n");
     }
     for OverQuotaView { partner, used, waiting, .. } in &detail.over_quota {
         let (entries, size) = (show::count(used.entries, "entry", "entries"), show::size(used.bytes));
@@ -417,6 +509,13 @@ async fn add(face: &Face, change: Change) -> anyhow::Result<()> {
 
 async fn remove(face: &Face, change: Change) -> anyhow::Result<()> {
     let Change { circle, partner, node, yes } = change;
+    let (partner, node) = match node {
+        Some(node) => (partner, Some(node)),
+        None => {
+            let detail: CircleDetail = face.client.get(&format!("/v1/circles/{}", encode(&circle))).await?;
+            named_for_removal(&detail.members, &partner)?
+        }
+    };
     if !yes {
         let whom = match &node {
             None => format!("all nodes of {partner}"),
@@ -426,9 +525,29 @@ async fn remove(face: &Face, change: Change) -> anyhow::Result<()> {
             "Remove {whom} from {circle}? What it wrote and you hold stays; it keeps what it has, and can open nothing that comes after."
         ))?;
     }
-    let membership = Membership { partner: partner.clone(), node };
+    let whom = match &node {
+        None => partner.clone(),
+        Some(node) => format!("Node {} of {partner}", show::short(node)),
+    };
+    let membership = Membership { partner, node };
     let _: Id = face.client.post(&format!("/v1/circles/{}/remove", encode(&circle)), &membership).await?;
-    Ok(show::page(&format!("{partner} no longer belongs to {}.\n", show::line(&circle)))?)
+    Ok(show::page(&format!("{whom} no longer belongs to {}.\n", show::line(&circle)))?)
+}
+
+/// Digits of a node's key that a person must give.
+const NODE_DIGITS_LEAST: usize = 6;
+
+/// Whom a person means to remove: a partner by its id, or one node by the first digits of its key.
+fn named_for_removal(members: &[MemberView], named: &str) -> anyhow::Result<(String, Option<String>)> {
+    if named.len() < NODE_DIGITS_LEAST || members.iter().any(|member| member.partner == named) {
+        return Ok((named.to_owned(), None));
+    }
+    match members.iter().filter(|member| member.node.starts_with(named)).collect::<Vec<_>>().as_slice() {
+        [member] => Ok((member.partner.clone(), Some(member.node.clone()))),
+        // The daemon says that there is no such partner.
+        [] => Ok((named.to_owned(), None)),
+        _ => anyhow::bail!("several nodes have keys that start with {named}; give more digits"),
+    }
 }
 
 async fn raise(face: &Face, change: Change) -> anyhow::Result<()> {
@@ -498,7 +617,54 @@ mod tests {
             from: vec!["z-cert".to_owned()],
             description: "Ziekenhuizen\x1b[2J".to_owned(),
             ceiling: "TLP:AMBER".to_owned(),
+            succeeds: None,
         }
+    }
+
+    fn view(standing: &str, belongs: bool, joined: bool) -> SuccessionView {
+        SuccessionView {
+            circle: "52c1a7a5f0a3ee01".to_owned(),
+            name: joined.then(|| "haven".to_owned()),
+            founder: "ibd".to_owned(),
+            standing: standing.to_owned(),
+            belongs,
+            joined,
+        }
+    }
+
+    #[test]
+    fn a_partner_is_meant_by_its_id_and_one_node_by_the_first_digits_of_its_key() {
+        let member = |partner: &str, node: &str| MemberView {
+            partner: partner.to_owned(),
+            node: node.to_owned(),
+            steward: None,
+            founder: false,
+            connected: false,
+            certified: true,
+            this: false,
+        };
+        let members = [member("ibd", "86ed6ed0c5b79f61"), member("ibd", "86ed6effffffffff"), member("facade", "11")];
+        let meant = |named: &str| named_for_removal(&members, named).map_err(|error| error.to_string());
+        assert_eq!(meant("ibd"), Ok(("ibd".to_owned(), None)));
+        assert_eq!(meant("86ed6ed0"), Ok(("ibd".to_owned(), Some("86ed6ed0c5b79f61".to_owned()))));
+        assert!(meant("86ed6e").unwrap_err().contains("more digits"));
+        assert_eq!(meant("facade"), Ok(("facade".to_owned(), None)), "a partner first");
+        assert_eq!(meant("nobody"), Ok(("nobody".to_owned(), None)));
+    }
+
+    #[test]
+    fn what_a_circle_succeeds_and_is_succeeded_by_is_said_with_by_whom_and_who_only_claims_it_is_named() {
+        let succeeds = |standing, belongs| succession_page(Some(&view(standing, belongs, true)), &[]);
+        let haven = "haven (52c1a7a5f0a3)";
+        assert_eq!(succeeds("holds", true), format!("succeeds {haven}; ibd, its founder, belongs to that circle\n"));
+        assert!(succeeds("holds", false).contains("does no longer"));
+        assert!(succeeds("unfounded", false).contains("NEVER BELONGED"));
+        let unknown = succession_page(Some(&view("unknown", false, false)), &[]);
+        assert!(unknown.starts_with("claims to succeed circle 52c1a7a5f0a3, of which"), "{unknown}");
+        let by = succession_page(None, &[view("holds", true, true), view("holds", false, false)]);
+        let lines: Vec<&str> = by.lines().collect();
+        assert_eq!(lines[0], format!("succeeded by {haven}, founded by ibd, who belongs to this one"));
+        assert!(lines[1].ends_with("does no longer; `cwn circle accept 52c1a7a5f0a3` joins it"), "{by}");
     }
 
     #[test]
@@ -550,6 +716,7 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
                 node: "86ed6ed0c5b79f61".to_owned(),
                 log: "52c1a7a5f0a3ee01".to_owned(),
                 place: 7,
+                of_steward: false,
             }],
             withheld: vec![WithheldView {
                 partner: "surfcert".to_owned(),
@@ -565,6 +732,8 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
                 used: QuotaView { bytes: 900, entries: 5, logs: 1, epochs: 1 },
                 waiting: 15,
             }],
+            succeeds: None,
+            succeeded_by: Vec::new(),
         };
         let expected = "\
 haven (aed0b4352552)

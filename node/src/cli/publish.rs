@@ -185,7 +185,7 @@ pub(super) async fn publish(
 }
 
 /// What is said of something that was kept.
-fn kept(draft: &DraftSummary) -> String {
+pub(super) fn kept(draft: &DraftSummary) -> String {
     let id = show::short(&draft.id);
     format!(
         "Kept as a draft, not yet sealed: {}.\nIt is published by itself when that has come. `cwn drafts` shows it; `cwn drafts publish {id} --anyway REASON` seals it at once, on record.",

@@ -2,13 +2,13 @@
 
 use clap::Args;
 
-use super::{Face, confirm, partners::encode, print_json, show};
-use crate::api::types::{EntryDetail, Published, Retract};
+use super::{Face, confirm, partners::encode, print_json, publish::kept, show};
+use crate::api::types::{EntryDetail, Publication, Retract};
 
 /// Arguments of `cwn retract`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  cwn retract fabcd54a2284 --reason \"The second address is that of a hospital\"\n\nIt is hidden at once on every node that hears of it, and erased there a day later. Whoever read it before has read it."
+    after_help = "Example:\n  cwn retract fabcd54a2284 --reason \"The second address is that of a hospital\"\n\nIt is hidden at once on every node that hears of it, and erased there a day later. Whoever read it before has read it.\nA reason is kept as a draft while it cannot be sealed yet; without one the entry is taken back at once."
 )]
 pub struct Arguments {
     /// The entry, by the start of its reference.
@@ -36,9 +36,18 @@ pub(super) async fn run(face: &Face, arguments: Arguments) -> anyhow::Result<()>
             show::line(&entry.summary.circle_name)
         ))?;
     }
-    let published: Published = face.client.post(&format!("{path}/retract"), &Retract { reason }).await?;
+    let publication: Publication = face.client.post(&format!("{path}/retract"), &Retract { reason }).await?;
     if json {
-        return print_json(&published);
+        return print_json(&publication);
     }
+    let published = match publication {
+        Publication::Published(published) => published,
+        Publication::Kept(draft) => {
+            show::page(&format!("draft {}\n", show::short(&draft.id)))?;
+            show::note(&kept(&draft));
+            show::note("Until then the entry stands. Without a reason it is taken back at once.");
+            return Ok(());
+        }
+    };
     Ok(show::page(&format!("{} is taken back, by entry {}.\n", show::line(&reference), published.reference))?)
 }

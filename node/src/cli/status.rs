@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{Face, print_json, show};
 use crate::{
-    api::types::{CircleSummary, Status},
+    api::types::{Acknowledged, CircleSummary, Status},
     clock,
 };
 
@@ -13,14 +13,27 @@ const WORD_WARNS_AFTER_MS: u64 = 24 * 3_600_000;
 
 /// Arguments of `cwn status`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  cwn status\n  cwn --data z-cert status --json")]
+#[command(
+    after_help = "Examples:\n  cwn status\n  cwn --data z-cert status --json\n  cwn status --acknowledge\n\nThat this node's key signed something it did not write is said, across restarts, until somebody acknowledges it:\nonce it is known why."
+)]
 pub struct Arguments {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Stop saying that this node's key is in use elsewhere, until it shows again.
+    #[arg(long, conflicts_with = "json")]
+    acknowledge: bool,
 }
 
 pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()> {
+    if arguments.acknowledge {
+        let acknowledged: Acknowledged = face.client.post("/v1/status/acknowledge", &serde_json::json!({})).await?;
+        let said = match acknowledged.circles.as_slice() {
+            [] => "There was nothing to acknowledge.\n".to_owned(),
+            circles => format!("Acknowledged: this node's key in use elsewhere, in {}.\n", circles.join(", ")),
+        };
+        return Ok(show::page(&said)?);
+    }
     let status: Status = face.client.get("/v1/status").await?;
     if arguments.json {
         return print_json(&status);
@@ -283,6 +296,7 @@ Circles
             from: Vec::new(),
             description: String::new(),
             ceiling: "TLP:AMBER".to_owned(),
+            succeeds: None,
         }];
         let page = page(&status, NOW, show::Ink::Plain);
         assert!(page.ends_with("\nOffered: zorg\u{FFFD}[2J by z-cert; join with `cwn circle accept 0123456789ab`\n"));

@@ -295,6 +295,12 @@ impl Handle {
         self.command(Command::Disconnect { peer, reason });
     }
 
+    /// Says goodbye to a peer: its session ends as soon as no run and no attachment is under way in it. One that is
+    /// wanted is dialled again.
+    pub fn leave(&self, peer: &PublicKey, reason: &str) {
+        self.shared.leave(peer, reason);
+    }
+
     /// Judges again who is connected. To be called when a node was revoked; once a minute it happens by itself.
     pub fn recheck(&self) {
         self.command(Command::Recheck);

@@ -22,6 +22,7 @@ use libp2p::Stream;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::{AbortHandle, JoinSet},
+    time::sleep,
 };
 
 use super::{
@@ -42,6 +43,9 @@ const SERVED: usize = 2 * (PULLS + FETCHES);
 const OPENING: Duration = Duration::from_secs(20);
 /// How long a run or chunk may stand still. The live stream may be silent; pings watch the connection.
 const STALL: Duration = Duration::from_secs(60);
+/// A session that is to be left has been still for so long before it ends: what was just asked for may be followed by
+/// more.
+const LEAVE: Duration = Duration::from_secs(1);
 /// A request for a run or a chunk: a few ranges.
 const REQUEST_BYTES: usize = 64 << 10;
 
@@ -67,6 +71,7 @@ pub(super) enum Order {
     Pull { pull: u64, request: Vec<u8> },
     Cancel { pull: u64 },
     Fetch { request: Vec<u8>, answer: oneshot::Sender<Result<Vec<u8>, Broken>> },
+    Leave { reason: String },
 }
 
 /// A stream whose request was read and that waits for its answer.
@@ -121,6 +126,16 @@ impl Shared {
         for door in self.doors.lock().unwrap_or_else(PoisonError::into_inner).values() {
             // A session that is over has cancelled everything.
             let _over = door.orders.send(Order::Cancel { pull });
+        }
+    }
+
+    /// Ends the session with a peer once nothing is under way in it; no session, nothing to end.
+    pub(super) fn leave(&self, peer: &PublicKey, reason: &str) {
+        for door in self.doors.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            if door.peer == *peer {
+                // A session that is over needs not be left.
+                let _over = door.orders.send(Order::Leave { reason: reason.to_owned() });
+            }
         }
     }
 
@@ -184,6 +199,10 @@ impl Outbox {
 
     fn pop(&self) -> Option<Vec<u8>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).frames.pop_front()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).bytes == 0
     }
 
     /// A frame counts until it is written, so that the limit is on what is held.
@@ -299,17 +318,27 @@ impl Session {
         let mut receiving = std::pin::pin!(receive(&mut read, &events, peer, session));
         let mut sending = std::pin::pin!(transmit(&mut write, outbox));
         let mut work = Work::new(session, &self);
+        let mut leaving: Option<String> = None;
         let reason = loop {
+            let look_again = sleep(LEAVE);
             tokio::select! {
                 biased;
                 stopped = &mut self.stop => {
                     break stopped.unwrap_or_else(|_restart| "the network of this node was started anew".to_owned());
                 }
                 sent = &mut sending => break sent,
-                Some(order) = ordered.recv() => work.take(order),
+                Some(order) = ordered.recv() => match order {
+                    Order::Leave { reason } => leaving = Some(reason),
+                    order => work.take(order),
+                },
                 Some((kind, stream)) = self.link.arrived.recv() => work.serve(kind, stream),
                 (pull, error) = work.ended() => events.send(Event::RunEnded { pull, error }).await?,
                 received = &mut receiving => break received?,
+                () = look_again, if leaving.is_some() => {
+                    if work.is_idle() && outbox.is_empty() {
+                        break leaving.take().unwrap_or_default();
+                    }
+                }
             }
         };
         for pull in work.stop().await {
@@ -418,7 +447,13 @@ impl Work {
                     None
                 });
             }
+            Order::Leave { .. } => unreachable!("the session itself is left, not its work"),
         }
+    }
+
+    /// Whether nothing is asked for or served: a run that somebody reads is not cut off for a goodbye.
+    fn is_idle(&self) -> bool {
+        self.tasks.is_empty() && self.serving.available_permits() == SERVED
     }
 
     fn serve(&mut self, kind: Kind, stream: Stream) {

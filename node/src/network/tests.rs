@@ -648,6 +648,29 @@ async fn a_cancelled_pull_reports_nothing_more_and_its_server_notices() {
 }
 
 #[tokio::test]
+async fn a_goodbye_waits_for_the_runs_that_are_under_way_on_both_sides() {
+    let world = World::new();
+    let ((mut one, at_one), (mut two, at_two)) = pair(&world).await;
+    one.handle.pull(two.key, at_one, 9, b"much".to_vec());
+    let stream = two.run_request().await;
+    let mut writer = two.handle.serve(stream);
+    // Whether it reads or serves.
+    one.handle.leave(&two.key, "another neighbour took its place");
+    two.handle.leave(&one.key, "another neighbour took its place");
+    for number in 0..3 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        writer.send(vec![number; 1_000]).await.unwrap();
+        assert_eq!(one.run_frame(9).await, vec![number; 1_000]);
+    }
+    writer.finish().await.unwrap();
+    assert_eq!(one.run_ended(9).await, None);
+    one.down(at_one).await;
+    two.down(at_two).await;
+    // Somebody it is not connected with needs no goodbye.
+    one.handle.leave(&two.key, "again");
+}
+
+#[tokio::test]
 async fn a_pull_in_a_session_that_is_over_ends_with_an_error() {
     let world = World::new();
     let ((mut one, at_one), (mut two, at_two)) = pair(&world).await;

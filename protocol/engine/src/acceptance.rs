@@ -82,7 +82,8 @@ pub fn hope(replica: &Replica, author: &PublicKey, log: &LogId, height: u64) -> 
     if replica.counts(author) {
         return height;
     }
-    let cites = |log: &LogId| replica.log(author, log).map(|held| held.opening.cites.as_slice());
+    let publishes = |log: &LogId| replica.log(author, log).filter(|held| held.kind != LogKind::Control);
+    let cites = |log: &LogId| publishes(log).map(|held| held.opening.cites.as_slice());
     let reached = |cut: &[CutLine]| cut_reach(cut, cites).get(log).map_or(0, |line| line.height).min(height);
     match &replica.rule {
         Rule::Network { word, root } => match root.known(author) {
@@ -104,9 +105,11 @@ enum Right {
 
 impl Right {
     fn of(replica: &Replica, author: &PublicKey, under: &Under) -> Self {
-        let reached = |cut: &[CutLine]| {
-            Self::Cut(cut_reach(cut, |log| replica.log(author, log).map(|held| held.opening.cites.as_slice())))
-        };
+        // Of a control log that forks at its start it depends on the order of arrival whose opening is held, and none
+        // cites what somebody published.
+        let publishes = |log: &LogId| replica.log(author, log).filter(|held| held.kind != LogKind::Control);
+        let reached =
+            |cut: &[CutLine]| Self::Cut(cut_reach(cut, |log| publishes(log).map(|held| held.opening.cites.as_slice())));
         match &replica.rule {
             Rule::Network { word, root } => match under {
                 // Of an issuer that is not known a later version may say that it is one.
@@ -144,6 +147,7 @@ impl Right {
 fn forked(replica: &Replica, author: &PublicKey, log: &LogId, reach: Reach) -> Reach {
     match (replica.fork_of(author, log), reach) {
         // What an issuer said decides who belongs; its forks are an alarm, and the root document's business.
+        (Some(_), Reach::All) if planted(Bug::ForkGoesOn) => reach,
         (Some(fork), Reach::All) if !replica.decides(author, LogKind::Network) => Reach::Forked(fork),
         (_, reach) => reach,
     }
@@ -158,9 +162,10 @@ pub fn reach_under(replica: &Replica, author: &PublicKey, log: &LogId, under: &U
 pub(crate) fn reaches(replica: &Replica, author: &PublicKey) -> Vec<(LogId, Reach)> {
     let mut rights: BTreeMap<Under, Right> = BTreeMap::new();
     let reach = |(key, log): (LogKey, &Log)| {
-        // Operations are never cut off: what is void among them the fold decides, and others may build on it.
+        // Operations are never cut off: what is void among them the fold decides, and others may build on it. What
+        // stands behind a fork is held beside the log.
         if log.kind == LogKind::Control {
-            return (key.log, Reach::All);
+            return (key.log, replica.fork_of(author, &key.log).map_or(Reach::All, Reach::Forked));
         }
         let under = log.opening.under;
         let right = rights.entry(under).or_insert_with(|| Right::of(replica, author, &under));

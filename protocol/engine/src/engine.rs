@@ -12,9 +12,10 @@ use cwn_crypto::{
 };
 
 use crate::{
+    branches::{self, BRANCH_FACT},
     circle::{Act, Charter, Control, Member, Operation, Quota, Rank, Steward, Stewardship},
     epoch::{self, Record, SignedRecord},
-    fork::FORK_FACT,
+    fork::{self, FORK_FACT, ForkProof, Forked},
     held::Ledger,
     input::{Audience, Command, CommandId, EntryPlace, Input, Kept, Ticket},
     keep::{BEYOND_FACT, Keeping},
@@ -76,6 +77,7 @@ pub(crate) enum After {
     Push(Box<Authentic>),
     Membership(CircleId),
     RecordDurable { circle: CircleId, hash: Hash },
+    BranchesDurable { circle: CircleId, operations: Vec<Hash> },
     Given { circle: CircleId, epochs: Vec<Hash> },
     Joined(CircleId),
     Root(Box<TrustRoot>),
@@ -120,6 +122,8 @@ pub struct Engine {
     pub(crate) unopenable: BTreeMap<CircleId, BTreeSet<Hash>>,
     pub(crate) ledgers: BTreeMap<CircleId, Ledger>,
     told: BTreeMap<LogKey, u64>,
+    /// Proofs of forks in control logs of which operations are on their way to the store, and who brought them.
+    pub(crate) waiting_forks: BTreeMap<LogKey, (PublicKey, ForkProof)>,
     tickets: BTreeMap<Ticket, Vec<After>>,
     next_ticket: u64,
     outputs: VecDeque<Output>,
@@ -208,6 +212,7 @@ impl Engine {
             unopenable: BTreeMap::new(),
             ledgers: BTreeMap::new(),
             told: BTreeMap::new(),
+            waiting_forks: BTreeMap::new(),
             tickets: BTreeMap::new(),
             next_ticket: 0,
             outputs: VecDeque::new(),
@@ -407,7 +412,16 @@ impl Engine {
                     }
                     self.announce(key);
                     self.log_grew(&key, store)?;
+                    if let Some((from, proof)) = self.waiting_forks.remove(&key) {
+                        self.fork_proven(&from, proof, store)?;
+                    }
                 }
+            }
+            After::BranchesDurable { circle, operations } => {
+                if let Some(replica) = self.circles.get_mut(&circle) {
+                    operations.iter().for_each(|operation| replica.branch_stored(operation));
+                }
+                self.sync.compare_soon(&circle, self.now);
             }
             After::Push(entry) => self.push(&entry, store)?,
             After::Membership(circle) => self.membership_changed(&circle, store)?,
@@ -432,7 +446,7 @@ impl Engine {
         Ok(())
     }
 
-    fn tell_accepted_log(&mut self, key: LogKey) {
+    pub(crate) fn tell_accepted_log(&mut self, key: LogKey) {
         let Some(replica) = self.circles.get(&key.circle) else { return };
         let height = replica.accepted(&key.author, &key.log);
         if self.told.get(&key).copied().unwrap_or(0) != height {
@@ -456,6 +470,7 @@ impl Engine {
 
     pub(crate) fn membership_changed(&mut self, circle: &CircleId, store: &dyn Read) -> Result<(), Damage> {
         self.output(Output::Emit(Event::MembershipChanged { circle: *circle }));
+        self.take_branches(circle, store);
         if let Some(replica) = self.circles.get_mut(circle) {
             replica.keep_to_branches(store);
         }
@@ -499,6 +514,10 @@ impl Engine {
                 Write::Record { circle, hash, .. } => after.push(After::RecordDurable { circle: *circle, hash: *hash }),
                 Write::Fact { .. } | Write::Erase { .. } | Write::Rewind { .. } => {}
             }
+        }
+        let operations: Vec<Hash> = writes.iter().filter_map(branches::in_fact).collect();
+        if !operations.is_empty() {
+            after.push(After::BranchesDurable { circle, operations });
         }
         writes.extend(self.note_retractions(&writes));
         match self.circles.get(&circle).map_or(Ok(Vec::new()), |replica| replica.rewinds(store, &writes)) {
@@ -704,7 +723,7 @@ impl Engine {
         }
         targets.iter().try_for_each(|(_, member)| self.outranks(circle, member))?;
         let share = limits::OPERATION_LIST / targets.len();
-        Ok(targets.iter().flat_map(|(key, _)| replica.longest_uncited(key, None, share)).collect())
+        Ok(targets.iter().flat_map(|(key, _)| replica.cut_of(key, None, share)).collect())
     }
 
     /// The cut of a dismissal: the operations that are held now stay.
@@ -712,7 +731,7 @@ impl Engine {
         let (replica, _) = self.closed(circle)?;
         let steward = replica.fold().roster().member(node).filter(|member| member.steward.is_some());
         self.outranks(circle, steward.ok_or(CommandRefusal::NoSteward { node: *node })?)?;
-        Ok(replica.longest_uncited(node, Some(LogKind::Control), limits::OPERATION_LIST))
+        Ok(replica.cut_of(node, Some(LogKind::Control), limits::OPERATION_LIST))
     }
 
     /// Whether this node may end the stewardship of a member, if it has one.
@@ -1059,7 +1078,14 @@ impl Engine {
         }
         let mut preview = Replica::closed(Control::new(charter.clone()));
         let bytes = entries.iter().map(EntryBytes::length).sum();
-        let writes = preview.ingest_operations(entries).writes;
+        let mut writes = Vec::new();
+        for proof in fork::proofs_among(circle, &entries) {
+            if let Ok(Forked { key, seq }) = proof.verify() {
+                preview.note_fork(key.author, key.log, seq);
+                writes.push(Write::Fact { key: fork::fork_fact(&key), value: encoding::to_bytes(&proof) });
+            }
+        }
+        writes.splice(0..0, preview.ingest_operations(entries).writes);
         if !preview.counts(&self.me) {
             // Who counts this node in has the operation that adds it, and would have sent it.
             return self.fault(&peer, circle, "an offer of a circle that does not name this node".to_owned());
@@ -1123,6 +1149,8 @@ impl Engine {
         self.circles.insert(circle, offer.preview);
         let durable = after.into_iter().map(|(key, (height, head))| After::Durable { key, height, head });
         let mut after: Vec<After> = durable.collect();
+        after
+            .push(After::BranchesDurable { circle, operations: writes.iter().filter_map(branches::in_fact).collect() });
         after.push(After::Joined(circle));
         after.extend(reply_to.map(|id| After::Reply(id, Reply::Done)));
         self.store(writes, after);
@@ -1132,7 +1160,17 @@ impl Engine {
 
 /// The node remembers facts of its own beside the engine's, and must not name one as the engine does.
 fn assert_not_ours(key: &[u8]) {
-    let engines = [CIRCLE_FACT, DECLINED_FACT, HELD_FACT, RETRACT_FACT, FORK_FACT, ROOT_FACT, GIVEN_FACT, BEYOND_FACT];
+    let engines = [
+        CIRCLE_FACT,
+        DECLINED_FACT,
+        HELD_FACT,
+        RETRACT_FACT,
+        FORK_FACT,
+        BRANCH_FACT,
+        ROOT_FACT,
+        GIVEN_FACT,
+        BEYOND_FACT,
+    ];
     let ours = engines.iter().any(|prefix| key.starts_with(prefix));
     assert!(!ours, "a fact of the node is named as one of the engine's");
 }

@@ -64,17 +64,6 @@ pub enum RecordRefusal {
     Missing,
 }
 
-/// What was at the control heads that a record names.
-#[derive(Debug, Clone, Copy)]
-pub struct AtHeads<'r> {
-    /// Who belonged.
-    pub roster: &'r Roster,
-    /// What newcomers could open.
-    pub history: History,
-    /// Whether those heads have seen an operation that only a later version understands.
-    pub saw_later: bool,
-}
-
 /// What the engine keeps of a record in memory. The wrapped key stays in the store.
 #[derive(Debug, Clone)]
 pub struct Epoch {
@@ -116,11 +105,13 @@ impl Epoch {
         &self.set
     }
 
-    /// Verifies a record and computes its set. `at` says what was at some control heads, if all of them are held.
+    /// Verifies a record and computes its set. `roster_at` says of some control heads, if all of them are held, who
+    /// belonged there, what newcomers could open, and whether they have seen an operation that only a later version
+    /// understands.
     pub fn verify<'r>(
         signed: &SignedRecord,
         circle: CircleId,
-        at: impl FnOnce(&[Hash]) -> Option<AtHeads<'r>>,
+        roster_at: impl FnOnce(&[Hash]) -> Option<(&'r Roster, History, bool)>,
     ) -> Result<Self, RecordRefusal> {
         let maker = signed.unverified(limits::RECORD_BYTES)?.maker;
         let record = signed.verify(Domain::EPOCH, &maker, limits::RECORD_BYTES)?;
@@ -130,7 +121,7 @@ impl Epoch {
         if !record.heads.is_sorted() || !record.left_out.is_sorted() {
             return Err(RecordRefusal::Contradiction);
         }
-        let AtHeads { roster, history, saw_later } = at(&record.heads).ok_or(RecordRefusal::Missing)?;
+        let (roster, history, saw_later) = roster_at(&record.heads).ok_or(RecordRefusal::Missing)?;
         let contradiction = if saw_later { RecordRefusal::Missing } else { RecordRefusal::Contradiction };
         let set = set_of(roster, &record.left_out);
         let Some(partner) = roster.member(&maker).map(|member| member.partner.clone()) else {

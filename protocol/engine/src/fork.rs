@@ -2,7 +2,8 @@
 //!
 //! A fork is evidence, never an eraser. What stands before it counts as before; what comes from it on is disputed,
 //! held by nobody and shown to nobody, unless a cut names one of the branches: then that branch stands, and all
-//! hold it. So members end with the same, whichever branch each had first.
+//! hold it. So members end with the same, whichever branch each had first. What stands behind the fork of a control
+//! log is another story: [`crate::branches`].
 //!
 //! How a fork is found: a peer holds another entry at a place than this node does. Then this node asks for what
 //! comes before, further and further back, until both are the same again.
@@ -15,8 +16,9 @@ use minicbor::{Decode, Encode, bytes::ByteVec};
 use crate::{
     engine::{Engine, fact_key},
     limits,
-    log::{CircleId, Decoded, Header, LogKey, LogKind},
+    log::{CircleId, Decoded, EntryBytes, Header, LogKey, Suite},
     output::{Event, Output},
+    planted::{Bug, planted},
     replica::Replica,
     store::{Damage, Read, Write},
     wire::Frame,
@@ -79,8 +81,6 @@ pub struct Forked {
     pub key: LogKey,
     /// The first place that was signed twice.
     pub seq: u64,
-    /// Its kind.
-    pub kind: LogKind,
 }
 
 impl Branch {
@@ -127,6 +127,15 @@ fn key_of(header: &Header) -> LogKey {
 }
 
 impl ForkProof {
+    /// Whether both branches are of a control log, as far as their headers say.
+    fn is_of_operations(&self) -> bool {
+        let control = |branch: &Branch| {
+            let first = branch.headers.first().map(|bytes| Header::from_bytes(bytes));
+            matches!(first, Some(Ok(header)) if header.suite == Suite::Control)
+        };
+        control(&self.one) && control(&self.other)
+    }
+
     /// Where the log forks, once both branches hold.
     pub fn verify(&self) -> Result<Forked, NoFork> {
         let ((one, one_hash), (other, other_hash)) = (self.one.verify()?, self.other.verify()?);
@@ -134,7 +143,7 @@ impl ForkProof {
         if one_hash == other_hash || place(&one) != place(&other) {
             return Err(NoFork::Apart);
         }
-        Ok(Forked { key: key_of(&one), seq: one.seq, kind: one.suite.kind() })
+        Ok(Forked { key: key_of(&one), seq: one.seq })
     }
 }
 
@@ -160,6 +169,35 @@ pub(crate) enum Found {
     Done,
 }
 
+/// The forks that these entries of one circle prove among themselves, of each log the lowest.
+pub(crate) fn proofs_among(circle: CircleId, entries: &[EntryBytes]) -> Vec<ForkProof> {
+    let decoded = entries.iter().filter_map(|bytes| Decoded::decode(bytes.clone()).ok());
+    let decoded: BTreeMap<Hash, Decoded> =
+        decoded.filter(|entry| entry.key().circle == circle).map(|entry| (entry.hash(), entry)).collect();
+    let mut followers: BTreeMap<(LogKey, u64, Option<Hash>), Vec<&Decoded>> = BTreeMap::new();
+    for entry in decoded.values() {
+        followers.entry((entry.key(), entry.header().seq, entry.header().previous)).or_default().push(entry);
+    }
+    let branch = |from: &Decoded| {
+        let after = |entry: &&Decoded| {
+            followers.get(&(entry.key(), entry.header().seq + 1, Some(entry.hash()))).map(|after| after[0])
+        };
+        Branch::of(std::iter::successors(Some(from), after))
+    };
+    let mut proofs: BTreeMap<LogKey, ForkProof> = BTreeMap::new();
+    for ((key, ..), both) in followers.iter().filter(|(_, both)| both.len() > 1) {
+        if let (Some(one), Some(other)) = (branch(both[0]), branch(both[1])) {
+            // In the order of places: the first is the lowest.
+            proofs.entry(*key).or_insert(ForkProof { one, other });
+        }
+    }
+    proofs.into_values().filter(|proof| proof.verify().is_ok()).collect()
+}
+
+pub(crate) fn fork_fact(key: &LogKey) -> Vec<u8> {
+    fact_key(FORK_FACT, &[&key.circle.0.0, &key.author.0, &key.log.0])
+}
+
 impl Engine {
     /// The places that authors signed twice, in one circle.
     pub fn forks(&self, circle: &CircleId) -> Vec<(LogKey, u64)> {
@@ -176,7 +214,8 @@ impl Engine {
                 encoding::from_bytes(&value, limits::FRAME_BYTES).map_err(|refusal| damage(refusal.to_string()))?;
             let forked = proof.verify().map_err(|refusal| damage(refusal.to_string()))?;
             if let Some(replica) = self.circles.get_mut(&forked.key.circle) {
-                replica.fork(store, forked);
+                // A crash between the proof and what follows from it cannot be: they are one write.
+                replica.fork(store, forked)?;
             }
         }
         Ok(())
@@ -265,43 +304,66 @@ impl Engine {
         }
     }
 
-    fn fork_proven(&mut self, from: &PublicKey, proof: ForkProof, store: &dyn Read) -> Result<(), Damage> {
+    pub(crate) fn fork_proven(&mut self, from: &PublicKey, proof: ForkProof, store: &dyn Read) -> Result<(), Damage> {
         let Ok(forked) = proof.verify() else { return Ok(()) };
-        let Forked { key, seq, .. } = forked;
+        let Forked { key, seq } = forked;
         let Some(replica) = self.circles.get_mut(&key.circle) else { return Ok(()) };
         // One proof for each author's log: the one of the lowest place.
         let known = replica.fork_of(&key.author, &key.log);
+        let limit =
+            if proof.is_of_operations() { limits::OPERATION_FORKS_PER_AUTHOR } else { limits::FORKS_PER_AUTHOR };
         if known.is_some_and(|known| known <= seq)
-            || (known.is_none() && replica.forks_of(&key.author) >= limits::FORKS_PER_AUTHOR)
+            || (known.is_none() && replica.forks_of(&key.author) >= limit)
+            || !replica.knows(&key.author)
         {
             return Ok(());
         }
-        replica.fork(store, forked);
-        let fact = fact_key(FORK_FACT, &[&key.circle.0.0, &key.author.0, &key.log.0]);
-        self.store(vec![Write::Fact { key: fact, value: encoding::to_bytes(&proof) }], Vec::new());
+        if replica.is_in_flight(&key) {
+            // What of the log is on its way to the store can be read back once it is there.
+            self.waiting_forks.insert(key, (*from, proof));
+            return Ok(());
+        }
+        let mut writes = replica.fork(store, forked)?;
+        let decides = replica.control().is_some() && !writes.is_empty();
+        writes.push(Write::Fact { key: fork_fact(&key), value: encoding::to_bytes(&proof) });
+        self.keep(key.circle, writes, decides, store);
         self.output(Output::Emit(Event::Fork { key, seq }));
         if key.author == self.me {
             // Somebody writes with this node's key, on the very log it writes: what it writes next stands elsewhere.
             self.leave_log(&key);
             self.output(Output::Emit(Event::OwnKeyElsewhere { circle: key.circle }));
         }
+        // A log that is held no longer at all is told of too.
+        self.tell_accepted_log(key);
         self.tell_accepted_by(&key.circle, &key.author);
         for (peer, tag) in self.sync.sharing(&key.circle) {
-            if peer != *from {
+            if peer != *from && !planted(Bug::ForkKeptQuiet) {
                 self.send(&peer, &Frame::Fork { tag, proof: proof.clone() });
             }
         }
+        self.sync.ask_again(&key);
         self.sync.compare_soon(&key.circle, self.now);
         self.log_grew(&key, store)
     }
 
+    /// Takes in the forks that entries of a circle's control logs, from one bearer, prove among themselves.
+    pub(crate) fn forks_among(&mut self, from: PublicKey, circle: CircleId, entries: &[EntryBytes], store: &dyn Read) {
+        if !self.circles.contains_key(&circle) {
+            return;
+        }
+        for proof in proofs_among(circle, entries) {
+            if let Err(damage) = self.fork_proven(&from, proof, store) {
+                self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
+            }
+        }
+    }
+
     /// Sends a peer the proof of a fork that its tip shows it does not know.
     pub(crate) fn tell_fork(&mut self, peer: &PublicKey, key: &LogKey, store: &dyn Read) -> Result<(), Damage> {
-        let fact = fact_key(FORK_FACT, &[&key.circle.0.0, &key.author.0, &key.log.0]);
-        let Some((_, value)) = store.facts(&fact)?.into_iter().next() else { return Ok(()) };
+        let Some((_, value)) = store.facts(&fork_fact(key))?.into_iter().next() else { return Ok(()) };
         let Ok(proof) = encoding::from_bytes::<ForkProof>(&value, limits::FRAME_BYTES) else { return Ok(()) };
         let sharing = self.sync.sharing(&key.circle);
-        if let Some((_, tag)) = sharing.into_iter().find(|(one, _)| one == peer) {
+        if let Some((_, tag)) = sharing.into_iter().find(|(one, _)| one == peer && !planted(Bug::ForkKeptQuiet)) {
             self.send(peer, &Frame::Fork { tag, proof });
         }
         Ok(())

@@ -58,6 +58,7 @@
 //! **network circle** is that of every certified node.
 
 pub mod acceptance;
+pub mod branches;
 pub mod circle;
 pub mod engine;
 pub mod epoch;
@@ -77,5 +78,6 @@ pub mod replica;
 mod retract;
 pub mod root;
 pub mod store;
+pub mod succession;
 pub mod sync;
 pub mod wire;

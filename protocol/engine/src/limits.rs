@@ -29,6 +29,9 @@ pub const CHARTER_STEWARDS: usize = 16;
 /// Appointments between the charter and a steward: as deep as any organisation, and a rank stays short.
 pub const APPOINTMENTS: usize = 16;
 
+/// Control heads of a succeeded circle that a charter names: stewards that act at the same moment.
+pub const SUCCEEDED_HEADS: usize = 256;
+
 /// A charter with its policy.
 pub const CHARTER_BYTES: usize = 64 << 10;
 
@@ -137,6 +140,16 @@ pub const DOUBTS_PER_PEER: usize = 16;
 /// Forked logs of one author of which proof is kept. An honest author has none, a cloned machine one.
 pub const FORKS_PER_AUTHOR: usize = 64;
 
+/// Operations behind forks that one peer may offer and nothing here needs yet: as many as a whole circle has.
+pub const BRANCH_OPERATIONS: usize = WELCOME_OPERATIONS;
+
+/// Bytes of those.
+pub const BRANCH_BYTES: usize = WELCOME_BYTES;
+
+/// And of a steward's control logs, of which those who know of a fork hold another set of operations than those who do
+/// not: as many as any peer says that it holds of one author.
+pub const OPERATION_FORKS_PER_AUTHOR: usize = TIPS_PER_AUTHOR;
+
 /// A run that brings nothing for so long is asked of another peer.
 pub const PULL_STALL_MS: u64 = 20_000;
 
@@ -149,8 +162,30 @@ pub const PULL_WAIT_MS: u64 = 250;
 /// How long heights are gathered before they are announced: one frame for many entries.
 pub const ANNOUNCE_WAIT_MS: u64 = 50;
 
+/// To so many a height is announced that its author pushed to everybody already. Of a circle in which all are connected,
+/// one that lost its connection with the author alone hears of it at once nineteen times of twenty, else within a minute.
+/// Told to all, the heights took more of the line than entries of a kilobyte did.
+pub const ANNOUNCE_TO: usize = 3;
+
 /// How long changes are gathered before they are stated to author and stewards.
 pub const HELD_WAIT_MS: u64 = 2_000;
+
+/// How long statements that are handed on wait at each who hands them on: the newest goes, once.
+pub const HAND_ON_MS: u64 = 3_000;
+
+/// Statements of one holder that are carried on its behalf, in one circle: about so many authors that it is not
+/// connected with. With [`CARRIED_BYTES`], 32 KiB is what one that lies can make others keep.
+pub const CARRIED_PER_HOLDER: usize = 32;
+
+/// A statement that is handed on: eight logs, where one is usual, or some epochs that do not open.
+pub const CARRIED_BYTES: usize = 1 << 10;
+
+/// To how many one statement is handed, until it says something new. One is usual; others, when that one went, or gave
+/// it back.
+pub const CARRIED_HOPS: usize = 4;
+
+/// How long a statement is kept for somebody who does not come by. Then "unknown" it is, until its holder says more.
+pub const CARRIED_MS: u64 = 24 * 3_600_000;
 
 /// How often digests are exchanged when nothing else happens.
 pub const DIGEST_EVERY_MS: u64 = 60_000;
@@ -158,9 +193,13 @@ pub const DIGEST_EVERY_MS: u64 = 60_000;
 /// Comparisons with one peer about one circle are not started more often.
 pub const COMPARE_EVERY_MS: u64 = 1_000;
 
-/// Runs in a row that bring nothing, after which a peer is disconnected. A cut that arrives between a tip and its
-/// run makes an honest run empty, not sixty-four of them.
-pub const EMPTY_RUNS: u32 = 64;
+/// Runs in a row in one circle that bring nothing, after which a peer is asked for nothing more there until it says
+/// anew what it holds. It may not count this node any more, which this node has not heard; or a cut came between.
+pub const EMPTY_RUNS: u32 = 8;
+
+/// How often a peer may say anew what it then does not send; after that it is disconnected. An honest one that sends
+/// nothing has nothing to say either.
+pub const EMPTY_ROUNDS: u32 = 8;
 
 /// Keys of older epochs in one request of a newcomer, and in its answer: opening and sealing as many anew takes ten
 /// milliseconds, and a node that joins years late asks a hundred times.

@@ -42,9 +42,26 @@ pub enum Reach {
     Closed,
 }
 
+/// How many connections a node wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Breadth {
+    /// Up to so many certified nodes all are connected with all.
+    pub all_to_all: usize,
+    /// About so many neighbours in each circle otherwise.
+    pub neighbours: usize,
+}
+
+impl Default for Breadth {
+    fn default() -> Self {
+        Self { all_to_all: limits::ALL_TO_ALL, neighbours: limits::NEIGHBOURS }
+    }
+}
+
 /// By what a node draws its neighbours.
 #[derive(Debug, Clone, Copy)]
 pub struct Draw {
+    /// How many.
+    pub breadth: Breadth,
     /// Random bytes that nobody else knows: fresh at each start, and the same until the next.
     pub seed: [u8; 32],
     /// Now, by this node's clock.
@@ -53,7 +70,7 @@ pub struct Draw {
 
 impl Draw {
     /// Where another node stands with this one at present; the lowest are chosen.
-    fn rank(&self, node: &PublicKey) -> u64 {
+    pub fn rank(&self, node: &PublicKey) -> u64 {
         let mut phase = [0; 8];
         phase.copy_from_slice(&node.0[..8]);
         // Which of them go in one hour is known from their keys, who comes instead is not.
@@ -79,13 +96,13 @@ pub fn choose(
         let known = circle.iter().filter(|node| *node != me).map(|node| (*node, reach(node)));
         known.filter(|(_, reach)| *reach != Reach::Closed).collect()
     };
-    if network.len() <= limits::ALL_TO_ALL {
+    if network.len() <= draw.breadth.all_to_all {
         let all = std::iter::once(network).chain(circles.iter().map(Vec::as_slice));
         return all.flat_map(others).map(|(node, _)| node).collect();
     }
     let own = match standpoint {
-        Standpoint::Reachable => limits::NEIGHBOURS / 2,
-        Standpoint::OutboundOnly => limits::NEIGHBOURS,
+        Standpoint::Reachable => draw.breadth.neighbours.div_ceil(2),
+        Standpoint::OutboundOnly => draw.breadth.neighbours,
     };
     let mut chosen = BTreeSet::new();
     for circle in std::iter::once(network).chain(circles.iter().map(Vec::as_slice)) {
@@ -141,7 +158,12 @@ mod tests {
     }
 
     fn draw(seed: u64, number: usize, now: u64) -> Draw {
-        Draw { seed: Hash::of(Domain::NEIGHBOUR, &[&seed.to_be_bytes(), &number.to_be_bytes()]).0, now: Time(now) }
+        let breadth = Breadth::default();
+        Draw {
+            breadth,
+            seed: Hash::of(Domain::NEIGHBOUR, &[&seed.to_be_bytes(), &number.to_be_bytes()]).0,
+            now: Time(now),
+        }
     }
 
     /// A thousand nodes and a circle of two hundred of them. Every fourth can be dialled by nobody.

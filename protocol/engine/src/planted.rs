@@ -92,6 +92,14 @@ bugs! {
     DigestLeavesLogsOut,
     /// Control logs are left out of tips when they are cited.
     CitedControlLeftOut,
+    /// An operation that rot took, and that came again, counts once more.
+    CountTwice,
+    /// A forked log goes on where each member stands.
+    ForkGoesOn,
+    /// The proof of a fork is not handed on.
+    ForkKeptQuiet,
+    /// Whoever holds another branch than a cut names keeps that one.
+    OtherBranchStays,
 
     // I5: only what its author signed, within its cut.
     /// Signatures are not looked at.
@@ -124,6 +132,8 @@ bugs! {
     RememberEveryOffer,
     /// Digests are said every second.
     DigestEverySecond,
+    /// However often a peer says that it holds something else, all is compared.
+    CompareWithoutEnd,
     /// A circle is offered while what names the newcomer is on its way to the store.
     WelcomeBeforeDurable,
 

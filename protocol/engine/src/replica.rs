@@ -15,8 +15,9 @@ use cwn_crypto::{
 
 use crate::{
     acceptance::{self, Reach},
+    branches::Branches,
     circle::{Control, Fold, History, Operation, OperationRefusal, Quota, Roster},
-    epoch::{AtHeads, Epoch, RecordRefusal, SignedRecord},
+    epoch::{Epoch, RecordRefusal, SignedRecord},
     fork::Forked,
     limits,
     log::{
@@ -174,6 +175,8 @@ pub struct Replica {
     forks: BTreeMap<(PublicKey, LogId), u64>,
     /// Logs of which the store may hold another branch behind what is held of them here.
     aside: BTreeSet<(PublicKey, LogId)>,
+    /// Operations behind forks of control logs: of those there may be several for one place.
+    pub(crate) branches: Branches,
     /// How far each of those is accepted: what [`acceptance`] concludes from the fold and the openings.
     reaches: BTreeMap<(PublicKey, LogId), Reach>,
     epochs: BTreeMap<Hash, Epoch>,
@@ -214,6 +217,7 @@ impl Replica {
             logs: BTreeMap::new(),
             forks: BTreeMap::new(),
             aside: BTreeSet::new(),
+            branches: Branches::default(),
             reaches: BTreeMap::new(),
             epochs: BTreeMap::new(),
             used: BTreeMap::new(),
@@ -248,9 +252,15 @@ impl Replica {
                 Err(damage) => damages.push(damage),
             }
         }
+        let mut branches = self.load_branches(store, &mut damages);
         // Operations build on one another across logs: go round until nothing moves.
         loop {
-            let mut moved = false;
+            let before = branches.len();
+            branches.retain(|entry| {
+                let payload = entry.payload().unwrap_or_default();
+                self.apply(entry.header(), entry.hash(), payload).is_err()
+            });
+            let mut moved = branches.len() < before;
             for (key, next) in &mut waiting {
                 while *next < self.height(key) {
                     match read_entry(store, key, *next) {
@@ -270,6 +280,11 @@ impl Replica {
             if !moved {
                 break;
             }
+        }
+        for entry in branches {
+            let what = format!("operation {} of a branch of log {}", entry.header().seq, entry.header().log);
+            damages.push(Damage { what, why: "it builds on one that is not held".to_owned() });
+            self.branches.forget(&entry.hash());
         }
         for (key, next) in waiting {
             if next < self.height(&key) {
@@ -294,7 +309,7 @@ impl Replica {
     }
 
     /// Holds so much of what the store has of a log.
-    fn hold(&mut self, store: &dyn Read, key: &LogKey, height: u64) {
+    pub(crate) fn hold(&mut self, store: &dyn Read, key: &LogKey, height: u64) {
         let place = (key.author, key.log);
         if let Some(before) = self.logs.remove(&place) {
             self.count_out(&key.author, &before);
@@ -314,9 +329,24 @@ impl Replica {
         self.forks.get(&(*author, *log)).copied()
     }
 
+    /// Whether a log, held or held no longer because of a fork, is one of a steward's operations.
+    pub fn is_of_steward(&self, key: &LogKey) -> bool {
+        let held = self.log(&key.author, &key.log).is_some_and(|log| log.kind == LogKind::Control);
+        held || self.durable_branches().contains_key(&(key.author, key.log))
+    }
+
     /// All forked logs.
     pub fn forks(&self) -> impl Iterator<Item = (&(PublicKey, LogId), &u64)> {
         self.forks.iter()
+    }
+
+    /// Whether an author has to do with this circle, or had: of nobody else is anything remembered.
+    pub(crate) fn knows(&self, author: &PublicKey) -> bool {
+        let named = match &self.rule {
+            Rule::Network { word, root } => word.certificate(author).is_some() || root.known(author).is_some(),
+            Rule::Closed(control) => control.names(author),
+        };
+        named || self.logs_of(author).next().is_some()
     }
 
     /// How many logs of an author are forked.
@@ -324,29 +354,78 @@ impl Replica {
         self.forks.keys().filter(|(by, _)| by == author).count()
     }
 
-    /// An author forked a log: behind that it is held no more, unless it is along the branch that a cut names.
-    pub(crate) fn fork(&mut self, store: &dyn Read, forked: Forked) {
-        let Forked { key, seq, kind } = forked;
-        self.forks.insert((key.author, key.log), seq);
-        self.judge(&key.author);
-        if !self.decides(&key.author, kind) {
+    /// An author forked a log: behind that it is held no more, unless it is along the branch that a cut names. Of a
+    /// control log the operations behind it are held beside the log from here on, with what of them counts. Returns
+    /// what to store.
+    pub(crate) fn fork(&mut self, store: &dyn Read, forked: Forked) -> Result<Vec<Write>, Damage> {
+        let Forked { key, seq } = forked;
+        let kind = self.log(&key.author, &key.log).map(|log| log.kind);
+        let writes = if kind == Some(LogKind::Control) { self.part(store, &key, seq)? } else { Vec::new() };
+        self.note_fork(key.author, key.log, seq);
+        self.refold();
+        if let Some(Reach::Cut(cut, head)) = self.reach(&key.author, &key.log)
+            && kind.is_some_and(|kind| kind != LogKind::Control)
+            && self.height(&key) > seq
+            && !is_along(store, &key, cut, head)
+        {
+            // The cut names a branch, and this is another, or not yet all of it.
+            self.set_aside(store, &key, seq);
+            self.refold();
+            return Ok(writes);
+        }
+        if kind.is_some_and(|kind| kind != LogKind::Control && !self.decides(&key.author, kind)) {
             self.keep_to_branch(store, &key);
         }
+        Ok(writes)
+    }
+
+    /// Remembers where a log forks.
+    pub(crate) fn note_fork(&mut self, author: PublicKey, log: LogId, seq: u64) {
+        let lowest = self.forks.entry((author, log)).or_insert(seq);
+        *lowest = seq.min(*lowest);
+        if let Rule::Closed(control) = &mut self.rule {
+            control.fork(author, log, seq);
+        }
+    }
+
+    /// Whether operations of a control log are on their way to the store, so that it cannot be parted yet.
+    pub(crate) fn is_in_flight(&self, key: &LogKey) -> bool {
+        let log = self.log(&key.author, &key.log);
+        log.is_some_and(|log| log.kind == LogKind::Control && log.durable < log.height)
     }
 
     /// Looks anew at the logs of which another branch may be held than the one that counts.
     pub(crate) fn keep_to_branches(&mut self, store: &dyn Read) {
-        let may = |(key, log): &(LogKey, &Log)| !self.decides(&key.author, log.kind);
+        let may = |(key, log): &(LogKey, &Log)| {
+            // An issuer that was dropped is cut as any author; before that, what it said on any branch stands.
+            let dropped = self.root().is_some() && matches!(self.reach(&key.author, &key.log), Some(Reach::Cut(..)));
+            !self.decides(&key.author, log.kind) || dropped
+        };
         let logs: Vec<LogKey> = self.logs().filter(may).map(|(key, _)| key).collect();
+        let before = self.word().cloned();
         logs.iter().for_each(|key| self.keep_to_branch(store, key));
+        if self.word() != before.as_ref() {
+            self.refold();
+        }
+    }
+
+    /// Holds no further what may be another branch than the one that counts.
+    fn set_aside(&mut self, store: &dyn Read, key: &LogKey, keeps: u64) {
+        self.aside.insert((key.author, key.log));
+        self.hold(store, key, keeps);
+        if let Rule::Network { word, root } = &mut self.rule {
+            word.forget(&key.author, &key.log, keeps, root);
+        }
     }
 
     fn keep_to_branch(&mut self, store: &dyn Read, key: &LogKey) {
         let (height, fork) = (self.height(key), self.fork_of(&key.author, &key.log));
-        let along = |cut: u64, head: Hash| store.hash(key, cut - 1).is_ok_and(|held| held == Some(head));
+        if planted(Bug::OtherBranchStays) && matches!(self.reach(&key.author, &key.log), Some(Reach::Cut(..))) {
+            return;
+        }
         let keeps = match self.reach(&key.author, &key.log) {
             // What was set aside may be the very branch that a cut names.
-            Some(Reach::Cut(cut, head)) if cut > 0 && along(cut, head) => {
+            Some(Reach::Cut(cut, head)) if cut > 0 && is_along(store, key, cut, head) => {
                 if height < cut && self.aside.contains(&(key.author, key.log)) {
                     self.hold(store, key, cut);
                 }
@@ -357,8 +436,7 @@ impl Replica {
             Some(Reach::Undecided) if fork.is_some_and(|fork| height > fork) => fork.unwrap_or(0),
             _ => return,
         };
-        self.aside.insert((key.author, key.log));
-        self.hold(store, key, keeps);
+        self.set_aside(store, key, keeps);
     }
 
     /// The content logs that are held beyond the cut of a removal, with how many entries that leaves.
@@ -497,6 +575,13 @@ impl Replica {
         }
     }
 
+    pub(crate) fn control_mut(&mut self) -> Option<&mut Control> {
+        match &mut self.rule {
+            Rule::Closed(control) => Some(control),
+            Rule::Network { .. } => None,
+        }
+    }
+
     /// What the issuers said, in the network circle.
     pub fn word(&self) -> Option<&Word> {
         match &self.rule {
@@ -572,7 +657,7 @@ impl Replica {
         }
     }
 
-    fn refold(&mut self) {
+    pub(crate) fn refold(&mut self) {
         if let Rule::Closed(control) = &self.rule {
             self.fold = control.fold();
         }
@@ -633,10 +718,22 @@ impl Replica {
         lines
     }
 
+    /// The cut that leaves all that is held of an author: its logs that no other cites, and of its forked control logs
+    /// every branch that counts.
+    pub fn cut_of(&self, author: &PublicKey, kind: Option<LogKind>, limit: usize) -> Vec<CutLine> {
+        let mut branches = self.control().map(|control| control.branch_ends(author)).unwrap_or_default();
+        branches.truncate(limit);
+        let mut lines = self.longest_uncited(author, kind, limit - branches.len());
+        lines.extend(branches);
+        lines.sort();
+        lines
+    }
+
     /// Takes a run of one log, and the records it came with, as far as can be decided now.
     pub fn ingest(&mut self, records: Vec<SignedRecord>, run: Vec<Decoded>) -> Ingested {
         let mut outcome = Ingested::default();
         for record in records {
+            self.bring_for_record(&record, &mut outcome);
             if let Err(stop) = self.ingest_record(&record, &mut outcome) {
                 if let (Stop::OverQuota, Some(first)) = (&stop, run.first()) {
                     self.full.insert(first.header().author);
@@ -664,7 +761,10 @@ impl Replica {
         outcome.undecided = authenticated.undecided;
         outcome.stop = authenticated.refused.map(|refusal| Stop::Never(Refusal::Run(refusal)));
         for entry in authenticated.proven {
-            let taken = if self.takes_entry(&entry) { self.take(&entry) } else { Err(Stop::OverQuota) };
+            let taken = match self.takes_entry(&entry) {
+                true => self.take_with_branches(&entry, &mut outcome),
+                false => Err(Stop::OverQuota),
+            };
             match taken {
                 Ok(decisive) => {
                     outcome.membership_changed |= decisive;
@@ -687,9 +787,15 @@ impl Replica {
     /// of their number, however they build on one another.
     pub fn ingest_operations(&mut self, entries: Vec<EntryBytes>) -> Ingested {
         let mut runs: BTreeMap<LogKey, BTreeMap<u64, Decoded>> = BTreeMap::new();
+        let mut behind = Vec::new();
         for entry in entries.into_iter().filter_map(|bytes| Decoded::decode(bytes).ok()) {
-            if entry.key().circle == self.id && entry.header().suite == Suite::Control {
-                runs.entry(entry.key()).or_default().insert(entry.header().seq, entry);
+            let (key, seq) = (entry.key(), entry.header().seq);
+            if key.circle != self.id || entry.header().suite != Suite::Control {
+                continue;
+            }
+            match self.fork_of(&key.author, &key.log) {
+                Some(fork) if seq >= fork => behind.push(entry),
+                _ => drop(runs.entry(key).or_default().insert(seq, entry)),
             }
         }
         let mut proven = Vec::new();
@@ -701,15 +807,21 @@ impl Replica {
                 proven.extend(authenticated.proven);
             }
         }
+        let bearer = PublicKey([0; 32]);
+        self.offer_branches(&bearer, behind);
         let mut outcome = Ingested::default();
         for entry in in_order(proven) {
             if self.takes_entry(&entry)
-                && let Ok(decisive) = self.take(&entry)
+                && let Ok(decisive) = self.take_with_branches(&entry, &mut outcome)
             {
                 outcome.membership_changed |= decisive;
                 outcome.writes.push(Write::Entry(entry));
             }
         }
+        let branches = self.take_branches();
+        outcome.membership_changed |= !branches.is_empty();
+        outcome.writes.extend(branches);
+        self.branches.gone(&bearer);
         if outcome.membership_changed {
             self.refold();
         }
@@ -743,7 +855,7 @@ impl Replica {
                 rosters.insert(heads.to_vec(), (fold.roster().clone(), control.terms(&fold).history));
             }
             let (roster, history) = rosters.get(heads)?;
-            Some(AtHeads { roster, history: *history, saw_later: control.saw_later(heads) })
+            Some((roster, *history, control.saw_later(heads)))
         })
     }
 
@@ -770,7 +882,7 @@ impl Replica {
     }
 
     /// Takes the next entry of a log. Returns whether it may have changed who belongs.
-    fn take(&mut self, entry: &Authentic) -> Result<bool, Stop> {
+    pub(crate) fn take(&mut self, entry: &Authentic) -> Result<bool, Stop> {
         let header = entry.header();
         let place = (header.author, header.log);
         let kind = header.suite.kind();
@@ -778,7 +890,9 @@ impl Replica {
             self.entitle(&header.author, kind, &opening.under)?;
         }
         let reach = match &header.opening {
-            _ if kind == LogKind::Control => Reach::All,
+            _ if kind == LogKind::Control => {
+                self.fork_of(&header.author, &header.log).map_or(Reach::All, Reach::Forked)
+            }
             Some(opening) => acceptance::reach_under(self, &header.author, &header.log, &opening.under),
             None => acceptance::reach(self, &header.author, &header.log),
         };
@@ -841,7 +955,7 @@ impl Replica {
         Ok(decisive)
     }
 
-    fn entitle(&self, author: &PublicKey, kind: LogKind, under: &Under) -> Result<(), Stop> {
+    pub(crate) fn entitle(&self, author: &PublicKey, kind: LogKind, under: &Under) -> Result<(), Stop> {
         let entitled = match (&self.rule, kind) {
             (Rule::Network { word, root }, LogKind::Network) => match under {
                 // A later version of the root document may make it an issuer.
@@ -864,14 +978,14 @@ impl Replica {
     }
 
     /// Takes an entry that decides who belongs into the history.
-    fn apply(&mut self, header: &log::Header, hash: Hash, payload: &[u8]) -> Result<(), Stop> {
+    pub(crate) fn apply(&mut self, header: &log::Header, hash: Hash, payload: &[u8]) -> Result<(), Stop> {
         match &mut self.rule {
             Rule::Closed(control) => {
                 if header.suite != Suite::Control {
                     return Err(Refusal::WrongKind.into());
                 }
-                if control.holds(&hash) {
-                    // Rot took it from the store, not from the history; it came again.
+                if control.holds(&hash) && !planted(Bug::CountTwice) {
+                    // It was held beside the log; or rot took it from the store, not from the history, and it came again.
                     return Ok(());
                 }
                 let operation = control.read(header, payload).map_err(|refusal| match refusal {
@@ -911,7 +1025,7 @@ impl Replica {
 
     /// Whether an epoch's record is durable here, and its key may be handed to those who were added later.
     pub fn opens_to_newcomers(&self, hash: &Hash) -> bool {
-        // What only a later version understands may have said otherwise.
+        // What only a later version understands may have closed it.
         let open = |epoch: &Epoch| (epoch.history == History::All && !epoch.may_admit()) || planted(Bug::GiveEveryKey);
         self.durable_epochs.contains(hash) && self.epochs.get(hash).is_some_and(open)
     }
@@ -941,6 +1055,9 @@ impl Replica {
     /// nothing came or what came is withheld is all the same, or those who agree would differ for ever. Control
     /// logs always stand there: the log that cites one builds on its operations, so that who lacks it cannot take
     /// the citation either. They are few.
+    ///
+    /// That a log forks is said with what is accepted of it, and of nothing when it is nothing: whether a cut or the
+    /// fork is why, only those can tell who hold it.
     pub fn tips(&self, store: &dyn Read) -> Result<Vec<WireTip>, Damage> {
         let cited = self.cited(None);
         let mut tips = BTreeMap::new();
@@ -948,7 +1065,6 @@ impl Replica {
             let height = self.accepted(&key.author, &key.log);
             let forked = self.shows_fork(&key);
             let head = match height {
-                0 if forked => None,
                 0 => continue,
                 _ if planted(Bug::DigestLeavesLogsOut) && key.log.0[0] & 1 == 1 => continue,
                 _ if height == log.durable => log.durable_head,
@@ -960,10 +1076,14 @@ impl Replica {
                 WireTip { author: key.author, log: key.log, first, height, head, forked },
             );
         }
-        // A log that was set aside from its first entry on.
-        for ((author, log), _) in self.forks.iter().filter(|((author, log), _)| self.log(author, log).is_none()) {
-            let tip = WireTip { author: *author, log: *log, first: false, height: 0, head: None, forked: true };
-            tips.insert((*author, *log), tip);
+        // Behind the fork of a control log several branches count, be it from its first operation on: those who count
+        // the same say the same.
+        for ((author, log), branches) in self.durable_branches() {
+            let nothing = WireTip { author, log, first: true, height: 0, head: None, forked: true };
+            let tip = tips.entry((author, log)).or_insert(nothing);
+            let head = tip.head.unwrap_or(Hash([0; 32]));
+            let parts: Vec<&[u8]> = std::iter::once(&head).chain(&branches).map(|hash| hash.0.as_slice()).collect();
+            tip.head = Some(Hash::of(Domain::DIGEST, &parts));
         }
         for (author, line) in &cited {
             let control = self.log(author, &line.log).is_some_and(|log| log.kind == LogKind::Control)
@@ -1034,9 +1154,9 @@ impl Replica {
         let fits = |(hash, epoch): &(&Hash, &Epoch)| {
             self.durable_epochs.contains(hash)
                 && epoch.admits(author)
-                && epoch.history == history
                 // One that another made may be wrapped to more than this version can tell.
                 && (epoch.maker == *author || !epoch.may_admit())
+                && epoch.history == history
                 && (epoch.set() == set || planted(Bug::SealToStaleEpoch))
                 && now.since(epoch.made) < limits::EPOCH_LIFE_MS
         };
@@ -1052,7 +1172,12 @@ fn takes_up(entry: &Authentic) -> Quota {
     Quota { bytes: (header.len() + payload.len()) as u64, entries: 1, logs, epochs: 0 }
 }
 
-fn read_entry(store: &dyn Read, key: &LogKey, seq: u64) -> Result<Stored, Damage> {
+/// Whether the store holds a log along the branch that a cut names, to its end.
+fn is_along(store: &dyn Read, key: &LogKey, cut: u64, head: Hash) -> bool {
+    cut.checked_sub(1).is_some_and(|last| store.hash(key, last).is_ok_and(|held| held == Some(head)))
+}
+
+pub(crate) fn read_entry(store: &dyn Read, key: &LogKey, seq: u64) -> Result<Stored, Damage> {
     let damage = |why: String| Damage { what: format!("entry {seq} of log {} of {}", key.log, key.author), why };
     let bytes = store.entry(key, seq)?.ok_or_else(|| damage("it is not there".to_owned()))?;
     Stored::read(bytes).map_err(|refusal| damage(refusal.to_string()))
@@ -1087,7 +1212,7 @@ fn load_prefix(store: &dyn Read, key: &LogKey, height: u64) -> Option<Log> {
 }
 
 /// Operations so that each stands after those among them that it builds on.
-fn in_order(entries: Vec<Authentic>) -> Vec<Authentic> {
+pub(crate) fn in_order(entries: Vec<Authentic>) -> Vec<Authentic> {
     let places: BTreeMap<Hash, usize> =
         entries.iter().enumerate().map(|(place, entry)| (entry.hash(), place)).collect();
     let mut missing = vec![0_usize; entries.len()];

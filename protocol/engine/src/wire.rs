@@ -186,6 +186,19 @@ pub enum Frame {
         #[n(1)]
         statement: SignedStatement,
     },
+    /// What somebody holds, for some whom it is not connected with.
+    #[n(11)]
+    HandOn {
+        /// The circle.
+        #[n(0)]
+        tag: Tag,
+        /// The statement.
+        #[n(1)]
+        statement: SignedStatement,
+        /// For whom, as far as the sender knows.
+        #[n(2)]
+        to: Vec<PublicKey>,
+    },
     /// A newcomer asks for the keys of epochs from before it was added.
     #[n(12)]
     WantKeys {
@@ -215,6 +228,16 @@ pub enum Frame {
         /// The proof.
         #[n(1)]
         proof: ForkProof,
+    },
+    /// Operations behind the forks of control logs, which the sender holds beside those logs.
+    #[n(17)]
+    Branches {
+        /// The circle.
+        #[n(0)]
+        tag: Tag,
+        /// The operations, of any branches.
+        #[n(1)]
+        entries: Vec<EntryBytes>,
     },
     /// Which version of the root document the sender holds. Not said of the first, which everybody has.
     #[n(9)]
@@ -256,7 +279,7 @@ impl Frame {
 }
 
 /// The types of a [`Frame`] that this version knows.
-const TYPES: [u32; 13] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13];
+const TYPES: [u32; 15] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 17];
 
 /// What opens the stream of a run: the receiver asks.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

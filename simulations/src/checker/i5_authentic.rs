@@ -48,9 +48,14 @@ impl Checker for Authentic {
                 let Some(replica) = node.engine.as_ref().and_then(|engine| engine.circle(circle)) else { continue };
                 for (key, log) in replica.logs().filter(|(_, log)| log.kind == LogKind::Content) {
                     let opening = |log: &_| replica.log(&key.author, log).map(|held| held.opening.cites.as_slice());
+                    // A fork ends a log, unless a cut names a branch of it and that is there up to the cut.
+                    let end = replica.fork_of(&key.author, &key.log).unwrap_or(u64::MAX);
                     let right = match history.right(&conclusion, key.author, &log.opening.under) {
-                        Right::Stands => log.durable,
-                        Right::Cut(cut) => reach(cut, opening).get(&key.log).copied().unwrap_or(0).min(log.durable),
+                        Right::Stands => log.durable.min(end),
+                        Right::Cut(cut) => match reach(cut, opening).get(&key.log).copied().unwrap_or(0) {
+                            reach if reach > log.durable => log.durable.min(end),
+                            reach => reach,
+                        },
                         Right::Undecided => 0,
                     };
                     let accepted = replica.accepted(&key.author, &key.log);

@@ -1,6 +1,14 @@
 //! I7: one bad peer cannot stop others, nor set them against each other; and who has nothing to say says little.
 
-use cwn_engine::{limits, output::Event, sync::Remembered};
+use std::collections::BTreeMap;
+
+use cwn_crypto::Time;
+use cwn_engine::{
+    limits,
+    output::Event,
+    sync::Remembered,
+    wire::{Frame, Tag},
+};
 
 use super::{Checker, Seen};
 use crate::world::World;
@@ -9,9 +17,16 @@ use crate::world::World;
 const QUIET_FRAMES: u64 = 3;
 /// Frames that a node may send besides in the whole quiet time.
 const QUIET_SLACK: u64 = 40;
+/// Whatever a peer says of what it holds, in so many milliseconds it is answered with so many frames of a comparison
+/// in one circle: a digest, buckets and tips each second, and some for what else changes.
+const ANSWER_MS: u64 = 10_000;
+const ANSWERS: u64 = 50;
 
 #[derive(Debug, Default)]
 pub(crate) struct Bounded {
+    /// Since when, and how many frames of comparisons a node sent in one circle of one session with somebody
+    /// malicious.
+    answers: BTreeMap<(usize, Tag), (Time, u64)>,
     /// How many frames each node had sent when the quiet time began, and in which of its starts.
     quiet_from: Vec<(u64, u64)>,
     quiet_minutes: u64,
@@ -45,6 +60,22 @@ impl Checker for Bounded {
                 if node.is_honest() && (heights > limits::TIPS_PER_PEER || offers > limits::OFFERS_PER_PEER) {
                     let (node, peer) = (&node.name, &peer.name);
                     return Err(format!("{peer} makes {node} remember {heights} heights and {offers} offers"));
+                }
+                Ok(())
+            }
+            Seen::Sent {
+                from,
+                to,
+                frame: Some(Frame::Digest { tag, .. } | Frame::Buckets { tag, .. } | Frame::Tips { tag, .. }),
+            } if !world.nodes[*to].is_honest() => {
+                let (since, count) = self.answers.entry((*from, *tag)).or_insert((world.now, 0));
+                if world.now.since(*since) > ANSWER_MS {
+                    (*since, *count) = (world.now, 0);
+                }
+                *count += 1;
+                if *count > ANSWERS {
+                    let (node, peer) = (&world.nodes[*from].name, &world.nodes[*to].name);
+                    return Err(format!("{peer} makes {node} compare {count} times in seconds"));
                 }
                 Ok(())
             }

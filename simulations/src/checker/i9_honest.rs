@@ -20,6 +20,9 @@ impl Checker for Honest {
         match event {
             Event::Fork { key, seq } => match world.honest().find(|author| author.me == key.author) {
                 Some(author) => Err(format!("{} sees {} fork at place {seq}, which is honest", node.name, author.name)),
+                None if !world.truth.is_forked(*key, *seq) => {
+                    Err(format!("{} sees a fork at place {seq} of log {}, where nothing forks", node.name, key.log))
+                }
                 None => Ok(()),
             },
             Event::OwnKeyElsewhere { .. } if node.is_honest() && !node.lost_ever && !node.disk.ever_rotten() => {

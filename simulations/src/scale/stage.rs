@@ -113,6 +113,7 @@ fn found(world: &mut World, members: &[usize], prepared: &Replica, network: &Hel
         terms: Terms::default(),
         secret: world.fresh(),
         founded: world.now,
+        succeeds: None,
     };
     let circle = charter.id();
     let mut founder = Alone::open(world, members[0], Some(prepared), network.clone())?;

@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, fs, time::Duration};
 use cwn_crypto::{Time, issuer_log::Statement};
 use cwn_node::{
     api::types::{
-        DraftDetail, DraftSummary, Id, Membership, NewEntry, Problem, Publication, PublishDraft, Published, Status,
+        DraftDetail, DraftSummary, Id, Membership, NewEntry, Problem, Publication, PublishDraft, Published, Retract,
+        Status,
     },
     drafts::{OVERRIDES, Override},
 };
@@ -98,6 +99,42 @@ async fn i3_what_cannot_be_sealed_yet_survives_a_kill_and_is_published_once_by_i
     none_left(&world, "z-cert").await?;
     assert_eq!(fs::read_dir(world.node("z-cert").data.join("drafts"))?.count(), 0);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retraction_that_says_why_waits_like_any_entry_and_a_bare_one_does_not() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc", "z-cert"])?;
+    world.start_all().await?;
+    world.connected("ncsc", 1).await?;
+    world.found("ncsc", "zorg", &["z-cert"]).await?;
+    let first = world.publish("z-cert", "zorg", "first").await?;
+    let second = world.publish("z-cert", "zorg", "second").await?;
+    world.expect_titles("ncsc", "zorg", &["first", "second"]).await?;
+    world.kill("ncsc")?;
+    world.kill("z-cert")?;
+    world.start("z-cert").await?;
+    let why = |reason: &str| Retract { reason: reason.to_owned() };
+    let take_back = async |reference: &str, why: &Retract| -> anyhow::Result<Publication> {
+        Ok(world.client("z-cert").post(&format!("/v1/entries/{reference}/retract"), why).await?)
+    };
+    let Publication::Kept(draft) = take_back(&first.reference, &why("it names a victim")).await? else {
+        panic!("what says why is sealed to those who belong, and who that is this node does not know yet")
+    };
+    assert!(draft.title.is_some_and(|title| title.starts_with("takes back")));
+    let Publication::Published(_) = take_back(&second.reference, &why("")).await? else {
+        panic!("a bare retraction does not wait")
+    };
+    assert_eq!(world.read("z-cert", &first.reference).await?.summary.state, "opened");
+    assert_eq!(world.read("z-cert", &second.reference).await?.summary.state, "retracted");
+    world.kill("z-cert")?;
+    world.start_all().await?;
+    for name in ["ncsc", "z-cert"] {
+        for reference in [&first.reference, &second.reference] {
+            let hidden = async || Ok(world.read(name, reference).await?.summary.state == "retracted");
+            world.until(name, "it is taken back", hidden).await?;
+        }
+    }
+    none_left(&world, "z-cert").await
 }
 
 #[tokio::test(flavor = "multi_thread")]

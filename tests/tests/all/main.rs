@@ -9,6 +9,8 @@ mod circles;
 mod drafts;
 mod enrolment;
 mod kills;
+mod lineage;
+mod mesh;
 mod outbound;
 mod processes;
 mod readme;

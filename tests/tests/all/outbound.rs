@@ -1,6 +1,6 @@
 //! Members that nobody can dial: behind an address translation, or because their firewall lets nothing in.
 
-use cwn_node::api::types::{PeerView, Status};
+use cwn_node::api::types::{PeerView, Status, Who};
 use cwn_tests::world::World;
 
 /// An anchor, and two members that only dial.
@@ -56,5 +56,33 @@ async fn two_members_behind_walls_share_through_a_relay_that_is_not_in_their_cir
     world.expect_titles("surf", "haven", &["the anchor need not know", "while surf was away"]).await?;
     world.stop("ncsc")?;
     assert_eq!(world.readable("ncsc", &world.keys("ncsc")?)?, Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_author_behind_a_wall_hears_that_another_behind_a_wall_received_it_though_no_relay_connects_them()
+-> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc", "ferm", "surf"])?;
+    for name in ["ferm", "surf"] {
+        let anchor = world.node("ncsc").key.to_string();
+        world.configure(name, |config| {
+            config.network.outbound_only = true;
+            config.network.listen.clear();
+            config.network.bootstrap.retain(|known| known.node == anchor);
+        })?;
+    }
+    world.start_all().await?;
+    world.found("ncsc", "zorg", &["ferm", "surf"]).await?;
+    let published = world.publish("ferm", "zorg", "who has it?").await?;
+    let client = world.client("ferm");
+    let path = format!("/v1/entries/{}/who", published.reference);
+    let surf = async || {
+        let who: Who = client.get(&path).await?;
+        Ok::<_, anyhow::Error>(who.nodes.into_iter().find(|line| line.partner == "surf"))
+    };
+    world
+        .until("ferm", "surf says it holds it", async || Ok(surf().await?.is_some_and(|l| l.received.is_some())))
+        .await?;
+    assert!(surf().await?.is_some_and(|line| !line.connected), "they were never connected");
     Ok(())
 }

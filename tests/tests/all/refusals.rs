@@ -164,8 +164,12 @@ async fn i2_a_certificate_in_grace_works_and_shows_and_one_beyond_it_is_refused(
     let status: Status = world.client("grace").get("/v1/status").await?;
     assert_eq!(status.certificate.standing, "grace");
     assert!(status.warnings.iter().any(|warning| warning.contains("coordinator")));
-    let peers: Vec<PeerView> = world.client("ncsc").get("/v1/peers").await?;
-    assert!(peers.iter().any(|peer| peer.partner == "grace" && peer.standing == "grace"));
+    // Its certificate is news to ncsc, and comes with the network circle.
+    let shown = async || {
+        let peers: Vec<PeerView> = world.client("ncsc").get("/v1/peers").await?;
+        Ok(peers.iter().any(|peer| peer.partner == "grace" && peer.standing == "grace"))
+    };
+    world.until("ncsc", "it shows that the certificate is in grace", shown).await?;
     world.start("beyond").await?;
     let node = world.node("beyond").key.to_string();
     let refused = async || {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::{
     Hash, PartnerId, PublicKey,
-    issuer_log::{CutLine, LogId, cut_reach},
+    issuer_log::{CutLine, LogId},
 };
 
 use super::{Act, Charter, Member, MemberNode, Operation, OperationRefusal, Rank, Roster, Stewardship, Terms};
@@ -54,8 +54,13 @@ impl Bits {
 #[derive(Debug, Clone)]
 struct Known {
     hash: Hash,
+    author: PublicKey,
     log: LogId,
     seq: u64,
+    /// The operation before it in its log.
+    previous: Option<Hash>,
+    /// The first operation of its log, on its branch.
+    opening: usize,
     cites: Vec<CutLine>,
     operation: Operation,
     /// The rank of the stewardship it acts under.
@@ -82,10 +87,12 @@ pub struct Control {
     operations: Vec<Known>,
     by_hash: BTreeMap<Hash, usize>,
     seats: BTreeMap<Rank, Seat>,
-    /// The first operation of each control log.
+    /// The first operation of each control log; of a log that forks there, the one that came first.
     openings: BTreeMap<(PublicKey, LogId), usize>,
     /// Operations that only a later version understands.
     later: Vec<usize>,
+    /// The first places of control logs that their authors signed twice.
+    forks: BTreeMap<(PublicKey, LogId), u64>,
 }
 
 /// What the fold concludes from a set of operations.
@@ -117,8 +124,8 @@ impl Control {
             (Rank::of_charter(place), Seat { stewardship, partner, node, appointment: None, operations: Vec::new() })
         };
         let seats = (0..).zip(&charter.stewards).map(seat).collect();
-        let (operations, by_hash, openings, later) = (Vec::new(), BTreeMap::new(), BTreeMap::new(), Vec::new());
-        Self { charter, operations, by_hash, seats, openings, later }
+        let (by_hash, openings, forks) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { charter, operations: Vec::new(), by_hash, seats, openings, later: Vec::new(), forks }
     }
 
     /// The charter.
@@ -163,10 +170,12 @@ impl Control {
 
     /// The operations that no other has seen: what an author names as the heads it saw.
     pub fn heads(&self) -> Vec<Hash> {
+        let counted = self.counted();
+        let among = || self.operations.iter().enumerate().filter(|(index, _)| counted.contains(*index));
         let mut seen = Bits::default();
-        self.operations.iter().for_each(|known| seen.extend(&known.past));
+        among().for_each(|(_, known)| seen.extend(&known.past));
         let unseen = |(index, known): (usize, &Known)| (!seen.contains(index)).then_some(known.hash);
-        let mut heads: Vec<Hash> = self.operations.iter().enumerate().filter_map(unseen).collect();
+        let mut heads: Vec<Hash> = among().filter_map(unseen).collect();
         heads.sort();
         heads
     }
@@ -253,17 +262,38 @@ impl Control {
 
     /// Takes an operation that [`Self::read`] gave into the history.
     pub fn insert(&mut self, header: &Header, hash: Hash, operation: Operation) {
-        let past = self.past_of(&operation.heads, header.previous.as_ref());
         let cites = header.opening.as_ref().map(|opening| opening.cites.clone()).unwrap_or_default();
-        let Header { author, log, seq, .. } = *header;
+        let Header { author, log, seq, previous, .. } = *header;
+        self.put(author, log, seq, previous, hash, cites, operation);
+    }
+
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the parts of an operation's entry, from a header or from the history"
+    )]
+    fn put(
+        &mut self,
+        author: PublicKey,
+        log: LogId,
+        seq: u64,
+        previous: Option<Hash>,
+        hash: Hash,
+        cites: Vec<CutLine>,
+        operation: Operation,
+    ) {
+        let past = self.past_of(&operation.heads, previous.as_ref());
         let Some(rank) = self.rank_of(&operation.stewardship, &author).flatten() else {
             unreachable!("`read` saw the stewardship");
         };
         let index = self.operations.len();
         self.by_hash.insert(hash, index);
-        if seq == 0 {
-            self.openings.insert((author, log), index);
-        }
+        let opening = match previous.and_then(|previous| self.by_hash.get(&previous)) {
+            Some(before) => self.operations[*before].opening,
+            None => {
+                self.openings.entry((author, log)).or_insert(index);
+                index
+            }
+        };
         if let Some(seat) = self.seats.get_mut(&rank) {
             seat.operations.push(index);
         }
@@ -276,14 +306,120 @@ impl Control {
         if operation.act == Act::Later {
             self.later.push(index);
         }
-        self.operations.push(Known { hash, log, seq, cites, operation, rank, past });
+        self.operations.push(Known { hash, author, log, seq, previous, opening, cites, operation, rank, past });
     }
 
-    /// What all operations held together say.
+    // ---- Forks.
+
+    /// An author signed two operations for this place of a log.
+    pub(crate) fn fork(&mut self, author: PublicKey, log: LogId, seq: u64) {
+        let place = self.forks.entry((author, log)).or_insert(seq);
+        *place = seq.min(*place);
+    }
+
+    /// Whether an operation stands behind a place that its author signed twice.
+    fn is_on_branch(&self, known: &Known) -> bool {
+        self.forks.get(&(known.author, known.log)).is_some_and(|fork| known.seq >= *fork)
+    }
+
+    /// Whether an entry continues its log where the operation that it names stands.
+    pub(crate) fn continues(&self, header: &Header) -> bool {
+        let Some(previous) = header.previous.and_then(|previous| self.by_hash.get(&previous)) else {
+            return header.seq == 0 && header.previous.is_none();
+        };
+        let known = &self.operations[*previous];
+        (known.author, known.log, known.seq + 1) == (header.author, header.log, header.seq)
+    }
+
+    /// The operations that count: all that stand before the forks of their logs, whatever those have seen, and of
+    /// each forked log two branches, those of lowest hash at its lowest fork; where one of them forks again, it goes
+    /// on along the lowest hash.
+    ///
+    /// So members that hold the same count the same, and those that do not will, once each has heard the branches
+    /// that the others count: of whatever is added, the lowest two stay the lowest two. An author that forks without
+    /// end makes nobody count more than two, but for what others built upon; that costs somebody an operation that
+    /// stands outside of forks, which is what operations cost anyhow.
+    fn counted(&self) -> Bits {
+        let mut counted = Bits::default();
+        if self.forks.is_empty() {
+            (0..self.operations.len()).for_each(|index| counted.insert(index));
+            return counted;
+        }
+        /// Operations by hash, with where they stand in the list.
+        type Found = Vec<(Hash, usize)>;
+        let mut followers: BTreeMap<(PublicKey, LogId, Option<Hash>), Found> = BTreeMap::new();
+        let mut starts: BTreeMap<(PublicKey, LogId), Found> = BTreeMap::new();
+        for (index, known) in self.operations.iter().enumerate() {
+            if !self.is_on_branch(known) {
+                counted.extend(&known.past);
+                counted.insert(index);
+                continue;
+            }
+            let log = (known.author, known.log);
+            followers.entry((log.0, log.1, known.previous)).or_default().push((known.hash, index));
+            if self.forks.get(&log) == Some(&known.seq) {
+                starts.entry(log).or_default().push((known.hash, index));
+            }
+        }
+        for ((author, log), mut starts) in starts {
+            starts.sort();
+            for start in starts.into_iter().take(2) {
+                let mut next = Some(start);
+                while let Some((hash, index)) = next {
+                    counted.extend(&self.operations[index].past);
+                    counted.insert(index);
+                    let after = followers.get(&(author, log, Some(hash)));
+                    next = after.and_then(|after| after.iter().min().copied());
+                }
+            }
+        }
+        counted
+    }
+
+    /// The operations behind forks that count, with their logs and places.
+    pub(crate) fn counted_branches(&self) -> Vec<(PublicKey, LogId, u64, Hash)> {
+        if self.forks.is_empty() {
+            return Vec::new();
+        }
+        let counted = self.counted();
+        let behind = self.operations.iter().enumerate().filter(|(_, known)| self.is_on_branch(known));
+        let counts = behind.filter(|(index, _)| counted.contains(*index));
+        counts.map(|(_, known)| (known.author, known.log, known.seq, known.hash)).collect()
+    }
+
+    /// The ends of the branches of an author's logs that count, for a cut to name.
+    pub(crate) fn branch_ends(&self, author: &PublicKey) -> Vec<CutLine> {
+        let counted = self.counted_branches();
+        let followed: BTreeSet<Hash> =
+            counted.iter().filter_map(|(.., hash)| self.operations[self.by_hash[hash]].previous).collect();
+        let ends = counted.into_iter().filter(|(by, .., hash)| by == author && !followed.contains(hash));
+        ends.map(|(_, log, seq, head)| CutLine { log, height: seq + 1, head }).collect()
+    }
+
+    /// Forgets operations behind forks that neither count nor were seen by any of `needed`, and says which.
+    pub(crate) fn forget_branches(&mut self, needed: &BTreeSet<Hash>) -> BTreeSet<Hash> {
+        let mut keep = self.counted();
+        for index in needed.iter().filter_map(|hash| self.by_hash.get(hash)) {
+            keep.extend(&self.operations[*index].past);
+            keep.insert(*index);
+        }
+        let gone = |(index, known): (usize, &Known)| (!keep.contains(index)).then_some(known.hash);
+        let gone: BTreeSet<Hash> = self.operations.iter().enumerate().filter_map(gone).collect();
+        if !gone.is_empty() {
+            let forks = std::mem::take(&mut self.forks);
+            let before = std::mem::replace(self, Self::new(self.charter.clone()));
+            self.forks = forks;
+            for known in before.operations.into_iter().filter(|known| !gone.contains(&known.hash)) {
+                let Known { hash, author, log, seq, previous, cites, operation, .. } = known;
+                self.put(author, log, seq, previous, hash, cites, operation);
+            }
+        }
+        gone
+    }
+
+    /// What all operations that count say together.
     pub fn fold(&self) -> Fold {
-        let mut all = Bits::default();
-        (0..self.operations.len()).for_each(|index| all.insert(index));
-        self.fold_within(all)
+        self.fold_within(self.counted())
     }
 
     /// What the operations up to `heads` say: fixed for ever, once they are held. `None` while one is not.
@@ -310,17 +446,18 @@ impl Control {
                     unseats(&self.operations[*index]) && !seen.is_some_and(|seen| seen.contains(*index))
                 });
             let cut = self.governs(ended);
-            let reach = cut.map(|cut| cut_reach(cut, |log| self.control_cites(&fold, &seat.node, log)));
-            let stands = |known: &Known| match &reach {
+            let reach = cut.map(|cut| self.reached(&fold.within, &seat.node, cut));
+            let stands = |index: usize| match &reach {
                 None => true,
-                Some(reach) if planted(Bug::VoidOneLess) => {
-                    known.seq <= reach.get(&known.log).map_or(0, |line| line.height)
+                Some(reach) => {
+                    let known = &self.operations[index];
+                    let lines = reach.get(&known.log).into_iter().flatten();
+                    lines.into_iter().any(|line| self.is_along(&fold.within, index, line))
                 }
-                Some(reach) => known.seq < reach.get(&known.log).map_or(0, |line| line.height),
             };
             for index in seat.operations.iter().copied().filter(|index| fold.within.contains(*index)) {
                 let known = &self.operations[index];
-                if stands(known) {
+                if stands(index) {
                     fold.valid.insert(index);
                     if known.operation.act.cut().is_some() {
                         fold.ends.push(index);
@@ -472,11 +609,82 @@ impl Control {
         acts.filter(removes).filter_map(Act::cut).collect()
     }
 
-    /// What the opening of a control log cites, as far as the fold has it: an opening outside of `within`
+    /// How far a cut reaches into control logs, as [`cwn_crypto::issuer_log::cut_reach`] says; but that it may list
+    /// a forked log once for each branch, and that what an opening cites is asked of the branch that is listed.
+    fn reached(&self, within: &Bits, author: &PublicKey, cut: &[CutLine]) -> BTreeMap<LogId, Vec<CutLine>> {
+        let mut explicit: BTreeMap<LogId, Vec<CutLine>> = BTreeMap::new();
+        cut.iter().for_each(|line| explicit.entry(line.log).or_default().push(*line));
+        let mut open: Vec<LogId> = explicit.keys().copied().collect();
+        let mut reach = explicit.clone();
+        let mut followed: BTreeSet<LogId> = BTreeSet::new();
+        while let Some(log) = open.pop() {
+            let lines: Vec<CutLine> = reach[&log].iter().filter(|line| line.height > 0).copied().collect();
+            // What an opening cites holds from the first entry on, however far the log is reached.
+            if lines.is_empty() || !followed.insert(log) {
+                continue;
+            }
+            for line in lines.iter().flat_map(|line| self.control_cites(within, author, line)) {
+                let known = reach.get(&line.log).and_then(|lines| lines.first());
+                // Of two that cite different branches to the same height, which one counts must not depend on order.
+                let further = |known: &CutLine| (known.height, known.head) < (line.height, line.head);
+                if !explicit.contains_key(&line.log) && known.is_none_or(further) {
+                    reach.insert(line.log, vec![*line]);
+                    open.push(line.log);
+                }
+            }
+        }
+        reach
+    }
+
+    /// The operation that a cut's line ends with, if it is among those folded.
+    fn end_of(&self, within: &Bits, author: &PublicKey, line: &CutLine) -> Option<usize> {
+        let index = *self.by_hash.get(&line.head).filter(|index| within.contains(**index))?;
+        let known = &self.operations[index];
+        ((known.author, known.log, known.seq + 1) == (*author, line.log, line.height)).then_some(index)
+    }
+
+    /// Whether an operation stands within a cut's line: before its end and, in a forked log, on the branch that leads
+    /// there. Of a line whose end is not among those folded, no branch can be told.
+    fn is_along(&self, within: &Bits, index: usize, line: &CutLine) -> bool {
+        let known = &self.operations[index];
+        let height = if planted(Bug::VoidOneLess) { line.height + 1 } else { line.height };
+        if known.seq >= height || !self.is_on_branch(known) {
+            return known.seq < height;
+        }
+        let Some(mut at) = self.end_of(within, &known.author, line) else { return true };
+        while self.operations[at].seq > known.seq {
+            let Some(before) = self.operations[at].previous.and_then(|previous| self.by_hash.get(&previous)) else {
+                return false;
+            };
+            at = *before;
+        }
+        at == index
+    }
+
+    /// What the opening of a control log cites, as far as it is among those folded: an opening outside of `within`
     /// would make the fold depend on more than its operations.
-    fn control_cites<'a>(&'a self, fold: &Fold, author: &PublicKey, log: &LogId) -> Option<&'a [CutLine]> {
-        let index = *self.openings.get(&(*author, *log))?;
-        fold.within.contains(index).then(|| self.operations[index].cites.as_slice())
+    fn control_cites<'a>(&'a self, within: &Bits, author: &PublicKey, line: &CutLine) -> &'a [CutLine] {
+        let opens = |known: &Known| (known.author, known.log, known.seq) == (*author, line.log, 0);
+        let index = match self.end_of(within, author, line) {
+            Some(end) => Some(self.operations[end].opening),
+            None if self.forks.get(&(*author, line.log)) == Some(&0) => {
+                let openings = self.operations.iter().enumerate();
+                let held = openings.filter(|(index, known)| opens(known) && within.contains(*index));
+                held.min_by_key(|(_, known)| known.hash).map(|(index, _)| index)
+            }
+            None => self.openings.get(&(*author, line.log)).copied(),
+        };
+        let index = index.filter(|index| within.contains(*index));
+        index.map_or(&[], |index| self.operations[index].cites.as_slice())
+    }
+
+    /// Whether the charter or any operation names a node.
+    pub(crate) fn names(&self, node: &PublicKey) -> bool {
+        let names = |known: &Known| {
+            let adds = known.operation.act.adds();
+            adds.is_some_and(|(_, nodes)| nodes.iter().any(|entry| entry.node == *node))
+        };
+        self.place_of(node).is_some() || self.operations.iter().any(names)
     }
 
     /// Whether an author may open a content log under this, as far as the history alone can tell.
@@ -504,10 +712,11 @@ impl Control {
         }
     }
 
-    /// The operations that the fold sets aside, for stewards to issue again or not.
+    /// The operations that the fold sets aside, branches that do not count among them, for stewards to issue again
+    /// or not.
     pub fn voided<'a>(&'a self, fold: &Fold) -> impl Iterator<Item = (Hash, &'a Operation)> {
         let voided = |(index, known): (usize, &'a Known)| {
-            (fold.within.contains(index) && !fold.valid.contains(index)).then_some((known.hash, &known.operation))
+            (!fold.valid.contains(index)).then_some((known.hash, &known.operation))
         };
         self.operations.iter().enumerate().filter_map(voided)
     }

@@ -142,6 +142,21 @@ pub struct Charter {
     /// When it was founded, as the founder says.
     #[n(4)]
     pub founded: Time,
+    /// The circle that it goes on for.
+    #[n(5)]
+    pub succeeds: Option<Succeeds>,
+}
+
+/// What a circle goes on for: the circle that it succeeds, and what its founder had seen of that one. Nothing of the
+/// one is opened to whoever joins the other.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Succeeds {
+    /// The circle.
+    #[n(0)]
+    pub circle: CircleId,
+    /// Its control heads, sorted; none when nobody was added yet.
+    #[n(1)]
+    pub heads: Vec<Hash>,
 }
 
 impl std::fmt::Debug for Charter {
@@ -162,6 +177,9 @@ pub enum CharterRefusal {
     /// Nobody could ever change it.
     #[error("a charter names 1 to {} stewards, each node once", limits::CHARTER_STEWARDS)]
     Stewards,
+    /// What it succeeds is not named as it must be.
+    #[error("a charter names at most {} heads of the circle that it succeeds, sorted", limits::SUCCEEDED_HEADS)]
+    Succeeds,
 }
 
 impl Charter {
@@ -188,6 +206,10 @@ impl Charter {
         let nodes: BTreeSet<_> = self.stewards.iter().map(|steward| steward.node.node).collect();
         if !(1..=limits::CHARTER_STEWARDS).contains(&self.stewards.len()) || nodes.len() != self.stewards.len() {
             return Err(CharterRefusal::Stewards);
+        }
+        let heads = self.succeeds.as_ref().map(|succeeds| succeeds.heads.as_slice()).unwrap_or_default();
+        if heads.len() > limits::SUCCEEDED_HEADS || !heads.is_sorted() {
+            return Err(CharterRefusal::Succeeds);
         }
         Ok(())
     }

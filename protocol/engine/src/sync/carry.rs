@@ -3,12 +3,14 @@
 //! Nothing of it is trusted for who carried it: it goes through the very checks that a peer's goes through. There
 //! is nobody to ask for what is missing, and nobody to blame; what became of it goes back to who asked.
 
+use cwn_crypto::{Domain, Hash};
+
 use crate::circle::Charter;
 use crate::engine::{After, Engine};
 use crate::epoch::SignedRecord;
 use crate::input::CommandId;
 use crate::limits;
-use crate::log::{Decoded, EntryBytes, Header, LogKey};
+use crate::log::{Decoded, EntryBytes, LogKey};
 use crate::output::{Carried, CarriedCircle, CommandRefusal, Reply, Rest};
 use crate::replica::Stop;
 use crate::store::Read;
@@ -66,14 +68,13 @@ impl Engine {
     ) -> Result<(), CommandRefusal> {
         let charter = Charter::from_bytes(charter)?;
         let circle = charter.id();
+        self.forks_among(self.me, circle, &entries, store);
         let outcome = if let Some(replica) = self.circles.get_mut(&circle) {
-            let brought: Vec<Option<(LogKey, u64)>> = entries.iter().map(place).collect();
+            let brought: Vec<Hash> = entries.iter().map(|entry| Hash::of(Domain::ENTRY, &[&entry.header])).collect();
             let ingested = replica.ingest_operations(entries);
             let taken = ingested.writes.len() as u64;
-            let held = |(key, seq): &(LogKey, u64)| {
-                key.circle == circle && replica.log(&key.author, &key.log).is_some_and(|log| log.height > *seq)
-            };
-            let left = brought.iter().filter(|place| !place.as_ref().is_some_and(held)).count() as u64;
+            let held = |operation: &Hash| replica.control().is_some_and(|control| control.holds(operation));
+            let left = brought.iter().filter(|operation| !held(operation)).count() as u64;
             self.keep(circle, ingested.writes, ingested.membership_changed, store);
             CarriedCircle::Known { taken, left }
         } else if self.declined.contains(&circle) {
@@ -102,10 +103,4 @@ impl Engine {
     fn carried(&mut self, id: CommandId, reply: Reply) {
         self.store(Vec::new(), vec![After::Reply(id, reply)]);
     }
-}
-
-/// Where an entry says that it stands.
-fn place(entry: &EntryBytes) -> Option<(LogKey, u64)> {
-    let Header { circle, author, log, seq, .. } = Header::from_bytes(&entry.header).ok()?;
-    Some((LogKey { circle, author, log }, seq))
 }

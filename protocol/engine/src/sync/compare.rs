@@ -63,7 +63,7 @@ impl Engine {
             let said = self.sync.peers.get(peer).and_then(|state| state.said.get(&circle));
             return if said == Some(&digest) { Ok(()) } else { self.say_digest(peer, circle, store) };
         }
-        if shared.compare_after > now {
+        if shared.compare_after > now && !planted(Bug::CompareWithoutEnd) {
             shared.digest_due = shared.digest_due.min(shared.compare_after);
             let due = shared.digest_due;
             self.sync.digest_at(due);
@@ -95,6 +95,13 @@ impl Engine {
         theirs: &[(u8, BucketHash)],
         store: &dyn Read,
     ) -> Result<(), Damage> {
+        let now = self.now;
+        let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
+        if shared.tips_after > now && !planted(Bug::CompareWithoutEnd) {
+            // It says them once a second at most; lines may bring two of them closer together.
+            return Ok(());
+        }
+        shared.tips_after = now.plus(limits::COMPARE_EVERY_MS / 2);
         let tips = self.my_tips(&circle, store)?;
         let Some(replica) = self.circles.get(&circle) else { return Ok(()) };
         let mine = replica.buckets(&tips);
@@ -112,7 +119,6 @@ impl Engine {
         }
         // A peer with many logs says its tips only where buckets differ, and of this node, when it has few, it has
         // heard no buckets.
-        let now = self.now;
         let few = mine_count <= limits::TIPS_AT_ONCE && differs;
         let Some(shared) = self.shared(peer, &circle).filter(|shared| few && shared.buckets_after <= now) else {
             return Ok(());
@@ -141,6 +147,7 @@ impl Engine {
             }
             self.want_cited(peer, circle);
             self.tell_forks(peer, circle, store)?;
+            self.tell_branches(peer, circle, store)?;
             self.settle(peer, circle, store)?;
         }
         Ok(())
@@ -204,6 +211,11 @@ impl Engine {
         let held = self.circles.get(&circle).and_then(|replica| replica.log(&tip.author, &tip.log));
         let Some(log) = held.filter(|log| (1..=log.durable).contains(&tip.height)) else { return Ok(()) };
         // Nearly always both hold it equally far, and nothing needs to be read.
+        let fork = self.circles.get(&circle).and_then(|replica| replica.fork_of(&tip.author, &tip.log));
+        if log.kind == LogKind::Control && tip.forked && fork == Some(tip.height) {
+            // It knows the fork, and its head stands for the branches too.
+            return Ok(());
+        }
         let head = if tip.height == log.durable { log.durable_head } else { store.hash(&key, tip.height - 1)? };
         if head != tip.head {
             self.doubt(peer, &key, tip.height);
@@ -211,14 +223,18 @@ impl Engine {
         Ok(())
     }
 
-    /// Proves to a peer the forks that its tips do not show; each once in a session.
+    /// Proves to a peer the forks that its tips do not show. Not each time it compares: it may not know the author
+    /// yet, and then it takes no proof.
     fn tell_forks(&mut self, peer: &PublicKey, circle: CircleId, store: &dyn Read) -> Result<(), Damage> {
         let Some(replica) = self.circles.get(&circle) else { return Ok(()) };
         let forks: Vec<(LogName, u64)> = replica.forks().map(|(name, seq)| (*name, *seq)).collect();
+        let now = self.now;
         for (name, seq) in forks {
             let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
             let knows = shared.tips.get(&name).is_some_and(|tip| tip.forked && tip.height <= seq);
-            if !knows && shared.told_forks.insert(name) {
+            let told = shared.told_forks.get(&name).is_some_and(|told| told.plus(limits::DIGEST_EVERY_MS) > now);
+            if !knows && !told {
+                shared.told_forks.insert(name, now);
                 self.tell_fork(peer, &LogKey { circle, author: name.0, log: name.1 }, store)?;
             }
         }
@@ -228,6 +244,9 @@ impl Engine {
     /// A peer holds a log so far: remember it, and want what is lacking and can be accepted.
     pub(super) fn tip_heard(&mut self, peer: &PublicKey, circle: CircleId, tip: WireTip, due: Time) {
         let name = (tip.author, tip.log);
+        if !self.hears_out(peer, &circle) {
+            return;
+        }
         let Some(shared) = self.shared(peer, &circle) else { return };
         if !shared.tips.contains_key(&name) {
             let of_author = shared.tips_of.get(&tip.author).copied().unwrap_or(0);
@@ -357,11 +376,13 @@ fn acceptable(replica: &Replica, tip: &WireTip) -> (u64, bool) {
         Some(_) => tip.first,
         None => replica.decides(&tip.author, LogKind::Network),
     };
+    // Of a control log nothing more comes behind its fork: what stands there is handed over otherwise.
+    let fork = replica.control().and_then(|_| replica.fork_of(&tip.author, &tip.log)).unwrap_or(u64::MAX);
     let held = replica.log(&tip.author, &tip.log).map_or(0, |held| held.height);
     let height = match decides {
         // What goes beyond a quota waits with those who have it.
         _ if replica.is_full(&tip.author) => held,
-        true => tip.height,
+        true => tip.height.min(fork),
         false => acceptance::hope(replica, &tip.author, &tip.log, tip.height),
     };
     (height, decides)

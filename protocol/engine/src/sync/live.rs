@@ -1,18 +1,21 @@
 //! Live: an author pushes what it wrote to every connected member; everybody announces what became durable.
 //!
-//! Push is a hint, never the only way: what is lost of it the next comparison finds.
+//! Push is a hint, never the only way: what is lost of it the next comparison finds. Nobody pushes what others wrote: who
+//! has no connection with the author hears of a height from neighbours, and pulls it from one of them at once. So an
+//! entry goes over the line to each receiver once, however many neighbours have it.
 
 use std::collections::BTreeMap;
 
-use cwn_crypto::PublicKey;
+use cwn_crypto::{Hash, PublicKey, Time};
 
+use super::Shared;
 use crate::engine::Engine;
 use crate::epoch::SignedRecord;
 use crate::limits;
 use crate::log::{Authentic, CircleId, Decoded, EntryBytes, LogKey, LogKind};
 use crate::replica::Stop;
 use crate::store::{Damage, Read};
-use crate::wire::{Frame, WireTip};
+use crate::wire::{Frame, Tag, WireTip};
 
 impl Engine {
     /// Pushes an own entry, which is durable, to every connected member.
@@ -67,6 +70,12 @@ impl Engine {
         let head = Some(entry.hash());
         let Some(replica) = self.circles.get_mut(&circle) else { return Ok(()) };
         let ingested = replica.ingest(record.into_iter().collect(), vec![entry]);
+        if !ingested.writes.is_empty() {
+            self.came_from(peer, circle, author);
+            if author == *peer {
+                self.sync.pushed.insert(LogKey { circle, author, log });
+            }
+        }
         self.keep(circle, ingested.writes, ingested.membership_changed, store);
         if let Some(Stop::Never(refusal)) = &ingested.stop {
             if self.blames(peer, circle, (author, log), refusal) {
@@ -92,7 +101,11 @@ impl Engine {
 
     pub(super) fn announce_now(&mut self, store: &dyn Read) -> Result<(), Damage> {
         self.sync.announce_due = None;
-        let mut tips: BTreeMap<CircleId, Vec<WireTip>> = BTreeMap::new();
+        let pushed = std::mem::take(&mut self.sync.pushed);
+        // Where all are connected with all, the author pushed it to everybody; it is said to a few all the same, for
+        // whoever has lost its connection with the author.
+        let all_to_all = self.word().unrevoked().count() <= limits::ALL_TO_ALL;
+        let mut tips: BTreeMap<CircleId, Vec<(WireTip, usize)>> = BTreeMap::new();
         for key in std::mem::take(&mut self.sync.announce) {
             let Some(replica) = self.circles.get(&key.circle) else { continue };
             let height = replica.accepted(&key.author, &key.log);
@@ -103,21 +116,44 @@ impl Engine {
             let tip = WireTip { author: key.author, log: key.log, first, height, head, forked };
             // What this node wrote, it pushed itself.
             if tip.author != self.me {
-                tips.entry(key.circle).or_default().push(tip);
+                let few = all_to_all && pushed.contains(&key);
+                let to = if few { limits::ANNOUNCE_TO } else { usize::MAX };
+                tips.entry(key.circle).or_default().push((tip, to));
             }
         }
-        let mut frames = Vec::new();
-        for (peer, state) in &self.sync.peers {
-            for (circle, tips) in &tips {
-                let Some(shared) = state.shared.get(circle) else { continue };
-                let known = |tip: &WireTip| shared.tips.get(&(tip.author, tip.log)).map_or(0, |theirs| theirs.height);
-                let news: Vec<WireTip> = tips.iter().filter(|tip| known(tip) < tip.height).copied().collect();
-                for tips in news.chunks(limits::TIPS_PER_FRAME) {
-                    frames.push((*peer, Frame::Have { tag: shared.mine, tips: tips.to_vec() }));
+        let mut news: BTreeMap<(PublicKey, Tag), Vec<WireTip>> = BTreeMap::new();
+        for (circle, tips) in tips {
+            for (tip, to) in tips {
+                let height = |shared: &Shared| shared.tips.get(&(tip.author, tip.log)).map_or(0, |tip| tip.height);
+                let sharing =
+                    self.sync.peers.iter().filter_map(|(peer, state)| Some((*peer, state.shared.get(&circle)?)));
+                let lacking = sharing.filter(|(peer, shared)| *peer != tip.author && height(shared) < tip.height);
+                let mut lacking: Vec<(PublicKey, Tag)> = lacking.map(|(peer, shared)| (peer, shared.mine)).collect();
+                if lacking.len() > to {
+                    let seed = tip.head.unwrap_or(Hash(tip.author.0));
+                    lacking.sort_by_key(|(peer, _)| distance(&self.me.0, &peer.0, &seed.0));
+                    lacking.truncate(to);
                 }
+                lacking.into_iter().for_each(|target| news.entry(target).or_default().push(tip));
             }
         }
-        frames.iter().for_each(|(peer, frame)| self.send(peer, frame));
+        for ((peer, tag), tips) in news {
+            for tips in tips.chunks(limits::TIPS_PER_FRAME) {
+                self.send(&peer, &Frame::Have { tag, tips: tips.to_vec() });
+            }
+        }
         Ok(())
     }
+
+    /// When what a peer says that it holds of an author's log is asked for: the author's own push may be on its way, if
+    /// there is a connection for it.
+    pub(super) fn due_of(&self, circle: &CircleId, author: &PublicKey) -> Time {
+        let connected = self.sync.peers.get(author).is_some_and(|state| state.shared.contains_key(circle));
+        self.now.plus(if connected { limits::PULL_WAIT_MS } else { 0 })
+    }
+}
+
+/// An order of peers that is another for each node and each occasion.
+pub(super) fn distance(me: &[u8; 32], peer: &[u8; 32], occasion: &[u8; 32]) -> [u8; 32] {
+    std::array::from_fn(|index| me[index] ^ peer[index] ^ occasion[index])
 }

@@ -29,6 +29,7 @@ mod carry;
 mod compare;
 mod keys;
 mod live;
+mod relay;
 mod runs;
 mod statements;
 mod welcome;
@@ -50,8 +51,10 @@ struct Shared {
     tips_of: BTreeMap<PublicKey, usize>,
     /// Of whom the last tip was in a list of tips that goes on in the next frame.
     listing: Option<PublicKey>,
-    /// Forks that were proven to it in this session.
-    told_forks: BTreeSet<LogName>,
+    /// Forks that were proven to it in this session, and when last.
+    told_forks: BTreeMap<LogName, Time>,
+    /// The operations behind forks that were handed to it last.
+    told_branches: BTreeSet<Hash>,
     /// A comparison came to its end, or digests were equal.
     compared: bool,
     /// Everything the peer held at that comparison is held here too.
@@ -59,8 +62,9 @@ struct Shared {
     compare_after: Time,
     /// The digest that the peer said last.
     heard: Hash,
-    /// When buckets may be answered with buckets next.
+    /// When buckets may be answered with buckets next, and with tips.
     buckets_after: Time,
+    tips_after: Time,
     digest_due: Time,
     /// The epoch whose record was last pushed.
     pushed_epoch: Option<Hash>,
@@ -69,6 +73,9 @@ struct Shared {
     /// Logs of which the peer holds what can never be part of the circle as it is held here: the other branch of a
     /// fork. They are not asked of it again.
     refused: BTreeSet<LogName>,
+    /// Runs in a row that brought nothing of what it said it held. At [`limits::EMPTY_RUNS`] it is asked for nothing
+    /// until it says more.
+    empty_runs: u32,
 }
 
 #[derive(Debug)]
@@ -103,8 +110,8 @@ struct Peer {
     /// The version of the root document that it holds, as far as it is known here.
     root_held: u32,
     faults: u32,
-    /// Runs in a row that brought nothing of what it said it held.
-    empty_runs: u32,
+    /// How often in a row it said anew what it then did not send.
+    empty_rounds: u32,
     /// Runs that it let wait, since the last that brought something.
     stalls: u32,
 }
@@ -170,8 +177,19 @@ pub(crate) struct Sync {
     keys: Keys,
     announce: BTreeSet<LogKey>,
     announce_due: Option<Time>,
+    /// Those of them that grew by their author's own push, and by nothing else.
+    pushed: BTreeSet<LogKey>,
     held: BTreeSet<(CircleId, PublicKey)>,
     held_due: Option<Time>,
+    /// About whose logs this node stated what it holds, since its start.
+    stated: BTreeSet<(CircleId, PublicKey)>,
+    /// From whom something of each author came last: there the way to it begins.
+    toward: BTreeMap<(CircleId, PublicKey), PublicKey>,
+    /// Statements on their way, this node's own among them.
+    carried: BTreeMap<relay::About, relay::Carried>,
+    /// Those of them that are looked at next, and when.
+    handing: BTreeSet<relay::About>,
+    hand_due: Option<Time>,
     digests: BTreeMap<CircleId, (Hash, Vec<WireTip>)>,
     /// Not later than when the next digest is due to anybody.
     digest_due: Option<Time>,
@@ -212,6 +230,30 @@ impl Sync {
 
     pub(crate) fn was_synced_with(&self, circle: &CircleId, peer: &PublicKey) -> bool {
         self.synced.contains(&(*circle, *peer))
+    }
+
+    /// The tag by which to hand a peer these operations; none when they were handed to it.
+    pub(crate) fn tell_branches(&mut self, peer: &PublicKey, circle: &CircleId, names: BTreeSet<Hash>) -> Option<Tag> {
+        let shared = self.peers.get_mut(peer)?.shared.get_mut(circle)?;
+        if shared.told_branches == names {
+            return None;
+        }
+        shared.told_branches = names;
+        Some(shared.mine)
+    }
+
+    /// Which branch of a log counts is known by now: whoever was not asked for it any more may hold that one.
+    pub(crate) fn ask_again(&mut self, key: &LogKey) {
+        let shared = self.peers.values_mut().filter_map(|peer| peer.shared.get_mut(&key.circle));
+        for shared in shared {
+            shared.refused.remove(&(key.author, key.log));
+        }
+    }
+
+    /// What was missing may have come: what waits for it is asked for again.
+    pub(crate) fn unblock(&mut self, circle: &CircleId, now: Time) {
+        self.wants.iter_mut().filter(|((of, _), _)| of == circle).for_each(|(_, want)| want.unblock());
+        self.look_at(now);
     }
 
     pub(crate) fn look_at(&mut self, due: Time) {
@@ -286,7 +328,7 @@ impl Engine {
             welcome: None,
             root_held: 1,
             faults: 0,
-            empty_runs: 0,
+            empty_rounds: 0,
             stalls: 0,
         };
         self.sync.peers.insert(peer, state);
@@ -303,6 +345,7 @@ impl Engine {
         }
         self.sync.peers.remove(peer);
         self.sync.doubts.remove(peer);
+        self.circles.values_mut().for_each(|replica| replica.branches.gone(peer));
         self.sync.pulls.retain(|_, pull| pull.peer != *peer);
         // What was asked of it can be asked of others.
         self.sync.look_at(self.now);
@@ -452,8 +495,10 @@ impl Engine {
             }
             Frame::Have { tag, tips } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
-                    let due = self.now.plus(limits::PULL_WAIT_MS);
-                    tips.iter().for_each(|tip| self.tip_heard(peer, circle, *tip, due));
+                    for tip in tips {
+                        let due = self.due_of(&circle, &tip.author);
+                        self.tip_heard(peer, circle, tip, due);
+                    }
                 }
             }
             Frame::Push { tag, record, entry } => {
@@ -465,6 +510,11 @@ impl Engine {
             Frame::Fork { tag, proof } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
                     self.fork_heard(peer, circle, proof, store)?;
+                }
+            }
+            Frame::Branches { tag, entries } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    self.branches_heard(peer, circle, entries, store)?;
                 }
             }
             Frame::WantKeys { tag, epochs } => {
@@ -481,6 +531,11 @@ impl Engine {
             Frame::Held { tag, statement } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
                     self.held_heard(peer, circle, &statement, store)?;
+                }
+            }
+            Frame::HandOn { tag, statement, to } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    self.handed_on(peer, circle, statement, to, store)?;
                 }
             }
         }
@@ -588,16 +643,19 @@ impl Engine {
                 tips: BTreeMap::new(),
                 tips_of: BTreeMap::new(),
                 listing: None,
-                told_forks: BTreeSet::new(),
+                told_forks: BTreeMap::new(),
+                told_branches: BTreeSet::new(),
                 compared: false,
                 caught_up: false,
                 compare_after: Time(0),
                 heard: digest,
                 buckets_after: Time(0),
+                tips_after: Time(0),
                 digest_due,
                 pushed_epoch: None,
                 keys: PeerKeys::default(),
                 refused: BTreeSet::new(),
+                empty_runs: 0,
             };
             state.shared.insert(circle, Box::new(shared));
             state.by_tag.insert(theirs, circle);
@@ -607,6 +665,7 @@ impl Engine {
             if !planted(Bug::HeldUnsaidOnConnect) {
                 self.held_due_to(peer, circle);
             }
+            self.carried_past(circle);
         }
         Ok(())
     }
@@ -643,7 +702,8 @@ impl Engine {
             // Damage that one peer's part meets keeps no other from being heard, or from being shut out.
             let told = self.offer(&peer, false, store).and_then(|()| self.welcome(&peer, store));
             damage = damage.and(told);
-            // What was not wanted, or waited, may be wanted now.
+            // What was not wanted, or waited, may be wanted now; of a fork another branch may count.
+            self.shared(&peer, circle).into_iter().for_each(|shared| shared.refused.clear());
             let shared = self.sync.peers.get(&peer).and_then(|state| state.shared.get(circle));
             let tips: Vec<WireTip> = shared.into_iter().flat_map(|shared| shared.tips.values().copied()).collect();
             tips.into_iter().for_each(|tip| self.tip_heard(&peer, *circle, tip, self.now));
@@ -662,8 +722,8 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Time> {
         let stalls = self.sync.pulls.values().map(|pull| pull.last_frame.min(pull.counted_from)).min();
         let stalls = stalls.map(|since| since.plus(limits::PULL_STALL_MS));
-        let Sync { digest_due, look_due, announce_due, held_due, .. } = self.sync;
-        let timers = [digest_due, look_due, announce_due, held_due, self.sync.keys.due, stalls];
+        let Sync { digest_due, look_due, announce_due, held_due, hand_due, .. } = self.sync;
+        let timers = [digest_due, look_due, announce_due, held_due, hand_due, self.sync.keys.due, stalls];
         let next = timers.into_iter().flatten().min().map(|next| self.wall.plus(next.since(self.now)));
         next.into_iter().chain(self.retractions.due()).chain(self.keeping.due()).min()
     }
@@ -674,6 +734,9 @@ impl Engine {
         }
         if self.sync.held_due.is_some_and(|due| due <= self.now) {
             self.state_held();
+        }
+        if self.sync.hand_due.is_some_and(|due| due <= self.now) {
+            self.hand_on();
         }
         self.ask_for_keys();
         self.erase_due(store)?;

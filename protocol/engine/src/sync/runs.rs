@@ -233,6 +233,10 @@ impl Engine {
         let Some(replica) = self.circles.get_mut(&circle) else { return Ok(()) };
         let ingested = replica.ingest(frame.records, run);
         let progress = !ingested.writes.is_empty() || ingested.undecided.len() > waiting;
+        if !ingested.writes.is_empty() {
+            self.came_from(&peer, circle, name.0);
+            self.sync.pushed.remove(&LogKey { circle, author: name.0, log: name.1 });
+        }
         self.keep(circle, ingested.writes, ingested.membership_changed, store);
         let bytes: usize = ingested.undecided.iter().map(Decoded::length).sum();
         if bytes > limits::UNDECIDED_BYTES {
@@ -351,14 +355,46 @@ impl Engine {
                 self.sync.wants.remove(&(circle, name));
             }
         }
-        if let Some(state) = self.sync.peers.get_mut(&peer) {
-            state.empty_runs = if height > start { 0 } else { state.empty_runs + u32::from(!waits) };
-            if state.empty_runs >= limits::EMPTY_RUNS {
-                self.disconnect(&peer, "it says that it holds what it does not send".to_owned());
-                return Ok(());
-            }
+        if height > start {
+            self.shared(&peer, &circle).into_iter().for_each(|shared| shared.empty_runs = 0);
+            self.sync.peers.get_mut(&peer).into_iter().for_each(|state| state.empty_rounds = 0);
+        } else if !waits {
+            self.asked_in_vain(&peer, circle);
         }
         self.settle_all(circle, store)
+    }
+
+    /// A run of a peer brought nothing. After some of those what it said it holds counts for nothing, and neither has
+    /// this node caught up with it.
+    fn asked_in_vain(&mut self, peer: &PublicKey, circle: CircleId) {
+        let Some(shared) = self.shared(peer, &circle) else { return };
+        shared.empty_runs += 1;
+        if shared.empty_runs < limits::EMPTY_RUNS {
+            return;
+        }
+        shared.tips.clear();
+        shared.tips_of.clear();
+        shared.compared = false;
+        for (_, want) in self.sync.wants.iter_mut().filter(|((of, _), _)| *of == circle) {
+            want.sources.remove(peer);
+        }
+        self.sync.wants.retain(|_, want| !want.sources.is_empty());
+    }
+
+    /// A peer says what it holds. False when it did so again and again and never sent it: then the session ends.
+    pub(super) fn hears_out(&mut self, peer: &PublicKey, circle: &CircleId) -> bool {
+        let Some(shared) = self.shared(peer, circle) else { return false };
+        if shared.empty_runs < limits::EMPTY_RUNS {
+            return true;
+        }
+        shared.empty_runs = 0;
+        let Some(state) = self.sync.peers.get_mut(peer) else { return false };
+        state.empty_rounds += 1;
+        if state.empty_rounds >= limits::EMPTY_ROUNDS {
+            self.disconnect(peer, "it says that it holds what it does not send".to_owned());
+            return false;
+        }
+        true
     }
 }
 

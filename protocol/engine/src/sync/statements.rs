@@ -1,4 +1,5 @@
-//! Held statements as they travel: to the author whose logs they are about, and to stewards.
+//! Held statements as they travel: to the author whose logs they are about, and to stewards. Those of them that are not
+//! connected get them through others: [`super::relay`].
 
 use std::collections::BTreeSet;
 
@@ -21,12 +22,17 @@ impl Engine {
         }
     }
 
-    /// A peer just came to share a circle: it is owed statements about its own logs, a steward about all.
+    /// A peer just came to share a circle: it is owed statements about its own logs, a steward about all. Through it go
+    /// those that were not made since the start: what was handed on before may not have left.
     pub(super) fn held_due_to(&mut self, peer: &PublicKey, circle: CircleId) {
         let Some(replica) = self.circles.get(&circle).filter(|replica| replica.control().is_some()) else { return };
         let steward = replica.fold().roster().member(peer).is_some_and(|member| member.steward.is_some());
-        let authors: BTreeSet<PublicKey> =
-            replica.logs().map(|(key, _)| key.author).filter(|author| steward || author == peer).collect();
+        let new = |author: &PublicKey| !self.sync.stated.contains(&(circle, *author));
+        let authors: BTreeSet<PublicKey> = replica
+            .logs()
+            .map(|(key, _)| key.author)
+            .filter(|author| steward || author == peer || new(author))
+            .collect();
         authors.into_iter().for_each(|author| self.held_changed(circle, author));
     }
 
@@ -65,6 +71,7 @@ impl Engine {
                 continue;
             }
             let steward = |peer: &PublicKey| roster.member(peer).is_some_and(|member| member.steward.is_some());
+            let mut far = self.concerned(&circle, &author);
             let targets: Vec<(PublicKey, Tag)> = self
                 .sync
                 .peers
@@ -73,9 +80,12 @@ impl Engine {
                 .filter_map(|(peer, state)| Some((*peer, state.shared.get(&circle)?.mine)))
                 .collect();
             let signed = statement.sign(&self.key);
+            self.sync.stated.insert((circle, author));
             for (peer, tag) in targets {
+                far.remove(&peer);
                 self.send(&peer, &Frame::Held { tag, statement: signed.clone() });
             }
+            self.carry_own((circle, self.me, author), signed, far);
         }
     }
 
@@ -86,17 +96,30 @@ impl Engine {
         signed: &SignedStatement,
         store: &dyn Read,
     ) -> Result<(), Damage> {
-        let mut statement = match Statement::verify(signed) {
-            Ok(statement) if statement.circle == circle => statement,
-            Ok(_) => {
-                self.fault(peer, circle, "a statement about another circle".to_owned());
-                return Ok(());
-            }
-            Err(refusal) => {
-                self.fault(peer, circle, format!("a statement of what is held: {refusal}"));
-                return Ok(());
-            }
-        };
+        match self.verified(peer, circle, signed) {
+            Some(statement) => self.take_statement(statement, store),
+            None => Ok(()),
+        }
+    }
+
+    /// What its holder said; who bears a statement that nobody signed like this is to blame.
+    pub(super) fn verified(
+        &mut self,
+        peer: &PublicKey,
+        circle: CircleId,
+        signed: &SignedStatement,
+    ) -> Option<Statement> {
+        match Statement::verify(signed) {
+            Ok(statement) if statement.circle == circle => return Some(statement),
+            Ok(_) => self.fault(peer, circle, "a statement about another circle".to_owned()),
+            Err(refusal) => self.fault(peer, circle, format!("a statement of what is held: {refusal}")),
+        }
+        None
+    }
+
+    /// Remembers what a holder said, if it is for this node to know.
+    pub(super) fn take_statement(&mut self, mut statement: Statement, store: &dyn Read) -> Result<(), Damage> {
+        let circle = statement.circle;
         let Some(replica) = self.circles.get(&circle) else { return Ok(()) };
         let me = replica.fold().roster().member(&self.me);
         let concerns = statement.author == self.me || me.is_some_and(|member| member.steward.is_some());

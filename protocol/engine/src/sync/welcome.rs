@@ -5,6 +5,7 @@
 use cwn_crypto::PublicKey;
 
 use super::Welcome;
+use crate::branches;
 use crate::circle::Charter;
 use crate::engine::{Engine, held_entry};
 use crate::limits;
@@ -52,6 +53,14 @@ impl Engine {
                         break;
                     }
                 };
+                bytes += entry.length();
+                if bytes > limits::WELCOME_FRAME_BYTES {
+                    frames.push(std::mem::take(&mut frame));
+                    bytes = 0;
+                }
+                frame.push(entry);
+            }
+            for entry in branches::held(store, &circle)? {
                 bytes += entry.length();
                 if bytes > limits::WELCOME_FRAME_BYTES {
                     frames.push(std::mem::take(&mut frame));
@@ -122,6 +131,7 @@ impl Engine {
             return;
         }
         // The peer counts this node in and saw no tag for it: there may be operations that this node lacks.
+        self.forks_among(*peer, circle, &welcome.entries, store);
         let Some(replica) = self.circles.get_mut(&circle) else { return };
         let ingested = replica.ingest_operations(welcome.entries);
         self.keep(circle, ingested.writes, ingested.membership_changed, store);

@@ -47,6 +47,7 @@ fn charter() -> Charter {
         terms: Terms::default(),
         secret: [7; 32],
         founded: Time(0),
+        succeeds: None,
     }
 }
 

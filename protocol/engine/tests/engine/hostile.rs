@@ -120,7 +120,7 @@ fn i7_many_logs_that_build_on_an_operation_asked_for_later_do_not_blame_their_be
     };
     let last = operation(&world, stewards[1], u32::MAX, Vec::new());
     let mut entries = vec![last.bytes().clone()];
-    for number in 0..limits::EMPTY_RUNS + 20 {
+    for number in 0..limits::EMPTY_RUNS * limits::EMPTY_ROUNDS + 20 {
         entries.push(operation(&world, stewards[0], number, vec![last.hash()]).bytes().clone());
     }
     let index = world.index("ibd");
@@ -302,12 +302,50 @@ fn i7_a_peer_that_sends_a_run_drop_by_drop_does_not_keep_it_from_coming() {
     assert_eq!(world.reads("z-cert", circle).len(), texts.len());
 }
 
+/// Found by cwn-sim, seed 106 of `--nodes 12 --hours 6 --malicious 10%`: a member that was removed, and had not heard of
+/// it, was still asking for what it had been told of, and took its peer for one that does not send what it holds.
+#[test]
+fn i7_whoever_was_removed_while_it_catches_up_asks_in_vain_and_breaks_no_connection() {
+    let (mut world, circle) = circle_of_four();
+    world.crash("ibd");
+    world.scatter("ferm", circle, (limits::EMPTY_RUNS * limits::EMPTY_ROUNDS + 40) as usize, &["ncsc"]);
+    world.settle();
+    world.start("ibd").connect("ibd", "ncsc").run(120);
+    assert!(world.engine("ibd").behind(&circle) > 64, "it is catching up");
+    world.remove("ncsc", circle, "ibd");
+    world.settle();
+    assert!(world.is_connected("ibd", "ncsc"));
+    assert!(!world.engine("ibd").unheard(&circle).is_empty(), "it does not take itself for current");
+}
+
+#[test]
+fn i7_whoever_says_over_and_over_what_it_never_sends_is_disconnected() {
+    let (mut world, circle) = circle_of_four();
+    let author = world.key("ferm");
+    for round in 0..=limits::EMPTY_ROUNDS {
+        assert!(world.is_connected("ferm", "ncsc"), "round {round}");
+        let invent = |number: u32| WireTip {
+            author,
+            log: invented(1_000 * round + number),
+            first: false,
+            height: 1,
+            head: Some(Hash([1; 32])),
+            forked: false,
+        };
+        let tips = (0..limits::EMPTY_RUNS + 4).map(invent).collect();
+        let tag = world.tag("ferm", "ncsc", circle);
+        world.send_raw("ferm", "ncsc", Frame::Have { tag, tips }.to_bytes());
+        world.run(5_000);
+    }
+    assert!(!world.is_connected("ferm", "ncsc"));
+}
+
 #[test]
 fn i7_an_announcement_that_its_push_overtakes_costs_nobody_its_connection() {
     let (mut world, circle) = circle_of_four();
     // What ncsc pushes reaches z-cert after the others announce it, and before z-cert asks them for it.
     world.slow_line("ncsc", "z-cert", 200);
-    for number in 0..limits::EMPTY_RUNS + 20 {
+    for number in 0..limits::EMPTY_RUNS * limits::EMPTY_ROUNDS + 20 {
         world.append("ncsc", circle, &format!("entry {number}"));
         world.run(1_000);
     }
@@ -459,6 +497,7 @@ fn charter_by(world: &World, founder: &str, number: u8) -> Charter {
         terms: Terms::default(),
         secret: [number; 32],
         founded: world.now,
+        succeeds: None,
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so at once")]
 
 mod bad_input;
+mod branches;
 mod carried;
 mod catch_up;
 mod convergence;
@@ -13,10 +14,13 @@ mod fork;
 mod history;
 mod hostile;
 mod keep;
+mod mesh;
+mod nodes;
 mod quota;
 mod retract;
 mod root;
 mod skew;
 mod stewards;
 mod stories;
+mod succession;
 mod world;

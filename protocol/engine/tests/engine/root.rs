@@ -365,6 +365,41 @@ fn two_branches_of_an_issuers_log_are_an_alarm_until_it_is_dropped() {
     assert!(world.engine("ferm").is_certified(&world.key("z-cert")));
 }
 
+#[test]
+fn i4_an_issuer_that_forked_its_log_is_held_by_all_along_the_branch_where_it_was_dropped() {
+    for heard_before in [false, true] {
+        let mut world = World::new(&["ncsc", "z-cert", "ferm", "ibd"]);
+        let (head, said) = (world.issuer_head(), world.issuer.entries.clone());
+        world.partition(&[&["ncsc", "ibd"], &["ferm", "z-cert"]]);
+        let mut heads = Vec::new();
+        for (name, statement) in [("ncsc", revocation_of(&world, "ibd")), ("ferm", revocation_of(&world, "z-cert"))] {
+            world.issuer.entries.clone_from(&said);
+            world.sit_again(5, vec![head]);
+            world.say(Statement::NothingElse);
+            world.say(statement);
+            world.say(Statement::NothingElse);
+            heads.push(world.issuer_head());
+            let (entries, index) = (world.issuer.entries.clone(), world.index(name));
+            world.input(index, Input::Import { entries });
+            world.run(100);
+        }
+        if heard_before {
+            world.connect("ncsc", "ferm").settle();
+        }
+        // The root keys know which branch was the issuer's own.
+        let next = world.next_root(&[0, 1], replace_issuer(vec![heads[0]]));
+        world.adopt_root("ncsc", &next);
+        world.connect("ncsc", "ferm").settle();
+        world.crash("ferm").start("ferm").connect("ncsc", "ferm").settle();
+        for name in ["ncsc", "ferm"] {
+            assert!(world.engine(name).is_certified(&world.key("z-cert")), "{name}, heard before: {heard_before}");
+            assert!(!world.engine(name).is_certified(&world.key("ibd")), "{name}, heard before: {heard_before}");
+            let network = world.engine(name).network();
+            assert_eq!(world.digest(name, network), world.digest("ncsc", network), "heard before: {heard_before}");
+        }
+    }
+}
+
 fn revocation_of(world: &World, name: &str) -> Statement {
     Statement::Revocation { node: world.key(name), serial: 1, reason: "stolen".to_owned(), cut: Vec::new() }
 }

@@ -342,7 +342,7 @@ fn a_circle_whose_charter_says_more_is_not_joined_and_who_offers_it_is_not_blame
     let charter = world.engine("ncsc").circle(&circle).unwrap().control().unwrap().charter().to_bytes();
     let welcome = |charter: Vec<u8>| Frame::Welcome { charter, entries: Vec::new(), last: true }.to_bytes();
     for _ in 0..=limits::FAULTS {
-        world.send_raw("ncsc", "ferm", welcome(longer(&charter, 5)));
+        world.send_raw("ncsc", "ferm", welcome(longer(&charter, 6)));
     }
     world.settle();
     assert!(world.is_connected("ferm", "ncsc"));

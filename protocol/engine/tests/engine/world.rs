@@ -185,6 +185,8 @@ pub struct World {
     streams: BTreeMap<(usize, StreamId), (usize, PullId)>,
     next_stream: u64,
     next_command: u64,
+    /// Bytes that were sent on live streams, by the kind of frame.
+    pub bytes_of: BTreeMap<u8, u64>,
     last_delivery: BTreeMap<(usize, usize), Time>,
     slow: BTreeMap<(usize, usize), u64>,
     /// How much a line carries in a millisecond, where that is little.
@@ -276,6 +278,7 @@ impl World {
             streams: BTreeMap::new(),
             next_stream: 0,
             next_command: 0,
+            bytes_of: BTreeMap::new(),
             last_delivery: BTreeMap::new(),
             slow: BTreeMap::new(),
             narrow: BTreeMap::new(),
@@ -336,9 +339,9 @@ impl World {
             mute: false,
             answers: None,
             drip_ms: 0,
+            later: false,
             given: BTreeSet::new(),
             forges_keys: false,
-            later: false,
         };
         self.nodes.push(node);
         let index = self.nodes.len() - 1;
@@ -657,6 +660,8 @@ impl World {
                     let to = self.index_of(&peer);
                     self.nodes[index].frame_bytes += bytes.len() as u64;
                     self.nodes[index].frames += 1;
+                    // Behind the head of the array stands the kind.
+                    *self.bytes_of.entry(bytes[1]).or_default() += bytes.len() as u64;
                     if self.sessions.get(&(index, to)) == Some(&session) {
                         let later = self.nodes[index].later;
                         for bytes in if later { skew::as_later(bytes) } else { vec![bytes] } {
@@ -922,6 +927,7 @@ impl World {
             terms: Terms::default(),
             secret,
             founded: self.now,
+            succeeds: None,
         };
         let circle = charter.id();
         self.command(stewards[0], Command::Found { charter });

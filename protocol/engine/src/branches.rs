@@ -1,0 +1,398 @@
+//! What stands behind the fork of a control log: branches that are concurrent operations.
+//!
+//! A control log that forks cannot end where it does, as others end: members were removed behind it, and others build
+//! on what stands there. So behind the fork the log goes on as a set of operations, each under its own hash and held
+//! beside the log. Which of them count the history says ([`crate::circle::Control`]); what does not count and nobody's
+//! epoch needs is not held. Members that count the same branches have the same digest; where digests differ, each side
+//! hands the other the operations that it holds, and takes of the other's what counts.
+//!
+//! This file refuses to know how a fork is found and proven: that is [`crate::fork`]'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cwn_crypto::{Domain, Hash, PublicKey, Time, encoding, issuer_log::LogId};
+
+use crate::{
+    circle::Operation,
+    engine::{Engine, fact_key},
+    epoch::SignedRecord,
+    limits,
+    log::{self, Authentic, CircleId, Decoded, EntryBytes, Header, Link, LogKey, LogKind, RunRefusal, Stored, Under},
+    replica::{Ingested, Refusal, Replica, Stop, in_order, read_entry},
+    store::{Damage, Read, Write},
+    wire::Frame,
+};
+
+pub(crate) const BRANCH_FACT: &[u8] = b"branch/";
+
+/// The operations of one circle that are held beside their logs, and those that peers offered.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Branches {
+    /// Those that are held; whether the store has made each durable.
+    held: BTreeMap<Hash, bool>,
+    /// What peers hold and nothing here needs yet. In memory alone, as long as the session lasts.
+    offered: BTreeMap<PublicKey, BTreeMap<Hash, Authentic>>,
+}
+
+impl Branches {
+    pub(crate) fn forget(&mut self, hash: &Hash) {
+        self.held.remove(hash);
+    }
+
+    /// A peer is gone, and with it what it offered.
+    pub(crate) fn gone(&mut self, peer: &PublicKey) {
+        self.offered.remove(peer);
+    }
+
+    fn find(&self, hash: &Hash) -> Option<&Authentic> {
+        self.offered.values().find_map(|offered| offered.get(hash))
+    }
+
+    fn taken(&mut self, hash: &Hash) {
+        self.offered.values_mut().for_each(|offered| drop(offered.remove(hash)));
+        self.offered.retain(|_, offered| !offered.is_empty());
+    }
+}
+
+/// The operations of a circle that a store holds behind forks.
+pub fn held(store: &dyn Read, circle: &CircleId) -> Result<Vec<EntryBytes>, Damage> {
+    let facts = store.facts(&fact_key(BRANCH_FACT, &[&circle.0.0]))?;
+    let entries = facts.iter().map(|(_, value)| encoding::from_bytes(value, limits::FRAME_BYTES));
+    let damage =
+        |refusal: encoding::Refusal| Damage { what: "an operation of a branch".to_owned(), why: refusal.to_string() };
+    entries.map(|entry| entry.map_err(damage)).collect()
+}
+
+/// The operation that a fact of the store holds, if it is one of these.
+pub(crate) fn in_fact(write: &Write) -> Option<Hash> {
+    let Write::Fact { key, value } = write else { return None };
+    let name = key.strip_prefix(BRANCH_FACT).filter(|_| !value.is_empty())?;
+    Some(Hash(name.get(32..)?.try_into().ok()?))
+}
+
+/// What an operation, or the opening of any log, builds on.
+fn builds_on(header: &Header, payload: Option<&[u8]>) -> BTreeSet<Hash> {
+    let operation = payload.filter(|_| header.suite.kind() == LogKind::Control);
+    let operation = operation.and_then(|payload| Operation::from_bytes(payload).ok());
+    let under = header.opening.as_ref().and_then(|opening| match opening.under {
+        Under::Add(hash) => Some(hash),
+        Under::Charter | Under::Certificate(_) | Under::Root(_) => None,
+    });
+    operation.into_iter().flat_map(|operation| operation.heads).chain(header.previous).chain(under).collect()
+}
+
+/// The branches that end with one of these entries, each from its first on.
+pub(crate) fn chains(entries: &[Decoded]) -> Vec<Vec<&Decoded>> {
+    let by_hash: BTreeMap<Hash, &Decoded> = entries.iter().map(|entry| (entry.hash(), entry)).collect();
+    let followed: BTreeSet<Hash> = entries.iter().filter_map(|entry| entry.header().previous).collect();
+    let ends: Vec<Hash> = by_hash.keys().filter(|hash| !followed.contains(hash)).copied().collect();
+    let mut passed: BTreeSet<Hash> = BTreeSet::new();
+    let chain = |end: Hash| {
+        let mut chain: Vec<&Decoded> = vec![by_hash[&end]];
+        let mut before = chain[0].header().previous;
+        // What two branches have in common one of them shows.
+        while let Some(entry) = before.and_then(|hash| by_hash.get(&hash)).filter(|entry| passed.insert(entry.hash())) {
+            let last = chain[chain.len() - 1];
+            if entry.key() != last.key() || entry.header().seq + 1 != last.header().seq {
+                break;
+            }
+            chain.push(entry);
+            before = entry.header().previous;
+        }
+        chain.reverse();
+        chain
+    };
+    ends.into_iter().map(chain).collect()
+}
+
+/// Those of these operations that their authors vouch for, whatever they build on.
+fn vouched_for(entries: &[Decoded]) -> Vec<Authentic> {
+    let authenticate = |chain: Vec<&Decoded>| {
+        let Header { seq, previous, .. } = *chain[0].header();
+        let kind = LogKind::Control;
+        let link = previous.map_or(Link::Start, |head| Link::After { height: seq, head, time: Time(0), kind });
+        let run = chain.into_iter().cloned().collect();
+        log::authenticate(run, link).map(|authenticated| authenticated.proven).unwrap_or_default()
+    };
+    chains(entries).into_iter().flat_map(authenticate).collect()
+}
+
+impl Replica {
+    fn branch_fact(&self, hash: &Hash, bytes: Option<&EntryBytes>) -> Write {
+        let key = fact_key(BRANCH_FACT, &[&self.id().0.0, &hash.0]);
+        Write::Fact { key, value: bytes.map(encoding::to_bytes).unwrap_or_default() }
+    }
+
+    /// The operations behind forks that the store holds. That they are held says where their logs fork.
+    pub(crate) fn load_branches(&mut self, store: &dyn Read, damages: &mut Vec<Damage>) -> Vec<Stored> {
+        let entries = held(store, &self.id()).unwrap_or_else(|damage| {
+            damages.push(damage);
+            Vec::new()
+        });
+        let mut branches = Vec::new();
+        for bytes in entries {
+            match Stored::read(bytes) {
+                Ok(entry) => {
+                    self.branches.held.insert(entry.hash(), true);
+                    let Header { author, log, seq, .. } = *entry.header();
+                    self.note_fork(author, log, seq);
+                    branches.push(entry);
+                }
+                Err(refusal) => {
+                    let what = "an operation of a branch".to_owned();
+                    damages.push(Damage { what, why: refusal.to_string() });
+                }
+            }
+        }
+        branches
+    }
+
+    /// Parts a control log at its fork: what stands behind it is held beside it, as far as it is needed.
+    pub(crate) fn part(&mut self, store: &dyn Read, key: &LogKey, fork: u64) -> Result<Vec<Write>, Damage> {
+        let height = self.log(&key.author, &key.log).map_or(0, |log| log.height);
+        let behind = (fork..height).map(|seq| read_entry(store, key, seq));
+        let behind: Vec<Stored> = behind.collect::<Result<_, Damage>>()?;
+        self.note_fork(key.author, key.log, fork);
+        if !behind.is_empty() {
+            self.hold(store, key, fork);
+        }
+        let held: BTreeSet<Hash> = self.branches.held.keys().copied().collect();
+        self.branches.held.extend(behind.iter().map(|entry| (entry.hash(), false)));
+        let gone = self.forget_branches();
+        let mut writes: Vec<Write> = gone.intersection(&held).map(|hash| self.branch_fact(hash, None)).collect();
+        let kept = behind.iter().filter(|entry| !gone.contains(&entry.hash()));
+        writes.extend(kept.map(|entry| self.branch_fact(&entry.hash(), Some(entry.bytes()))));
+        if !behind.is_empty() {
+            writes.push(Write::Rewind { key: *key, height: fork });
+        }
+        Ok(writes)
+    }
+
+    /// Forgets what does not count and is needed by nothing that is held: no epoch, no log, no other operation.
+    fn forget_branches(&mut self) -> BTreeSet<Hash> {
+        let under = |under: &Under| match under {
+            Under::Add(hash) => Some(*hash),
+            Under::Charter | Under::Certificate(_) | Under::Root(_) => None,
+        };
+        let logs = self.logs().flat_map(|(_, log)| {
+            under(&log.opening.under).into_iter().chain((log.kind == LogKind::Control).then_some(log.head))
+        });
+        let epochs = self.epochs().flat_map(|(_, epoch)| epoch.heads.iter().copied());
+        let needed: BTreeSet<Hash> = logs.chain(epochs).collect();
+        let gone = self.control_mut().map(|control| control.forget_branches(&needed)).unwrap_or_default();
+        gone.iter().for_each(|hash| self.branches.forget(hash));
+        gone
+    }
+
+    /// Takes in what a peer holds of branches, until something here needs it. Returns false when its author vouches
+    /// for none of it.
+    pub(crate) fn offer_branches(&mut self, peer: &PublicKey, entries: Vec<Decoded>) -> bool {
+        let proven = vouched_for(&entries);
+        let vouched = !proven.is_empty() || entries.is_empty();
+        let fresh = |entry: &Authentic| !self.control().is_none_or(|control| control.holds(&entry.hash()));
+        let proven: Vec<Authentic> = proven.into_iter().filter(fresh).collect();
+        if !proven.is_empty() {
+            let offered = self.branches.offered.entry(*peer).or_default();
+            let mut bytes: usize = offered.values().map(|entry| entry.bytes().length()).sum();
+            for entry in proven {
+                bytes += entry.bytes().length();
+                if offered.len() >= limits::BRANCH_OPERATIONS || bytes > limits::BRANCH_BYTES {
+                    break;
+                }
+                offered.insert(entry.hash(), entry);
+            }
+        }
+        vouched
+    }
+
+    /// Takes one operation behind a fork into the history.
+    fn take_branch(&mut self, entry: &Authentic) -> Result<(), Stop> {
+        let header = entry.header();
+        if self.fork_of(&header.author, &header.log).is_none_or(|fork| header.seq < fork) {
+            return Err(Stop::Missing);
+        }
+        if let Some(opening) = &header.opening {
+            self.entitle(&header.author, LogKind::Control, &opening.under)?;
+        }
+        let control = self.control().ok_or(Stop::Missing)?;
+        if header.previous.is_some_and(|previous| !control.holds(&previous)) {
+            return Err(Stop::Missing);
+        }
+        if !control.continues(header) {
+            return Err(Refusal::Run(RunRefusal::BrokenLink { seq: header.seq }).into());
+        }
+        self.apply(header, entry.hash(), entry.bytes().payload.sealed().unwrap_or_default())?;
+        self.branches.held.insert(entry.hash(), false);
+        Ok(())
+    }
+
+    /// Takes of what peers offered all that counts. Returns what to store; with anything, who belongs may have changed.
+    pub(crate) fn take_branches(&mut self) -> Vec<Write> {
+        let offered: BTreeMap<Hash, Authentic> =
+            self.branches.offered.values().flatten().map(|(hash, entry)| (*hash, entry.clone())).collect();
+        if offered.is_empty() {
+            return Vec::new();
+        }
+        let held: BTreeSet<Hash> = self.branches.held.keys().copied().collect();
+        let mut taken = Vec::new();
+        for entry in in_order(offered.into_values().collect()) {
+            if self.take_branch(&entry).is_ok() {
+                taken.push(entry);
+            }
+        }
+        let gone = if taken.is_empty() { BTreeSet::new() } else { self.forget_branches() };
+        let mut writes: Vec<Write> = gone.intersection(&held).map(|hash| self.branch_fact(hash, None)).collect();
+        for entry in taken.iter().filter(|entry| !gone.contains(&entry.hash()) && !held.contains(&entry.hash())) {
+            self.branches.taken(&entry.hash());
+            writes.push(self.branch_fact(&entry.hash(), Some(entry.bytes())));
+        }
+        if !taken.is_empty() {
+            self.refold();
+        }
+        writes
+    }
+
+    /// Takes of what peers offered these operations and all that they build on. Whether any came.
+    fn bring(&mut self, wanted: BTreeSet<Hash>, writes: &mut Vec<Write>) -> bool {
+        let mut seen = wanted.clone();
+        let mut open: Vec<Hash> = wanted.into_iter().collect();
+        let mut brought = false;
+        while let Some(hash) = open.last().copied() {
+            let held = self.control().is_none_or(|control| control.holds(&hash));
+            let Some(entry) = self.branches.find(&hash).filter(|_| !held).cloned() else {
+                open.pop();
+                continue;
+            };
+            let before = builds_on(entry.header(), entry.bytes().payload.sealed());
+            let before: Vec<Hash> = before.into_iter().filter(|hash| seen.insert(*hash)).collect();
+            if before.is_empty() {
+                open.pop();
+                if self.take_branch(&entry).is_ok() {
+                    self.branches.taken(&hash);
+                    writes.push(self.branch_fact(&hash, Some(entry.bytes())));
+                    brought = true;
+                }
+            }
+            open.extend(before);
+        }
+        if brought {
+            self.refold();
+        }
+        brought
+    }
+
+    /// As [`Self::take`], with what peers offered of the branches that the entry builds on.
+    pub(crate) fn take_with_branches(&mut self, entry: &Authentic, outcome: &mut Ingested) -> Result<bool, Stop> {
+        let taken = self.take(entry);
+        if taken != Err(Stop::Missing) || self.branches.offered.is_empty() {
+            return taken;
+        }
+        let wanted = builds_on(entry.header(), entry.bytes().payload.sealed());
+        if !self.bring(wanted, &mut outcome.writes) {
+            return taken;
+        }
+        outcome.membership_changed = true;
+        self.take(entry)
+    }
+
+    /// Takes of what peers offered the branches that a record builds on.
+    pub(crate) fn bring_for_record(&mut self, record: &SignedRecord, outcome: &mut Ingested) {
+        if self.branches.offered.is_empty() {
+            return;
+        }
+        let heads = record.unverified(limits::RECORD_BYTES).map(|record| record.heads).unwrap_or_default();
+        outcome.membership_changed |= self.bring(heads.into_iter().collect(), &mut outcome.writes);
+    }
+
+    /// The store made an operation behind a fork durable.
+    pub(crate) fn branch_stored(&mut self, hash: &Hash) {
+        self.branches.held.get_mut(hash).into_iter().for_each(|durable| *durable = true);
+    }
+
+    /// The operations behind forks that count and are durable, by log.
+    pub(crate) fn durable_branches(&self) -> BTreeMap<(PublicKey, LogId), BTreeSet<Hash>> {
+        let mut branches: BTreeMap<_, BTreeSet<Hash>> = BTreeMap::new();
+        let counted = self.control().into_iter().flat_map(|control| control.counted_branches());
+        for (author, log, _, hash) in counted.filter(|(.., hash)| self.branches.held.get(hash) == Some(&true)) {
+            branches.entry((author, log)).or_default().insert(hash);
+        }
+        branches
+    }
+}
+
+impl Engine {
+    /// Hands a peer whose digest differs the operations behind forks that are held here; the same ones once a session.
+    pub(crate) fn tell_branches(&mut self, peer: &PublicKey, circle: CircleId, store: &dyn Read) -> Result<(), Damage> {
+        if self.circles.get(&circle).is_none_or(|replica| replica.branches.held.is_empty()) {
+            return Ok(());
+        }
+        let entries = held(store, &circle)?;
+        let names = entries.iter().map(|entry| Hash::of(Domain::ENTRY, &[&entry.header])).collect();
+        let Some(tag) = self.sync.tell_branches(peer, &circle, names) else { return Ok(()) };
+        let mut frames: Vec<Vec<EntryBytes>> = vec![Vec::new()];
+        let mut bytes = 0;
+        for entry in entries {
+            bytes += entry.length();
+            if bytes > limits::WELCOME_FRAME_BYTES {
+                bytes = entry.length();
+                frames.push(Vec::new());
+            }
+            if let Some(frame) = frames.last_mut() {
+                frame.push(entry);
+            }
+        }
+        frames.retain(|frame| !frame.is_empty());
+        frames.into_iter().for_each(|entries| self.send(peer, &Frame::Branches { tag, entries }));
+        Ok(())
+    }
+
+    /// A peer holds these operations behind forks.
+    pub(crate) fn branches_heard(
+        &mut self,
+        peer: &PublicKey,
+        circle: CircleId,
+        entries: Vec<EntryBytes>,
+        store: &dyn Read,
+    ) -> Result<(), Damage> {
+        let mut decoded = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match Decoded::decode(entry) {
+                Ok(entry) if entry.key().circle == circle && entry.header().suite.kind() == LogKind::Control => {
+                    decoded.push(entry);
+                }
+                Ok(_) => {
+                    self.fault(peer, circle, "a branch of something else than a control log of its circle".to_owned());
+                    return Ok(());
+                }
+                Err(refusal) => {
+                    self.fault(peer, circle, refusal.to_string());
+                    return Ok(());
+                }
+            }
+        }
+        // A branch that leaves its log before the place known so far is proof of its own.
+        for chain in chains(&decoded) {
+            let (key, seq) = (chain[0].key(), chain[0].header().seq);
+            let known = self.circles.get(&circle).and_then(|replica| replica.fork_of(&key.author, &key.log));
+            if known.is_none_or(|known| seq < known) {
+                let run: Vec<Decoded> = chain.into_iter().cloned().collect();
+                self.probe(peer, &key, &run, store)?;
+            }
+        }
+        let Some(replica) = self.circles.get_mut(&circle) else { return Ok(()) };
+        if !replica.offer_branches(peer, decoded) {
+            self.fault(peer, circle, "branches of control logs that their authors do not vouch for".to_owned());
+            return Ok(());
+        }
+        self.take_branches(&circle, store);
+        self.sync.unblock(&circle, self.now);
+        Ok(())
+    }
+
+    /// Takes of what peers offered all that counts by now.
+    pub(crate) fn take_branches(&mut self, circle: &CircleId, store: &dyn Read) {
+        let Some(replica) = self.circles.get_mut(circle) else { return };
+        let writes = replica.take_branches();
+        self.keep(*circle, writes, true, store);
+    }
+}

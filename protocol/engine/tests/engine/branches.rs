@@ -1,0 +1,401 @@
+//! A steward forks its control log: what stands behind the fork are operations that did not see each other.
+
+use cwn_crypto::{Hash, Signature, Time, issuer_log::LogId};
+use cwn_engine::{
+    branches,
+    circle::{Act, MemberNode, Operation, Stewardship, Terms},
+    fork::{Branch, ForkProof},
+    input::{Command, Input},
+    log::{CircleId, Draft, EntryBytes, LogKey, Opening, Suite, Under, Writer},
+    output::{CarriedCircle, Event, Reply},
+    wire::Frame,
+};
+
+use crate::world::{World, partner, seeds};
+
+const FOUR: [&str; 4] = ["ncsc", "z-cert", "ibd", "ferm"];
+const LOG: LogId = LogId([0xf0; 16]);
+
+/// A control log that `z-cert`, second in the charter, writes beside its node.
+struct Forker {
+    circle: CircleId,
+    said: Vec<(Time, Operation)>,
+    entries: Vec<EntryBytes>,
+    writer: Writer,
+}
+
+fn forker(world: &World, circle: CircleId) -> Forker {
+    let opening = Opening { under: Under::Charter, cites: Vec::new() };
+    let writer = Writer::open(circle, world.node("z-cert").key.clone(), LOG, opening);
+    Forker { circle, said: Vec::new(), entries: Vec::new(), writer }
+}
+
+impl Forker {
+    /// It goes on with an operation that has seen these.
+    fn operate(&mut self, world: &World, heads: Vec<Hash>, act: Act) {
+        self.say(world.now, Operation { stewardship: Stewardship::Charter(1), heads, act });
+    }
+
+    fn say(&mut self, at: Time, operation: Operation) {
+        let payload = operation.to_bytes();
+        let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None, retracts: None };
+        self.entries.push(self.writer.append(at, draft).bytes().clone());
+        self.said.push((at, operation));
+    }
+
+    /// The log up to `length`, from where it is to go on otherwise.
+    fn branch(&self, world: &World, length: usize) -> Self {
+        let mut branch = forker(world, self.circle);
+        self.said[..length].iter().for_each(|(at, operation)| branch.say(*at, operation.clone()));
+        assert_eq!(branch.entries, self.entries[..length], "what is the same is the same");
+        branch
+    }
+
+    fn hand(&self, world: &mut World, to: &str) {
+        let to = world.index(to);
+        world.input(to, Input::Import { entries: self.entries.clone() });
+        world.run(50);
+    }
+}
+
+fn add(world: &World, name: &str) -> Act {
+    let MemberNode { node, recipient } = world.member(name);
+    Act::Add { partner: partner(name), nodes: vec![MemberNode { node, recipient }] }
+}
+
+fn terms(number: u8) -> Act {
+    Act::Policy { terms: Terms { policy: vec![number], ..Terms::default() } }
+}
+
+fn heads(world: &World, name: &str, circle: CircleId) -> Vec<Hash> {
+    world.engine(name).circle(&circle).unwrap().control().unwrap().heads()
+}
+
+fn members(world: &World, name: &str, circle: CircleId) -> Vec<String> {
+    let roster = world.engine(name).circle(&circle).unwrap().fold().roster();
+    roster.partners().into_iter().map(ToString::to_string).collect()
+}
+
+fn expect_the_same(world: &World, circle: CircleId, names: &[&str], story: &str) {
+    for name in names {
+        let what = || format!("{story}: {}\n{}", world.describe(name, circle), world.describe(names[0], circle));
+        assert_eq!(members(world, name, circle), members(world, names[0], circle), "members; {}", what());
+        assert_eq!(world.conclusions(name, circle), world.conclusions(names[0], circle), "conclusions; {}", what());
+        assert_eq!(world.terms(name, circle), world.terms(names[0], circle), "terms; {}", what());
+        assert_eq!(heads(world, name, circle), heads(world, names[0], circle), "heads; {}", what());
+        assert_eq!(world.digest(name, circle), world.digest(names[0], circle), "digest; {}", what());
+        assert_eq!(world.engine(name).behind(&circle), 0, "{}", what());
+    }
+}
+
+fn knows_the_fork(world: &World, name: &str, circle: CircleId) -> Option<u64> {
+    let key = LogKey { circle, author: world.key("z-cert"), log: LOG };
+    world.engine(name).forks(&circle).into_iter().find(|(log, _)| *log == key).map(|(_, seq)| seq)
+}
+
+/// A circle of four and the partners that may join it. What `z-cert` does its key does, beside its node.
+fn circle_with_a_forker(seed: u64, others: &[&str]) -> (World, CircleId) {
+    let mut world = World::unconnected(seed, &FOUR);
+    for name in others {
+        world.enrol(name);
+    }
+    world.connect_all().settle();
+    let circle = world.found(&["ncsc", "z-cert"]);
+    world.add("ncsc", circle, "ibd");
+    world.add("ncsc", circle, "ferm");
+    world.settle();
+    (world, circle)
+}
+
+#[test]
+fn i4_both_branches_of_a_forked_control_log_count_for_everybody_and_its_dismissal_keeps_what_was_known() {
+    let (mut world, circle) = circle_with_a_forker(1, &["kpn", "surf"]);
+    world.crash("z-cert");
+    world.partition(&[&["ncsc", "kpn"], &["ibd", "ferm", "surf"]]);
+    let mut common = forker(&world, circle);
+    common.operate(&world, heads(&world, "ncsc", circle), terms(3));
+    let (mut one, mut other) = (common.branch(&world, 1), common.branch(&world, 1));
+    one.operate(&world, Vec::new(), add(&world, "kpn"));
+    other.operate(&world, Vec::new(), add(&world, "surf"));
+    one.hand(&mut world, "ncsc");
+    other.hand(&mut world, "ibd");
+    world.settle();
+    assert_eq!(members(&world, "kpn", circle), ["ferm", "ibd", "kpn", "ncsc", "z-cert"]);
+    assert_eq!(members(&world, "surf", circle), ["ferm", "ibd", "ncsc", "surf", "z-cert"]);
+    world.append("kpn", circle, "from one branch");
+    world.append("surf", circle, "from the other");
+    world.settle();
+    world.connect_all().settle();
+    let all = ["ncsc", "ibd", "ferm", "kpn", "surf"];
+    expect_the_same(&world, circle, &all, "after the fork");
+    assert_eq!(members(&world, "ncsc", circle), ["ferm", "ibd", "kpn", "ncsc", "surf", "z-cert"]);
+    for name in all {
+        assert_eq!(knows_the_fork(&world, name, circle), Some(1), "{name}");
+        let told = |event: &&Event| matches!(event, Event::Fork { .. });
+        assert_eq!(world.node(name).events.iter().filter(told).count(), 1, "{name} is told once");
+        assert_eq!(world.reads(name, circle).len(), 2, "{name} holds what both sides wrote");
+    }
+    // Its dismissal names what is held, on both branches; what it does from then on is void.
+    world.dismiss("ncsc", circle, "z-cert");
+    let mut later = other.branch(&world, 2);
+    later.operate(&world, Vec::new(), terms(9));
+    later.hand(&mut world, "ferm");
+    world.settle();
+    world.append("surf", circle, "goes on");
+    world.settle();
+    expect_the_same(&world, circle, &all, "after the dismissal");
+    assert_eq!(members(&world, "ferm", circle), ["ferm", "ibd", "kpn", "ncsc", "surf", "z-cert"]);
+    assert_eq!(world.terms("ferm", circle), 3);
+    for name in all {
+        world.crash(name).start(name);
+    }
+    world.start("z-cert").connect_all().settle();
+    let all = ["ncsc", "ibd", "ferm", "kpn", "surf", "z-cert"];
+    expect_the_same(&world, circle, &all, "after a start of everybody, and with the node whose key it was");
+    assert!(world.reads("kpn", circle).contains(&"goes on".to_owned()));
+}
+
+#[test]
+fn i4_a_dismissal_by_one_who_knew_one_branch_voids_the_other_for_everybody() {
+    let (mut world, circle) = circle_with_a_forker(1, &["kpn", "surf"]);
+    world.crash("z-cert");
+    world.partition(&[&["ncsc", "kpn"], &["ibd", "ferm", "surf"]]);
+    let start = forker(&world, circle);
+    let (mut one, mut other) = (start.branch(&world, 0), start.branch(&world, 0));
+    one.operate(&world, Vec::new(), add(&world, "kpn"));
+    other.operate(&world, Vec::new(), add(&world, "surf"));
+    other.operate(&world, Vec::new(), terms(7));
+    one.hand(&mut world, "ncsc");
+    other.hand(&mut world, "ibd");
+    world.settle();
+    world.append("ibd", circle, "to surf too");
+    world.dismiss("ncsc", circle, "z-cert");
+    world.settle();
+    world.connect_all().settle();
+    let members_of_it = ["ncsc", "ibd", "ferm", "kpn"];
+    expect_the_same(&world, circle, &members_of_it, "after the dismissal");
+    assert_eq!(members(&world, "ibd", circle), ["ferm", "ibd", "kpn", "ncsc", "z-cert"]);
+    assert_eq!(world.terms("ibd", circle), 0);
+    // What ibd sealed while it counted surf stays: its epoch builds on the branch.
+    for name in members_of_it {
+        assert_eq!(world.reads(name, circle).len(), 1, "{name}");
+        let replica = world.engine(name).circle(&circle).unwrap();
+        assert!(replica.control().unwrap().voided(replica.fold()).count() >= 2, "{name} shows what is void");
+    }
+}
+
+#[test]
+fn i4_whoever_heard_which_branch_first_all_end_with_the_same() {
+    let (mut lives, mut forked) = (0, 0);
+    for seed in seeds(12) {
+        let joining = ["kpn", "surf", "tno"];
+        let (mut world, circle) = circle_with_a_forker(seed, &joining);
+        let away = world.rng(2) == 0;
+        if away {
+            world.crash("z-cert");
+        }
+        let names = ["ncsc", "ibd", "ferm"];
+        let length = world.rng(3) as usize;
+        let mut common = forker(&world, circle);
+        for number in 0..length {
+            let seen = heads(&world, "ncsc", circle);
+            common.operate(&world, seen, terms(number as u8 + 1));
+        }
+        let mut branches: Vec<Forker> = (0..2 + world.rng(2)).map(|_| common.branch(&world, length)).collect();
+        // Who holds one branch takes no other by hand: each begins with one that nobody else has.
+        world.partition(&[&["ncsc", "kpn"], &["ibd", "surf"], &["ferm", "tno"]]);
+        for round in 0..14 {
+            // What is written differs in time at least, so that no two branches are the same.
+            world.run(1_000 + round);
+            match world.rng(8) {
+                0 | 5 if round > 4 => {
+                    let split = world.rng(3) as usize;
+                    let apart: Vec<&str> =
+                        names.into_iter().chain(joining).filter(|name| *name != names[split]).collect();
+                    world.partition(&[&[names[split]], &apart]);
+                }
+                1 if round > 4 => drop(world.connect_all()),
+                2 => {
+                    let from = world.rng(branches.len() as u64) as usize;
+                    let keeps = length + world.rng((branches[from].entries.len() - length) as u64 + 1) as usize;
+                    let branch = branches[from].branch(&world, keeps);
+                    branches.push(branch);
+                }
+                3 => {
+                    let by = world.rng(3) as usize;
+                    world.append(names[by], circle, &format!("{} {round}", names[by]));
+                }
+                4 if world.rng(3) == 0 => {
+                    let who = world.rng(2) as usize + 1;
+                    world.remove("ncsc", circle, names[who]);
+                    world.run(100);
+                    world.add("ncsc", circle, names[who]);
+                }
+                _ => {}
+            }
+            let (on, to) = (world.rng(branches.len() as u64) as usize, world.rng(3) as usize);
+            let act = match world.rng(3) {
+                0 => terms(world.rng(200) as u8 + 10),
+                who => add(&world, joining[who as usize]),
+            };
+            let seen = if world.rng(2) == 0 { heads(&world, names[to], circle) } else { Vec::new() };
+            branches[on].operate(&world, seen, act);
+            branches[on].hand(&mut world, names[to]);
+        }
+        world.connect_all().settle().settle();
+        let in_it = members(&world, "ncsc", circle);
+        let all: Vec<&str> =
+            names.into_iter().chain(joining).filter(|name| in_it.iter().any(|one| one == name)).collect();
+        expect_the_same(&world, circle, &all, &format!("seed {seed}"));
+        (lives, forked) = (lives + 1, forked + u64::from(knows_the_fork(&world, "ncsc", circle).is_some()));
+        world.append("ibd", circle, "life goes on");
+        world.settle();
+        for name in &all {
+            world.crash(name).start(name);
+        }
+        if away {
+            world.start("z-cert");
+        }
+        world.connect_all().settle().settle();
+        expect_the_same(&world, circle, &all, &format!("seed {seed}, after a start"));
+        for name in &all {
+            let reads = world.reads(name, circle);
+            assert!(reads.contains(&"life goes on".to_owned()) || reads.contains(&"(sealed)".to_owned()), "{name}");
+        }
+    }
+    assert!(forked * 2 > lives, "in {forked} of {lives} lives the log was forked");
+}
+
+#[test]
+fn i7_a_steward_that_forks_without_end_makes_nobody_hold_more_than_two_branches_nor_blame_another() {
+    let (mut world, circle) = circle_with_a_forker(1, &[]);
+    world.crash("z-cert");
+    let start = forker(&world, circle);
+    let mut branches = Vec::new();
+    for number in 0..40 {
+        let mut branch = start.branch(&world, 0);
+        branch.operate(&world, Vec::new(), terms(number));
+        branches.push(branch);
+    }
+    world.start("z-cert").connect_all().settle();
+    branches[0].hand(&mut world, "ibd");
+    branches[1].hand(&mut world, "ferm");
+    world.settle();
+    let entries: Vec<EntryBytes> = branches.iter().map(|branch| branch.entries[0].clone()).collect();
+    let tag = world.tag("z-cert", "ibd", circle);
+    world.send_raw("z-cert", "ibd", Frame::Branches { tag, entries }.to_bytes());
+    world.settle();
+    expect_the_same(&world, circle, &["ncsc", "ibd", "ferm"], "after forty branches");
+    for name in ["ncsc", "ibd", "ferm"] {
+        let replica = world.engine(name).circle(&circle).unwrap();
+        assert_eq!(replica.control().unwrap().operations(), 4, "{name}: two of the founder's, two branches");
+        let held = world.node(name).store.facts.keys().filter(|key| key.starts_with(b"branch/")).count();
+        assert_eq!(held, 2, "{name} holds two on disk");
+    }
+    assert!(world.refusals_of("ibd", "z-cert").is_empty() && world.refusals_of("ncsc", "ibd").is_empty());
+}
+
+#[test]
+fn i7_the_proof_of_a_fork_by_somebody_who_has_nothing_to_do_with_the_circle_is_not_kept() {
+    let (mut world, circle) = circle_with_a_forker(1, &["kpn"]);
+    let mut proofs = Vec::new();
+    for (who, log) in [("kpn", 1), ("z-cert", 2)] {
+        let branch = |text: &str| {
+            let opening = Opening { under: Under::Charter, cites: Vec::new() };
+            let mut writer = Writer::open(circle, world.node(who).key.clone(), LogId([log; 16]), opening);
+            let payload = text.as_bytes().to_vec();
+            let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None, retracts: None };
+            let bytes = writer.append(world.now, draft).bytes().clone();
+            Branch { headers: vec![bytes.header.into()], signature: bytes.signature }
+        };
+        proofs.push(ForkProof { one: branch("one"), other: branch("other") });
+    }
+    for proof in proofs {
+        let tag = world.tag("ferm", "ibd", circle);
+        world.send_raw("ferm", "ibd", Frame::Fork { tag, proof }.to_bytes());
+    }
+    world.settle();
+    let known = world.engine("ibd").forks(&circle);
+    assert_eq!(known.iter().map(|(key, _)| key.author).collect::<Vec<_>>(), [world.key("z-cert")]);
+    assert!(world.refusals_of("ibd", "ferm").is_empty(), "who hands it on may know the author");
+}
+
+#[test]
+fn i5_branches_that_nobody_vouches_for_or_of_another_circle_are_refused() {
+    let (mut world, circle) = circle_with_a_forker(1, &[]);
+    let start = forker(&world, circle);
+    let (mut one, mut other) = (start.branch(&world, 0), start.branch(&world, 0));
+    one.operate(&world, Vec::new(), terms(1));
+    other.operate(&world, Vec::new(), terms(2));
+    one.hand(&mut world, "ibd");
+    other.hand(&mut world, "ferm");
+    world.settle();
+    let mut altered = start.branch(&world, 0);
+    altered.operate(&world, Vec::new(), terms(3));
+    let mut entries = altered.entries.clone();
+    entries[0].signature = Signature([1; 64]);
+    let tag = world.tag("z-cert", "ibd", circle);
+    world.send_raw("z-cert", "ibd", Frame::Branches { tag, entries }.to_bytes());
+    assert!(world.refusals_of("ibd", "z-cert")[0].contains("vouch"));
+    let elsewhere = world.circle(&["z-cert", "ferm"]);
+    let mut strange = forker(&world, elsewhere);
+    strange.operate(&world, Vec::new(), terms(4));
+    let tag = world.tag("z-cert", "ncsc", circle);
+    world.send_raw("z-cert", "ncsc", Frame::Branches { tag, entries: strange.entries }.to_bytes());
+    assert!(world.refusals_of("ncsc", "z-cert")[0].contains("something else than a control log of its circle"));
+    world.settle();
+    expect_the_same(&world, circle, &["ncsc", "ibd", "ferm"], "after what was refused");
+}
+
+#[test]
+fn a_newcomer_learns_of_branches_with_the_offer() {
+    let (mut world, circle) = circle_with_a_forker(1, &["kpn", "surf"]);
+    world.crash("z-cert");
+    let start = forker(&world, circle);
+    let (mut one, mut other) = (start.branch(&world, 0), start.branch(&world, 0));
+    one.operate(&world, Vec::new(), add(&world, "kpn"));
+    other.operate(&world, Vec::new(), terms(5));
+    world.partition(&[&["ferm"], &["ncsc", "ibd", "kpn", "surf"]]);
+    one.hand(&mut world, "ibd");
+    other.hand(&mut world, "ferm");
+    world.connect_all().settle();
+    world.add("ncsc", circle, "surf");
+    world.settle();
+    expect_the_same(&world, circle, &["ncsc", "ibd", "ferm", "kpn", "surf"], "with a newcomer");
+    for name in ["ibd", "ferm", "ncsc", "kpn", "surf"] {
+        assert_eq!(knows_the_fork(&world, name, circle), Some(0), "{name}");
+    }
+    world.crash("surf").start("surf").connect_all().settle();
+    expect_the_same(&world, circle, &["ncsc", "surf"], "after the newcomer's start");
+    world.append("surf", circle, "hello");
+    world.settle();
+    world.expect_reads("kpn", circle, &["hello"]);
+}
+
+#[test]
+fn branches_are_carried_by_hand_to_one_who_was_cut_off() {
+    let (mut world, circle) = circle_with_a_forker(1, &["kpn"]);
+    world.crash("z-cert");
+    world.partition(&[&["ncsc", "kpn"], &["ibd"], &["ferm"]]);
+    let start = forker(&world, circle);
+    let (mut one, mut other) = (start.branch(&world, 0), start.branch(&world, 0));
+    one.operate(&world, Vec::new(), add(&world, "kpn"));
+    other.operate(&world, Vec::new(), terms(5));
+    one.hand(&mut world, "ncsc");
+    other.hand(&mut world, "ibd");
+    world.connect("ncsc", "ibd").settle();
+    let store = &world.node("ncsc").store;
+    let mut entries = branches::held(store, &circle).unwrap();
+    assert_eq!(entries.len(), 2);
+    let control = |key: &&LogKey| key.circle == circle;
+    entries
+        .extend(store.logs.keys().filter(control).flat_map(|key| store.logs[key].iter().map(|(_, one)| one.clone())));
+    let charter = world.engine("ncsc").circle(&circle).unwrap().control().unwrap().charter().to_bytes();
+    let id = world.command("ferm", Command::CarryCircle { charter, entries });
+    world.run(100);
+    let reply = world.reply("ferm", id).cloned();
+    let whole = CarriedCircle::Known { taken: 2, left: 0 };
+    assert_eq!(reply, Some(Ok(Reply::CarriedCircle { circle, outcome: whole })));
+    expect_the_same(&world, circle, &["ncsc", "ibd", "ferm"], "what was carried");
+    assert_eq!(knows_the_fork(&world, "ferm", circle), Some(0));
+}

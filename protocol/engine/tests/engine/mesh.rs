@@ -1,0 +1,285 @@
+//! Circles whose members are not all connected with all: what goes from neighbour to neighbour.
+
+use cwn_crypto::{
+    Hash, PublicKey,
+    issuer_log::{CutLine, LogId},
+};
+use cwn_engine::{
+    circle::MemberNode,
+    held::{SignedStatement, Statement},
+    input::Command,
+    limits,
+    log::CircleId,
+    output::Reply,
+    wire::Frame,
+};
+
+use crate::world::{World, key_of, partner};
+
+/// A circle that the first founded, whose members are connected as these pairs say.
+fn connected(names: &[&str], pairs: &[(&str, &str)]) -> (World, CircleId) {
+    let mut world = World::unconnected(3, names);
+    for (a, b) in pairs {
+        world.connect(a, b);
+    }
+    world.settle();
+    let circle = world.circle(names);
+    (world, circle)
+}
+
+/// Each is connected with the one before and the one after.
+fn line(names: &[&str]) -> (World, CircleId) {
+    let pairs: Vec<(&str, &str)> = names.windows(2).map(|pair| (pair[0], pair[1])).collect();
+    connected(names, &pairs)
+}
+
+/// Who of these is known to `by` to hold the entry that `author` published by that command.
+fn known_to_hold(
+    world: &World,
+    by: &str,
+    circle: CircleId,
+    author: &str,
+    entry: (LogId, u64),
+    names: &[&str],
+) -> Vec<String> {
+    let ledger = world.engine(by).ledger(&circle);
+    let holds = |name: &&&str| {
+        ledger.is_some_and(|ledger| ledger.received(&world.key(name), &world.key(author), &entry.0, entry.1).is_some())
+    };
+    names.iter().filter(holds).map(|name| (*name).to_owned()).collect()
+}
+
+fn publish(world: &mut World, by: &str, circle: CircleId, text: &str) -> (LogId, u64) {
+    let id = world.append(by, circle, text);
+    world.settle();
+    let Some(Ok(Reply::Appended { place, .. })) = world.reply(by, id) else { panic!("{by} published nothing") };
+    (place.key.log, place.seq)
+}
+
+/// What a holder says of an author's logs; an invented one.
+fn statement(world: &World, circle: CircleId, holder: &str, author: PublicKey, heads: usize) -> Statement {
+    let line = |number: usize| CutLine { log: LogId([number as u8; 16]), height: 9, head: Hash([7; 32]) };
+    let heads = (0..heads).map(line).collect();
+    Statement { circle, holder: world.key(holder), author, heads, unopenable: Vec::new(), time: world.now }
+}
+
+fn hand_on(world: &mut World, from: &str, to: &str, circle: CircleId, statement: SignedStatement, for_whom: &[&str]) {
+    let tag = world.tag(from, to, circle);
+    let for_whom = for_whom.iter().map(|name| world.key(name)).collect();
+    world.send_raw(from, to, Frame::HandOn { tag, statement, to: for_whom }.to_bytes());
+}
+
+#[test]
+fn an_author_hears_who_received_what_it_wrote_though_they_are_never_connected() {
+    let (mut world, circle) = connected(&["ncsc", "ferm", "surf"], &[("ncsc", "ferm"), ("ncsc", "surf")]);
+    let entry = publish(&mut world, "ferm", circle, "from behind one wall to behind another");
+    assert_eq!(known_to_hold(&world, "ferm", circle, "ferm", entry, &["ncsc", "surf"]), ["ncsc", "surf"]);
+    assert_eq!(known_to_hold(&world, "ncsc", circle, "ferm", entry, &["surf"]), ["surf"]);
+    // Surf is neither its author nor a steward: it is not for it to know.
+    assert!(known_to_hold(&world, "surf", circle, "ferm", entry, &["ncsc", "ferm"]).is_empty());
+}
+
+#[test]
+fn statements_go_back_the_way_the_entries_came_over_five_nodes() {
+    let names = ["ncsc", "ferm", "surf", "haven", "zorg"];
+    let (mut world, circle) = line(&names);
+    for author in ["zorg", "surf"] {
+        let entry = publish(&mut world, author, circle, "along the line");
+        let others: Vec<&str> = names.into_iter().filter(|name| *name != author).collect();
+        assert_eq!(known_to_hold(&world, author, circle, author, entry, &others), others, "what {author} knows");
+        let others: Vec<&str> = names.into_iter().filter(|name| *name != "ncsc" && *name != author).collect();
+        assert_eq!(known_to_hold(&world, "ncsc", circle, author, entry, &others), others, "what the steward knows");
+    }
+}
+
+#[test]
+fn where_the_way_back_is_gone_a_statement_finds_another() {
+    let names = ["ncsc", "ferm", "surf", "haven"];
+    let pairs = [("ncsc", "ferm"), ("ferm", "surf"), ("surf", "haven"), ("haven", "ncsc")];
+    let (mut world, circle) = connected(&names, &pairs);
+    let id = world.append("ferm", circle, "one way came, the other goes");
+    world.run(limits::HELD_WAIT_MS / 2);
+    world.disconnect("ferm", "surf");
+    world.settle();
+    let Some(Ok(Reply::Appended { place, .. })) = world.reply("ferm", id) else { panic!("nothing was published") };
+    let entry = (place.key.log, place.seq);
+    let others = ["ncsc", "surf", "haven"];
+    assert_eq!(known_to_hold(&world, "ferm", circle, "ferm", entry, &others), others);
+}
+
+#[test]
+fn a_statement_waits_for_an_author_that_is_away_and_meets_only_others() {
+    let (mut world, circle) = connected(&["ncsc", "ferm", "surf"], &[("ncsc", "ferm"), ("ncsc", "surf")]);
+    world.disconnect("ncsc", "surf");
+    let entry = publish(&mut world, "ferm", circle, "surf reads it later");
+    assert!(known_to_hold(&world, "ferm", circle, "ferm", entry, &["surf"]).is_empty(), "unknown, not denied");
+    world.disconnect("ncsc", "ferm").connect("ncsc", "surf").settle();
+    world.disconnect("ncsc", "surf").connect("ncsc", "ferm").settle();
+    assert_eq!(known_to_hold(&world, "ferm", circle, "ferm", entry, &["surf"]), ["surf"]);
+    assert_eq!(world.engine("ncsc").carries(), (0, 0), "what was handed over is not kept");
+}
+
+#[test]
+fn a_holder_that_crashed_before_its_statement_left_makes_it_again() {
+    let (mut world, circle) = connected(&["ncsc", "ferm", "surf"], &[("ncsc", "ferm"), ("ncsc", "surf")]);
+    let id = world.append("ferm", circle, "surf crashes with it");
+    world.run(1_000);
+    world.expect_reads("surf", circle, &["surf crashes with it"]);
+    world.crash("surf").start("surf").connect("ncsc", "surf").settle();
+    let Some(Ok(Reply::Appended { place, .. })) = world.reply("ferm", id) else { panic!("nothing was published") };
+    assert_eq!(known_to_hold(&world, "ferm", circle, "ferm", (place.key.log, place.seq), &["surf"]), ["surf"]);
+}
+
+#[test]
+fn where_all_are_connected_with_all_nothing_is_handed_on() {
+    let names = ["ncsc", "ferm", "surf", "haven"];
+    let mut world = World::new(&names);
+    let circle = world.circle(&names);
+    for name in names {
+        let id = world.append(name, circle, "hello");
+        for _ in 0..20 {
+            world.run(500);
+            assert!(names.iter().all(|name| world.engine(name).carries() == (0, 0)));
+        }
+        assert!(matches!(world.reply(name, id), Some(Ok(_))));
+    }
+}
+
+#[test]
+fn a_statement_that_was_altered_on_the_way_is_refused_and_its_bearer_blamed() {
+    let (mut world, circle) = line(&["ncsc", "ferm", "surf", "haven"]);
+    let entry = publish(&mut world, "ferm", circle, "who has it?");
+    // Surf says in haven's name that haven holds what it does not.
+    let author = world.key("ferm");
+    let invented = statement(&world, circle, "haven", author, 1).sign(&key_of("surf", 1));
+    hand_on(&mut world, "surf", "ferm", circle, invented, &["ferm", "ncsc"]);
+    world.settle();
+    let refusals = world.refusals_of("ferm", "surf");
+    assert!(refusals.iter().any(|reason| reason.contains("a statement of what is held")), "{refusals:?}");
+    let ledger = world.engine("ferm").ledger(&circle).unwrap();
+    assert_eq!(ledger.received(&world.key("haven"), &author, &LogId([0; 16]), 0), None);
+    assert!(ledger.received(&world.key("haven"), &author, &entry.0, entry.1).is_some(), "what haven said stands");
+    assert_eq!(world.engine("ferm").carries(), (0, 0));
+}
+
+#[test]
+fn a_member_that_states_without_end_makes_others_carry_a_little_and_no_more() {
+    let (mut world, circle) = line(&["ncsc", "ferm", "surf"]);
+    // Forty more members that nobody is connected with.
+    let nodes: Vec<PublicKey> = (0..40).map(|number| key_of(&format!("n{number}"), 5).public()).collect();
+    let recipient = world.member("ncsc").recipient;
+    for (number, node) in nodes.iter().enumerate() {
+        let member = MemberNode { node: *node, recipient };
+        let partner = partner(&format!("partner-{number}"));
+        world.command("ncsc", Command::Add { circle, partner, nodes: vec![member] });
+        world.run(50);
+    }
+    world.settle();
+    let liar = key_of("surf", 1);
+    for round in 0..3 {
+        for (number, node) in nodes.iter().enumerate() {
+            let mut invented = statement(&world, circle, "surf", *node, 4);
+            invented.time = world.now.plus(round * 40 + number as u64);
+            let tag = world.tag("surf", "ferm", circle);
+            let frame = Frame::HandOn { tag, statement: invented.sign(&liar), to: nodes.clone() };
+            world.send_raw("surf", "ferm", frame.to_bytes());
+            let (count, bytes) = world.engine("ferm").carries();
+            assert!(count <= limits::CARRIED_PER_HOLDER && bytes <= count * limits::CARRIED_BYTES, "{count}, {bytes}");
+        }
+    }
+    assert_eq!(world.engine("ferm").carries().0, limits::CARRIED_PER_HOLDER);
+    // One that is longer than they are is not carried at all, nor one by or about who does not belong.
+    for (holder, author, heads) in [("surf", nodes[0], 200), ("surf", key_of("stranger", 1).public(), 1)] {
+        let before = world.engine("ferm").carries();
+        let mut invented = statement(&world, circle, holder, author, heads);
+        invented.time = world.now.plus(1_000_000);
+        hand_on(&mut world, "surf", "ferm", circle, invented.sign(&liar), &["ncsc"]);
+        assert_eq!(world.engine("ferm").carries(), before);
+    }
+    assert!(world.refusals_of("ferm", "surf").is_empty());
+    // A day later nobody keeps what nobody came for.
+    world.disconnect("ferm", "surf");
+    world.run(limits::CARRIED_MS).connect("ferm", "surf").settle();
+    let (count, _) = world.engine("ferm").carries();
+    assert_eq!(count, 0);
+}
+
+/// So many nodes of one circle, each connected with all or with so many that it picked; the first is its steward.
+fn crowd(count: usize, picks: Option<usize>) -> (World, CircleId, Vec<String>) {
+    let names: Vec<String> = (0..count).map(|number| format!("n{number:02}")).collect();
+    let known: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut world = World::unconnected(3, &known);
+    match picks {
+        None => drop(world.connect_all()),
+        Some(picks) => {
+            for a in 0..count {
+                for _ in 0..picks {
+                    let b = world.rng(count as u64) as usize;
+                    world.connect_indexes(a, b);
+                }
+            }
+        }
+    }
+    world.settle();
+    let circle = world.circle(&known);
+    // Its author's epoch is made and known.
+    world.append(&names[3], circle, "first");
+    world.settle();
+    (world, circle, names)
+}
+
+/// One publishes so many entries of so many bytes: after how many milliseconds everybody has them, and what was sent in
+/// a quarter of a minute for every byte of them that somebody received, in all and in pushes and heights.
+fn spread(world: &mut World, circle: CircleId, names: &[String], entries: usize, bytes: usize) -> (u64, f64, f64) {
+    let all = |world: &World| world.nodes.iter().map(|node| node.frame_bytes).sum::<u64>();
+    let live = |world: &World| [5, 6].iter().filter_map(|kind| world.bytes_of.get(kind)).sum::<u64>();
+    let (start, before) = (world.now, (all(world), live(world)));
+    let text = "x".repeat(bytes);
+    for _ in 0..entries {
+        world.append(&names[3], circle, &text);
+        world.run(2);
+    }
+    let has = |world: &World, name: &String| {
+        world.reads(name, circle).iter().filter(|read| read.len() == bytes).count() == entries
+    };
+    while !names.iter().all(|name| has(world, name)) {
+        world.run(10);
+        assert!(world.now.since(start) < 15_000, "not everybody has it");
+    }
+    let took = world.now.since(start);
+    world.run(15_000 - took);
+    let received = (entries * bytes * (names.len() - 1)) as f64;
+    (took, (all(world) - before.0) as f64 / received, (live(world) - before.1) as f64 / received)
+}
+
+#[test]
+fn where_all_are_connected_an_entry_takes_little_more_of_the_line_than_itself_for_each_receiver() {
+    let (mut world, circle, names) = crowd(20, None);
+    let (_, total, _) = spread(&mut world, circle, &names, 50, 1_000);
+    // Headers, signatures, statements of what is held and digests, all of it.
+    assert!(total <= 1.5, "{total}");
+    world.settle();
+    let (_, _, live) = spread(&mut world, circle, &names, 1, 4_000);
+    assert!(live <= 1.25, "{live}");
+}
+
+#[test]
+fn from_neighbour_to_neighbour_an_entry_reaches_everybody_within_a_second_and_each_of_them_once() {
+    let (mut world, circle, names) = crowd(40, Some(4));
+    let (took, total, _) = spread(&mut world, circle, &names, 50, 1_000);
+    assert!(total <= 1.5, "{total}");
+    assert!(took <= 1_000, "{took}");
+}
+
+#[test]
+fn who_lost_its_connection_with_the_author_alone_has_what_it_wrote_within_a_minute() {
+    let (mut world, circle, names) = crowd(12, None);
+    for lost in [1, 7, 11] {
+        world.disconnect(&names[3], &names[lost]);
+    }
+    world.append(&names[3], circle, "not to all");
+    world.run(2 * limits::DIGEST_EVERY_MS);
+    for name in &names {
+        world.expect_reads(name, circle, &["first", "not to all"]);
+    }
+}
