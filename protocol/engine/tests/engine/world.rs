@@ -123,6 +123,7 @@ impl Read for MemStore {
 pub type Conclusions = (Vec<(LogKey, u64)>, Vec<(PublicKey, Member)>);
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "what is under way in a test's world is little")]
 enum Coming {
     Input(Input),
     Store(Ticket, Vec<Write>),
