@@ -400,17 +400,18 @@ impl Word {
     }
 
     /// Forgets what a log of an issuer said from a place on: it was another branch of the log than the one that
-    /// counts.
-    pub fn forget(&mut self, issuer: &PublicKey, log: &LogId, from: u64, root: &TrustRoot) {
-        let Some(known) = self.logs.get_mut(&(*issuer, *log)) else { return };
-        let kept = known.said.partition_point(|said| said.seq < from);
-        let gone = known.said.split_off(kept);
+    /// counts. Whether it had said anything there.
+    pub fn forget(&mut self, issuer: &PublicKey, log: &LogId, from: u64, root: &TrustRoot) -> bool {
+        let Some(known) = self.logs.get_mut(&(*issuer, *log)) else { return false };
+        let (Ok(place) | Err(place)) = known.place_of(from);
+        let gone = known.said.split_off(place);
         if from == 0 {
             self.logs.remove(&(*issuer, *log));
         }
         if !gone.is_empty() {
             self.refold(root);
         }
+        !gone.is_empty()
     }
 
     /// Judges all that was heard by a new version of the root document.

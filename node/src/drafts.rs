@@ -431,6 +431,9 @@ mod tests {
         fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage> {
             Ok((*key == LOG && seq == 0).then_some(self.entry))
         }
+        fn bytes(&self, _: &LogKey, _: u64, _: u64) -> Result<u64, Damage> {
+            Ok(0)
+        }
         fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {
             Ok(vec![(LOG, Tip { height: 1, head: self.entry })])
         }

@@ -290,6 +290,12 @@ impl Read for Disk {
         Ok(self.held.hash_at(key, seq))
     }
 
+    fn bytes(&self, key: &LogKey, from: u64, to: u64) -> Result<u64, Damage> {
+        let log = self.held.logs.get(key);
+        let entries = (from..to).map_while(|seq| log?.get(seq as usize));
+        Ok(entries.map(|(_, bytes)| (bytes.header.len() + bytes.payload.len()) as u64).sum())
+    }
+
     fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {
         let tip = |log: &HeldLog| Some(Tip { height: log.len() as u64, head: log.last()?.0 });
         Ok(self.held.logs.iter().filter_map(|(key, log)| Some((*key, tip(log)?))).collect())

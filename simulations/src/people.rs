@@ -102,7 +102,7 @@ impl World {
                 let Some(circle) = self.some_circle(node, true) else { return };
                 self.texts += 1;
                 let history = if self.texts.is_multiple_of(2) { History::All } else { History::None };
-                let terms = Terms { policy: self.texts.to_be_bytes().to_vec(), history };
+                let terms = Terms { policy: self.texts.to_be_bytes().to_vec(), history, ..Terms::default() };
                 self.trace.tell(self.now, || format!("p{node:02} gives {} another policy", short(&circle)));
                 self.command(node, "set a policy", Command::Policy { circle, terms }, None);
             }

@@ -30,7 +30,7 @@ use cwn_functions::sharing::Report;
 use cwn_node::{
     api::{
         client::Client,
-        types::{EntryDetail, EntrySummary, Id, IssuerLog, NewCircle, NewEntry, Published, Status, Taken},
+        types::{EntryDetail, EntrySummary, Id, IssuerLog, NewCircle, NewEntry, Published, QuotaChange, Status, Taken},
     },
     clock,
     config::{Accept, Bootstrap, Config, FILE},
@@ -431,6 +431,7 @@ impl World {
             stewards: Vec::new(),
             partners: partners.iter().map(|name| (*name).to_owned()).collect(),
             history: None,
+            quota: QuotaChange::default(),
         };
         let _: Id = self.client(founder).post("/v1/circles", &new).await?;
         Ok(())

@@ -1,14 +1,21 @@
 //! Circles: founding, joining, who belongs.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use cwn_crypto::{PartnerId, PublicKey, encoding::hex_decode};
+use cwn_crypto::{Hash, PartnerId, PublicKey, encoding::hex_decode};
 use cwn_engine::{
-    circle::{Act, Charter, Fold, History, Member, MemberNode, Operation, Steward, Stewardship, Succeeds, Terms},
+    circle::{
+        Act, Charter, Fold, History, Member, MemberNode, Operation, Quota, Steward, Stewardship, Succeeds, Terms,
+    },
     engine::{Engine, Offer},
     input::Command,
+    keep::{OverQuota, Withheld},
+    limits,
     log::{CircleId, LogKey},
-    output::Reply,
+    output::{CommandRefusal, Reply},
     replica::Replica,
     succession::{Claim, Standing, succeeding},
 };
@@ -22,14 +29,18 @@ use super::{
     status::{offers, policy_of, summarise},
     types::{
         Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, MemberView, Membership, NewCircle,
-        OfferSummary, PolicyChange, Problem, Succession, SuccessionView,
+        OfferSummary, OverQuotaView, PolicyChange, Problem, QuotaChange, QuotaView, Succession, SuccessionView,
+        WithheldView,
     },
 };
 use crate::{
     clock,
     driver::random,
-    node::{nodes_of, partner_of},
+    node::{Node, nodes_of, partner_of},
 };
+
+/// Bytes of entries read at a time, to say how much lies beyond a cut.
+const MEASURED_BYTES: usize = 4 << 20;
 
 /// The circles a node is in, and those it is offered.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -55,6 +66,25 @@ fn history_word(history: History) -> &'static str {
     }
 }
 
+/// A policy that never said anything of quotas goes on saying nothing.
+fn changed_quota(present: Option<Quota>, change: &QuotaChange) -> Option<Quota> {
+    if *change == QuotaChange::default() {
+        return present;
+    }
+    let QuotaChange { bytes, entries, logs, epochs } = *change;
+    let present = present.unwrap_or(limits::QUOTA);
+    Some(Quota {
+        bytes: bytes.unwrap_or(present.bytes),
+        entries: entries.unwrap_or(present.entries),
+        logs: logs.unwrap_or(present.logs),
+        epochs: epochs.unwrap_or(present.epochs),
+    })
+}
+
+fn quota_view(Quota { bytes, entries, logs, epochs }: Quota) -> QuotaView {
+    QuotaView { bytes, entries, logs, epochs }
+}
+
 fn parse_partner(text: &str) -> Result<PartnerId, Problem> {
     text.parse().map_err(Problem::bad_request)
 }
@@ -72,7 +102,11 @@ impl Api {
     /// One circle, and who belongs to it.
     pub async fn circle(&self, named: &str) -> Result<CircleDetail, Problem> {
         let named = named.to_owned();
-        self.node.driver.ask(move |engine, _| detail(engine, &named)).await?
+        let (mut detail, withheld) = self.node.driver.ask(move |engine, _| detail(engine, &named)).await??;
+        let node = Arc::clone(&self.node);
+        let measured = tokio::task::spawn_blocking(move || measure(&node, withheld)).await;
+        detail.withheld = measured.map_err(|error| Problem::broken(error.to_string()))?;
+        Ok(detail)
     }
 
     /// Founds a circle and adds partners to it.
@@ -86,7 +120,8 @@ impl Api {
             Policy { ceiling, purposes: purposes.map_err(Problem::bad_request)?, description: new.description };
         let policy = policy.to_bytes().map_err(Problem::bad_request)?;
         let history = new.history.as_deref().map_or(Ok(History::None), parse_history)?;
-        let terms = Terms { policy, history };
+        let quota = changed_quota(None, &new.quota);
+        let terms = Terms { policy, history, quota };
         let (stewards, adds) = self.looked_up(&new.stewards, &new.partners).await?;
         self.establish(new.name, terms, stewards, adds, None).await
     }
@@ -241,6 +276,29 @@ impl Api {
         Ok(Id { id: circle.to_string() })
     }
 
+    /// Accepts what this node holds of a removed partner beyond the cut of its removal.
+    pub async fn raise(&self, circle: &str, membership: &Membership) -> Result<Id, Problem> {
+        let circle = self.find(circle).await?;
+        let partner = parse_partner(&membership.partner)?;
+        let only = one_node(membership)?;
+        let removals = move |engine: &Engine, _: &_| {
+            let beyond = engine.withheld(&circle).into_iter().filter(|one| {
+                let of = |act: &Act| matches!(act, Act::Remove { partner: removed, .. } if *removed == partner);
+                removal_of(engine, &circle, &one.removal).is_some_and(of)
+                    && only.is_none_or(|only| only == one.key.author)
+            });
+            beyond.map(|one| one.removal).collect::<BTreeSet<_>>()
+        };
+        let removals = self.node.driver.ask(removals).await?;
+        if removals.is_empty() {
+            return Err(Problem::refused(CommandRefusal::NothingWithheld));
+        }
+        for removal in removals {
+            self.node.driver.command(Command::Raise { circle, removal }).await?;
+        }
+        Ok(Id { id: circle.to_string() })
+    }
+
     /// Makes a node of a partner a steward.
     pub async fn appoint(&self, circle: &str, membership: &Membership) -> Result<Id, Problem> {
         let circle = self.find(circle).await?;
@@ -341,7 +399,8 @@ fn changed(present: &Terms, change: &PolicyChange) -> Result<Terms, Problem> {
         policy.description.clone_from(description);
     }
     let history = change.history.as_deref().map_or(Ok(present.history), parse_history)?;
-    Ok(Terms { policy: policy.to_bytes().map_err(Problem::bad_request)?, history })
+    let quota = changed_quota(present.quota, &change.quota);
+    Ok(Terms { policy: policy.to_bytes().map_err(Problem::bad_request)?, history, quota })
 }
 
 /// An operation in words.
@@ -387,7 +446,39 @@ fn view_of(claim: &Claim, other: CircleId, name: Option<String>, joined: bool) -
     }
 }
 
-fn detail(engine: &Engine, named: &str) -> Result<CircleDetail, Problem> {
+fn removal_of<'a>(engine: &'a Engine, circle: &CircleId, removal: &Hash) -> Option<&'a Act> {
+    let replica = engine.circle(circle)?;
+    replica.control()?.valid_operation(replica.fold(), removal).map(|(_, act)| act)
+}
+
+/// What is withheld of each node, with its bytes; read beside the log thread.
+fn measure(node: &Node, withheld: Vec<(String, Withheld)>) -> Vec<WithheldView> {
+    let mut views: BTreeMap<(String, PublicKey), WithheldView> = BTreeMap::new();
+    for (partner, Withheld { key, cut, height, until, .. }) in withheld {
+        let view = views.entry((partner.clone(), key.author)).or_insert_with(|| WithheldView {
+            partner,
+            node: key.author.to_string(),
+            entries: 0,
+            bytes: 0,
+            until: until.0,
+        });
+        view.entries += height - cut;
+        view.until = view.until.min(until.0);
+        let mut next = cut;
+        while next < height {
+            // What cannot be read back has no size; the node says elsewhere that it is damaged.
+            let Ok(entries) = node.reader.get().entries(&key, next, height, MEASURED_BYTES) else { break };
+            if entries.is_empty() {
+                break;
+            }
+            next += entries.len() as u64;
+            view.bytes += entries.iter().map(|entry| entry.payload.len() as u64).sum::<u64>();
+        }
+    }
+    views.into_values().collect()
+}
+
+fn detail(engine: &Engine, named: &str) -> Result<(CircleDetail, Vec<(String, Withheld)>), Problem> {
     let circle = find_circle(engine, named)?;
     let gone = || Problem::not_found("the circle is gone");
     let replica = engine.circle(&circle).ok_or_else(gone)?;
@@ -415,8 +506,19 @@ fn detail(engine: &Engine, named: &str) -> Result<CircleDetail, Problem> {
         place,
         of_steward: replica.is_of_steward(&key),
     };
+    let over = |one: OverQuota| OverQuotaView {
+        partner: partner_of(engine.word(), &one.author),
+        node: one.author.to_string(),
+        used: quota_view(one.used),
+        waiting: one.waiting,
+    };
+    let partner = |one: &Withheld| match removal_of(engine, &circle, &one.removal) {
+        Some(Act::Remove { partner, .. }) => partner.to_string(),
+        _ => partner_of(engine.word(), &one.key.author),
+    };
+    let withheld = engine.withheld(&circle).into_iter().map(|one| (partner(&one), one)).collect();
     let succeeded_by = engine.successors(&circle);
-    Ok(CircleDetail {
+    let detail = CircleDetail {
         summary: summarise(engine, replica).ok_or_else(gone)?,
         description: policy_of(&control.terms(replica.fold()).policy).description,
         founded: control.charter().founded.0,
@@ -430,5 +532,9 @@ fn detail(engine: &Engine, named: &str) -> Result<CircleDetail, Problem> {
             .into_iter()
             .map(|claim| view_of(&claim, claim.by, Some(claim.name.clone()), claim.joined))
             .collect(),
-    })
+        withheld: Vec::new(),
+        quota: quota_view(replica.quota()),
+        over_quota: engine.over_quota(&circle).into_iter().map(over).collect(),
+    };
+    Ok((detail, withheld))
 }

@@ -165,6 +165,7 @@ pub fn router(api: Api) -> Router {
         )
         .route("/v1/circles/{circle}/add", post(add))
         .route("/v1/circles/{circle}/remove", post(remove))
+        .route("/v1/circles/{circle}/raise", post(raise))
         .route("/v1/circles/{circle}/succeed", post(succeed))
         .route("/v1/circles/{circle}/export/plan", get(export_plan))
         .route("/v1/circles/{circle}/export", get(export))
@@ -277,6 +278,14 @@ async fn backup(State(api): State<Api>) -> Result<impl IntoResponse, Problem> {
 
 async fn import(State(api): State<Api>, body: Body) -> Result<impl IntoResponse, Problem> {
     answer(api.import(body.into_data_stream()).await)
+}
+
+async fn raise(
+    State(api): State<Api>,
+    InPath(circle): InPath<String>,
+    body: Request<Membership>,
+) -> Result<impl IntoResponse, Problem> {
+    answer(api.raise(&circle, &request(body)?).await)
 }
 
 async fn appoint(

@@ -125,6 +125,8 @@ pub(super) fn summarise(engine: &Engine, replica: &Replica) -> Option<CircleSumm
         unheard,
         behind: engine.behind(&circle),
         peers: sharing.len(),
+        nodes_over_quota: engine.over_quota(&circle).len(),
+        withheld_entries: engine.withheld(&circle).iter().map(|one| one.height - one.cut).sum(),
         comparing: sharing.iter().filter(|(_, caught_up)| !caught_up).count(),
         unreachable: unreachable.map(ToString::to_string).collect(),
     })
@@ -238,6 +240,18 @@ impl Api {
         }
         warnings.extend(trust.alarms);
         warnings.extend(trust.forked);
+        warnings.extend(circles.iter().filter(|circle| circle.steward && circle.withheld_entries > 0).map(|circle| {
+            format!(
+                "{} entries in {} lie beyond the cut of a removal and are dropped in time; see `cwn circle show {}`",
+                circle.withheld_entries, circle.name, circle.name
+            )
+        }));
+        warnings.extend(circles.iter().filter(|circle| circle.steward && circle.nodes_over_quota > 0).map(|circle| {
+            format!(
+                "{} nodes wrote more in {} than their quota lets others take: raise it, or remove them; see `cwn circle show {}`",
+                circle.nodes_over_quota, circle.name, circle.name
+            )
+        }));
         let drafts = self.drafts().await?;
         let for_a_person = drafts.iter().filter(|draft| draft.needs.is_some()).count();
         if for_a_person > 0 {

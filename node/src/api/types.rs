@@ -113,6 +113,12 @@ pub struct CircleSummary {
     /// With how many of those it is still being compared what either holds.
     #[serde(default)]
     pub comparing: usize,
+    /// How many entries are held beyond the cuts of removals, that a steward may raise.
+    #[serde(default)]
+    pub withheld_entries: u64,
+    /// Of how many nodes there is more than their quota lets others take.
+    #[serde(default)]
+    pub nodes_over_quota: usize,
     /// Partners of whom no node is connected: what they wrote meanwhile may be unknown here.
     #[serde(default)]
     pub unreachable: Vec<String>,
@@ -194,6 +200,30 @@ pub struct CircleDetail {
     /// The circles that succeed it, each founded by somebody who belonged to it.
     #[serde(default)]
     pub succeeded_by: Vec<SuccessionView>,
+    /// What is held beyond the cuts of removals.
+    #[serde(default)]
+    pub withheld: Vec<WithheldView>,
+    /// How much of one node's content is taken.
+    #[serde(default)]
+    pub quota: QuotaView,
+    /// The nodes of which there is more.
+    #[serde(default)]
+    pub over_quota: Vec<OverQuotaView>,
+}
+
+/// What one node holds beyond the cut of another's removal: not accepted, kept for a while, and then dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithheldView {
+    /// The partner that was removed.
+    pub partner: String,
+    /// The node that wrote it.
+    pub node: String,
+    /// How many entries.
+    pub entries: u64,
+    /// How many bytes, sealed.
+    pub bytes: u64,
+    /// When it is dropped, or the first of it.
+    pub until: u64,
 }
 
 /// A log that its author forked: what comes from the place on is held by nobody, unless a cut names a branch. Of what
@@ -326,6 +356,9 @@ pub struct NewCircle {
     /// What newcomers can open of what came before them: `none`, when it is not given, or `all`.
     #[serde(default)]
     pub history: Option<String>,
+    /// How much of one node others take; usual numbers for what is not given.
+    #[serde(default)]
+    pub quota: QuotaChange,
     /// Other stewards, by partner, in the order of their rank after this node.
     #[serde(default)]
     pub stewards: Vec<String>,
@@ -402,9 +435,56 @@ pub struct PolicyChange {
     /// What newcomers can open of what is written from then on: `none` or `all`.
     #[serde(default)]
     pub history: Option<String>,
+    /// How much of one node others take.
+    #[serde(default)]
+    pub quota: QuotaChange,
 }
 
-/// `POST /v1/circles/{id}/add`, `…/remove`, `…/appoint`, `…/dismiss`
+/// How much of one node others take in a circle: what is not given stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuotaChange {
+    /// Bytes, sealed.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+    /// Entries.
+    #[serde(default)]
+    pub entries: Option<u64>,
+    /// Logs: one for each start of the node in which it wrote something.
+    #[serde(default)]
+    pub logs: Option<u64>,
+    /// Epochs: one for each change of who belongs after which it wrote something, and one a month.
+    #[serde(default)]
+    pub epochs: Option<u64>,
+}
+
+/// How much there is of one node in a circle, or may be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaView {
+    /// Bytes, sealed.
+    pub bytes: u64,
+    /// Entries.
+    pub entries: u64,
+    /// Logs.
+    pub logs: u64,
+    /// Epochs.
+    pub epochs: u64,
+}
+
+/// A node of which there is more than its quota lets others take: the rest waits with those who have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverQuotaView {
+    /// Its partner.
+    pub partner: String,
+    /// The node.
+    pub node: String,
+    /// How much of it is held here.
+    pub used: QuotaView,
+    /// How many entries more connected peers say they hold.
+    pub waiting: u64,
+}
+
+/// `POST /v1/circles/{id}/add`, `…/remove`, `…/raise`, `…/appoint`, `…/dismiss`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Membership {

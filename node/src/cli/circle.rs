@@ -15,7 +15,7 @@ use crate::{
         Circles,
         types::{
             Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, MemberView, Membership, NewCircle,
-            NodeView, PartnerView, PolicyChange, Succession, SuccessionView,
+            NodeView, OverQuotaView, PartnerView, PolicyChange, QuotaChange, Succession, SuccessionView, WithheldView,
         },
     },
     clock,
@@ -69,7 +69,7 @@ pub enum Command {
     Succeed(Succeed),
     /// Add a partner to a circle. Only its stewards can.
     #[command(
-        after_help = "Example:\n  cwn circle add haven ibd\n\nHow each key of the partner is known is shown first: compared by telephone, known since a date, or NEW.\nThe partner can read what is published from then on."
+        after_help = "Example:\n  cwn circle add haven ibd\n\nHow each key of the partner is known is shown first: compared by telephone, known since a date, or NEW.\nThe partner can read what is published from then on, and what was published while the policy said `--history all`."
     )]
     Add(Change),
     /// Remove a partner, or one node of it, from a circle: it keeps what it has, and can open nothing that comes after.
@@ -77,6 +77,11 @@ pub enum Command {
         after_help = "Examples:\n  cwn circle remove haven ibd\n  cwn circle remove haven 86ed6ed0c5b7\n\nThe first digits of a node's key, as `cwn circle show` gives them, remove that node alone: one that was stolen. The partner's other nodes go on.\nWhat the partner wrote and this node holds stays. What it writes later is not accepted."
     )]
     Remove(Change),
+    /// Accept what a removed partner wrote and this node holds beyond the cut of its removal. It stays removed.
+    #[command(
+        after_help = "Example:\n  cwn circle raise haven ibd\n\nA steward that removed a partner without having heard all it wrote cut off the rest. Whoever holds that keeps it for 90 days and accepts it once a steward that holds it too, of the same or better rank, raises the cut. `cwn circle show` says what there is."
+    )]
+    Raise(Change),
     /// Make a partner a steward of a circle, below this one; with that it belongs. Only its stewards can.
     #[command(
         after_help = "Example:\n  cwn circle appoint haven ncsc\n\nA steward adds and removes partners and changes the policy. One of worse rank can end nothing that a better one did; `cwn circle show` lists them by rank."
@@ -92,6 +97,36 @@ pub enum Command {
         after_help = "Example:\n  cwn circle policy haven --ceiling GREEN --description \"De haven en wie haar helpt\""
     )]
     Policy(Policy),
+}
+
+/// How much of one node others take.
+#[derive(Debug, Args)]
+struct Quotas {
+    /// How many megabytes of one node, sealed, others take. What goes beyond a quota waits with those who have it, and
+    /// comes once the quota is raised.
+    #[arg(long, value_name = "MEGABYTES")]
+    quota_mb: Option<u64>,
+    /// How many entries of one node others take.
+    #[arg(long, value_name = "NUMBER")]
+    quota_entries: Option<u64>,
+    /// How many logs of one node others take: it has one for each of its starts in which it wrote something.
+    #[arg(long, value_name = "NUMBER")]
+    quota_logs: Option<u64>,
+    /// How many epochs of one node others take: it makes one when it writes after somebody came or went.
+    #[arg(long, value_name = "NUMBER")]
+    quota_epochs: Option<u64>,
+}
+
+impl Quotas {
+    fn change(self) -> QuotaChange {
+        let Self { quota_mb, quota_entries, quota_logs, quota_epochs } = self;
+        QuotaChange {
+            bytes: quota_mb.map(|megabytes| megabytes.saturating_mul(1_000_000)),
+            entries: quota_entries,
+            logs: quota_logs,
+            epochs: quota_epochs,
+        }
+    }
 }
 
 /// Arguments of `cwn circle policy`.
@@ -113,6 +148,8 @@ pub struct Policy {
     /// was published while it said `none` stays closed to them.
     #[arg(long, value_parser = HISTORIES)]
     history: Option<String>,
+    #[command(flatten)]
+    quotas: Quotas,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -144,11 +181,13 @@ pub struct Create {
     /// What partners that are added later can open of what was published before: nothing, or all.
     #[arg(long, value_parser = HISTORIES, default_value = "none")]
     history: String,
+    #[command(flatten)]
+    quotas: Quotas,
     /// Found the circle of your partner and this one alone, unless there is one.
     #[arg(
         long,
         value_name = "PARTNER",
-        conflicts_with_all = ["name", "partners", "description", "ceiling", "purpose", "steward", "history"]
+        conflicts_with_all = ["name", "partners", "description", "ceiling", "purpose", "steward", "history", "Quotas"]
     )]
     bilateral: Option<String>,
     /// Do not ask.
@@ -175,7 +214,7 @@ pub struct Succeed {
     yes: bool,
 }
 
-/// Arguments of `cwn circle add`, `remove`, `appoint` and `dismiss`.
+/// Arguments of `cwn circle add`, `remove`, `raise`, `appoint` and `dismiss`.
 #[derive(Debug, Args)]
 pub struct Change {
     /// The circle, by name or id.
@@ -200,6 +239,7 @@ pub(super) async fn run(face: &Face, command: Command) -> anyhow::Result<()> {
         Command::Succeed(new) => succeed(face, new).await,
         Command::Add(change) => add(face, change).await,
         Command::Remove(change) => remove(face, change).await,
+        Command::Raise(change) => raise(face, change).await,
         Command::Appoint(change) => appoint(face, change).await,
         Command::Dismiss(change) => dismiss(face, change).await,
         Command::Policy(change) => policy(face, change).await,
@@ -229,7 +269,7 @@ fn keys_page(known: &[PartnerView], partners: &[String], only: Option<&str>, now
 }
 
 async fn found(face: &Face, create: Create) -> anyhow::Result<()> {
-    let Create { name, partners, description, ceiling, purpose, steward, history, bilateral, yes } = create;
+    let Create { name, partners, description, ceiling, purpose, steward, history, quotas, bilateral, yes } = create;
     if let Some(partner) = bilateral {
         return found_bilateral(face, partner, yes).await;
     }
@@ -248,6 +288,7 @@ async fn found(face: &Face, create: Create) -> anyhow::Result<()> {
         stewards: steward,
         partners,
         history: Some(history),
+        quota: quotas.change(),
     };
     let id: Id = face.client.post("/v1/circles", &new).await?;
     Ok(show::page(&format!("The circle {} is founded: {}\n", show::line(&name), show::short(&id.id)))?)
@@ -405,6 +446,19 @@ fn detail_page(detail: &CircleDetail) -> String {
         };
         page += &format!("{author} signed two entries for one place (log {log}, entry {place}): {comes}\n");
     }
+    for OverQuotaView { partner, used, waiting, .. } in &detail.over_quota {
+        let (entries, size) = (show::count(used.entries, "entry", "entries"), show::size(used.bytes));
+        page += &format!(
+            "{partner} is at its quota with {entries} ({size}); {waiting} more wait until a steward raises it with `cwn circle policy`, or removes it\n"
+        );
+    }
+    for WithheldView { partner, entries, bytes, until, .. } in &detail.withheld {
+        let (entries, size) = (show::count(*entries, "entry", "entries"), show::size(*bytes));
+        let until = show::time(*until);
+        page += &format!(
+            "{entries} ({size}) of {partner} lie beyond the cut of its removal, kept until {until}; a steward may `cwn circle raise`\n"
+        );
+    }
     let row = |member: &MemberView| {
         let role = match member.steward {
             Some(_) if member.founder => "founder".to_owned(),
@@ -444,7 +498,9 @@ async fn add(face: &Face, change: Change) -> anyhow::Result<()> {
     let Change { circle, partner, node, yes } = change;
     show_keys(face, std::slice::from_ref(&partner), node.as_deref()).await?;
     if !yes {
-        confirm(&format!("Add {partner} to {circle}? It will be able to read what is published from now on."))?;
+        confirm(&format!(
+            "Add {partner} to {circle}? It will be able to read what is published from now on, and what was while the policy let newcomers read it."
+        ))?;
     }
     let membership = Membership { partner: partner.clone(), node };
     let _: Id = face.client.post(&format!("/v1/circles/{}/add", encode(&circle)), &membership).await?;
@@ -494,6 +550,18 @@ fn named_for_removal(members: &[MemberView], named: &str) -> anyhow::Result<(Str
     }
 }
 
+async fn raise(face: &Face, change: Change) -> anyhow::Result<()> {
+    let Change { circle, partner, node, yes } = change;
+    if !yes {
+        confirm(&format!(
+            "Accept in {circle} all that this node holds of {partner} beyond the cut of its removal? If its key was stolen, that may be the thief's."
+        ))?;
+    }
+    let membership = Membership { partner: partner.clone(), node };
+    let _: Id = face.client.post(&format!("/v1/circles/{}/raise", encode(&circle)), &membership).await?;
+    Ok(show::page(&format!("What {partner} wrote in {} and this node holds is accepted.\n", show::line(&circle)))?)
+}
+
 async fn appoint(face: &Face, change: Change) -> anyhow::Result<()> {
     let Change { circle, partner, node, yes } = change;
     show_keys(face, std::slice::from_ref(&partner), node.as_deref()).await?;
@@ -516,9 +584,9 @@ async fn dismiss(face: &Face, change: Change) -> anyhow::Result<()> {
 }
 
 async fn policy(face: &Face, policy: Policy) -> anyhow::Result<()> {
-    let Policy { circle, ceiling, description, purpose, history, yes } = policy;
+    let Policy { circle, ceiling, description, purpose, history, quotas, yes } = policy;
     let purposes = (!purpose.is_empty()).then_some(purpose);
-    let change = PolicyChange { ceiling, purposes, description, history };
+    let change = PolicyChange { ceiling, purposes, description, history, quota: quotas.change() };
     if change == PolicyChange::default() {
         anyhow::bail!("nothing to change; name what should be different, see `cwn circle policy --help`");
     }
@@ -538,7 +606,7 @@ mod tests {
         },
         *,
     };
-    use crate::api::types::OfferSummary;
+    use crate::api::types::{OfferSummary, QuotaView};
 
     fn offer() -> OfferSummary {
         OfferSummary {
@@ -650,6 +718,20 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
                 place: 7,
                 of_steward: false,
             }],
+            withheld: vec![WithheldView {
+                partner: "surfcert".to_owned(),
+                node: "86ed6ed0c5b79f61".to_owned(),
+                entries: 3,
+                bytes: 2_000,
+                until: 0,
+            }],
+            quota: QuotaView::default(),
+            over_quota: vec![OverQuotaView {
+                partner: "ibd".to_owned(),
+                node: "86ed6ed0c5b79f61".to_owned(),
+                used: QuotaView { bytes: 900, entries: 5, logs: 1, epochs: 1 },
+                waiting: 15,
+            }],
             succeeds: None,
             succeeded_by: Vec::new(),
         };
@@ -661,6 +743,8 @@ partners that are added can open what was published before them, while the polic
 set aside by the rules of rank, issue it again or not: add divd
 1 operation that only a later version of this program understands: update this node
 ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on nobody holds it
+ibd is at its quota with 5 entries (900 bytes); 15 more wait until a steward raises it with `cwn circle policy`, or removes it
+3 entries (2000 bytes) of surfcert lie beyond the cut of its removal, kept until 1970-01-01T00:00:00Z; a steward may `cwn circle raise`
   ferm    86ed6ed0c5b7  founder    this node
   ncsc    86ed6ed0c5b7  steward 1  away, or has not joined yet
   ibd     86ed6ed0c5b7             NO CERTIFICATE: gets no keys

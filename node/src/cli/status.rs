@@ -164,6 +164,8 @@ pub(super) mod tests {
             behind: 0,
             peers: 2,
             comparing: 0,
+            withheld_entries: 0,
+            nodes_over_quota: 0,
             unreachable: Vec::new(),
         }
     }

@@ -1405,6 +1405,19 @@ impl Read for Reader {
         Ok(self.held(key, seq)?.map(|held| held.hash))
     }
 
+    fn bytes(&self, key: &LogKey, from: u64, to: u64) -> Result<u64, Damage> {
+        let Some(row) = self.row(key)?.filter(|row| from < row.height.min(to)) else { return Ok(0) };
+        let mut bytes = 0;
+        let listed = self.index.entries(row.id, from, &mut |seq, held| {
+            if seq < to {
+                bytes += u64::from(held.place.length);
+            }
+            seq + 1 < to
+        });
+        listed.map_err(|trouble| damage(entry_name(key, from), trouble))?;
+        Ok(bytes)
+    }
+
     fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {
         let mut logs = Vec::new();
         let listed = self.index.logs(&mut |key, Row { height, head, .. }| {
@@ -1452,6 +1465,10 @@ impl Read for Store {
 
     fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage> {
         self.reader.hash(key, seq)
+    }
+
+    fn bytes(&self, key: &LogKey, from: u64, to: u64) -> Result<u64, Damage> {
+        self.reader.bytes(key, from, to)
     }
 
     fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {

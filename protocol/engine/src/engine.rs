@@ -13,11 +13,12 @@ use cwn_crypto::{
 
 use crate::{
     branches::{self, BRANCH_FACT},
-    circle::{Act, Charter, Control, Member, Operation, Rank, Steward, Stewardship},
+    circle::{Act, Charter, Control, Member, Operation, Quota, Rank, Steward, Stewardship},
     epoch::{self, Record, SignedRecord},
     fork::{self, FORK_FACT, ForkProof, Forked},
     held::Ledger,
     input::{Audience, Command, CommandId, EntryPlace, Input, Kept, Ticket},
+    keep::{BEYOND_FACT, Keeping},
     limits,
     log::{
         Authentic, CircleId, Decoded, Draft, EntryBytes, LogKey, LogKind, Opening, Retracts, Stored, Suite, Under,
@@ -128,6 +129,7 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     pub(crate) sync: Sync,
     pub(crate) retractions: Retractions,
+    pub(crate) keeping: Keeping,
     /// What the clock said last: goes into what is signed, and may jump.
     pub(crate) wall: Time,
     /// Runs timers: follows the clock and never goes back, so that a clock which was far ahead and was set right
@@ -216,6 +218,7 @@ impl Engine {
             outputs: VecDeque::new(),
             sync: Sync::default(),
             retractions: Retractions::load(store)?,
+            keeping: Keeping::load(store)?,
             wall: now,
             now,
         };
@@ -230,6 +233,7 @@ impl Engine {
         engine.load_given(store)?;
         for circle in engine.circles.keys().copied().collect::<Vec<_>>() {
             engine.tell_accepted(&circle);
+            engine.note_beyond(&circle);
         }
         engine.look_for_alarms();
         Ok(engine)
@@ -238,6 +242,7 @@ impl Engine {
     /// Takes one input. Outputs follow from [`Self::poll_output`].
     pub fn handle(&mut self, now: Time, input: Input, store: &dyn Read) {
         self.now = self.now.plus(now.since(self.wall));
+        self.keeping.clock_went(self.wall, now);
         self.wall = now;
         if let Err(damage) = self.step(input, store) {
             self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
@@ -470,6 +475,7 @@ impl Engine {
             replica.keep_to_branches(store);
         }
         self.tell_accepted(circle);
+        self.note_beyond(circle);
         let outcome = self.roster_changed(circle, store);
         self.look_for_keys();
         self.held_anew(circle);
@@ -501,6 +507,9 @@ impl Engine {
                     // What rot took from this node comes back from others, and was written here.
                     let own = key.author == self.me && self.own_log(&key).is_none();
                     elsewhere |= own && !store.hash(&key, seq).is_ok_and(|held| held == Some(entry.hash()));
+                    if key.author != self.me {
+                        self.keeping.heard_time(entry.header().time, self.wall);
+                    }
                 }
                 Write::Record { circle, hash, .. } => after.push(After::RecordDurable { circle: *circle, hash: *hash }),
                 Write::Fact { .. } | Write::Erase { .. } | Write::Rewind { .. } => {}
@@ -611,6 +620,10 @@ impl Engine {
                 let cut = self.cut_of_removal(&circle, &partner, node)?;
                 self.operate(id, circle, Act::Remove { partner, node, cut }, random)
             }
+            Command::Raise { circle, removal } => {
+                let act = self.raised(&circle, removal)?;
+                self.operate(id, circle, act, random)
+            }
             Command::Appoint { circle, partner, node } => {
                 let (replica, _) = self.closed(&circle)?;
                 let member = replica.fold().roster().member(&node.node);
@@ -666,7 +679,7 @@ impl Engine {
         Ok(())
     }
 
-    fn closed(&self, circle: &CircleId) -> Result<(&Replica, &Control), CommandRefusal> {
+    pub(crate) fn closed(&self, circle: &CircleId) -> Result<(&Replica, &Control), CommandRefusal> {
         let replica = self.circles.get(circle).ok_or(CommandRefusal::UnknownCircle)?;
         let control = replica.control().ok_or(CommandRefusal::UnknownCircle)?;
         Ok((replica, control))
@@ -684,7 +697,7 @@ impl Engine {
         self.write(id, circle, draft, random, true, None)
     }
 
-    fn own_stewardship(&self, circle: &CircleId) -> Result<(Rank, Stewardship), CommandRefusal> {
+    pub(crate) fn own_stewardship(&self, circle: &CircleId) -> Result<(Rank, Stewardship), CommandRefusal> {
         let (replica, _) = self.closed(circle)?;
         let roster = replica.fold().roster();
         roster.member(&self.me).and_then(|member| member.steward.clone()).ok_or_else(|| {
@@ -822,6 +835,9 @@ impl Engine {
         if !replica.counts(&self.me) {
             return Err(CommandRefusal::NotAMember);
         }
+        if !replica.may_write(&self.me, &Quota { entries: 1, ..Quota::default() }) {
+            return Err(CommandRefusal::QuotaReached);
+        }
         if only_when_current {
             let missing = self.unheard(&circle);
             if !missing.is_empty() {
@@ -864,7 +880,14 @@ impl Engine {
                 }
                 self.output(Output::Seal { id, circle, target });
             }
-            Ok(None) => self.make_epoch(circle),
+            Ok(None) => {
+                let more = Quota { epochs: 1, ..Quota::default() };
+                if self.circles.get(&circle).is_some_and(|replica| !replica.may_write(&self.me, &more)) {
+                    self.appends.remove(&id);
+                    return Err(CommandRefusal::QuotaReached);
+                }
+                self.make_epoch(circle);
+            }
         }
         Ok(())
     }
@@ -1000,6 +1023,12 @@ impl Engine {
         if payload.len() > limits::PAYLOAD_BYTES {
             return Err(CommandRefusal::TooLong { length: payload.len(), limit: limits::PAYLOAD_BYTES });
         }
+        let logs = u64::from(!self.writers.contains_key(&(circle, LogKind::Content)));
+        let bytes = (payload.len() + limits::USUAL_HEADER_BYTES) as u64;
+        let more = Quota { bytes, entries: 1, logs, epochs: 0 };
+        if self.circles.get(&circle).is_some_and(|replica| !replica.may_write(&self.me, &more)) {
+            return Err(CommandRefusal::QuotaReached);
+        }
         let (suite, epoch) = match pending.target {
             Some(SealTarget::Epoch(hash)) => (Suite::Epoch, Some(hash)),
             _ => (Suite::Named, None),
@@ -1131,7 +1160,17 @@ impl Engine {
 
 /// The node remembers facts of its own beside the engine's, and must not name one as the engine does.
 fn assert_not_ours(key: &[u8]) {
-    let engines = [CIRCLE_FACT, DECLINED_FACT, HELD_FACT, RETRACT_FACT, FORK_FACT, BRANCH_FACT, ROOT_FACT, GIVEN_FACT];
+    let engines = [
+        CIRCLE_FACT,
+        DECLINED_FACT,
+        HELD_FACT,
+        RETRACT_FACT,
+        FORK_FACT,
+        BRANCH_FACT,
+        ROOT_FACT,
+        GIVEN_FACT,
+        BEYOND_FACT,
+    ];
     let ours = engines.iter().any(|prefix| key.starts_with(prefix));
     assert!(!ours, "a fact of the node is named as one of the engine's");
 }

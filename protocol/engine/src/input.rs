@@ -229,6 +229,13 @@ pub enum Command {
         /// One node of it.
         node: Option<PublicKey>,
     },
+    /// Put another removal in the place of an earlier one, with a cut that leaves what is held here beyond that one's.
+    Raise {
+        /// The circle.
+        circle: CircleId,
+        /// The earlier removal.
+        removal: Hash,
+    },
     /// Make a node of a partner a steward; with that it belongs.
     Appoint {
         /// The circle.

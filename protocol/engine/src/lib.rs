@@ -65,6 +65,7 @@ pub mod epoch;
 pub mod fork;
 pub mod held;
 pub mod input;
+pub mod keep;
 pub mod limits;
 pub mod log;
 pub mod neighbours;

@@ -1,6 +1,8 @@
 //! Every bound of the engine, with its reason. What comes from outside is measured against one of these
 //! before memory is set aside for it.
 
+use crate::circle::Quota;
+
 /// One frame: large enough that a run costs few of them, small enough to buffer one for every peer.
 pub const FRAME_BYTES: usize = 1 << 20;
 
@@ -10,6 +12,9 @@ pub const PAYLOAD_BYTES: usize = 512 << 10;
 
 /// A header: about 330 bytes without an opening; an opening adds 66 for each log it cites.
 pub const HEADER_BYTES: usize = 24 << 10;
+
+/// A header without an opening, when it is not known yet.
+pub const USUAL_HEADER_BYTES: usize = 1_024;
 
 /// Logs one opening cites. An author has one log per start, and each cites the one before: more than one
 /// stands uncited only after a crash or a restored backup.
@@ -62,6 +67,22 @@ pub const EPOCH_LIFE_MS: u64 = 30 * 24 * 3_600_000;
 
 /// How long a retraction only hides: within a day a thief's can be put aside by a cut.
 pub const RETRACT_MS: u64 = 24 * 3_600_000;
+
+/// How long what lies beyond a cut is kept: ninety days, in which stewards notice that a cut was too low.
+pub const WITHHELD_MS: u64 = 90 * 24 * 3_600_000;
+
+/// Two clocks agree that are no further apart: an hour, which no time zone or daylight saving set wrongly is below,
+/// and next to which the days and months after which something is dropped are long. A clock that goes on by more
+/// between two inputs has jumped.
+pub const CLOCK_AGREES_MS: u64 = 3_600_000;
+
+/// What others take of one node's content in a circle whose policy says nothing of it: years of an automatic feed, and
+/// no more than a disk that is bought today has many times over.
+pub const QUOTA: Quota = Quota { bytes: 16 << 30, entries: 4_000_000, logs: 20_000, epochs: 20_000 };
+
+/// What others take of one steward's operations: no policy says it, for that would itself be an operation. A removal
+/// that cuts a thousand logs has 66 kB.
+pub const CONTROL_QUOTA: Quota = Quota { bytes: 256 << 20, entries: 65_536, logs: 20_000, epochs: 0 };
 
 /// Entries at a log's end of which one must be readable at the start; else the log is fetched from its beginning.
 pub const DAMAGED_TAIL: u64 = 256;

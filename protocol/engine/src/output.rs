@@ -254,6 +254,15 @@ pub enum CommandRefusal {
         /// The partner.
         partner: PartnerId,
     },
+    /// There is nothing to raise a cut to.
+    #[error("nothing is held here beyond the cut of that removal; `cwn circle show` says what is")]
+    NothingWithheld,
+    /// Another removal would remove it again.
+    #[error("{partner} belongs to the circle again, and raising the cut of its removal would remove it once more")]
+    BelongsAgain {
+        /// The partner.
+        partner: PartnerId,
+    },
     /// Only one's own entries, in the same circle, that are held.
     #[error("only an entry that this node itself wrote in this circle can be taken back")]
     NotOwn,
@@ -263,6 +272,11 @@ pub enum CommandRefusal {
         /// The partner.
         partner: PartnerId,
     },
+    /// Others would not take more of this node.
+    #[error(
+        "this node has written as much in the circle as its quota lets others take; a steward can raise that with `cwn circle policy`"
+    )]
+    QuotaReached,
     /// Nobody can end what is not there.
     #[error("node {node} is no steward of the circle; `cwn circle show` lists them")]
     NoSteward {

@@ -16,7 +16,7 @@ use cwn_crypto::{
 use crate::{
     acceptance::{self, Reach},
     branches::Branches,
-    circle::{Control, Fold, History, Operation, OperationRefusal, Roster},
+    circle::{Control, Fold, History, Operation, OperationRefusal, Quota, Roster},
     epoch::{Epoch, RecordRefusal, SignedRecord},
     fork::Forked,
     limits,
@@ -59,6 +59,8 @@ pub struct Log {
     pub time: Time,
     /// The epoch of the last entry that has one.
     pub epoch: Option<Hash>,
+    /// How many bytes those entries take, about.
+    pub bytes: u64,
     /// How many entries the store has made durable.
     pub durable: u64,
     /// The hash of the last of those.
@@ -85,6 +87,9 @@ pub enum Stop {
     /// What follows lies beyond a cut, or behind a fork.
     #[error("it lies beyond the cut of its author's removal, or behind a fork")]
     Beyond,
+    /// It is more of its author, or of who made its epoch, than this node takes.
+    #[error("it is more of its author than the circle's quota lets others take; a steward can raise it")]
+    OverQuota,
     /// Earlier entries of the log are missing.
     #[error("entries before it are missing")]
     Gap,
@@ -141,6 +146,22 @@ pub struct Ingested {
     pub membership_changed: bool,
 }
 
+/// What has a quota of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Measured {
+    Content,
+    Operations,
+}
+
+impl Measured {
+    fn of(kind: LogKind) -> Self {
+        match kind {
+            LogKind::Control => Self::Operations,
+            LogKind::Content | LogKind::Network => Self::Content,
+        }
+    }
+}
+
 /// What one node holds of one circle.
 #[derive(Debug, Clone)]
 pub struct Replica {
@@ -159,6 +180,10 @@ pub struct Replica {
     /// How far each of those is accepted: what [`acceptance`] concludes from the fold and the openings.
     reaches: BTreeMap<(PublicKey, LogId), Reach>,
     epochs: BTreeMap<Hash, Epoch>,
+    /// How much is held of each node: content, and operations.
+    used: BTreeMap<(PublicKey, Measured), Quota>,
+    /// The nodes of which there is more than their quotas let in, since who belongs or the policy changed last.
+    full: BTreeSet<PublicKey>,
     /// Epochs whose records the store has made durable: before that nothing is sealed to one.
     durable_epochs: BTreeSet<Hash>,
     /// Records that the store holds and that build on operations which it lost.
@@ -195,6 +220,8 @@ impl Replica {
             branches: Branches::default(),
             reaches: BTreeMap::new(),
             epochs: BTreeMap::new(),
+            used: BTreeMap::new(),
+            full: BTreeSet::new(),
             durable_epochs: BTreeSet::new(),
             waiting_records: Vec::new(),
             rosters: BTreeMap::new(),
@@ -219,6 +246,7 @@ impl Replica {
                     if self.decides(&key.author, log.kind) {
                         waiting.push((*key, 0));
                     }
+                    self.count_in(&key.author, &log);
                     self.logs.insert((key.author, key.log), log);
                 }
                 Err(damage) => damages.push(damage),
@@ -283,12 +311,15 @@ impl Replica {
     /// Holds so much of what the store has of a log.
     pub(crate) fn hold(&mut self, store: &dyn Read, key: &LogKey, height: u64) {
         let place = (key.author, key.log);
+        if let Some(before) = self.logs.remove(&place) {
+            self.count_out(&key.author, &before);
+        }
         match load_prefix(store, key, height) {
-            Some(log) => drop(self.logs.insert(place, log)),
-            None => {
-                self.logs.remove(&place);
-                self.reaches.remove(&place);
+            Some(log) => {
+                self.count_in(&key.author, &log);
+                self.logs.insert(place, log);
             }
+            None => drop(self.reaches.remove(&place)),
         }
         self.judge(&key.author);
     }
@@ -371,26 +402,30 @@ impl Replica {
             !self.decides(&key.author, log.kind) || dropped
         };
         let logs: Vec<LogKey> = self.logs().filter(may).map(|(key, _)| key).collect();
-        let before = self.word().cloned();
-        logs.iter().for_each(|key| self.keep_to_branch(store, key));
-        if self.word() != before.as_ref() {
+        let mut forgot = false;
+        for key in &logs {
+            forgot |= self.keep_to_branch(store, key);
+        }
+        if forgot {
             self.refold();
         }
     }
 
-    /// Holds no further what may be another branch than the one that counts.
-    fn set_aside(&mut self, store: &dyn Read, key: &LogKey, keeps: u64) {
+    /// Holds no further what may be another branch than the one that counts. Whether the issuers' word is another
+    /// without it.
+    fn set_aside(&mut self, store: &dyn Read, key: &LogKey, keeps: u64) -> bool {
         self.aside.insert((key.author, key.log));
         self.hold(store, key, keeps);
-        if let Rule::Network { word, root } = &mut self.rule {
-            word.forget(&key.author, &key.log, keeps, root);
+        match &mut self.rule {
+            Rule::Network { word, root } => word.forget(&key.author, &key.log, keeps, root),
+            Rule::Closed(_) => false,
         }
     }
 
-    fn keep_to_branch(&mut self, store: &dyn Read, key: &LogKey) {
+    fn keep_to_branch(&mut self, store: &dyn Read, key: &LogKey) -> bool {
         let (height, fork) = (self.height(key), self.fork_of(&key.author, &key.log));
         if planted(Bug::OtherBranchStays) && matches!(self.reach(&key.author, &key.log), Some(Reach::Cut(..))) {
-            return;
+            return false;
         }
         let keeps = match self.reach(&key.author, &key.log) {
             // What was set aside may be the very branch that a cut names.
@@ -398,14 +433,98 @@ impl Replica {
                 if height < cut && self.aside.contains(&(key.author, key.log)) {
                     self.hold(store, key, cut);
                 }
-                return;
+                return false;
             }
             Some(Reach::Cut(cut, _)) if cut > 0 && height >= cut => fork.unwrap_or(0).min(cut - 1),
             Some(Reach::Forked(fork)) if height > fork => fork,
             Some(Reach::Undecided) if fork.is_some_and(|fork| height > fork) => fork.unwrap_or(0),
-            _ => return,
+            _ => return false,
         };
-        self.set_aside(store, key, keeps);
+        self.set_aside(store, key, keeps)
+    }
+
+    /// The content logs that are held beyond the cut of a removal, with how many entries that leaves.
+    pub(crate) fn beyond_cuts(&self) -> impl Iterator<Item = (LogKey, &Log, u64)> {
+        let content = self.logs().filter(|(_, log)| log.kind == LogKind::Content);
+        content.filter_map(|(key, log)| match self.reach(&key.author, &key.log) {
+            Some(Reach::Cut(cut, _)) if log.height > cut => Some((key, log, cut)),
+            _ => None,
+        })
+    }
+
+    fn count_in(&mut self, author: &PublicKey, log: &Log) {
+        let used = self.used.entry((*author, Measured::of(log.kind))).or_default();
+        used.bytes += log.bytes;
+        used.entries += log.height;
+        used.logs += 1;
+    }
+
+    fn count_out(&mut self, author: &PublicKey, log: &Log) {
+        let used = self.used.entry((*author, Measured::of(log.kind))).or_default();
+        used.bytes -= log.bytes;
+        used.entries -= log.height;
+        used.logs -= 1;
+    }
+
+    /// How much is held of a node's content.
+    pub fn used(&self, author: &PublicKey) -> Quota {
+        self.used.get(&(*author, Measured::Content)).copied().unwrap_or_default()
+    }
+
+    /// How much of one node's content this node takes.
+    pub fn quota(&self) -> Quota {
+        let said = self.control().and_then(|control| control.terms(&self.fold).quota);
+        said.unwrap_or(limits::QUOTA)
+    }
+
+    /// The nodes of which there is more than is taken.
+    pub fn full(&self) -> impl Iterator<Item = &PublicKey> {
+        self.full.iter()
+    }
+
+    /// Whether nothing more of a node is asked for, because there is more of it than is taken. What a cut leaves is
+    /// taken in any case.
+    pub fn is_full(&self, author: &PublicKey) -> bool {
+        self.full.contains(author) && self.counts(author)
+    }
+
+    /// Whether so much more of a node is within its quota.
+    fn takes(&mut self, author: &PublicKey, measured: Measured, more: Quota) -> bool {
+        if !self.counts(author) {
+            return true;
+        }
+        let quota = match measured {
+            Measured::Content => self.quota(),
+            Measured::Operations => limits::CONTROL_QUOTA,
+        };
+        let used = self.used.get(&(*author, measured)).copied().unwrap_or_default();
+        let takes = quota.holds(&used.plus(&more));
+        if !takes {
+            self.full.insert(*author);
+        }
+        takes
+    }
+
+    fn takes_entry(&mut self, entry: &Authentic) -> bool {
+        let header = entry.header();
+        let kind = header.suite.kind();
+        // What an issuer says is bounded by whom the root document allows.
+        if kind == LogKind::Network && self.decides(&header.author, kind) {
+            return true;
+        }
+        self.takes(&header.author, Measured::of(kind), takes_up(entry))
+    }
+
+    /// Whether others would take so much more content of a node.
+    pub(crate) fn may_write(&self, author: &PublicKey, more: &Quota) -> bool {
+        self.quota().holds(&self.used(author).plus(more))
+    }
+
+    fn add_epoch(&mut self, hash: Hash, epoch: Epoch) {
+        let maker = epoch.maker;
+        if self.epochs.insert(hash, epoch).is_none() {
+            self.used.entry((maker, Measured::Content)).or_default().epochs += 1;
+        }
     }
 
     /// What must leave the store before these can be written: the other branch that it holds in their place.
@@ -430,7 +549,7 @@ impl Replica {
     pub fn load_record(&mut self, hash: Hash, record: SignedRecord) -> Result<(), RecordRefusal> {
         match self.verify(&record) {
             Ok(epoch) => {
-                self.epochs.insert(hash, epoch);
+                self.add_epoch(hash, epoch);
                 self.durable_epochs.insert(hash);
                 Ok(())
             }
@@ -546,6 +665,8 @@ impl Replica {
         if let Rule::Closed(control) = &self.rule {
             self.fold = control.fold();
         }
+        // A quota may have been raised.
+        self.full.clear();
         for (hash, record) in std::mem::take(&mut self.waiting_records) {
             // What can never be a record was refused before it was stored.
             let _ = self.load_record(hash, record);
@@ -618,6 +739,9 @@ impl Replica {
         for record in records {
             self.bring_for_record(&record, &mut outcome);
             if let Err(stop) = self.ingest_record(&record, &mut outcome) {
+                if let (Stop::OverQuota, Some(first)) = (&stop, run.first()) {
+                    self.full.insert(first.header().author);
+                }
                 outcome.stop = Some(stop);
                 return outcome;
             }
@@ -641,7 +765,11 @@ impl Replica {
         outcome.undecided = authenticated.undecided;
         outcome.stop = authenticated.refused.map(|refusal| Stop::Never(Refusal::Run(refusal)));
         for entry in authenticated.proven {
-            match self.take_with_branches(&entry, &mut outcome) {
+            let taken = match self.takes_entry(&entry) {
+                true => self.take_with_branches(&entry, &mut outcome),
+                false => Err(Stop::OverQuota),
+            };
+            match taken {
                 Ok(decisive) => {
                     outcome.membership_changed |= decisive;
                     outcome.writes.push(Write::Entry(entry));
@@ -687,7 +815,9 @@ impl Replica {
         self.offer_branches(&bearer, behind);
         let mut outcome = Ingested::default();
         for entry in in_order(proven) {
-            if let Ok(decisive) = self.take_with_branches(&entry, &mut outcome) {
+            if self.takes_entry(&entry)
+                && let Ok(decisive) = self.take_with_branches(&entry, &mut outcome)
+            {
                 outcome.membership_changed |= decisive;
                 outcome.writes.push(Write::Entry(entry));
             }
@@ -712,7 +842,7 @@ impl Replica {
 
     /// Takes an epoch that this node just made.
     pub(crate) fn insert_epoch(&mut self, hash: Hash, epoch: Epoch) {
-        self.epochs.insert(hash, epoch);
+        self.add_epoch(hash, epoch);
     }
 
     /// Verifies a record against the history held here.
@@ -741,7 +871,11 @@ impl Replica {
         let never = |refusal| Stop::Never(Refusal::Record(refusal));
         match self.verify(record) {
             Ok(epoch) => {
-                self.epochs.insert(hash, epoch);
+                let more = Quota { epochs: 1, ..Quota::default() };
+                if !self.takes(&epoch.maker, Measured::Content, more) {
+                    return Err(Stop::OverQuota);
+                }
+                self.add_epoch(hash, epoch);
                 let bytes = cwn_crypto::encoding::to_bytes(record);
                 outcome.writes.push(Write::Record { circle: self.id, hash, bytes });
                 Ok(())
@@ -789,8 +923,10 @@ impl Replica {
         if decisive {
             self.apply(header, entry.hash(), entry.bytes().payload.sealed().unwrap_or_default())?;
         }
+        let more = takes_up(entry);
         match self.logs.get_mut(&place) {
             Some(held) => {
+                held.bytes += more.bytes;
                 held.height = header.seq + 1;
                 held.head = entry.hash();
                 held.time = header.time;
@@ -805,6 +941,7 @@ impl Replica {
                     head: entry.hash(),
                     time: header.time,
                     epoch: header.epoch,
+                    bytes: more.bytes,
                     durable: 0,
                     durable_head: None,
                 };
@@ -817,6 +954,8 @@ impl Replica {
                 }
             }
         }
+        let used = self.used.entry((header.author, Measured::of(kind))).or_default();
+        *used = used.plus(&more);
         Ok(decisive)
     }
 
@@ -974,9 +1113,14 @@ impl Replica {
         self.fork_of(&key.author, &key.log).is_some() && !cut
     }
 
-    /// Whether a log that is cited, and not held, would be accepted if it came.
+    /// What the openings of an author's logs cite.
+    pub(crate) fn cited_by(&self, author: &PublicKey) -> impl Iterator<Item = CutLine> {
+        self.cited(Some(author)).into_iter().map(|(_, line)| line)
+    }
+
+    /// Whether a log that is cited, and not held, would be accepted if it came, and taken.
     fn wanted_to(&self, author: &PublicKey, line: &CutLine) -> bool {
-        acceptance::hope(self, author, &line.log, line.height) > 0
+        !self.is_full(author) && acceptance::hope(self, author, &line.log, line.height) > 0
     }
 
     /// The logs that openings cite further than they are held durably.
@@ -1025,6 +1169,13 @@ impl Replica {
     }
 }
 
+/// How much of its author's quota an entry takes.
+fn takes_up(entry: &Authentic) -> Quota {
+    let EntryBytes { header, payload, .. } = entry.bytes();
+    let logs = u64::from(entry.header().opening.is_some());
+    Quota { bytes: (header.len() + payload.len()) as u64, entries: 1, logs, epochs: 0 }
+}
+
 /// Whether the store holds a log along the branch that a cut names, to its end.
 fn is_along(store: &dyn Read, key: &LogKey, cut: u64, head: Hash) -> bool {
     cut.checked_sub(1).is_some_and(|last| store.hash(key, last).is_ok_and(|held| held == Some(head)))
@@ -1058,6 +1209,7 @@ fn load_prefix(store: &dyn Read, key: &LogKey, height: u64) -> Option<Log> {
         head: last.hash(),
         time: last.header().time,
         epoch: last.header().epoch,
+        bytes: store.bytes(key, 0, height).ok()?,
         durable: height,
         durable_head: Some(last.hash()),
     })

@@ -77,6 +77,9 @@ pub trait Read {
     fn entry(&self, key: &LogKey, seq: u64) -> Result<Option<EntryBytes>, Damage>;
     /// The hash of the entry at a place, without reading the entry.
     fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage>;
+    /// How many bytes the headers and payloads of a log's entries from one place up to another take, about; without
+    /// reading the entries.
+    fn bytes(&self, key: &LogKey, from: u64, to: u64) -> Result<u64, Damage>;
     /// Every log that is held, and how far.
     fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage>;
     /// An epoch record.

@@ -7,8 +7,8 @@ use cwn_node::{
         Circles,
         client::{Client, Error},
         types::{
-            Bilateral, BilateralFounded, CircleDetail, Id, Membership, NewCircle, NewEntry, Published, Status,
-            Uploaded, Who,
+            Bilateral, BilateralFounded, CircleDetail, Id, Membership, NewCircle, NewEntry, Published, QuotaChange,
+            Status, Uploaded, Who,
         },
     },
     config::{Accept, Fetch},
@@ -217,6 +217,7 @@ async fn i11_markings_are_kept_and_nothing_is_unmarked() -> anyhow::Result<()> {
         stewards: Vec::new(),
         partners: vec!["z-cert".to_owned()],
         history: None,
+        quota: QuotaChange::default(),
     };
     let _: Id = client.post("/v1/circles", &low).await?;
     for tlp in ["AMBER", "AMBER+STRICT", "RED"] {
@@ -431,5 +432,92 @@ async fn i1_a_newcomer_opens_what_came_before_it_as_far_as_the_policy_of_the_tim
     world.expect_titles("ferm", "zorg", &titles).await?;
     world.kill("ferm")?;
     assert_eq!(world.readable("ferm", &world.keys("ferm")?)?, ["open", "open too"]);
+    Ok(())
+}
+
+async fn detail(world: &World, name: &str) -> anyhow::Result<CircleDetail> {
+    Ok(world.client(name).get("/v1/circles/zorg").await?)
+}
+
+async fn warned(world: &World, name: &str, of: &str) -> anyhow::Result<bool> {
+    let status: Status = world.client(name).get("/v1/status").await?;
+    Ok(status.warnings.iter().any(|warning| warning.contains(of)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_beyond_the_cut_of_a_removal_is_shown_and_accepted_once_a_steward_raises_it() -> anyhow::Result<()> {
+    let mut world = three().await?;
+    change(&world, "ncsc", "appoint", all_of("z-cert")).await.unwrap();
+    let steward = async || is_steward(&world, "z-cert").await;
+    world.until("z-cert", "it is a steward", steward).await?;
+    world.publish("ferm", "zorg", "before").await?;
+    world.expect_titles("z-cert", "zorg", &["before"]).await?;
+    world.stop("z-cert")?;
+    world.publish("ferm", "zorg", "unheard").await?;
+    world.expect_titles("ncsc", "zorg", &["before", "unheard"]).await?;
+    world.stop("ncsc")?;
+    world.stop("ferm")?;
+    world.start("z-cert").await?;
+    change(&world, "z-cert", "remove", all_of("ferm")).await.unwrap();
+    world.start("ncsc").await?;
+    let withheld = async || Ok(detail(&world, "ncsc").await?.withheld.iter().any(|one| one.entries == 1));
+    world.until("ncsc", "it shows what lies beyond the cut", withheld).await?;
+    world.expect_titles("ncsc", "zorg", &["before"]).await?;
+    let [one] = detail(&world, "ncsc").await?.withheld.try_into().unwrap();
+    assert!(one.partner == "ferm" && one.bytes > 100, "{one:?}");
+    assert!(warned(&world, "ncsc", "beyond the cut").await?);
+    let refused = change(&world, "z-cert", "raise", all_of("ferm")).await.unwrap_err();
+    assert!(refused.contains("nothing is held here"), "{refused}");
+    change(&world, "ncsc", "raise", all_of("ferm")).await.unwrap();
+    world.kill("ncsc")?;
+    world.start("ncsc").await?;
+    for name in ["ncsc", "z-cert"] {
+        world.expect_titles(name, "zorg", &["before", "unheard"]).await?;
+        assert!(detail(&world, name).await?.withheld.is_empty(), "{name}");
+    }
+    assert!(!warned(&world, "ncsc", "beyond the cut").await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_what_goes_beyond_a_quota_waits_is_shown_and_comes_once_it_is_raised() -> anyhow::Result<()> {
+    let mut world = three().await?;
+    world.publish("ferm", "zorg", "first").await?;
+    for name in ["ncsc", "z-cert"] {
+        world.expect_titles(name, "zorg", &["first"]).await?;
+    }
+    world.stop("ncsc")?;
+    world.stop("z-cert")?;
+    for title in ["second", "third", "fourth"] {
+        world.publish("ferm", "zorg", title).await?;
+    }
+    world.stop("ferm")?;
+    for name in ["ncsc", "z-cert"] {
+        world.start(name).await?;
+    }
+    world.connected("ncsc", 1).await?;
+    let entries = |entries: u64| serde_json::json!({ "quota": { "entries": entries } });
+    change(&world, "ncsc", "policy", entries(2)).await.unwrap();
+    let heard = async || Ok(detail(&world, "z-cert").await?.quota.entries == 2);
+    world.until("z-cert", "it knows the quota", heard).await?;
+    world.start("ferm").await?;
+    for name in ["ncsc", "z-cert"] {
+        let waits = async || Ok(detail(&world, name).await?.over_quota.iter().any(|one| one.waiting == 2));
+        world.until(name, "the rest waits", waits).await?;
+        world.expect_titles(name, "zorg", &["first", "second"]).await?;
+    }
+    assert!(warned(&world, "ncsc", "quota").await? && !warned(&world, "z-cert", "quota").await?);
+    // The author hears of it, and others write as ever.
+    let heard = async || Ok(detail(&world, "ferm").await?.quota.entries == 2);
+    world.until("ferm", "it hears of its quota", heard).await?;
+    let (code, why) = refusal(&world.client("ferm"), &entry("GREEN", 0)).await;
+    assert!(code == "refused" && why.contains("quota"), "{why}");
+    world.publish("z-cert", "zorg", "of another").await?;
+    world.expect_titles("ncsc", "zorg", &["first", "second", "of another"]).await?;
+    change(&world, "ncsc", "policy", entries(100)).await.unwrap();
+    for name in ["ncsc", "z-cert"] {
+        world.expect_titles(name, "zorg", &["first", "second", "third", "fourth", "of another"]).await?;
+        assert!(detail(&world, name).await?.over_quota.is_empty(), "{name}");
+    }
     Ok(())
 }

@@ -521,9 +521,25 @@ impl Control {
         self.governs(self.removals_of(fold, author, under))
     }
 
+    /// The removal whose cut that is.
+    pub fn ending<'a>(&'a self, fold: &'a Fold, author: &PublicKey, under: &Under) -> Option<(Hash, &'a Act)> {
+        self.governor(self.removals_of(fold, author, under)).map(|known| (known.hash, &known.operation.act))
+    }
+
+    /// An operation that counts, with the rank of the stewardship it acts under.
+    pub fn valid_operation<'a>(&'a self, fold: &Fold, operation: &Hash) -> Option<(&'a Rank, &'a Act)> {
+        let index = self.by_hash.get(operation).filter(|index| fold.valid.contains(**index))?;
+        let known = &self.operations[*index];
+        Some((&known.rank, &known.operation.act))
+    }
+
     /// The cut that counts among operations that come best rank first: one that a later one of the same or better
     /// rank has seen is replaced by it; among concurrent ones the better rank's counts.
     fn governs(&self, ends: impl Iterator<Item = usize>) -> Option<&[CutLine]> {
+        self.governor(ends).and_then(|known| known.operation.act.cut())
+    }
+
+    fn governor(&self, ends: impl Iterator<Item = usize>) -> Option<&Known> {
         let mut ends = ends.peekable();
         // Only the same or a better rank replaces one, so that one of the best rank counts in the end: one that
         // no other of that rank has seen.
@@ -534,7 +550,7 @@ impl Control {
         best.iter().for_each(|known| seen.extend(&known.past));
         let replaced = |known: &&Known| seen.contains(self.by_hash[&known.hash]) && !planted(Bug::CutNeverReplaced);
         let counts = best.into_iter().filter(|known| !replaced(known));
-        counts.min_by_key(|known| known.hash).and_then(|known| known.operation.act.cut())
+        counts.min_by_key(|known| known.hash)
     }
 
     /// The valid removals that act on what `author` wrote under `under`, best rank first.

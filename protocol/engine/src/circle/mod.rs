@@ -75,11 +75,52 @@ pub struct Terms {
     /// What newcomers can open of what came before them.
     #[cbor(n(1), skip_if = "History::is_none")]
     pub history: History,
+    /// How much of one node's content others take; [`limits::QUOTA`] when it says nothing.
+    #[n(2)]
+    pub quota: Option<Quota>,
+}
+
+/// How much there is of one node in a circle, or may be.
+///
+/// A quota is each node's own measure for what it takes, and none of what counts: what goes beyond it waits with those
+/// who have it, until the quota is raised or its author is removed with a cut that names it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Quota {
+    /// Bytes of headers and sealed payloads.
+    #[n(0)]
+    pub bytes: u64,
+    /// Entries.
+    #[n(1)]
+    pub entries: u64,
+    /// Logs; an honest node has one for each of its starts.
+    #[n(2)]
+    pub logs: u64,
+    /// Epochs that it made.
+    #[n(3)]
+    pub epochs: u64,
+}
+
+impl Quota {
+    /// Both together.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(other.bytes),
+            entries: self.entries.saturating_add(other.entries),
+            logs: self.logs.saturating_add(other.logs),
+            epochs: self.epochs.saturating_add(other.epochs),
+        }
+    }
+
+    /// Whether so much is within it.
+    pub fn holds(&self, used: &Self) -> bool {
+        used.bytes <= self.bytes && used.entries <= self.entries && used.logs <= self.logs && used.epochs <= self.epochs
+    }
 }
 
 impl std::fmt::Debug for Terms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Terms({} bytes of policy, history {:?})", self.policy.len(), self.history)
+        let Self { policy, history, quota } = self;
+        write!(f, "Terms({} bytes of policy, history {history:?}, {quota:?})", policy.len())
     }
 }
 

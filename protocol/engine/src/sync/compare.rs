@@ -378,7 +378,12 @@ fn acceptable(replica: &Replica, tip: &WireTip) -> (u64, bool) {
     };
     // Of a control log nothing more comes behind its fork: what stands there is handed over otherwise.
     let fork = replica.control().and_then(|_| replica.fork_of(&tip.author, &tip.log)).unwrap_or(u64::MAX);
-    let height =
-        if decides { tip.height.min(fork) } else { acceptance::hope(replica, &tip.author, &tip.log, tip.height) };
+    let held = replica.log(&tip.author, &tip.log).map_or(0, |held| held.height);
+    let height = match decides {
+        // What goes beyond a quota waits with those who have it.
+        _ if replica.is_full(&tip.author) => held,
+        true => tip.height.min(fork),
+        false => acceptance::hope(replica, &tip.author, &tip.log, tip.height),
+    };
     (height, decides)
 }

@@ -215,6 +215,19 @@ impl Sync {
         shared
     }
 
+    /// How far connected peers say they hold the logs of an author.
+    pub(crate) fn said_of(&self, circle: &CircleId, author: &PublicKey) -> BTreeMap<LogId, u64> {
+        let mut heights: BTreeMap<LogId, u64> = BTreeMap::new();
+        for shared in self.peers.values().filter_map(|peer| peer.shared.get(circle)) {
+            let of_author = (*author, LogId([0; 16]))..=(*author, LogId([255; 16]));
+            for ((_, log), tip) in shared.tips.range(of_author) {
+                let height = heights.entry(*log).or_default();
+                *height = tip.height.max(*height);
+            }
+        }
+        heights
+    }
+
     pub(crate) fn was_synced_with(&self, circle: &CircleId, peer: &PublicKey) -> bool {
         self.synced.contains(&(*circle, *peer))
     }
@@ -712,7 +725,7 @@ impl Engine {
         let Sync { digest_due, look_due, announce_due, held_due, hand_due, .. } = self.sync;
         let timers = [digest_due, look_due, announce_due, held_due, hand_due, self.sync.keys.due, stalls];
         let next = timers.into_iter().flatten().min().map(|next| self.wall.plus(next.since(self.now)));
-        next.into_iter().chain(self.retractions.due()).min()
+        next.into_iter().chain(self.retractions.due()).chain(self.keeping.due()).min()
     }
 
     pub(crate) fn run_timers(&mut self, store: &dyn Read) -> Result<(), Damage> {
@@ -727,6 +740,7 @@ impl Engine {
         }
         self.ask_for_keys();
         self.erase_due(store)?;
+        self.drop_beyond(store)?;
         let now = self.now;
         if planted(Bug::WaitForStalled) {
             self.sync.pulls.values_mut().for_each(|pull| (pull.last_frame, pull.counted_from) = (now, now));

@@ -259,6 +259,10 @@ impl Engine {
                 }
                 self.give_up(id, None, store)
             }
+            Some(Stop::OverQuota) => {
+                self.sync.wants.remove(&(circle, name));
+                self.give_up(id, None, store)
+            }
             Some(Stop::Beyond | Stop::Gap) => self.give_up(id, None, store),
             Some(Stop::Never(refusal)) => {
                 if !self.blames(&peer, circle, name, &refusal) {

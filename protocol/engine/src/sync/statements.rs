@@ -126,6 +126,7 @@ impl Engine {
         if !concerns || !replica.counts(&statement.holder) {
             return Ok(());
         }
+        self.keeping.heard_time(statement.time, self.wall);
         let author = statement.author;
         let mut heads = Vec::with_capacity(statement.heads.len());
         for line in std::mem::take(&mut statement.heads) {

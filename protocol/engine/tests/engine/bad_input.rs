@@ -493,8 +493,8 @@ fn i3_rot_found_while_a_node_runs_is_healed_by_peers_and_alone_it_keeps_what_it_
     world.expect_reads("ferm", circle, &["one", "two", "three"]);
 }
 
-/// Found by cwn-sim: an operation that rot took while the node ran was counted twice when it came again, and what an
-/// appointed steward had done since was forgotten.
+/// An operation that rot took while the node ran was counted twice when it came again, and what an appointed steward had
+/// done since was forgotten: seen in the code, and `cwn-sim mutants --only CountTwice` shows it.
 #[test]
 fn i4_an_appointment_that_rot_took_and_peers_sent_again_counts_as_before() {
     let mut world = World::new(&["ncsc", "z-cert", "ibd", "ferm"]);

@@ -13,7 +13,7 @@ use cwn_crypto::{
     seal::{EpochKey, Seal, SealingKey, StandIn},
 };
 use cwn_engine::{
-    circle::{Charter, History, Member, MemberNode, Steward, Terms},
+    circle::{Charter, History, Member, MemberNode, Quota, Steward, Terms},
     engine::{AcceptRule, Config, Engine},
     epoch::{Record, SignedRecord},
     input::{Audience, Command, CommandId, Input, Kept, PullId, SessionId, StreamId, Ticket},
@@ -99,6 +99,10 @@ impl Read for MemStore {
     fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage> {
         Ok(self.logs.get(key).and_then(|log| log.get(seq as usize)).map(|(hash, _)| *hash))
     }
+    fn bytes(&self, key: &LogKey, from: u64, to: u64) -> Result<u64, Damage> {
+        let entries = self.logs.get(key).into_iter().flatten().take(to as usize).skip(from as usize);
+        Ok(entries.map(|(_, bytes)| (bytes.header.len() + bytes.payload.len()) as u64).sum())
+    }
     fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {
         let tip = |log: &Vec<(Hash, EntryBytes)>| Some(Tip { height: log.len() as u64, head: log.last()?.0 });
         Ok(self.logs.iter().filter_map(|(key, log)| Some((*key, tip(log)?))).collect())
@@ -119,6 +123,7 @@ impl Read for MemStore {
 pub type Conclusions = (Vec<(LogKey, u64)>, Vec<(PublicKey, Member)>);
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "what is under way in a test's world is little")]
 enum Coming {
     Input(Input),
     Store(Ticket, Vec<Write>),
@@ -149,12 +154,12 @@ pub struct Node {
     answers: Option<Vec<Vec<u8>>>,
     /// How long it takes over each of those.
     drip_ms: u64,
-    /// Whether it speaks as a node of a later version would.
-    later: bool,
     /// The keys that were handed to it, as its engine says.
     pub given: BTreeSet<(CircleId, Hash)>,
     /// A hostile node hands over keys that are none.
     pub forges_keys: bool,
+    /// Whether it speaks as a node of a later version would.
+    later: bool,
 }
 
 /// The coordinator's issuer, outside of any node.
@@ -975,6 +980,14 @@ impl World {
         let id = self.command(by, Command::Policy { circle, terms });
         self.run(5);
         id
+    }
+
+    /// A steward says how much is taken of one node.
+    pub fn set_quota(&mut self, by: &str, circle: CircleId, quota: Quota) -> &mut Self {
+        let terms = Terms { quota: Some(quota), ..Terms::default() };
+        self.command(by, Command::Policy { circle, terms });
+        self.run(5);
+        self
     }
 
     /// A steward says what newcomers can open.

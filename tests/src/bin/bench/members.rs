@@ -168,6 +168,10 @@ impl Read for Nothing {
         Ok(None)
     }
 
+    fn bytes(&self, _: &LogKey, _: u64, _: u64) -> Result<u64, Damage> {
+        Ok(0)
+    }
+
     fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {
         Ok(Vec::new())
     }

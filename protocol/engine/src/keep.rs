@@ -1,0 +1,253 @@
+//! How long a node keeps what does not count: what lies beyond a cut stays for ninety days, so that a steward can raise
+//! the cut, and is dropped then.
+//!
+//! Nothing is dropped by a clock that may be wrong. This node's clock is believed once somebody else's, as what it
+//! signs says, agreed with it since the start and since the clock last jumped.
+//!
+//! This file refuses to know what counts; that is [`crate::acceptance`]'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cwn_crypto::{
+    Hash, PublicKey, Time, encoding,
+    issuer_log::{CutLine, LogId},
+};
+use minicbor::{Decode, Encode};
+
+use crate::{
+    circle::{Act, Quota},
+    engine::{Engine, fact_key},
+    limits,
+    log::{CircleId, LogKey},
+    output::CommandRefusal,
+    store::{Damage, Read, Write},
+};
+
+pub(crate) const BEYOND_FACT: &[u8] = b"beyond/";
+
+/// What is held of a log beyond a cut, as it is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+struct Noted {
+    /// How many entries the cut leaves.
+    #[n(0)]
+    cut: u64,
+    /// Since when this node has it beyond one, by its clock.
+    #[n(1)]
+    since: Time,
+}
+
+/// What a node holds of one log beyond the cut of its author's removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Withheld {
+    /// The log.
+    pub key: LogKey,
+    /// How many entries the cut leaves.
+    pub cut: u64,
+    /// How many are held.
+    pub height: u64,
+    /// The removal whose cut it is.
+    pub removal: Hash,
+    /// When it is dropped, unless the cut is raised before.
+    pub until: Time,
+}
+
+/// A node of which there is more in a circle than this node takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverQuota {
+    /// The node.
+    pub author: PublicKey,
+    /// How much is held of it.
+    pub used: Quota,
+    /// How many entries more there are, as connected peers and the author's own logs say.
+    pub waiting: u64,
+}
+
+/// What this node keeps for a while, and whether its clock can be believed.
+#[derive(Debug, Default)]
+pub(crate) struct Keeping {
+    noted: BTreeMap<LogKey, Noted>,
+    waiting: BTreeSet<(Time, LogKey)>,
+    agreed: bool,
+}
+
+impl Keeping {
+    pub(crate) fn load(store: &dyn Read) -> Result<Self, Damage> {
+        let mut keeping = Self::default();
+        for (fact, value) in store.facts(BEYOND_FACT)? {
+            let damage = |why: String| Damage { what: "the note of what lies beyond a cut".to_owned(), why };
+            let key = read_place(&fact[BEYOND_FACT.len()..]).ok_or_else(|| damage("it names no log".to_owned()))?;
+            let noted = encoding::from_bytes(&value, limits::HEADER_BYTES);
+            keeping.note(key, Some(noted.map_err(|refusal| damage(refusal.to_string()))?));
+        }
+        Ok(keeping)
+    }
+
+    fn note(&mut self, key: LogKey, noted: Option<Noted>) {
+        let before = match noted {
+            Some(noted) => self.noted.insert(key, noted),
+            None => self.noted.remove(&key),
+        };
+        if let Some(before) = before {
+            self.waiting.remove(&(before.since, key));
+        }
+        if let Some(noted) = noted {
+            self.waiting.insert((noted.since, key));
+        }
+    }
+
+    /// When the next is to be dropped, by this node's clock; never while that may be wrong.
+    pub(crate) fn due(&self) -> Option<Time> {
+        let first = self.waiting.first().filter(|_| self.agreed);
+        first.map(|(since, _)| since.plus(limits::WITHHELD_MS))
+    }
+
+    /// The clock went from one time to another between two inputs.
+    pub(crate) fn clock_went(&mut self, from: Time, to: Time) {
+        if to.since(from).max(from.since(to)) > limits::CLOCK_AGREES_MS {
+            self.agreed = false;
+        }
+    }
+
+    /// Somebody else signed this time, and it came now.
+    pub(crate) fn heard_time(&mut self, time: Time, now: Time) {
+        if time.since(now).max(now.since(time)) <= limits::CLOCK_AGREES_MS {
+            self.agreed = true;
+        }
+    }
+}
+
+fn fact_of(key: &LogKey) -> Vec<u8> {
+    fact_key(BEYOND_FACT, &[&key.circle.0.0, &key.author.0, &key.log.0])
+}
+
+fn read_place(bytes: &[u8]) -> Option<LogKey> {
+    let (circle, rest) = bytes.split_at_checked(32)?;
+    let (author, log) = rest.split_at_checked(32)?;
+    Some(LogKey {
+        circle: CircleId(Hash(circle.try_into().ok()?)),
+        author: PublicKey(author.try_into().ok()?),
+        log: LogId(log.try_into().ok()?),
+    })
+}
+
+impl Engine {
+    /// Whether this node's clock may be wrong, as far as what keeps and drops by it is concerned: nobody else's agreed
+    /// with it since the start, or since it last jumped.
+    pub fn clock_doubtful(&self) -> bool {
+        !self.keeping.agreed
+    }
+
+    /// What is held of a circle beyond the cuts of removals.
+    pub fn withheld(&self, circle: &CircleId) -> Vec<Withheld> {
+        let Some(replica) = self.circles.get(circle) else { return Vec::new() };
+        let Some(control) = replica.control() else { return Vec::new() };
+        let beyond = replica.beyond_cuts().filter_map(|(key, log, cut)| {
+            let (removal, _) = control.ending(replica.fold(), &key.author, &log.opening.under)?;
+            let since = self.keeping.noted.get(&key).map_or(self.wall, |noted| noted.since);
+            let until = since.plus(limits::WITHHELD_MS);
+            Some(Withheld { key, cut, height: log.height, removal, until })
+        });
+        beyond.collect()
+    }
+
+    /// The nodes of which there is more in a circle than its quota lets this node take.
+    pub fn over_quota(&self, circle: &CircleId) -> Vec<OverQuota> {
+        let Some(replica) = self.circles.get(circle) else { return Vec::new() };
+        let over = |author: &PublicKey| {
+            let mut said = self.sync.said_of(circle, author);
+            // A log that a later one cites is said of nobody: it is held to there.
+            for line in replica.cited_by(author) {
+                let height = said.entry(line.log).or_default();
+                *height = line.height.max(*height);
+            }
+            let more = |(log, height): (LogId, u64)| {
+                let held = replica.log(author, &log).map_or(0, |held| held.height);
+                height.saturating_sub(held)
+            };
+            OverQuota { author: *author, used: replica.used(author), waiting: said.into_iter().map(more).sum() }
+        };
+        replica.full().filter(|author| replica.is_full(author)).map(over).collect()
+    }
+
+    /// Who belongs to a circle changed: notes what lies beyond a cut now, and what no longer does.
+    pub(crate) fn note_beyond(&mut self, circle: &CircleId) {
+        let Some(replica) = self.circles.get(circle) else { return };
+        // What this node itself wrote it keeps: nobody else may have it.
+        let beyond: BTreeMap<LogKey, u64> =
+            replica.beyond_cuts().filter(|(key, ..)| key.author != self.me).map(|(key, _, cut)| (key, cut)).collect();
+        let of_circle = |key: &&LogKey| key.circle == *circle;
+        let gone = self.keeping.noted.keys().filter(of_circle).filter(|key| !beyond.contains_key(key));
+        let mut changed: Vec<(LogKey, Option<Noted>)> = gone.map(|key| (*key, None)).collect();
+        for (key, cut) in beyond {
+            let before = self.keeping.noted.get(&key);
+            // A cut that leaves less than before puts more beyond it, which is kept as long.
+            let since = before.filter(|before| before.cut <= cut).map_or(self.wall, |before| before.since);
+            let noted = Noted { cut, since };
+            if before != Some(&noted) {
+                changed.push((key, Some(noted)));
+            }
+        }
+        let fact = |(key, noted): &(LogKey, Option<Noted>)| Write::Fact {
+            key: fact_of(key),
+            value: noted.as_ref().map(encoding::to_bytes).unwrap_or_default(),
+        };
+        let writes: Vec<Write> = changed.iter().map(fact).collect();
+        changed.into_iter().for_each(|(key, noted)| self.keeping.note(key, noted));
+        if !writes.is_empty() {
+            self.store(writes, Vec::new());
+        }
+    }
+
+    /// Drops what lies beyond a cut for ninety days.
+    pub(crate) fn drop_beyond(&mut self, store: &dyn Read) -> Result<(), Damage> {
+        while self.keeping.due().is_some_and(|due| due <= self.wall) {
+            let Some((_, key)) = self.keeping.waiting.first().copied() else { break };
+            self.keeping.note(key, None);
+            let forget = Write::Fact { key: fact_of(&key), value: Vec::new() };
+            let cut = self.circles.get(&key.circle).and_then(|replica| {
+                let mut beyond = replica.beyond_cuts().filter(|(held, ..)| *held == key);
+                beyond.next().map(|(_, _, cut)| cut)
+            });
+            let Some(cut) = cut else {
+                self.store(vec![forget], Vec::new());
+                continue;
+            };
+            if let Some(replica) = self.circles.get_mut(&key.circle) {
+                replica.hold_up_to(store, &key, cut);
+            }
+            self.store(vec![Write::Rewind { key, height: cut }, forget], Vec::new());
+        }
+        Ok(())
+    }
+
+    /// A removal like an earlier one, with a cut that leaves all that is held here as well.
+    pub(crate) fn raised(&self, circle: &CircleId, removal: Hash) -> Result<Act, CommandRefusal> {
+        let (replica, control) = self.closed(circle)?;
+        let (rank, act) = control.valid_operation(replica.fold(), &removal).ok_or(CommandRefusal::NothingWithheld)?;
+        let Act::Remove { partner, node, cut } = act else { return Err(CommandRefusal::NothingWithheld) };
+        if self.own_stewardship(circle)?.0 > *rank {
+            return Err(CommandRefusal::BetterRank { partner: partner.clone() });
+        }
+        if replica.fold().roster().iter().any(|(one, member)| act.removes(&member.partner, one)) {
+            return Err(CommandRefusal::BelongsAgain { partner: partner.clone() });
+        }
+        let mut lines: BTreeMap<_, CutLine> = cut.iter().map(|line| (line.log, *line)).collect();
+        let mut more = false;
+        for withheld in self.withheld(circle).into_iter().filter(|one| one.removal == removal) {
+            let Withheld { key, .. } = withheld;
+            let Some(log) = replica.log(&key.author, &key.log) else { continue };
+            let (height, Some(head)) = (log.durable, log.durable_head) else { continue };
+            if lines.get(&key.log).is_none_or(|line| line.height < height) {
+                lines.insert(key.log, CutLine { log: key.log, height, head });
+                more = true;
+            }
+        }
+        if !more {
+            return Err(CommandRefusal::NothingWithheld);
+        }
+        if lines.len() > limits::OPERATION_LIST {
+            return Err(CommandRefusal::TooMany { limit: limits::OPERATION_LIST });
+        }
+        Ok(Act::Remove { partner: partner.clone(), node: *node, cut: lines.into_values().collect() })
+    }
+}

@@ -1,0 +1,162 @@
+//! Quotas: what goes beyond one waits with those who have it, and stands in nobody's way.
+
+use cwn_engine::{circle::Quota, limits, log::CircleId, output::CommandRefusal};
+
+use crate::world::{World, seeds};
+
+const FOUR: [&str; 4] = ["ncsc", "z-cert", "ibd", "ferm"];
+
+fn of_entries(entries: u64) -> Quota {
+    Quota { entries, ..limits::QUOTA }
+}
+
+/// How much of what ferm wrote somebody reads.
+fn flood_at(world: &World, name: &str, circle: CircleId) -> usize {
+    world.reads(name, circle).iter().filter(|text| text.starts_with("flood")).count()
+}
+
+fn flood(world: &mut World, circle: CircleId, entries: u64) {
+    for number in 0..entries {
+        world.append("ferm", circle, &format!("flood {number}"));
+        world.run(20);
+    }
+}
+
+/// ferm, who has not heard of the quota of five entries, writes twenty while its line is cut.
+fn flooded() -> (World, CircleId) {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    world.partition(&[&["ncsc", "z-cert", "ibd"], &["ferm"]]);
+    // In two logs, of which the second cites the first.
+    flood(&mut world, circle, 12);
+    world.crash("ferm").start("ferm");
+    flood(&mut world, circle, 8);
+    world.set_quota("ncsc", circle, of_entries(5)).settle();
+    world.connect_all().settle();
+    (world, circle)
+}
+
+#[test]
+fn i7_a_flooding_member_fills_its_own_quota_and_nobody_elses() {
+    let (mut world, circle) = flooded();
+    for name in ["ncsc", "z-cert", "ibd"] {
+        assert_eq!(flood_at(&world, name, circle), 5, "{name}");
+        let over = world.engine(name).over_quota(&circle);
+        assert_eq!(over.iter().map(|one| (one.author, one.waiting)).collect::<Vec<_>>(), [(world.key("ferm"), 15)]);
+        assert_eq!(world.engine(name).behind(&circle), 0, "{name} asks for no more");
+        assert!(world.refusals_of(name, "ferm").is_empty(), "{name} blames nobody");
+    }
+    // What others write arrives as ever, and who starts anew becomes current.
+    world.crash("ibd").start("ibd");
+    world.connect_all().settle();
+    assert!(world.engine("ibd").unheard(&circle).is_empty());
+    for name in ["ncsc", "ibd"] {
+        world.append(name, circle, "hello");
+    }
+    world.settle();
+    for name in ["ncsc", "z-cert", "ibd"] {
+        assert_eq!(world.reads(name, circle).iter().filter(|text| *text == "hello").count(), 2, "{name}");
+        assert_eq!(flood_at(&world, name, circle), 5, "{name}");
+    }
+    assert_eq!(world.engine("ibd").over_quota(&circle)[0].waiting, 15, "it is found anew after a start");
+    let before: Vec<u64> = FOUR.iter().map(|name| world.node(name).frame_bytes).collect();
+    world.run(60 * 60_000);
+    for (name, before) in FOUR.iter().zip(before) {
+        let bytes = world.node(name).frame_bytes - before;
+        assert!(bytes < 300_000, "{name} sends {bytes} bytes in an hour in which nothing happens");
+    }
+}
+
+#[test]
+fn an_author_at_its_quota_hears_so_and_writes_on_once_it_is_raised() {
+    let (mut world, circle) = flooded();
+    let refused = world.append("ferm", circle, "one more");
+    world.settle();
+    assert_eq!(world.reply("ferm", refused), Some(&Err(CommandRefusal::QuotaReached)));
+    world.set_quota("ncsc", circle, of_entries(100)).settle();
+    world.append("ferm", circle, "flood at last");
+    world.settle();
+    for name in FOUR {
+        assert_eq!(flood_at(&world, name, circle), 21, "{name}");
+        assert!(world.engine(name).over_quota(&circle).is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn what_is_held_counts_the_same_after_a_start() {
+    let (mut world, circle) = flooded();
+    let ferm = world.key("ferm");
+    let used = |world: &World, name: &str| world.engine(name).circle(&circle).unwrap().used(&ferm);
+    let before = used(&world, "ncsc");
+    assert_eq!((before.entries, before.logs, before.epochs), (5, 1, 1));
+    assert!(before.bytes > 5 * 200, "{before:?}");
+    world.crash("ncsc").start("ncsc");
+    assert_eq!(used(&world, "ncsc"), before);
+}
+
+#[test]
+fn bytes_logs_and_epochs_have_their_quotas_too() {
+    for (quota, held) in [
+        (Quota { bytes: 2_000, ..limits::QUOTA }, 1..10),
+        (Quota { logs: 0, ..limits::QUOTA }, 0..1),
+        (Quota { epochs: 0, ..limits::QUOTA }, 0..1),
+    ] {
+        let mut world = World::new(&FOUR);
+        let circle = world.circle(&FOUR);
+        world.partition(&[&["ncsc", "z-cert", "ibd"], &["ferm"]]);
+        flood(&mut world, circle, 20);
+        world.set_quota("ncsc", circle, quota).settle();
+        world.connect_all().settle();
+        for name in ["z-cert", "ibd"] {
+            let flood = flood_at(&world, name, circle);
+            assert!(held.contains(&flood), "{name} holds {flood} under {quota:?}");
+        }
+        world.set_quota("ncsc", circle, limits::QUOTA).settle();
+        assert_eq!(flood_at(&world, "ibd", circle), 20, "{quota:?}");
+    }
+}
+
+#[test]
+fn i4_a_raised_quota_brings_everything_in_and_a_cut_brings_in_what_it_names_in_whatever_order_it_came() {
+    for seed in seeds(12) {
+        let mut world = World::unconnected(seed, &FOUR);
+        world.connect_all().settle();
+        world.jitter_ms = 40;
+        let circle = world.circle(&FOUR);
+        world.partition(&[&["ncsc"], &["z-cert"], &["ibd"], &["ferm"]]);
+        // Three logs, of which each of the others meets some first.
+        for _ in 0..3 {
+            let entries = 1 + world.rng(6);
+            flood(&mut world, circle, entries);
+            world.crash("ferm").start("ferm");
+        }
+        let quota = of_entries(1 + world.rng(8));
+        world.set_quota("ncsc", circle, quota);
+        world.connect("ncsc", "z-cert").connect("ncsc", "ibd").settle();
+        for name in ["z-cert", "ibd", "ncsc"] {
+            let pause = world.rng(400);
+            world.connect(name, "ferm").run(pause);
+            if world.rng(2) == 0 {
+                world.disconnect(name, "ferm");
+            }
+        }
+        world.connect_all().settle();
+        for name in ["ncsc", "z-cert", "ibd"] {
+            assert!(flood_at(&world, name, circle) as u64 <= quota.entries, "{name} (seed {seed})");
+        }
+        match world.rng(2) {
+            0 => {
+                world.set_quota("ncsc", circle, limits::QUOTA);
+            }
+            _ => {
+                world.remove("ncsc", circle, "ferm");
+            }
+        }
+        world.connect_all().run(10 * 60_000);
+        let (digest, reads) = (world.digest("ncsc", circle), world.reads("ncsc", circle));
+        for name in ["z-cert", "ibd"] {
+            assert_eq!(world.digest(name, circle), digest, "{name} (seed {seed})\n{}", world.describe(name, circle));
+            assert_eq!(world.reads(name, circle), reads, "{name} (seed {seed})");
+        }
+    }
+}
