@@ -50,6 +50,7 @@ const RUN_ENTRIES: usize = 32;
 
 /// What is to happen.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all that waits is an input")]
 pub(crate) enum Coming {
     /// Something comes back to one start of a node, from beside its engine.
     Local {
