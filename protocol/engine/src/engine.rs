@@ -147,34 +147,48 @@ pub(crate) fn fact_key(prefix: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     key
 }
 
+fn logs_by_circle(store: &dyn Read) -> Result<BTreeMap<CircleId, Vec<(LogKey, Tip)>>, Damage> {
+    let mut logs: BTreeMap<CircleId, Vec<(LogKey, Tip)>> = BTreeMap::new();
+    for (log, tip) in store.logs()? {
+        logs.entry(log.circle).or_default().push((log, tip));
+    }
+    Ok(logs)
+}
+
 impl Engine {
     /// Starts an engine on what the store holds, and says how far every log is accepted.
     pub fn open(config: Config, now: Time, store: &dyn Read) -> Result<Self, Damage> {
         let mut root = config.root.clone();
         root::load(&mut root, store)?;
         let mut network = Replica::network(root);
-        let logs: Vec<(LogKey, Tip)> =
-            store.logs()?.into_iter().filter(|(log, _)| log.circle == network.id()).collect();
-        let damages = network.load(store, &logs);
-        Self::open_on(config, network, damages, now, store)
+        let logs = logs_by_circle(store)?;
+        let damages = network.load(store, logs.get(&network.id()).map(Vec::as_slice).unwrap_or_default());
+        Self::start(config, network, damages, &logs, now, store)
     }
 
     /// As [`Self::open`], on a network circle that was loaded from a store which held the same of it. Where thousands
     /// of engines start in one process, what issuers said is read once and lies in memory once.
     pub fn open_on(
         config: Config,
+        network: Replica,
+        damages: Vec<Damage>,
+        now: Time,
+        store: &dyn Read,
+    ) -> Result<Self, Damage> {
+        Self::start(config, network, damages, &logs_by_circle(store)?, now, store)
+    }
+
+    fn start(
+        config: Config,
         network_replica: Replica,
         mut damages: Vec<Damage>,
+        logs: &BTreeMap<CircleId, Vec<(LogKey, Tip)>>,
         now: Time,
         store: &dyn Read,
     ) -> Result<Self, Damage> {
         let Config { key, root, accept } = config;
         let trust = Trust::new(network_replica.root().cloned().unwrap_or(root));
         let network = network_replica.id();
-        let mut logs: BTreeMap<CircleId, Vec<(LogKey, Tip)>> = BTreeMap::new();
-        for (log, tip) in store.logs()? {
-            logs.entry(log.circle).or_default().push((log, tip));
-        }
         let logs_of = |circle: &CircleId| logs.get(circle).map(Vec::as_slice).unwrap_or_default();
         let mut circles = BTreeMap::from([(network, network_replica)]);
         for (fact, charter) in store.facts(CIRCLE_FACT)? {
