@@ -82,9 +82,7 @@ pub fn hope(replica: &Replica, author: &PublicKey, log: &LogId, height: u64) -> 
     if replica.counts(author) {
         return height;
     }
-    let publishes = |log: &LogId| replica.log(author, log).filter(|held| held.kind != LogKind::Control);
-    let cites = |log: &LogId| publishes(log).map(|held| held.opening.cites.as_slice());
-    let reached = |cut: &[CutLine]| cut_reach(cut, cites).get(log).map_or(0, |line| line.height).min(height);
+    let reached = |cut: &[CutLine]| reached(replica, author, cut).get(log).map_or(0, |line| line.height).min(height);
     match &replica.rule {
         Rule::Network { word, root } => match root.known(author) {
             Some(issuer) => issuer.dropped.map_or(height, reached),
@@ -92,6 +90,14 @@ pub fn hope(replica: &Replica, author: &PublicKey, log: &LogId, height: u64) -> 
         },
         Rule::Closed(control) => control.cuts_of(replica.fold(), author).into_iter().map(reached).max().unwrap_or(0),
     }
+}
+
+/// How far a cut reaches into what an author published.
+fn reached(replica: &Replica, author: &PublicKey, cut: &[CutLine]) -> BTreeMap<LogId, CutLine> {
+    // Of a control log that forks at its start it depends on the order of arrival whose opening is held, and none
+    // cites what somebody published.
+    let publishes = |log: &LogId| replica.log(author, log).filter(|held| held.kind != LogKind::Control);
+    cut_reach(cut, |log| publishes(log).map(|held| held.opening.cites.as_slice()))
 }
 
 /// What an author's right to write comes to now, for all logs that it opened under it.
@@ -105,11 +111,7 @@ enum Right {
 
 impl Right {
     fn of(replica: &Replica, author: &PublicKey, under: &Under) -> Self {
-        // Of a control log that forks at its start it depends on the order of arrival whose opening is held, and none
-        // cites what somebody published.
-        let publishes = |log: &LogId| replica.log(author, log).filter(|held| held.kind != LogKind::Control);
-        let reached =
-            |cut: &[CutLine]| Self::Cut(cut_reach(cut, |log| publishes(log).map(|held| held.opening.cites.as_slice())));
+        let reached = |cut: &[CutLine]| Self::Cut(reached(replica, author, cut));
         match &replica.rule {
             Rule::Network { word, root } => match under {
                 // Of an issuer that is not known a later version may say that it is one.

@@ -17,7 +17,7 @@ use crate::{
     engine::{Engine, fact_key},
     epoch::SignedRecord,
     limits,
-    log::{self, Authentic, CircleId, Decoded, EntryBytes, Header, Link, LogKey, LogKind, RunRefusal, Stored, Under},
+    log::{self, Authentic, CircleId, Decoded, EntryBytes, Header, Link, LogKey, LogKind, RunRefusal, Stored},
     replica::{Ingested, Refusal, Replica, Stop, in_order, read_entry},
     store::{Damage, Read, Write},
     wire::Frame,
@@ -63,6 +63,21 @@ pub fn held(store: &dyn Read, circle: &CircleId) -> Result<Vec<EntryBytes>, Dama
     entries.map(|entry| entry.map_err(damage)).collect()
 }
 
+/// Operations in lists that each fit into a frame; one empty list when there are none.
+pub(crate) fn in_frames(entries: Vec<EntryBytes>) -> Vec<Vec<EntryBytes>> {
+    let (mut frames, mut frame, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for entry in entries {
+        bytes += entry.length();
+        if bytes > limits::WELCOME_FRAME_BYTES && !frame.is_empty() {
+            frames.push(std::mem::take(&mut frame));
+            bytes = entry.length();
+        }
+        frame.push(entry);
+    }
+    frames.push(frame);
+    frames
+}
+
 /// The operation that a fact of the store holds, if it is one of these.
 pub(crate) fn in_fact(write: &Write) -> Option<Hash> {
     let Write::Fact { key, value } = write else { return None };
@@ -74,10 +89,7 @@ pub(crate) fn in_fact(write: &Write) -> Option<Hash> {
 fn builds_on(header: &Header, payload: Option<&[u8]>) -> BTreeSet<Hash> {
     let operation = payload.filter(|_| header.suite.kind() == LogKind::Control);
     let operation = operation.and_then(|payload| Operation::from_bytes(payload).ok());
-    let under = header.opening.as_ref().and_then(|opening| match opening.under {
-        Under::Add(hash) => Some(hash),
-        Under::Charter | Under::Certificate(_) | Under::Root(_) => None,
-    });
+    let under = header.opening.as_ref().and_then(|opening| opening.under.add());
     operation.into_iter().flat_map(|operation| operation.heads).chain(header.previous).chain(under).collect()
 }
 
@@ -170,12 +182,8 @@ impl Replica {
 
     /// Forgets what does not count and is needed by nothing that is held: no epoch, no log, no other operation.
     fn forget_branches(&mut self) -> BTreeSet<Hash> {
-        let under = |under: &Under| match under {
-            Under::Add(hash) => Some(*hash),
-            Under::Charter | Under::Certificate(_) | Under::Root(_) => None,
-        };
         let logs = self.logs().flat_map(|(_, log)| {
-            under(&log.opening.under).into_iter().chain((log.kind == LogKind::Control).then_some(log.head))
+            log.opening.under.add().into_iter().chain((log.kind == LogKind::Control).then_some(log.head))
         });
         let epochs = self.epochs().flat_map(|(_, epoch)| epoch.heads.iter().copied());
         let needed: BTreeSet<Hash> = logs.chain(epochs).collect();
@@ -329,20 +337,9 @@ impl Engine {
         let entries = held(store, &circle)?;
         let names = entries.iter().map(|entry| Hash::of(Domain::ENTRY, &[&entry.header])).collect();
         let Some(tag) = self.sync.tell_branches(peer, &circle, names) else { return Ok(()) };
-        let mut frames: Vec<Vec<EntryBytes>> = vec![Vec::new()];
-        let mut bytes = 0;
-        for entry in entries {
-            bytes += entry.length();
-            if bytes > limits::WELCOME_FRAME_BYTES {
-                bytes = entry.length();
-                frames.push(Vec::new());
-            }
-            if let Some(frame) = frames.last_mut() {
-                frame.push(entry);
-            }
+        for entries in in_frames(entries).into_iter().filter(|entries| !entries.is_empty()) {
+            self.send(peer, &Frame::Branches { tag, entries });
         }
-        frames.retain(|frame| !frame.is_empty());
-        frames.into_iter().for_each(|entries| self.send(peer, &Frame::Branches { tag, entries }));
         Ok(())
     }
 

@@ -141,6 +141,16 @@ pub enum Under {
     Root(#[n(0)] u32),
 }
 
+impl Under {
+    /// The operation that it names.
+    pub(crate) fn add(&self) -> Option<Hash> {
+        match self {
+            Self::Add(hash) => Some(*hash),
+            Self::Charter | Self::Certificate(_) | Self::Root(_) => None,
+        }
+    }
+}
+
 /// What the first entry of a log says about the log.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Opening {

@@ -9,7 +9,7 @@ use crate::branches;
 use crate::circle::Charter;
 use crate::engine::{Engine, held_entry};
 use crate::limits;
-use crate::log::{CircleId, EntryBytes, LogKey, LogKind};
+use crate::log::{CircleId, EntryBytes, LogKind};
 use crate::output::{Event, Output};
 use crate::planted::{Bug, planted};
 use crate::replica::{Log, Replica};
@@ -39,36 +39,18 @@ impl Engine {
             let Some(replica) = self.circles.get(&circle) else { continue };
             let Some(control) = replica.control() else { continue };
             let (charter, operations) = (control.charter().to_bytes(), control.operations());
-            let (mut frames, mut frame): (Vec<Vec<EntryBytes>>, Vec<EntryBytes>) = (Vec::new(), Vec::new());
-            let mut bytes = 0;
             let logs = replica.logs().filter(|(_, log)| log.kind == LogKind::Control);
-            let places: Vec<(LogKey, u64)> =
-                logs.flat_map(|(key, log)| (0..log.durable).map(move |seq| (key, seq))).collect();
-            let mut met = None;
-            for (key, seq) in places {
-                let entry = match held_entry(store, &key, seq) {
-                    Ok(entry) => entry.bytes().clone(),
+            let (mut entries, mut met) = (Vec::new(), None);
+            for (key, seq) in logs.flat_map(|(key, log)| (0..log.durable).map(move |seq| (key, seq))) {
+                match held_entry(store, &key, seq) {
+                    Ok(entry) => entries.push(entry.bytes().clone()),
                     Err(damage) => {
                         met = Some((key, seq, damage));
                         break;
                     }
-                };
-                bytes += entry.length();
-                if bytes > limits::WELCOME_FRAME_BYTES {
-                    frames.push(std::mem::take(&mut frame));
-                    bytes = 0;
                 }
-                frame.push(entry);
             }
-            for entry in branches::held(store, &circle)? {
-                bytes += entry.length();
-                if bytes > limits::WELCOME_FRAME_BYTES {
-                    frames.push(std::mem::take(&mut frame));
-                    bytes = 0;
-                }
-                frame.push(entry);
-            }
-            frames.push(frame);
+            let behind = branches::held(store, &circle)?;
             if let Some((key, seq, damage)) = met {
                 // Once others sent it again, who belongs is looked at anew, and with it who lacks the circle.
                 match self.fetch_again(&key, seq, store) {
@@ -77,10 +59,12 @@ impl Engine {
                 }
                 continue;
             }
-            if frames.iter().map(Vec::len).sum::<usize>() < operations {
+            entries.extend(behind);
+            if entries.len() < operations {
                 // What rot took is still on its way; what names the peer may be among it.
                 continue;
             }
+            let frames = branches::in_frames(entries);
             if let Some(state) = self.sync.peers.get_mut(peer) {
                 state.welcomed.insert(circle);
             }
