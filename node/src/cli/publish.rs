@@ -11,7 +11,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Face, confirm, partners::encode, print_json, show};
-use crate::api::types::{AudienceView, DraftSummary, NewEntry, Publication, Uploaded};
+use crate::api::types::{AudienceView, DraftSummary, NewEntry, Publication, Published, Uploaded};
 
 /// A body may have so many bytes; the daemon says so too, but a mistaken file of a gigabyte is not read first.
 const BODY_BYTES: u64 = 1 << 20;
@@ -171,21 +171,26 @@ pub(super) async fn publish(
     if outgoing.json {
         return print_json(&publication);
     }
-    let published = match publication {
-        Publication::Published(published) => published,
-        Publication::Kept(draft) => {
-            show::page(&format!("draft {}\n", show::short(&draft.id)))?;
-            show::note(&kept(&draft));
-            return Ok(());
-        }
-    };
+    let Some(published) = published_or_kept(publication)? else { return Ok(()) };
     show::page(&format!("{}\n", published.reference))?;
     show::note(&format!("Published. `cwn who {}` shows who has received it.", published.reference));
     Ok(())
 }
 
+/// What was published; what was kept as a draft is shown as that.
+pub(super) fn published_or_kept(publication: Publication) -> anyhow::Result<Option<Published>> {
+    match publication {
+        Publication::Published(published) => Ok(Some(published)),
+        Publication::Kept(draft) => {
+            show::page(&format!("draft {}\n", show::short(&draft.id)))?;
+            show::note(&kept(&draft));
+            Ok(None)
+        }
+    }
+}
+
 /// What is said of something that was kept.
-pub(super) fn kept(draft: &DraftSummary) -> String {
+fn kept(draft: &DraftSummary) -> String {
     let id = show::short(&draft.id);
     format!(
         "Kept as a draft, not yet sealed: {}.\nIt is published by itself when that has come. `cwn drafts` shows it; `cwn drafts publish {id} --anyway REASON` seals it at once, on record.",

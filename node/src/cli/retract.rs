@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Face, confirm, partners::encode, print_json, publish::kept, show};
+use super::{Face, confirm, partners::encode, print_json, publish::published_or_kept, show};
 use crate::api::types::{EntryDetail, Publication, Retract};
 
 /// Arguments of `cwn retract`.
@@ -40,14 +40,9 @@ pub(super) async fn run(face: &Face, arguments: Arguments) -> anyhow::Result<()>
     if json {
         return print_json(&publication);
     }
-    let published = match publication {
-        Publication::Published(published) => published,
-        Publication::Kept(draft) => {
-            show::page(&format!("draft {}\n", show::short(&draft.id)))?;
-            show::note(&kept(&draft));
-            show::note("Until then the entry stands. Without a reason it is taken back at once.");
-            return Ok(());
-        }
+    let Some(published) = published_or_kept(publication)? else {
+        show::note("Until then the entry stands. Without a reason it is taken back at once.");
+        return Ok(());
     };
     Ok(show::page(&format!("{} is taken back, by entry {}.\n", show::line(&reference), published.reference))?)
 }
