@@ -11,8 +11,8 @@ use crate::world::{World, seeds};
 
 const FOUR: [&str; 4] = ["ncsc", "z-cert", "ibd", "ferm"];
 
-/// Two stewards, of whom the second removes ferm without having heard its last two entries, which the others hold.
-fn removed_too_low() -> (World, CircleId) {
+/// Two stewards and two members, who all read what ferm wrote.
+fn two_stewards() -> (World, CircleId) {
     let mut world = World::new(&FOUR);
     let circle = world.found(&["ncsc", "z-cert"]);
     world.add("ncsc", circle, "ibd");
@@ -20,6 +20,12 @@ fn removed_too_low() -> (World, CircleId) {
     world.settle();
     world.append("ferm", circle, "before");
     world.settle();
+    (world, circle)
+}
+
+/// Two stewards, of whom the second removes ferm without having heard its last two entries, which the others hold.
+fn removed_too_low() -> (World, CircleId) {
+    let (mut world, circle) = two_stewards();
     world.partition(&[&["z-cert"], &["ncsc", "ibd", "ferm"]]);
     world.append("ferm", circle, "unheard");
     world.append("ferm", circle, "unheard too");
@@ -71,13 +77,7 @@ fn what_lies_beyond_a_cut_is_withheld_and_shown_and_accepted_once_the_cut_is_rai
 
 #[test]
 fn a_cut_is_raised_by_nobody_of_worse_rank_nor_where_nothing_is_held_beyond_it() {
-    let mut world = World::new(&FOUR);
-    let circle = world.found(&["ncsc", "z-cert"]);
-    world.add("ncsc", circle, "ibd");
-    world.add("ncsc", circle, "ferm");
-    world.settle();
-    world.append("ferm", circle, "before");
-    world.settle();
+    let (mut world, circle) = two_stewards();
     world.partition(&[&["ncsc"], &["z-cert", "ibd", "ferm"]]);
     world.append("ferm", circle, "unheard");
     world.settle();
