@@ -47,6 +47,9 @@ pub struct LogKey {
     pub log: LogId,
 }
 
+/// Names one log among those of a circle.
+pub(crate) type LogName = (PublicKey, LogId);
+
 /// How an entry's payload is protected, and which kind of log it may stand in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Suite {

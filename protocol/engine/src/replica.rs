@@ -21,7 +21,7 @@ use crate::{
     fork::Forked,
     limits,
     log::{
-        self, Authentic, CircleId, Decoded, EntryBytes, Link, LogKey, LogKind, Opening, RunRefusal, Stored, Suite,
+        self, Authentic, CircleId, Decoded, EntryBytes, Link, LogKey, LogKind, LogName, Opening, RunRefusal, Stored, Suite,
         Under,
     },
     planted::{Bug, planted},
@@ -710,6 +710,19 @@ impl Replica {
             .collect()
     }
 
+    /// The furthest that each log is cited. Two starts of one author may cite a log each as far as it was known to
+    /// them, and only the furthest tells what there is of it.
+    fn cited_furthest(&self) -> BTreeMap<LogName, CutLine> {
+        let mut furthest = BTreeMap::new();
+        for (author, line) in self.cited(None) {
+            let known = furthest.entry((author, line.log)).or_insert(line);
+            if (known.height, known.head) < (line.height, line.head) {
+                *known = line;
+            }
+        }
+        furthest
+    }
+
     /// As [`Self::uncited`], but not more than `limit`: the longest, when there are more. An honest author never
     /// has so many; of a hostile one nothing that matters is lost.
     pub fn longest_uncited(&self, author: &PublicKey, kind: Option<LogKind>, limit: usize) -> Vec<CutLine> {
@@ -1063,7 +1076,6 @@ impl Replica {
     /// That a log forks is said with what is accepted of it, and of nothing when it is nothing: whether a cut or the
     /// fork is why, only those can tell who hold it.
     pub fn tips(&self, store: &dyn Read) -> Result<Vec<WireTip>, Damage> {
-        let cited = self.cited(None);
         let mut tips = BTreeMap::new();
         for (key, log) in self.logs() {
             let height = self.accepted(&key.author, &key.log);
@@ -1089,17 +1101,16 @@ impl Replica {
             let parts: Vec<&[u8]> = std::iter::once(&head).chain(&branches).map(|hash| hash.0.as_slice()).collect();
             tip.head = Some(Hash::of(Domain::DIGEST, &parts));
         }
-        for (author, line) in &cited {
-            let control = self.log(author, &line.log).is_some_and(|log| log.kind == LogKind::Control)
+        for ((author, log), line) in self.cited_furthest() {
+            let control = self.log(&author, &log).is_some_and(|log| log.kind == LogKind::Control)
                 && !planted(Bug::CitedControlLeftOut);
             let full =
                 |tip: &WireTip| !control && !tip.forked && tip.height == line.height && tip.head == Some(line.head);
-            match tips.get(&(*author, line.log)) {
-                Some(tip) if full(tip) => drop(tips.remove(&(*author, line.log))),
+            match tips.get(&(author, log)) {
+                Some(tip) if full(tip) => drop(tips.remove(&(author, log))),
                 None => {
-                    let tip =
-                        WireTip { author: *author, log: line.log, first: false, height: 0, head: None, forked: false };
-                    tips.insert((*author, line.log), tip);
+                    let tip = WireTip { author, log, first: false, height: 0, head: None, forked: false };
+                    tips.insert((author, log), tip);
                 }
                 Some(_) => {}
             }
@@ -1118,17 +1129,15 @@ impl Replica {
         self.cited(Some(author)).into_iter().map(|(_, line)| line)
     }
 
-    /// Whether a log that is cited, and not held, would be accepted if it came, and taken.
-    fn wanted_to(&self, author: &PublicKey, line: &CutLine) -> bool {
-        !self.is_full(author) && acceptance::hope(self, author, &line.log, line.height) > 0
-    }
-
-    /// The logs that openings cite further than they are held durably.
-    pub fn cited_and_missing(&self) -> Vec<(PublicKey, CutLine)> {
-        let short = |(author, line): &(PublicKey, CutLine)| {
-            self.log(author, &line.log).map_or(0, |held| held.durable) < line.height && self.wanted_to(author, line)
+    /// How far cited logs would be accepted if they came, and taken, where less of them is held durably.
+    pub(crate) fn cited_and_missing(&self) -> Vec<(LogName, u64)> {
+        let missing = |(name, line): (LogName, CutLine)| {
+            let (author, log) = name;
+            let held = self.log(&author, &log).map_or(0, |held| held.durable);
+            let height = acceptance::hope(self, &author, &log, line.height);
+            (held < height && !self.is_full(&author)).then_some((name, height))
         };
-        self.cited(None).into_iter().filter(short).collect()
+        self.cited_furthest().into_iter().filter_map(missing).collect()
     }
 
     /// The digest over the tips: equal digests mean equal logs.

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::{
     Hash, PublicKey, Time,
-    issuer_log::{CutLine, LogId},
+    issuer_log::LogId,
 };
 
-use super::{FIRST_NAME, LAST_NAME, LogName, Peer, Shared, Source, Want};
+use super::{FIRST_NAME, LAST_NAME, Peer, Shared, Source, Want};
 use crate::engine::Engine;
-use crate::log::{CircleId, LogKey, LogKind};
+use crate::log::{CircleId, LogKey, LogKind, LogName};
 use crate::planted::{Bug, planted};
 use crate::replica::{Log, Replica};
 use crate::store::{Damage, Read};
@@ -178,23 +178,22 @@ impl Engine {
     /// Wants of a peer what held logs cite and it does not list, though it lists another log of that author: it holds
     /// that log to where it is cited.
     fn want_cited(&mut self, peer: &PublicKey, circle: CircleId) {
-        for (author, line) in self.cited_of(peer, &circle) {
-            let held = self.circles.get(&circle).and_then(|replica| replica.log(&author, &line.log));
-            if held.map_or(0, |held| held.height) < line.height {
-                self.want(peer, circle, (author, line.log), line.height, false, self.now);
+        for (name, height) in self.cited_of(peer, &circle) {
+            let held = self.circles.get(&circle).and_then(|replica| replica.log(&name.0, &name.1));
+            if held.map_or(0, |held| held.height) < height {
+                self.want(peer, circle, name, height, false, self.now);
             }
         }
     }
 
     /// What held logs cite and is not durable here, and a peer holds without listing it.
-    fn cited_of(&self, peer: &PublicKey, circle: &CircleId) -> Vec<(PublicKey, CutLine)> {
+    fn cited_of(&self, peer: &PublicKey, circle: &CircleId) -> Vec<(LogName, u64)> {
         let shared = self.sync.peers.get(peer).and_then(|state| state.shared.get(circle));
         let (Some(shared), Some(replica)) = (shared, self.circles.get(circle)) else { return Vec::new() };
-        let unlisted = |(author, line): &(PublicKey, CutLine)| {
-            let name = (*author, line.log);
-            shared.tips_of.get(author).is_some_and(|logs| *logs > 0)
-                && !shared.tips.contains_key(&name)
-                && !shared.refused.contains(&name)
+        let unlisted = |(name, _): &(LogName, u64)| {
+            shared.tips_of.get(&name.0).is_some_and(|logs| *logs > 0)
+                && !shared.tips.contains_key(name)
+                && !shared.refused.contains(name)
         };
         replica.cited_and_missing().into_iter().filter(unlisted).collect()
     }

@@ -17,7 +17,7 @@ use crate::engine::Engine;
 use crate::fork::Doubts;
 use crate::input::{PullId, SessionId};
 use crate::limits;
-use crate::log::{CircleId, Decoded, EntryBytes, LogKey, Under};
+use crate::log::{CircleId, Decoded, EntryBytes, LogKey, LogName, Under};
 use crate::output::{Event, Output};
 use crate::planted::{Bug, planted};
 use crate::replica::Replica;
@@ -37,7 +37,6 @@ mod welcome;
 pub(crate) use keys::GIVEN_FACT;
 pub use keys::given_key;
 
-type LogName = (PublicKey, LogId);
 const FIRST_NAME: LogName = (PublicKey([0; 32]), LogId([0; 16]));
 const LAST_NAME: LogName = (PublicKey([255; 32]), LogId([255; 16]));
 

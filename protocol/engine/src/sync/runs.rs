@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::{Hash, PublicKey};
 
-use super::{LogName, Pull, Source, Sync};
+use super::{Pull, Source, Sync};
 use crate::engine::Engine;
 use crate::fork::Found;
 use crate::input::{PullId, SessionId, StreamId};
-use crate::log::{CircleId, Decoded, LogKey, RunRefusal};
+use crate::log::{CircleId, Decoded, LogKey, LogName, RunRefusal};
 use crate::output::{Event, Output};
 use crate::replica::{Refusal, Stop};
 use crate::store::{Damage, Read};

@@ -95,6 +95,33 @@ fn i4_a_member_that_holds_few_logs_hears_of_the_many_that_another_holds() {
     assert_eq!(world.digest("z-cert", circle), world.digest("ncsc", circle));
 }
 
+/// Found by cwn-sim, seed 168 among malicious members: of a log that is cited to two heights a member said that it
+/// holds nothing, when it held it to the lower, as did one that held less of it.
+#[test]
+fn i4_of_a_log_that_is_cited_twice_members_end_with_all_that_any_of_them_holds() {
+    let (mut world, circle) = circle_of_four();
+    world.disconnect("ncsc", "z-cert").disconnect("ncsc", "ibd").disconnect("z-cert", "ibd");
+    let mut cited = world.hidden_log("ferm", circle, invented(1));
+    let under = world.engine("ferm").circle(&circle).unwrap().fold().roster().member(&world.key("ferm")).unwrap().under;
+    let mut first = None;
+    for number in 2..4 {
+        let entry = cited.append(world.now, named(b"cited"));
+        let line = CutLine { log: invented(1), height: entry.header().seq + 1, head: entry.hash() };
+        let opening = Opening { under, cites: vec![line] };
+        let mut citing = Writer::open(circle, world.node("ferm").key.clone(), invented(number), opening);
+        let citing = citing.append(world.now, named(b"citing"));
+        ["ncsc", "z-cert"].iter().for_each(|to| world.push_raw("ferm", to, circle, citing.bytes().clone()));
+        first.get_or_insert(entry);
+    }
+    world.push_raw("ferm", "ncsc", circle, first.unwrap().bytes().clone());
+    world.run(1_000);
+    world.disconnect("ferm", "ncsc").disconnect("ferm", "z-cert").connect("ncsc", "z-cert");
+    world.settle();
+    let held = |name: &str| world.engine(name).circle(&circle).unwrap().accepted(&world.key("ferm"), &invented(1));
+    assert_eq!((held("ncsc"), held("z-cert")), (1, 1));
+    assert_eq!(world.digest("z-cert", circle), world.digest("ncsc", circle));
+}
+
 /// Found by cwn-sim, seed 29 among malicious members: runs that waited for an operation counted as runs that brought
 /// nothing.
 #[test]
