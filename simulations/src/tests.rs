@@ -40,6 +40,13 @@ fn lives_among_malicious_members_keep_every_promise() {
     }
 }
 
+/// Seed 67, in which a malicious steward tells one member alone that it is removed.
+#[test]
+fn what_only_a_removed_member_heard_of_is_asked_of_nobody() {
+    let scenario = Scenario::find("mixed").unwrap();
+    expect_kept(&life::live(&Plan { seed: 67, ..Plan::new(12, 6, 10, scenario) }, 0));
+}
+
 #[test]
 fn a_life_of_more_nodes_than_are_all_connected_with_all_keeps_every_promise() {
     let scenario = Scenario::find("mixed").unwrap();

@@ -1335,26 +1335,32 @@ impl World {
     }
 
     /// What all those who count in a circle, by what they know themselves, know together; and the nodes that count
-    /// by that, run and are not revoked. Whoever was removed need not have heard of it, and is not asked; nor is anybody
-    /// when nobody counts. None when none of those is in the circle.
+    /// by that, run and are not revoked. Whoever was removed need not have heard of it, and is not asked; nor whoever
+    /// alone has heard of its removal and left, nor anybody when nobody counts. None when none of those is in the
+    /// circle.
     pub(crate) fn agreed(&self, circle: &CircleId) -> Option<(Rc<Conclusion>, Vec<usize>)> {
         let standing =
-            |node: &&Node| node.engine.is_some() && node.is_honest() && !self.truth.revoked.contains(&node.me);
+            |node: &Node| node.engine.is_some() && node.is_honest() && !self.truth.revoked.contains(&node.me);
         let holds = |node: &Node| node.engine.as_ref().is_some_and(|engine| engine.circle(circle).is_some());
-        let (mut known, nothing) = (Heard::default(), Heard::default());
+        let nothing = Heard::default();
+        let stays = |node: &Node| {
+            let own = self.conclude(circle, node.heard.get(circle).unwrap_or(&nothing));
+            own.is_some_and(|own| own.members.contains_key(&node.me))
+        };
+        let mut known = Heard::default();
         let mut anybody = false;
-        for node in self.nodes.iter().filter(standing).filter(|node| holds(node)) {
-            let heard = node.heard.get(circle).unwrap_or(&nothing);
-            if self.conclude(circle, heard).is_some_and(|own| own.members.contains_key(&node.me)) {
-                known.extend(heard.iter());
-                anybody = true;
-            }
+        for node in self.nodes.iter().filter(|node| standing(node) && holds(node) && stays(node)) {
+            known.extend(node.heard.get(circle).into_iter().flat_map(Heard::iter));
+            anybody = true;
         }
         if !anybody {
             return None;
         }
         let conclusion = self.conclude(circle, &known)?;
-        let counts = |node: &Node| standing(&node) && conclusion.members.contains_key(&node.me);
+        let unheard_of = |heard: &Heard| heard.iter().any(|operation| !known.contains(operation));
+        let knows_more = |node: &Node| node.heard.get(circle).is_some_and(unheard_of);
+        let left = |node: &Node| holds(node) && !stays(node) && knows_more(node);
+        let counts = |node: &Node| standing(node) && conclusion.members.contains_key(&node.me) && !left(node);
         let members: Vec<usize> = (0..self.nodes.len()).filter(|index| counts(&self.nodes[*index])).collect();
         members.iter().any(|index| holds(&self.nodes[*index])).then_some((conclusion, members))
     }

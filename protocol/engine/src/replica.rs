@@ -21,8 +21,8 @@ use crate::{
     fork::Forked,
     limits,
     log::{
-        self, Authentic, CircleId, Decoded, EntryBytes, Link, LogKey, LogKind, LogName, Opening, RunRefusal, Stored, Suite,
-        Under,
+        self, Authentic, CircleId, Decoded, EntryBytes, Link, LogKey, LogKind, LogName, Opening, RunRefusal, Stored,
+        Suite, Under,
     },
     planted::{Bug, planted},
     store::{Damage, Read, Tip, Write},

@@ -5,10 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cwn_crypto::{
-    Hash, PublicKey, Time,
-    issuer_log::LogId,
-};
+use cwn_crypto::{Hash, PublicKey, Time, issuer_log::LogId};
 
 use super::{FIRST_NAME, LAST_NAME, Peer, Shared, Source, Want};
 use crate::engine::Engine;
