@@ -66,7 +66,7 @@ pub enum NoFork {
     /// A header is not canonical.
     #[error("the proof of a fork has a header that is {0}")]
     Header(#[from] encoding::Refusal),
-    /// A branch is none: too long, empty, not linked, or not signed at its end.
+    /// A branch is none: too long, of too long headers, empty, not linked, or not signed at its end.
     #[error("a branch of 1 to {} linked headers, the last signed by its author, is missing", limits::UNSIGNED_ENTRIES + 1)]
     Branch,
     /// Both branches are the same, or of different places.
@@ -107,6 +107,9 @@ impl Branch {
         for bytes in &self.headers {
             let header = Header::from_bytes(bytes)?;
             let hash = Hash::of(Domain::ENTRY, &[bytes]);
+            if !header.fits_in(bytes.len()) {
+                return Err(NoFork::Branch);
+            }
             if let Some((previous, its_hash)) = &before {
                 let follows = header.previous == Some(*its_hash) && header.seq == previous.seq + 1;
                 if !follows || key_of(&header) != key_of(previous) {

@@ -10,8 +10,14 @@ pub const FRAME_BYTES: usize = 1 << 20;
 /// larger goes as an attachment.
 pub const PAYLOAD_BYTES: usize = 512 << 10;
 
-/// A header: about 330 bytes without an opening; an opening adds 66 for each log it cites.
+/// A header with an opening: 66 bytes for each log that it cites.
 pub const HEADER_BYTES: usize = 24 << 10;
+
+/// A header without an opening: six times the 330 bytes that it takes, for what later versions append. So both branches
+/// of a fork, each of as many headers as [`UNSIGNED_ENTRIES`] allows, fit into a frame and into a fact.
+pub const PLAIN_HEADER_BYTES: usize = 2 << 10;
+
+const _: () = assert!(2 * (HEADER_BYTES + UNSIGNED_ENTRIES * (PLAIN_HEADER_BYTES + 8)) < FRAME_BYTES / 2);
 
 /// A header without an opening, when it is not known yet.
 pub const USUAL_HEADER_BYTES: usize = 1_024;

@@ -215,6 +215,11 @@ impl Header {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, encoding::Refusal> {
         encoding::beginning_from_bytes(bytes, limits::HEADER_BYTES)
     }
+
+    /// Whether a header of so many bytes may stand where this one does.
+    pub(crate) fn fits_in(&self, bytes: usize) -> bool {
+        self.opening.is_some() || bytes <= limits::PLAIN_HEADER_BYTES
+    }
 }
 
 /// An entry that its author takes back.
@@ -331,6 +336,14 @@ pub enum EntryRefusal {
     /// The header is not a canonical header.
     #[error("the header of an entry is {0}")]
     Header(#[from] encoding::Refusal),
+    /// Its header is longer than one that opens no log may be.
+    #[error("the header of entry {seq} has {length} bytes, where at most {} are allowed", limits::PLAIN_HEADER_BYTES)]
+    HeaderTooLong {
+        /// The entry's place.
+        seq: u64,
+        /// The header's length.
+        length: usize,
+    },
     /// The payload is longer than an entry may carry.
     #[error("an entry's payload of {length} bytes, where at most {limit} are allowed; send it as an attachment")]
     PayloadTooLong {
@@ -376,6 +389,9 @@ impl Decoded {
     pub fn decode(bytes: EntryBytes) -> Result<Self, EntryRefusal> {
         let header = Header::from_bytes(&bytes.header)?;
         let seq = header.seq;
+        if !header.fits_in(bytes.header.len()) {
+            return Err(EntryRefusal::HeaderTooLong { seq, length: bytes.header.len() });
+        }
         let hash = Hash::of(Domain::ENTRY, &[&bytes.header]);
         match &bytes.payload {
             Payload::Sealed(payload) if payload.len() > limits::PAYLOAD_BYTES => {
