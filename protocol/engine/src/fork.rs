@@ -315,6 +315,7 @@ impl Engine {
         let known = replica.fork_of(&key.author, &key.log);
         let limit =
             if proof.is_of_operations() { limits::OPERATION_FORKS_PER_AUTHOR } else { limits::FORKS_PER_AUTHOR };
+        replica.part_now(&key);
         if known.is_some_and(|known| known <= seq)
             || (known.is_none() && replica.forks_of(&key.author) >= limit)
             || !replica.knows(&key.author)
@@ -323,7 +324,14 @@ impl Engine {
         }
         if replica.is_in_flight(&key) {
             // What of the log is on its way to the store can be read back once it is there.
-            self.waiting_forks.insert(key, (*from, proof));
+            replica.part_soon(&key);
+            let waiting = self.waiting_forks.get(&key).and_then(|(_, proof)| proof.verify().ok());
+            if waiting.is_none_or(|waiting| seq < waiting.seq) {
+                self.waiting_forks.insert(key, (*from, proof));
+            }
+            if key.author == self.me {
+                self.leave_log(&key);
+            }
             return Ok(());
         }
         let mut writes = replica.fork(store, forked)?;

@@ -175,6 +175,10 @@ pub struct Replica {
     forks: BTreeMap<(PublicKey, LogId), u64>,
     /// Logs of which the store may hold another branch behind what is held of them here.
     aside: BTreeSet<(PublicKey, LogId)>,
+    /// Logs that are held up to damage: behind it the store holds more of them, on whichever branch.
+    torn: BTreeSet<(PublicKey, LogId)>,
+    /// Logs of which it is known that they fork and that cannot be parted before the store answers.
+    parting: BTreeSet<(PublicKey, LogId)>,
     /// Operations behind forks of control logs: of those there may be several for one place.
     pub(crate) branches: Branches,
     /// How far each of those is accepted: what [`acceptance`] concludes from the fold and the openings.
@@ -217,6 +221,8 @@ impl Replica {
             logs: BTreeMap::new(),
             forks: BTreeMap::new(),
             aside: BTreeSet::new(),
+            torn: BTreeSet::new(),
+            parting: BTreeSet::new(),
             branches: Branches::default(),
             reaches: BTreeMap::new(),
             epochs: BTreeMap::new(),
@@ -240,6 +246,7 @@ impl Replica {
             match load_log(store, key, tip) {
                 Ok(log) => {
                     if log.height < tip.height {
+                        self.torn.insert((key.author, key.log));
                         let what = format!("entry {} of log {} of {}", log.height, key.log, key.author);
                         damages.push(Damage { what, why: "nor what follows it".to_owned() });
                     }
@@ -249,7 +256,10 @@ impl Replica {
                     self.count_in(&key.author, &log);
                     self.logs.insert((key.author, key.log), log);
                 }
-                Err(damage) => damages.push(damage),
+                Err(damage) => {
+                    self.torn.insert((key.author, key.log));
+                    damages.push(damage);
+                }
             }
         }
         let mut branches = self.load_branches(store, &mut damages);
@@ -304,6 +314,7 @@ impl Replica {
     /// Holds a log no further than this, because of damage behind it.
     pub(crate) fn hold_up_to(&mut self, store: &dyn Read, key: &LogKey, height: u64) {
         if height < self.height(key) {
+            self.torn.insert((key.author, key.log));
             self.hold(store, key, height);
         }
     }
@@ -388,27 +399,49 @@ impl Replica {
         }
     }
 
-    /// Whether operations of a control log are on their way to the store, so that it cannot be parted yet.
+    /// Whether entries of a log are on their way to the store, so that it cannot be parted yet: what the store does not
+    /// hold can be neither read back nor told from another branch.
     pub(crate) fn is_in_flight(&self, key: &LogKey) -> bool {
-        let log = self.log(&key.author, &key.log);
-        log.is_some_and(|log| log.kind == LogKind::Control && log.durable < log.height)
+        self.log(&key.author, &key.log).is_some_and(|log| log.durable < log.height)
+    }
+
+    /// Takes nothing more of a log until the store holds what is on its way, and it can be parted: an author that writes
+    /// on would put that off.
+    pub(crate) fn part_soon(&mut self, key: &LogKey) {
+        self.parting.insert((key.author, key.log));
+    }
+
+    /// Takes more of a log again.
+    pub(crate) fn part_now(&mut self, key: &LogKey) {
+        self.parting.remove(&(key.author, key.log));
     }
 
     /// Looks anew at the logs of which another branch may be held than the one that counts.
     pub(crate) fn keep_to_branches(&mut self, store: &dyn Read) {
-        let may = |(key, log): &(LogKey, &Log)| {
-            // An issuer that was dropped is cut as any author; before that, what it said on any branch stands.
-            let dropped = self.root().is_some() && matches!(self.reach(&key.author, &key.log), Some(Reach::Cut(..)));
-            !self.decides(&key.author, log.kind) || dropped
-        };
-        let logs: Vec<LogKey> = self.logs().filter(may).map(|(key, _)| key).collect();
+        let logs: Vec<LogKey> = self.logs().map(|(key, _)| key).collect();
+        self.keep_to_branches_of(store, &logs);
+    }
+
+    /// As [`Self::keep_to_branches`], of these logs.
+    pub(crate) fn keep_to_branches_of(&mut self, store: &dyn Read, logs: &[LogKey]) {
         let mut forgot = false;
-        for key in &logs {
-            forgot |= self.keep_to_branch(store, key);
+        for key in logs {
+            // What is on its way is looked at once it is there.
+            if self.may_part(key) && !self.is_in_flight(key) {
+                forgot |= self.keep_to_branch(store, key);
+            }
         }
         if forgot {
             self.refold();
         }
+    }
+
+    /// Whether of a log that forks one branch alone is held.
+    fn may_part(&self, key: &LogKey) -> bool {
+        let Some(log) = self.log(&key.author, &key.log) else { return false };
+        // An issuer that was dropped is cut as any author; before that, what it said on any branch stands.
+        let dropped = self.root().is_some() && matches!(self.reach(&key.author, &key.log), Some(Reach::Cut(..)));
+        !self.decides(&key.author, log.kind) || dropped
     }
 
     /// Holds no further what may be another branch than the one that counts. Whether the issuers' word is another
@@ -534,7 +567,8 @@ impl Replica {
         for write in writes {
             let Write::Entry(entry) = write else { continue };
             let (key, seq) = (entry.key(), entry.header().seq);
-            if self.aside.contains(&(key.author, key.log))
+            let place = (key.author, key.log);
+            if (self.aside.contains(&place) || self.torn.contains(&place))
                 && store.hash(&key, seq)?.is_some_and(|held| held != entry.hash())
                 && seen.insert(key)
             {
@@ -903,6 +937,9 @@ impl Replica {
         let header = entry.header();
         let place = (header.author, header.log);
         let kind = header.suite.kind();
+        if self.parting.contains(&place) {
+            return Err(Stop::Beyond);
+        }
         if let Some(opening) = &header.opening {
             self.entitle(&header.author, kind, &opening.under)?;
         }
@@ -1032,8 +1069,10 @@ impl Replica {
 
     /// The store made a log durable up to `height`, whose last entry has this hash.
     pub fn stored(&mut self, author: &PublicKey, log: &LogId, height: u64, head: Hash) {
+        // It may be held up to less by now, because of damage.
         if let Some(held) = self.logs.get_mut(&(*author, *log))
             && held.durable < height
+            && height <= held.height
         {
             held.durable = height;
             held.durable_head = Some(head);
