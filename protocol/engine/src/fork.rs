@@ -280,8 +280,9 @@ impl Engine {
             let Some(bytes) = store.entry(key, seq)? else { break };
             own.extend(Decoded::decode(bytes).ok());
         }
-        if let Some(mine) = Branch::of(&own) {
-            self.fork_proven(peer, ForkProof { one: mine, other: theirs }, store)?;
+        match Branch::of(&own) {
+            Some(mine) => self.fork_proven(peer, ForkProof { one: mine, other: theirs }, store)?,
+            None => self.leave_branch(peer, key, store)?,
         }
         Ok(Found::Done)
     }
@@ -295,7 +296,15 @@ impl Engine {
         store: &dyn Read,
     ) -> Result<(), Damage> {
         match proof.verify() {
-            Ok(forked) if forked.key.circle == circle => self.fork_proven(peer, proof, store),
+            Ok(forked) if forked.key.circle == circle => {
+                let Forked { key, seq } = forked;
+                let known = self.circles.get(&circle).and_then(|replica| replica.fork_of(&key.author, &key.log));
+                match known.is_some_and(|known| known <= seq) {
+                    // Not once more, or whoever says it again and again has what came since given up as often.
+                    true => Ok(()),
+                    false => self.fork_proven(peer, proof, store),
+                }
+            }
             Ok(_) => {
                 self.fault(peer, circle, "the proof of a fork in another circle".to_owned());
                 Ok(())
@@ -316,10 +325,10 @@ impl Engine {
         let limit =
             if proof.is_of_operations() { limits::OPERATION_FORKS_PER_AUTHOR } else { limits::FORKS_PER_AUTHOR };
         replica.part_now(&key);
-        if known.is_some_and(|known| known <= seq)
-            || (known.is_none() && replica.forks_of(&key.author) >= limit)
-            || !replica.knows(&key.author)
-        {
+        if known.is_some_and(|known| known <= seq) {
+            return self.leave_branch(from, &key, store);
+        }
+        if (known.is_none() && replica.forks_of(&key.author) >= limit) || !replica.knows(&key.author) {
             return Ok(());
         }
         if replica.is_in_flight(&key) {
@@ -355,6 +364,21 @@ impl Engine {
         self.sync.ask_again(&key);
         self.sync.compare_soon(&key.circle, self.now);
         self.log_grew(&key, store)
+    }
+
+    /// A peer holds another branch than this node of a log that is known to fork. Which of them a cut names shows once all
+    /// of it is there, and the one that is held may be the wrong one.
+    fn leave_branch(&mut self, peer: &PublicKey, key: &LogKey, store: &dyn Read) -> Result<(), Damage> {
+        self.sync.ask_again(key);
+        // Not while somebody else goes on with it, or whoever holds another would hold it up for ever.
+        let goes_on = self.sync.can_be_had(key, peer);
+        let Some(replica) = self.circles.get_mut(&key.circle) else { return Ok(()) };
+        if goes_on || replica.is_in_flight(key) || !replica.leave_branch(store, key) {
+            return Ok(());
+        }
+        self.tell_accepted_log(*key);
+        self.sync.compare_soon(&key.circle, self.now);
+        self.log_grew(key, store)
     }
 
     /// Takes in the forks that entries of a circle's control logs, from one bearer, prove among themselves.

@@ -374,20 +374,28 @@ impl Replica {
         let writes = if kind == Some(LogKind::Control) { self.part(store, &key, seq)? } else { Vec::new() };
         self.note_fork(key.author, key.log, seq);
         self.refold();
-        if let Some(Reach::Cut(cut, head)) = self.reach(&key.author, &key.log)
-            && kind.is_some_and(|kind| kind != LogKind::Control)
-            && self.height(&key) > seq
-            && !is_along(store, &key, cut, head)
-        {
-            // The cut names a branch, and this is another, or not yet all of it.
-            self.set_aside(store, &key, seq);
-            self.refold();
+        if self.leave_branch(store, &key) {
             return Ok(writes);
         }
         if kind.is_some_and(|kind| kind != LogKind::Control && !self.decides(&key.author, kind)) {
             self.keep_to_branch(store, &key);
         }
         Ok(writes)
+    }
+
+    /// Holds a log that forks up to there, if a cut names a branch, and what is held is another, or not yet all of it.
+    pub(crate) fn leave_branch(&mut self, store: &dyn Read, key: &LogKey) -> bool {
+        let (Some(Reach::Cut(cut, head)), Some(fork)) =
+            (self.reach(&key.author, &key.log), self.fork_of(&key.author, &key.log))
+        else {
+            return false;
+        };
+        if !self.may_part(key) || self.height(key) <= fork || is_along(store, key, cut, head) {
+            return false;
+        }
+        self.set_aside(store, key, fork);
+        self.refold();
+        true
     }
 
     /// Remembers where a log forks.

@@ -1,9 +1,10 @@
 //! Held, or on its way to the store, is another branch of a log than the one that a cut names.
 
+use cwn_crypto::{Domain, Hash};
 use cwn_engine::{
     input::Input,
     log::{CircleId, EntryBytes, LogKey},
-    wire::Frame,
+    wire::{Frame, RunFrame, WireTip},
 };
 
 use crate::fork::{Fork, forked};
@@ -121,4 +122,51 @@ fn i4_behind_an_entry_that_rotted_a_log_may_go_on_along_another_branch() {
     assert_eq!(world.accepted("ibd", &fork.key), 5);
     assert_eq!(stored(&world, "ibd", &fork.key, 4), Some(&fork.branches[1][4]));
     assert_eq!(world.digest("ibd", circle), world.digest("z-cert", circle));
+}
+
+#[test]
+fn i4_who_knows_fork_and_cut_and_then_takes_the_wrong_branch_comes_off_it() {
+    let (mut world, circle, fork) = cut_known_before_its_branch();
+    world.prove_raw("z-cert", "ibd", circle, &fork);
+    world.push_raw("z-cert", "ibd", circle, fork.branches[0][2].clone());
+    world.run(100);
+    assert_eq!((held(&world, "ibd", &fork.key), world.accepted("ibd", &fork.key)), (3, 2));
+    world.expect_the_named_branch(circle, &fork);
+}
+
+#[test]
+fn i9_a_fork_that_is_known_and_told_again_takes_nobody_off_the_branch_that_a_cut_names() {
+    let (mut world, circle, fork) = cut_known_before_its_branch();
+    world.prove_raw("z-cert", "ibd", circle, &fork);
+    for entry in &fork.branches[1][2..4] {
+        world.push_raw("z-cert", "ibd", circle, entry.clone());
+    }
+    world.run(100);
+    world.prove_raw("z-cert", "ibd", circle, &fork);
+    assert_eq!((held(&world, "ibd", &fork.key), world.accepted("ibd", &fork.key)), (4, 2));
+    world.push_raw("z-cert", "ibd", circle, fork.branches[1][4].clone());
+    world.run(100);
+    assert_eq!(world.accepted("ibd", &fork.key), 5);
+}
+
+#[test]
+fn i9_who_goes_on_with_one_branch_is_not_taken_off_it_by_a_peer_that_holds_another() {
+    let (mut world, circle, fork) = cut_known_before_its_branch();
+    world.prove_raw("z-cert", "ibd", circle, &fork);
+    for entry in &fork.branches[1][2..4] {
+        world.push_raw("z-cert", "ibd", circle, entry.clone());
+    }
+    let entries = fork.branches[0][2..].to_vec();
+    world.answer_runs_with("ncsc", vec![RunFrame { records: Vec::new(), entries }.to_bytes()]);
+    world.connect("ncsc", "ibd").run(100);
+    let head = Some(Hash::of(Domain::ENTRY, &[&fork.branches[0][2].header]));
+    let LogKey { author, log, .. } = fork.key;
+    let tips = vec![WireTip { author, log, first: false, height: 3, head, forked: false }];
+    let tag = world.tag("ncsc", "ibd", circle);
+    world.send_raw("ncsc", "ibd", Frame::Tips { tag, tips, last: true }.to_bytes());
+    world.run(1_000);
+    assert_eq!(held(&world, "ibd", &fork.key), 4);
+    world.push_raw("z-cert", "ibd", circle, fork.branches[1][4].clone());
+    world.run(100);
+    assert_eq!(world.accepted("ibd", &fork.key), 5);
 }
