@@ -556,8 +556,9 @@ pub enum RunRefusal {
         /// The place.
         seq: u64,
     },
-    /// An entry does not name the one before it, and its author did not sign it so: an alteration.
-    #[error("entry {seq} does not follow the one held before it; it was altered on the way")]
+    /// An entry does not name the one before it, and nothing in the run shows that its author signed it so: an alteration,
+    /// or the beginning of a fork.
+    #[error("entry {seq} does not follow the one held before it; it was altered on the way, or its author wrote two")]
     BrokenLink {
         /// The first entry that does not follow.
         seq: u64,

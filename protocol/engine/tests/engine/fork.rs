@@ -290,6 +290,30 @@ fn i7_however_long_headers_are_made_what_is_taken_of_a_fork_is_proven_in_one_fra
 }
 
 #[test]
+fn i9_who_hands_on_a_branch_that_begins_without_signatures_is_not_blamed_unless_it_wrote_it() {
+    let (mut world, circle, fork) = forked(2, 5);
+    // Large entries come one in a frame.
+    world.entries_per_frame = 1;
+    let mut other = fork.branches[1].clone();
+    other[2..5].iter_mut().for_each(|entry| entry.signature = Signature([1; 64]));
+    world.partition(&[&["ncsc", "z-cert", "ferm"], &["ibd"]]);
+    world.hand("z-cert", circle, &fork.branches[0][..3]);
+    world.import("ibd", &other);
+    assert_eq!(world.accepted("ibd", &fork.key), 7);
+    world.connect("z-cert", "ibd").settle();
+    assert_eq!(world.refusals_of("z-cert", "ibd"), Vec::<String>::new());
+    assert!(world.is_connected("z-cert", "ibd"));
+    for name in ["z-cert", "ibd", "ncsc"] {
+        assert_eq!((world.knows_the_fork(name, &fork.key), world.accepted(name, &fork.key)), (Some(2), 2), "{name}");
+    }
+    // Whoever wrote it has nobody to blame.
+    let (mut world, circle, fork) = forked(2, 5);
+    world.hand("z-cert", circle, &fork.branches[0][..3]);
+    world.push_raw("ferm", "z-cert", circle, other[3].clone());
+    assert_eq!(world.refusals_of("z-cert", "ferm").len(), 1);
+}
+
+#[test]
 fn i4_more_unsigned_entries_in_a_row_than_a_proof_has_room_for_are_taken_by_nobody() {
     let mut world = World::new(&FOUR);
     let circle = world.circle(&FOUR);
