@@ -328,7 +328,9 @@ impl Engine {
         if known.is_some_and(|known| known <= seq) {
             return self.leave_branch(from, &key, store);
         }
-        if (known.is_none() && replica.forks_of(&key.author) >= limit) || !replica.knows(&key.author) {
+        // Of logs that are held the quota says how many there are.
+        let held = replica.log(&key.author, &key.log).is_some();
+        if (known.is_none() && !held && replica.forks_of(&key.author) >= limit) || !replica.knows(&key.author) {
             return Ok(());
         }
         if replica.is_in_flight(&key) {

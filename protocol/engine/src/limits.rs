@@ -143,7 +143,8 @@ pub const UNDECIDED_BYTES: usize = 4 << 20;
 /// Logs about which one peer may be asked where they part from what is held here.
 pub const DOUBTS_PER_PEER: usize = 16;
 
-/// Forked logs of one author of which proof is kept. An honest author has none, a cloned machine one.
+/// Forked logs of one author of which proof is kept although they are not held. An honest author has none, a cloned
+/// machine one. Of what is held all proofs are kept, as who knows of a fork holds less than who does not.
 pub const FORKS_PER_AUTHOR: usize = 64;
 
 /// Operations behind forks that one peer may offer and nothing here needs yet: as many as a whole circle has.

@@ -290,6 +290,38 @@ fn i7_however_long_headers_are_made_what_is_taken_of_a_fork_is_proven_in_one_fra
 }
 
 #[test]
+fn i4_however_many_logs_an_author_forks_members_end_with_the_same() {
+    let (mut world, circle, _) = forked(0, 0);
+    let count = limits::FORKS_PER_AUTHOR as u8 + 6;
+    let forks: Vec<Fork> = (0..count).map(|log| fork(&world, circle, LogId([log; 16]), 1, 1)).collect();
+    for fork in &forks {
+        world.hand("z-cert", circle, &fork.branches[0]);
+        world.hand("ibd", circle, &fork.branches[1]);
+    }
+    world.crash("ferm");
+    world.settle().settle();
+    for name in ["ncsc", "z-cert", "ibd"] {
+        let accepted: Vec<u64> = forks.iter().map(|fork| world.accepted(name, &fork.key)).collect();
+        assert_eq!(accepted, vec![1; forks.len()], "{name}");
+        assert_eq!(world.digest(name, circle), world.digest("ncsc", circle), "{name}");
+    }
+    world.crash("ibd").start("ibd");
+    assert_eq!(world.engine("ibd").forks(&circle).len(), forks.len());
+}
+
+#[test]
+fn i7_of_logs_that_are_not_held_no_more_proofs_of_forks_are_kept_than_of_an_honest_author() {
+    let (mut world, circle, _) = forked(0, 0);
+    for log in 0..limits::FORKS_PER_AUTHOR as u8 + 6 {
+        let proof = fork(&world, circle, LogId([log; 16]), 1, 1).proof(1);
+        let tag = world.tag("ncsc", "ibd", circle);
+        world.send_raw("ncsc", "ibd", Frame::Fork { tag, proof }.to_bytes());
+    }
+    world.run(100);
+    assert_eq!(world.engine("ibd").forks(&circle).len(), limits::FORKS_PER_AUTHOR);
+}
+
+#[test]
 fn i9_who_hands_on_a_branch_that_begins_without_signatures_is_not_blamed_unless_it_wrote_it() {
     let (mut world, circle, fork) = forked(2, 5);
     // Large entries come one in a frame.
