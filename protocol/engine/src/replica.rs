@@ -65,6 +65,9 @@ pub struct Log {
     pub durable: u64,
     /// The hash of the last of those.
     pub durable_head: Option<Hash>,
+    /// How many of the last entries that were handed to the store are not signed themselves: none, unless what vouches
+    /// for them could not be taken, or is held no more.
+    unsigned: usize,
 }
 
 impl Log {
@@ -74,7 +77,7 @@ impl Log {
     }
 
     fn link(&self) -> Link {
-        Link::After { height: self.height, head: self.head, time: self.time, kind: self.kind }
+        Link::After { height: self.height, head: self.head, time: self.time, kind: self.kind, unsigned: self.unsigned }
     }
 }
 
@@ -804,7 +807,7 @@ impl Replica {
         let Some(key) = run.first().map(Decoded::key) else { return outcome };
         let held = self.logs.get(&(key.author, key.log));
         let link = held.map_or(Link::Start, Log::link);
-        let next = held.map_or(0, |held| held.height);
+        let (next, unsigned) = held.map_or((0, 0), |held| (held.height, held.unsigned));
         let run: Vec<Decoded> = run.into_iter().skip_while(|entry| entry.header().seq < next).collect();
         let authenticated = match log::authenticate(run, link) {
             Ok(authenticated) => authenticated,
@@ -818,7 +821,11 @@ impl Replica {
             }
         };
         outcome.undecided = authenticated.undecided;
-        outcome.stop = authenticated.refused.map(|refusal| Stop::Never(Refusal::Run(refusal)));
+        outcome.stop = authenticated.refused.map(|refusal| match unsigned > 0 && authenticated.proven.is_empty() {
+            // It may be only with what is held here that there are too many; somebody else may have them signed.
+            true => Stop::Missing,
+            false => Stop::Never(Refusal::Run(refusal)),
+        });
         for entry in authenticated.proven {
             let taken = match self.takes_entry(&entry) {
                 true => self.take_with_branches(&entry, &mut outcome),
@@ -832,6 +839,7 @@ impl Replica {
                 Err(stop) => {
                     outcome.stop = Some(stop);
                     outcome.undecided.clear();
+                    self.ends_unsigned(&key, unsigned, &outcome.writes);
                     break;
                 }
             }
@@ -840,6 +848,19 @@ impl Replica {
             self.refold();
         }
         outcome
+    }
+
+    /// Not all of a run was taken: how many entries at the end of what was are not signed themselves, behind so many that
+    /// were not before.
+    fn ends_unsigned(&mut self, key: &LogKey, before: usize, taken: &[Write]) {
+        let Some(log) = self.logs.get_mut(&(key.author, key.log)) else { return };
+        let of_log = taken.iter().filter_map(|write| match write {
+            Write::Entry(entry) if entry.key() == *key => Some(entry),
+            _ => None,
+        });
+        let taken: Vec<&Authentic> = of_log.collect();
+        let signed = taken.iter().rev().position(|entry| entry.is_signed());
+        log.unsigned = signed.unwrap_or(before + taken.len());
     }
 
     /// Takes control entries of any logs, in whatever order they come, as far as they can be taken. The cost is that
@@ -858,9 +879,11 @@ impl Replica {
             }
         }
         let mut proven = Vec::new();
+        let mut unsigned = BTreeMap::new();
         for (key, run) in runs {
             let held = self.logs.get(&(key.author, key.log));
             let next = held.map_or(0, |held| held.height);
+            unsigned.insert(key, held.map_or(0, |held| held.unsigned));
             let run = run.into_iter().filter(|(seq, _)| *seq >= next).map(|(_, entry)| entry).collect();
             if let Ok(authenticated) = log::authenticate(run, held.map_or(Link::Start, Log::link)) {
                 proven.extend(authenticated.proven);
@@ -869,13 +892,19 @@ impl Replica {
         let bearer = PublicKey([0; 32]);
         self.offer_branches(&bearer, behind);
         let mut outcome = Ingested::default();
+        let mut ended = BTreeSet::new();
         for entry in in_order(proven) {
             if self.takes_entry(&entry)
                 && let Ok(decisive) = self.take_with_branches(&entry, &mut outcome)
             {
                 outcome.membership_changed |= decisive;
                 outcome.writes.push(Write::Entry(entry));
+            } else {
+                ended.insert(entry.key());
             }
+        }
+        for key in ended {
+            self.ends_unsigned(&key, unsigned[&key], &outcome.writes);
         }
         let branches = self.take_branches();
         outcome.membership_changed |= !branches.is_empty();
@@ -988,6 +1017,8 @@ impl Replica {
                 held.height = header.seq + 1;
                 held.head = entry.hash();
                 held.time = header.time;
+                // The last of a run is; of one that is not taken to its end it is looked at then.
+                held.unsigned = 0;
                 held.epoch = header.epoch.or(held.epoch);
             }
             None => {
@@ -1002,6 +1033,7 @@ impl Replica {
                     bytes: more.bytes,
                     durable: 0,
                     durable_head: None,
+                    unsigned: 0,
                 };
                 let cites = log.cites();
                 self.logs.insert(place, log);
@@ -1258,6 +1290,11 @@ fn load_log(store: &dyn Read, key: &LogKey, tip: &Tip) -> Result<Log, Damage> {
 fn load_prefix(store: &dyn Read, key: &LogKey, height: u64) -> Option<Log> {
     let first = read_entry(store, key, 0).ok()?;
     let last = read_entry(store, key, height.checked_sub(1)?).ok()?;
+    let is_signed = |seq: &u64| read_entry(store, key, *seq).is_ok_and(|entry| entry.is_signed());
+    let unsigned = match last.is_signed() {
+        true => 0,
+        false => 1 + (0..height - 1).rev().take(limits::UNSIGNED_ENTRIES).take_while(|seq| !is_signed(seq)).count(),
+    };
     Some(Log {
         kind: first.header().suite.kind(),
         opening: first.header().opening.clone()?,
@@ -1268,6 +1305,7 @@ fn load_prefix(store: &dyn Read, key: &LogKey, height: u64) -> Option<Log> {
         bytes: store.bytes(key, 0, height).ok()?,
         durable: height,
         durable_head: Some(last.hash()),
+        unsigned,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use cwn_crypto::{Domain, Hash, Signature, encoding, issuer_log::LogId};
 use cwn_engine::{
+    circle::Quota,
     fork::{Branch, ForkProof},
     input::Input,
     limits,
@@ -376,5 +377,49 @@ fn i4_more_unsigned_entries_in_a_row_than_a_proof_has_room_for_are_taken_by_nobo
             let expected = if taken { unsigned as u64 + 3 } else { 1 };
             assert_eq!(other.accepted("ibd", &key), expected, "{unsigned} unsigned, in {pieces} pieces");
         }
+    }
+}
+
+/// The most entries in a row, of what a node holds of a log, whose own signatures do not hold.
+fn unsigned_in_a_row(world: &World, name: &str, key: &LogKey) -> usize {
+    let signed = |bytes: &EntryBytes| key.author.verify(Domain::ENTRY, &bytes.header, &bytes.signature).is_ok();
+    let log = &world.node(name).store.logs[key];
+    log.split(|(_, bytes)| signed(bytes)).map(<[_]>::len).max().unwrap_or(0)
+}
+
+/// Two bearers hand on what `ferm` signed whole, each without some of the signatures.
+#[test]
+fn i4_what_was_taken_up_to_an_unsigned_entry_goes_on_with_no_more_of_those_than_anybody_takes() {
+    for restart in [false, true] {
+        let (mut world, circle, fork) = forked(110, 0);
+        let key = fork.key;
+        let whole = &fork.branches[0];
+        let without = |from: usize, to: usize| {
+            let mut entries = whole.clone();
+            entries[from..to].iter_mut().for_each(|entry| entry.signature = Signature([1; 64]));
+            entries
+        };
+        world.set_quota("ncsc", circle, Quota { entries: 41, ..limits::QUOTA }).settle();
+        world.partition(&[&["ncsc", "ferm"], &["z-cert"], &["ibd"]]);
+        world.import("ibd", &without(1, 41)[..50]);
+        assert_eq!(world.accepted("ibd", &key), 41, "the quota ends it behind forty that are not signed");
+        world.set_quota("ncsc", circle, limits::QUOTA);
+        for name in ["ibd", "z-cert"] {
+            world.hear_operations(circle, "ncsc", name);
+        }
+        world.import("z-cert", &without(41, 105));
+        assert_eq!(world.accepted("z-cert", &key), 110);
+        if restart {
+            world.crash("ibd").start("ibd");
+        }
+        world.connect("ibd", "z-cert").settle();
+        assert!(unsigned_in_a_row(&world, "ibd", &key) <= limits::UNSIGNED_ENTRIES);
+        assert_eq!(world.accepted("ibd", &key), 41, "what z-cert holds does not go together with what ibd holds");
+        assert_eq!(world.refusals_of("ibd", "z-cert"), Vec::<String>::new(), "which is not z-cert's fault");
+        world.import("ncsc", whole);
+        world.connect("ibd", "ncsc").settle();
+        assert_eq!(world.accepted("ibd", &key), 110);
+        assert!(unsigned_in_a_row(&world, "ibd", &key) <= limits::UNSIGNED_ENTRIES);
+        assert_eq!(world.digest("ibd", circle), world.digest("ncsc", circle));
     }
 }
