@@ -146,7 +146,7 @@ impl Plan {
         for (path, length) in segments {
             add(path, Some(length))?;
         }
-        for name in [config::FILE].into_iter().chain(membership::FILES).chain([keystore::FILE, drafts::OVERRIDES]) {
+        for name in single_files() {
             add(data.join(name), None)?;
         }
         Ok(Self { node, partner, data: data.to_owned(), sources, chunks: chunks(data)? })
@@ -431,12 +431,17 @@ impl Take for Put {
     }
 }
 
+/// The files of a node that stand by themselves in its data directory.
+fn single_files() -> impl Iterator<Item = &'static str> {
+    [config::FILE].into_iter().chain(membership::FILES).chain([keystore::FILE, drafts::OVERRIDES])
+}
+
 /// Whether a path can be one of a node's files.
 fn is_ours(path: &str) -> bool {
     let parts: Vec<Component<'_>> = Path::new(path).components().collect();
     let plain = parts.iter().all(|part| matches!(part, Component::Normal(_)));
     let known = match path.split('/').collect::<Vec<_>>().as_slice() {
-        [name] => [config::FILE, keystore::FILE].contains(name) || membership::FILES.contains(name),
+        [name] => single_files().any(|single| single == *name),
         ["segments", name] => name.ends_with(".seg"),
         ["chunks", _, name] => !name.starts_with('.'),
         _ => false,
@@ -516,6 +521,7 @@ mod tests {
             ("certificate.cwn", b"certificate"),
             ("root.cwn", b"root"),
             ("issuer-log.cwn", b"log"),
+            ("overrides.jsonl", b"who published anyway"),
             ("credential", b"what opens the keys"),
             ("index/db", b"built anew"),
             ("segments/00000001.seg", &[1; 3 << 20]),
@@ -571,7 +577,7 @@ mod tests {
         let backup = back_up(dir.path()).await;
         let restored = dir.path().join("a/b/restored");
         let contents = work(false, |work| restore(&backup, &restored, work)).unwrap();
-        assert_eq!((contents.node, contents.partner.as_str(), contents.files), (NODE, "z-cert", 8));
+        assert_eq!((contents.node, contents.partner.as_str(), contents.files), (NODE, "z-cert", 9));
         assert_eq!(
             all_files(&restored),
             [
@@ -580,6 +586,7 @@ mod tests {
                 "config.toml",
                 "issuer-log.cwn",
                 "keys.cwn",
+                "overrides.jsonl",
                 "root.cwn",
                 "segments/00000001.seg",
                 "segments/00000002.seg"

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io};
 
 use axum::body::Bytes;
 use cwn_crypto::{PartnerId, Time};
-use cwn_engine::{log::CircleId, output::Rest};
+use cwn_engine::log::CircleId;
 use futures::Stream;
 use tokio::sync::mpsc;
 
@@ -126,12 +126,11 @@ pub(super) fn frames(mut bytes: mpsc::Receiver<io::Result<Vec<u8>>>) -> impl Str
 fn imported(account: Account, authors: Vec<String>) -> Imported {
     let (circle, made) = account.start.map_or((None, 0), |(circle, made): (CircleId, Time)| (Some(circle), made.0));
     let left = account.left.values().zip(authors);
-    let view = |(left, author): (&Left, String)| {
-        let (why, refused) = match &left.why {
-            Rest::Waits(why) => (why, false),
-            Rest::Refused(why) => (why, true),
-        };
-        LeftView { author, entries: left.entries, why: why.clone(), refused }
+    let view = |(left, author): (&Left, String)| LeftView {
+        author,
+        entries: left.entries,
+        why: left.why.clone(),
+        refused: left.refused,
     };
     Imported {
         id: circle.map(|circle| circle.to_string()).unwrap_or_default(),

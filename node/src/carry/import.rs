@@ -93,7 +93,9 @@ pub struct Left {
     /// How many.
     pub entries: u64,
     /// Why.
-    pub why: Rest,
+    pub why: String,
+    /// Whether they can never be part of the circle.
+    pub refused: bool,
 }
 
 /// What became of a file.
@@ -140,8 +142,14 @@ pub async fn take<B: AsRef<[u8]>, E: std::fmt::Display>(
         gathered: Gathered::default(),
         ended: false,
         wanted: None,
+        unvouched: None,
     };
     let ended = import.read(&mut body).await;
+    if let Some((circle, _)) = import.account.start.filter(|_| import.account.chunks > 0) {
+        // What named one of them may have been taken back while the file was read.
+        node.fetches.erased(circle);
+    }
+    import.leave_unvouched();
     // What is left is read all the same, so that whoever sends it hears the answer and not a broken connection.
     while body.next().await.is_some_and(|piece| piece.is_ok()) {}
     match ended {
@@ -168,6 +176,8 @@ struct Import<'a> {
     ended: bool,
     /// The chunks that entries taken in or known here name; none when the file has no attachments.
     wanted: Option<BTreeSet<ChunkHash>>,
+    /// The end of what came of a log, until a signature behind it vouches for it.
+    unvouched: Option<(LogKey, Vec<EntryBytes>)>,
 }
 
 impl Import<'_> {
@@ -287,7 +297,11 @@ impl Import<'_> {
 
     async fn run(&mut self, key: LogKey, frame: &[u8]) -> Result<(), Stop> {
         let malformed = Stop::Contradiction("a part of a log is no part of a log");
-        let RunFrame { records, entries } = RunFrame::from_bytes(frame).map_err(|_refusal| malformed)?;
+        let RunFrame { records, mut entries } = RunFrame::from_bytes(frame).map_err(|_refusal| malformed)?;
+        match self.unvouched.take_if(|(of, _)| *of == key) {
+            Some((_, tail)) => drop(entries.splice(..0, tail)),
+            None => self.leave_unvouched(),
+        }
         let brought = entries.len() as u64;
         let (Some(first), Some(last)) = (entries.first().and_then(place), entries.last().and_then(place)) else {
             return Err(Stop::Contradiction("a part of a log is no part of a log"));
@@ -311,11 +325,16 @@ impl Import<'_> {
             Ok(other) => return Err(Stop::Broken(format!("a run that was carried here came to {other:?}"))),
             Err(failure) => return Err(failure.into()),
         };
-        let left = rest.map_or(0, |why| {
-            let left = (last + 1).saturating_sub(height).min(brought);
-            self.account.left.insert(key, Left { entries: left, why });
-            left
-        });
+        let left = (last + 1).saturating_sub(height).min(brought);
+        let left = match rest {
+            None => 0,
+            Some(Rest::Unvouched(tail)) => {
+                self.unvouched = Some((key, tail));
+                left
+            }
+            Some(Rest::Waits(why)) => self.leave(key, Left { entries: left, why, refused: false }),
+            Some(Rest::Refused(why)) => self.leave(key, Left { entries: left, why, refused: true }),
+        };
         self.account.known += brought.saturating_sub(taken + left);
         if in_network {
             self.account.network += taken;
@@ -323,6 +342,20 @@ impl Import<'_> {
         }
         self.account.entries += taken;
         self.want_chunks(key, first, height.min(last + 1)).await
+    }
+
+    /// Nothing came that vouches for the end of a log.
+    fn leave_unvouched(&mut self) {
+        if let Some((key, tail)) = self.unvouched.take() {
+            let why = "no signature vouches for it yet; a later entry of the log may".to_owned();
+            self.leave(key, Left { entries: tail.len() as u64, why, refused: false });
+        }
+    }
+
+    fn leave(&mut self, key: LogKey, left: Left) -> u64 {
+        let entries = left.entries;
+        self.account.left.insert(key, left);
+        entries
     }
 
     /// Looks which chunks the entries `first..end` of a log name, as far as this node can read them.

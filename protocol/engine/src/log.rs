@@ -451,6 +451,11 @@ impl Decoded {
         &self.bytes
     }
 
+    /// The exact bytes, and nothing else any more.
+    pub(crate) fn into_bytes(self) -> EntryBytes {
+        self.bytes
+    }
+
     /// About how many bytes it takes in memory and on the wire.
     pub fn length(&self) -> usize {
         self.bytes.length()

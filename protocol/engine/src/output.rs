@@ -4,7 +4,7 @@ use cwn_crypto::{Hash, PartnerId, PublicKey, seal::Recipient};
 
 use crate::{
     input::{CommandId, EntryPlace, PullId, SessionId, StreamId, Ticket},
-    log::{CircleId, LogKey},
+    log::{CircleId, EntryBytes, LogKey},
     root::Alarm,
     store::Write,
     wire::GivenKey,
@@ -198,6 +198,9 @@ pub struct Carried {
 pub enum Rest {
     /// It may be taken once something else has come.
     Waits(String),
+    /// No signature vouches for these yet; a later entry of the log may: they are to be carried once more, before
+    /// what follows them.
+    Unvouched(Vec<EntryBytes>),
     /// It can never be part of the circle.
     Refused(String),
 }
@@ -380,6 +383,11 @@ pub enum Event {
         circle: CircleId,
         /// Why.
         reason: String,
+    },
+    /// Sealed payloads of a circle are gone from this node's store for good.
+    Erased {
+        /// The circle.
+        circle: CircleId,
     },
     /// The root document went on to another version, which is durable here.
     RootAdvanced {

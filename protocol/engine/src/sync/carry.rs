@@ -49,8 +49,13 @@ impl Engine {
                 Some(Rest::Refused(refusal.to_string()))
             }
             Some(stop) => Some(Rest::Waits(stop.to_string())),
-            None if !ingested.undecided.is_empty() => {
-                Some(Rest::Waits("no signature vouches for it yet; a later entry of the log may".to_owned()))
+            None if rest.is_none() && !ingested.undecided.is_empty() => {
+                let tail: Vec<EntryBytes> = ingested.undecided.into_iter().map(Decoded::into_bytes).collect();
+                Some(if tail.iter().map(EntryBytes::length).sum::<usize>() > limits::UNDECIDED_BYTES {
+                    Rest::Refused("a long run that no signature vouches for".to_owned())
+                } else {
+                    Rest::Unvouched(tail)
+                })
             }
             None => rest,
         };

@@ -124,6 +124,21 @@ fn i5_an_altered_entry_is_refused_and_what_stands_before_it_is_taken() {
     world.expect_reads("z-cert", circle, &["one"]);
 }
 
+/// Signatures inside a run may be altered on the way: what follows vouches for their entries.
+#[test]
+fn i5_entries_without_a_good_signature_are_taken_with_the_later_one_that_vouches_for_them() {
+    let (mut world, circle, key, mut entries) = shared(&["one", "two", "three"]);
+    entries[1].signature = entries[0].signature;
+    let carried = carry_run(&mut world, "ncsc", "z-cert", key, entries[..2].to_vec());
+    assert_eq!((carried.taken, carried.height), (1, 1));
+    let Some(Rest::Unvouched(mut tail)) = carried.rest else { panic!("{:?}", carried.rest) };
+    world.expect_reads("z-cert", circle, &["one"]);
+    tail.push(entries[2].clone());
+    let carried = carry_run(&mut world, "ncsc", "z-cert", key, tail);
+    assert_eq!(carried, Carried { taken: 2, height: 3, rest: None });
+    world.expect_reads("z-cert", circle, &["one", "two", "three"]);
+}
+
 #[test]
 fn i5_entries_of_another_log_than_was_said_are_refused() {
     let (mut world, circle, mut key, entries) = shared(&["one"]);
