@@ -7,8 +7,10 @@
 //! This file refuses to know entries and their markings.
 
 use std::{
-    io,
+    collections::BTreeSet,
+    fs, io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use cwn_crypto::{
@@ -72,12 +74,65 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct Chunks {
     dir: PathBuf,
+    /// Those sealed since the start that no entry and no draft names yet.
+    unnamed: Arc<Mutex<BTreeSet<(CircleId, ChunkHash)>>>,
 }
 
 impl Chunks {
     /// Chunks kept below the data directory.
     pub fn new(data: &Path) -> Self {
-        Self { dir: data.join("chunks") }
+        Self { dir: data.join("chunks"), unnamed: Arc::default() }
+    }
+
+    fn unnamed(&self) -> MutexGuard<'_, BTreeSet<(CircleId, ChunkHash)>> {
+        self.unnamed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The circles of which there are chunks, or were.
+    pub fn circles(&self) -> Vec<CircleId> {
+        let circles = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        circles.filter_map(|circle| CircleId::from_hex(circle.file_name().to_str()?)).collect()
+    }
+
+    /// The chunks of a circle that are here.
+    pub fn held(&self, circle: &CircleId) -> Result<BTreeSet<ChunkHash>, Error> {
+        let dir = self.dir.join(circle.to_string());
+        let listed = match fs::read_dir(&dir) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            listed => listed.map_err(at(&dir))?,
+        };
+        let mut held = BTreeSet::new();
+        for item in listed {
+            // What is being written has another name.
+            held.extend(item.map_err(at(&dir))?.file_name().to_str().and_then(encoding::hex_decode).map(ChunkHash));
+        }
+        Ok(held)
+    }
+
+    /// Whether a chunk belongs to a file that is coming in, or that waits to be published.
+    pub fn is_unnamed(&self, circle: &CircleId, chunk: &ChunkHash) -> bool {
+        self.unnamed().contains(&(*circle, *chunk))
+    }
+
+    /// An entry or a draft that is durable names these chunks now.
+    pub fn settled(&self, circle: &CircleId, chunks: &[ChunkHash]) {
+        let mut unnamed = self.unnamed();
+        for chunk in chunks {
+            unnamed.remove(&(*circle, *chunk));
+        }
+    }
+
+    /// Takes chunks off the disk. Durable when this returns.
+    pub fn remove(&self, circle: &CircleId, chunks: &BTreeSet<ChunkHash>) -> Result<(), Error> {
+        for chunk in chunks {
+            let path = self.path(circle, chunk);
+            match fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(at(&path)(source).into()),
+                _ => {}
+            }
+        }
+        let dir = self.dir.join(circle.to_string());
+        Ok(files::sync_dir(&dir).map_err(at(&dir))?)
     }
 
     fn path(&self, circle: &CircleId, chunk: &ChunkHash) -> PathBuf {
@@ -90,7 +145,7 @@ impl Chunks {
     /// Takes away what a killed process left of chunks that were coming in; gives how many there were. They are
     /// fetched again.
     pub fn clear_new(&self) -> usize {
-        let circles = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let circles = fs::read_dir(&self.dir).into_iter().flatten().flatten();
         circles.map(|circle| files::clear_new(&circle.path())).sum()
     }
 
@@ -112,14 +167,14 @@ impl Chunks {
     /// A sealed chunk, as it is served: verified, so that damage on this disk goes no further.
     pub fn sealed(&self, circle: &CircleId, chunk: &ChunkHash) -> Result<Vec<u8>, Error> {
         let path = self.path(circle, chunk);
-        let sealed = match std::fs::read(&path) {
+        let sealed = match fs::read(&path) {
             Ok(sealed) => sealed,
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Err(Error::Absent),
             Err(source) => return Err(at(&path)(source).into()),
         };
         if *blake3::hash(&sealed).as_bytes() != chunk.0 {
             // Out of the way, so that it is fetched again.
-            std::fs::remove_file(&path).map_err(at(&path))?;
+            fs::remove_file(&path).map_err(at(&path))?;
             return Err(Error::Damaged);
         }
         Ok(sealed)
@@ -131,10 +186,11 @@ impl Chunks {
         Age.open_with_epoch(key, &sealed, CHUNK_BYTES).map_err(|_refusal| Error::Closed)
     }
 
-    /// Seals and keeps one chunk of a new attachment.
+    /// Seals and keeps one chunk of a new attachment, which nothing names until it is published.
     pub fn seal(&self, circle: &CircleId, key: &EpochKey, plaintext: &[u8]) -> Result<ChunkHash, Error> {
         let sealed = Age.seal_to_epoch(key, plaintext);
         let chunk = ChunkHash(*blake3::hash(&sealed).as_bytes());
+        self.unnamed().insert((*circle, chunk));
         self.keep(circle, &chunk, &sealed)?;
         Ok(chunk)
     }
@@ -166,7 +222,7 @@ mod tests {
         let mut sealed = chunks.sealed(&CIRCLE, &chunk).unwrap();
         let last = sealed.len() - 1;
         sealed[last] ^= 1;
-        std::fs::write(chunks.path(&CIRCLE, &chunk), &sealed).unwrap();
+        fs::write(chunks.path(&CIRCLE, &chunk), &sealed).unwrap();
         assert!(matches!(chunks.sealed(&CIRCLE, &chunk), Err(Error::Damaged)));
         assert!(matches!(chunks.sealed(&CIRCLE, &chunk), Err(Error::Absent)));
         assert!(matches!(chunks.keep(&CIRCLE, &chunk, &sealed), Err(Error::Damaged)));

@@ -338,6 +338,7 @@ async fn heed_engine(node: Arc<Node>, mut events: mpsc::UnboundedReceiver<Event>
             Event::Refused { peer, circle, reason } => {
                 tracing::warn!(%peer, %circle, reason, "refused what a peer sent");
             }
+            Event::Erased { circle } => node.fetches.erased(circle),
             Event::RootAdvanced { version } => root_advanced(&node, version).await,
             Event::Alarm(alarm) => tracing::error!("ALARM: {alarm}"),
             Event::Damaged { what } => {

@@ -1,20 +1,26 @@
-//! Fetching attachments: what entries that were opened carry, part by part, from whoever shares the circle.
+//! Fetching attachments: what entries that were opened carry, part by part, from whoever shares the circle; and letting
+//! go of what no entry carries any more.
 //!
 //! What is carried is fetched as the configuration says; what somebody asked for is fetched in any case. Nothing
 //! here is written down: after a start the inbox says again what is carried, and what is here is not asked for
-//! twice.
+//! twice. Fetching and sweeping take turns, so that nothing comes back behind a sweep.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use cwn_crypto::PublicKey;
 use cwn_engine::{input::SessionId, log::CircleId, wire::Tag};
 use cwn_functions::payload::{AttachmentRef, ChunkHash};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
-use crate::{attachments::ChunkRequest, node::Node};
+use crate::{attachments::ChunkRequest, node::Node, sweep};
 
 /// How often what is missing is asked for again.
 const AGAIN_EVERY: Duration = Duration::from_secs(2);
+/// What is erased within so long is swept at once.
+const SWEEP_AFTER: Duration = Duration::from_secs(2);
+/// Between two sweeps lies at least so many times what the last one took: whoever takes back entry after entry keeps
+/// nobody's disk busy.
+const SWEEP_PAUSES: u32 = 10;
 /// Attachments that wait; beyond, they are found again at the next start.
 const WAITING: usize = 65_536;
 
@@ -25,6 +31,8 @@ enum Wanted {
     Carried(CircleId, Vec<AttachmentRef>),
     /// Somebody wants to have it.
     Asked(CircleId, AttachmentRef),
+    /// Payloads of this circle are gone: what they carried is not wanted any more.
+    Erased(CircleId),
 }
 
 /// Where the rest of the node says what is to be fetched.
@@ -53,6 +61,12 @@ impl Fetches {
         // The fetching ends with the daemon.
         let _ = self.0.send(Wanted::Asked(circle, attachment));
     }
+
+    /// Payloads of this circle are gone for good.
+    pub fn erased(&self, circle: CircleId) {
+        // The sweeping ends with the daemon, and begins with it.
+        let _ = self.0.send(Wanted::Erased(circle));
+    }
 }
 
 /// Fetches what is wanted until the daemon ends.
@@ -71,10 +85,26 @@ pub async fn follow(node: Arc<Node>, mut waiting: Waiting) {
         }
     }
     let mut again = tokio::time::interval(AGAIN_EVERY);
+    // Whatever the end of the last daemon, or a backup, left.
+    let mut erased: BTreeSet<CircleId> = node.chunks.circles().into_iter().collect();
+    let mut sweep_at = Instant::now() + SWEEP_AFTER;
     loop {
         tokio::select! {
+            () = tokio::time::sleep_until(sweep_at), if !erased.is_empty() => {
+                let begun = Instant::now();
+                for circle in std::mem::take(&mut erased) {
+                    missing = sweep(&node, circle, missing).await;
+                }
+                sweep_at = Instant::now() + begun.elapsed() * SWEEP_PAUSES;
+            }
             heard = waiting.0.recv() => match heard {
                 None => return,
+                Some(Wanted::Erased(circle)) => {
+                    if erased.is_empty() {
+                        sweep_at = sweep_at.max(Instant::now() + SWEEP_AFTER);
+                    }
+                    erased.insert(circle);
+                }
                 Some(wanted) if missing.len() < WAITING => {
                     for one in to_fetch(&node, wanted) {
                         // Who saves the same file again and again asks for it once.
@@ -96,11 +126,36 @@ fn to_fetch(node: &Node, wanted: Wanted) -> Vec<(CircleId, AttachmentRef)> {
     let config = &node.config.attachments;
     match wanted {
         Wanted::Asked(circle, attachment) => vec![(circle, attachment)],
+        Wanted::Erased(_) => Vec::new(),
         Wanted::Carried(..) if !config.fetches_all() => Vec::new(),
         Wanted::Carried(circle, attachments) => {
             let small = attachments.into_iter().filter(|attachment| attachment.size <= config.most_bytes);
             small.map(|attachment| (circle, attachment)).collect()
         }
+    }
+}
+
+/// Takes chunks of a circle that nothing names any more off the disk; gives back what is still to be fetched.
+async fn sweep(
+    node: &Arc<Node>,
+    circle: CircleId,
+    waiting: Vec<(CircleId, AttachmentRef)>,
+) -> Vec<(CircleId, AttachmentRef)> {
+    // Who names one chunk of an attachment names them all.
+    let first =
+        |(of, attachment): &(CircleId, AttachmentRef)| attachment.chunks.first().filter(|_| *of == circle).copied();
+    let (sweeping, wanted) = (Arc::clone(node), waiting.iter().filter_map(first).collect());
+    let swept = tokio::task::spawn_blocking(move || sweep::sweep(&sweeping, &circle, wanted)).await;
+    match swept {
+        Ok(Ok(unnamed)) => {
+            let named = |one: &(CircleId, AttachmentRef)| first(one).is_none_or(|chunk| !unnamed.contains(&chunk));
+            waiting.into_iter().filter(named).collect()
+        }
+        Ok(Err(why)) => {
+            tracing::warn!(%circle, %why, "parts of attachments that no entry names any more may stay until the next start");
+            waiting
+        }
+        Err(_ending) => waiting,
     }
 }
 

@@ -436,14 +436,31 @@ impl Inbox {
         Ok(())
     }
 
+    /// What an entry carries as far as this node can open it, also while it is hidden; nothing when it cannot. Fails when
+    /// the record of its epoch cannot be read.
+    pub fn carried(&self, entry: &Stored) -> Result<Vec<AttachmentRef>, Closed> {
+        let Some(sealed) = entry.payload() else { return Ok(Vec::new()) };
+        if let (Suite::Epoch, Some(epoch)) = (entry.header().suite, entry.header().epoch)
+            && let Err(unreadable @ Closed::Unreadable(_)) = self.keyring.epoch(&entry.header().circle, &epoch)
+        {
+            return Err(unreadable);
+        }
+        Ok(self.unseal(entry, sealed, None).map(|payload| payload.attachments).unwrap_or_default())
+    }
+
     /// Opens an entry. `driver` is told when one that should open does not.
     pub fn open(&self, entry: &Stored, driver: Option<&driver::Handle>) -> Result<Payload, Unread> {
         let header = entry.header();
-        let circle = header.circle;
-        let key = LogKey { circle, author: header.author, log: header.log };
+        let key = LogKey { circle: header.circle, author: header.author, log: header.log };
         let hidden = self.is_retracted(&key, header.seq, &entry.hash());
         let hidden = hidden.map_err(|trouble| Unread::DoesNotOpen(trouble.to_string()))?;
         let sealed = entry.payload().filter(|_| !hidden).ok_or(Unread::Retracted)?;
+        self.unseal(entry, sealed, driver)
+    }
+
+    fn unseal(&self, entry: &Stored, sealed: &[u8], driver: Option<&driver::Handle>) -> Result<Payload, Unread> {
+        let header = entry.header();
+        let circle = header.circle;
         let plaintext = match (header.suite, header.epoch) {
             (Suite::Epoch, Some(epoch)) => {
                 let key = self.keyring.epoch(&circle, &epoch);

@@ -28,3 +28,4 @@ pub mod node;
 pub mod parcel;
 pub mod runs;
 pub mod store;
+pub mod sweep;

@@ -40,8 +40,8 @@ impl Uploads {
         }
     }
 
-    pub(super) fn published(&self, id: &str) {
-        self.waiting().remove(id);
+    fn published(&self, id: &str) -> Option<(CircleId, AttachmentRef)> {
+        self.waiting().remove(id)
     }
 }
 
@@ -53,6 +53,13 @@ fn problem(error: Error) -> Problem {
 }
 
 impl Api {
+    /// An entry or a draft that is durable names these uploads now.
+    pub(super) fn settle_uploads(&self, ids: &[String]) {
+        for (circle, attachment) in ids.iter().filter_map(|id| self.uploads.published(id)) {
+            self.node.chunks.settled(&circle, &attachment.chunks);
+        }
+    }
+
     /// Takes a file in: every megabyte is sealed and durable before the next is read.
     pub async fn upload<E: std::fmt::Display>(
         &self,

@@ -96,7 +96,7 @@ impl Api {
         let (view, readers) = self.audience_of(&prepared).await?;
         if !awaited.is_empty() {
             let kept = self.keep(prepared, &view, readers, None).await?;
-            new.attachments.iter().for_each(|id| self.uploads.published(id));
+            self.settle_uploads(&new.attachments);
             return Ok(Publication::Kept(kept));
         }
         let only_when_current = prepared.tlp > Tlp::Green;
@@ -108,7 +108,7 @@ impl Api {
             // What is meant for some in person does not wait for neighbours to carry it.
             mesh::meet(&self.node, readers);
         }
-        new.attachments.iter().for_each(|id| self.uploads.published(id));
+        self.settle_uploads(&new.attachments);
         Ok(Publication::Published(published))
     }
 

@@ -145,6 +145,10 @@ pub async fn take<B: AsRef<[u8]>, E: std::fmt::Display>(
         unvouched: None,
     };
     let ended = import.read(&mut body).await;
+    if let Some((circle, _)) = import.account.start.filter(|_| import.account.chunks > 0) {
+        // What named one of them may have been taken back while the file was read.
+        node.fetches.erased(circle);
+    }
     import.leave_unvouched();
     // What is left is read all the same, so that whoever sends it hears the answer and not a broken connection.
     while body.next().await.is_some_and(|piece| piece.is_ok()) {}

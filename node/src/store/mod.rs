@@ -1298,6 +1298,13 @@ impl Reader {
         self.index.log(key).map_err(|trouble| damage(format!("log {}", key.log), trouble))
     }
 
+    /// Whether no log of a circle has a gap that damage tore.
+    pub fn is_whole(&self, circle: &CircleId) -> Result<bool, Damage> {
+        let mut whole = true;
+        let listed = self.index.logs(&mut |key, row| whole &= key.circle != *circle || row.beyond <= row.height);
+        listed.map(|()| whole).map_err(|trouble| damage("the list of logs", trouble))
+    }
+
     fn held(&self, key: &LogKey, seq: u64) -> Result<Option<Held>, Damage> {
         let Some(row) = self.row(key)?.filter(|row| seq < row.height) else { return Ok(None) };
         self.index.entry(row.id, seq).map_err(|trouble| damage(entry_name(key, seq), trouble))

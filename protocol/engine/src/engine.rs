@@ -81,6 +81,7 @@ pub(crate) enum After {
     Given { circle: CircleId, epochs: Vec<Hash> },
     Joined(CircleId),
     Root(Box<TrustRoot>),
+    Erased(CircleId),
     Reply(CommandId, Reply),
 }
 
@@ -455,6 +456,7 @@ impl Engine {
                 self.membership_changed(&circle, store)?;
             }
             After::Root(root) => self.root_advanced(*root, store)?,
+            After::Erased(circle) => self.output(Output::Emit(Event::Erased { circle })),
             After::Reply(id, reply) => self.output(Output::Reply { id, reply: Ok(reply) }),
         }
         Ok(())

@@ -384,6 +384,11 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Sealed payloads of a circle are gone from this node's store for good.
+    Erased {
+        /// The circle.
+        circle: CircleId,
+    },
     /// The root document went on to another version, which is durable here.
     RootAdvanced {
         /// The version.

@@ -10,7 +10,7 @@ use cwn_crypto::{Domain, Hash, Time, encoding};
 use minicbor::{Decode, Encode};
 
 use crate::{
-    engine::{Engine, fact_key},
+    engine::{After, Engine, fact_key},
     limits,
     log::{Authentic, CircleId, LogKey, Retraction, Retracts},
     output::Output,
@@ -160,7 +160,7 @@ impl Engine {
             if planted(Bug::NeverErase) {
                 writes.remove(0);
             }
-            self.store(writes, Vec::new());
+            self.store(writes, vec![After::Erased(by.circle)]);
         }
         Ok(())
     }

@@ -16,4 +16,5 @@ mod processes;
 mod readme;
 mod refusals;
 mod root;
+mod sweep;
 mod thief;
