@@ -262,7 +262,8 @@ impl Store {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
-    /// How much: `error`, `warn`, `info`, `debug`, or a filter such as `cwn_node=debug`. Default: `"info"`.
+    /// How much: `error`, `warn`, `info`, `debug`, or a filter such as `warn,cwn_node=debug`. Default: `"info"`.
+    #[serde(deserialize_with = "level")]
     pub level: String,
     /// `"text"` for people, `"json"` for programs. Default: `"text"`.
     pub format: LogFormat,
@@ -271,6 +272,18 @@ pub struct Log {
 impl Default for Log {
     fn default() -> Self {
         Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// A word that is no level would be taken for the name of a part of the program, and nothing be logged.
+fn level<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    let known = |part: &str| part.contains('=') || part.parse::<tracing::level_filters::LevelFilter>().is_ok();
+    match text.split(',').find(|part| !known(part.trim())) {
+        None => Ok(text),
+        Some(part) => Err(serde::de::Error::custom(format!(
+            "{part:?} is no level: error, warn, info, debug, trace or off, or a part and its level such as cwn_node=debug"
+        ))),
     }
 }
 
@@ -434,6 +447,17 @@ impl Attachments {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_for_it_would_end_the_log() {
+        let read =
+            |level: &str| toml::from_str::<Log>(&format!("level = {level:?}")).map_err(|error| error.to_string());
+        for level in ["info", "WARN", "warn,cwn_node=debug", "off"] {
+            assert!(read(level).is_ok(), "{level}");
+        }
+        let refused = read("loud").unwrap_err();
+        assert!(refused.contains("\"loud\" is no level") && refused.contains("warn"), "{refused}");
+    }
 
     fn example(name: &str) -> (String, Config) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs").join(name);

@@ -132,6 +132,11 @@ impl Connections {
         self.state().failures.get(peer).cloned()
     }
 
+    /// Whether the last failure to reach some peer says this.
+    pub fn failed_for(&self, why: &str) -> bool {
+        self.state().failures.values().any(|reason| reason.contains(why))
+    }
+
     /// Who was refused lately, the newest last.
     pub fn refusals(&self) -> Vec<Refused> {
         self.state().refused.iter().cloned().collect()

@@ -117,6 +117,8 @@ pub struct Outline {
     pub title: Option<String>,
     /// The addressees; the whole circle when none is named.
     pub to: Vec<PartnerId>,
+    /// Whether it takes an entry back.
+    pub retracts: bool,
     /// The partners it was written for.
     pub partners: Vec<PartnerId>,
     /// Their nodes.
@@ -138,6 +140,7 @@ impl Outline {
             tlp: payload.tlp,
             title,
             to: payload.addressees.clone(),
+            retracts: retracts.is_some(),
             partners: partners.clone(),
             readers: readers.clone(),
         }

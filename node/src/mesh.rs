@@ -85,7 +85,8 @@ struct Place {
     relay: bool,
 }
 
-/// The places to dial: those in the configuration, until their nodes announce others.
+/// The places to dial: those that nodes announce, and those in the configuration: what a node announced before it
+/// moved may be all that others heard of it.
 fn places(config: &Config, announced: Vec<(PublicKey, NodeAddresses)>) -> BTreeMap<PublicKey, Place> {
     let configured = config.bootstrap().map(|(node, addresses)| (node, Place { addresses, relay: false }));
     let mut places: BTreeMap<PublicKey, Place> = configured.collect();
@@ -95,9 +96,15 @@ fn places(config: &Config, announced: Vec<(PublicKey, NodeAddresses)>) -> BTreeM
             // Whoever is behind a wall dials an anchor itself: a circuit would only take a place at a relay.
             addresses.retain(|address| !network::is_circuit(address));
         }
-        if !addresses.is_empty() {
-            places.insert(node, Place { addresses, relay: announced.relay });
+        if addresses.is_empty() {
+            continue;
         }
+        let place = places.entry(node).or_insert_with(|| Place { addresses: Vec::new(), relay: false });
+        place.relay = announced.relay;
+        let configured = std::mem::replace(&mut place.addresses, addresses);
+        place.addresses.extend(configured);
+        let mut met = BTreeSet::new();
+        place.addresses.retain(|address| met.insert(address.to_string()));
     }
     places
 }
@@ -240,9 +247,12 @@ mod tests {
         let known: Address = "/ip4/192.0.2.3/tcp/1".parse().unwrap();
         let bootstrap = crate::config::Bootstrap { node: node.to_string(), addresses: vec![known.clone()] };
         config.network.bootstrap = vec![bootstrap];
-        assert_eq!(places(&config, vec![(node, announced(&[]))])[&node].addresses, [known]);
+        assert_eq!(places(&config, vec![(node, announced(&[]))])[&node].addresses, std::slice::from_ref(&known));
+        // What is configured may be newer than what others heard: both are tried.
         let moved = places(&config, vec![(node, announced(&["/ip4/192.0.2.4/tcp/1"]))]);
-        assert_eq!(moved[&node].addresses[0].to_string(), "/ip4/192.0.2.4/tcp/1");
+        assert_eq!(moved[&node].addresses, ["/ip4/192.0.2.4/tcp/1".parse().unwrap(), known.clone()]);
+        let same = places(&config, vec![(node, announced(&["/ip4/192.0.2.3/tcp/1"]))]);
+        assert_eq!(same[&node].addresses, [known]);
     }
 
     #[test]

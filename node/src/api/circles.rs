@@ -160,13 +160,18 @@ impl Api {
         for text in named {
             let partner = parse_partner(text)?;
             let nodes = self.certified(&partner).await?;
-            stewards.extend(nodes.into_iter().map(|node| Steward { partner: partner.clone(), node }));
+            for node in nodes {
+                if stewards.iter().all(|steward: &Steward| steward.node.node != node.node) {
+                    stewards.push(Steward { partner: partner.clone(), node });
+                }
+            }
         }
         let mut adds = Vec::new();
         for text in partners {
             let partner = parse_partner(text)?;
             let nodes = self.certified(&partner).await?;
-            if stewards.iter().all(|steward| steward.partner != partner) {
+            let named = adds.iter().any(|(added, _): &(PartnerId, _)| *added == partner);
+            if !named && stewards.iter().all(|steward| steward.partner != partner) {
                 adds.push((partner, nodes));
             }
         }
@@ -484,6 +489,7 @@ fn detail(engine: &Engine, named: &str) -> Result<(CircleDetail, Vec<(String, Wi
     let replica = engine.circle(&circle).ok_or_else(gone)?;
     let control = replica.control().ok_or_else(gone)?;
     let sharing = engine.sharing(&circle);
+    let peers: BTreeSet<PublicKey> = engine.peers().iter().map(|peer| peer.peer).collect();
     let stewards: Vec<&PublicKey> = replica.fold().roster().stewards().into_iter().map(|(node, _)| node).collect();
     let rank = |node: &PublicKey| stewards.iter().position(|steward| *steward == node);
     let view = |(node, member): (&PublicKey, &Member)| MemberView {
@@ -493,6 +499,8 @@ fn detail(engine: &Engine, named: &str) -> Result<(CircleDetail, Vec<(String, Wi
         founder: member.steward.as_ref().is_some_and(|(_, by)| *by == Stewardship::Charter(0)),
         connected: sharing.iter().any(|(peer, ..)| peer == node),
         certified: engine.is_certified(node),
+        revoked: engine.word().revocation(node).is_some(),
+        reachable: peers.contains(node),
         this: *node == engine.me(),
     };
     let mut members: Vec<MemberView> = replica.fold().roster().iter().map(view).collect();

@@ -36,7 +36,7 @@ const STARTING: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nobody listens.
-    #[error("no daemon answers on {}: {source}; start it with `cwn --data DIR daemon`", .socket.display())]
+    #[error("no daemon answers on {}: {source}; start it with `cwn --data {} daemon`", .socket.display(), .socket.parent().unwrap_or(.socket).display())]
     NoDaemon {
         /// The socket.
         socket: PathBuf,

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{
     door::{Api, name_of},
-    entries::{Prepared, audience, reference},
+    entries::{Prepared, audience, meant_for, reference, still_there, view_of},
     server::Caller,
     types::{AudienceView, DraftDetail, DraftSummary, Id, Problem, PublishDraft, Published},
 };
@@ -49,6 +49,8 @@ struct Standing {
     circle_name: String,
     /// What it waits for, and will not wait for some day.
     awaited: Vec<Awaited>,
+    /// For whom it is by now.
+    meant: Audience,
     /// Who would be able to read it, and with which nodes; or why it cannot be published at all.
     audience: Result<(AudienceView, BTreeSet<PublicKey>), Problem>,
     /// Partners of nodes that could not have read it when it was written.
@@ -57,8 +59,14 @@ struct Standing {
 
 impl Standing {
     fn of(engine: &Engine, outline: &Outline) -> Self {
-        let Outline { circle, tlp, to, readers: written_for, .. } = outline;
-        let audience = audience(engine, circle, *tlp, to);
+        let Outline { circle, tlp, to, retracts, readers: written_for, .. } = outline;
+        let (meant, audience) = if *retracts {
+            let meant = still_there(engine, circle, to);
+            let audience = view_of(engine, circle, *tlp, &meant);
+            (meant, audience)
+        } else {
+            (meant_for(to), audience(engine, circle, *tlp, to))
+        };
         let mut added = BTreeSet::new();
         if let (Ok((_, readers)), Some(replica)) = (&audience, engine.circle(circle)) {
             let member = |node| replica.fold().roster().member(node);
@@ -68,6 +76,7 @@ impl Standing {
         Self {
             circle_name: engine.circle(circle).and_then(name_of).unwrap_or_default(),
             awaited: awaited(*tlp, engine.unheard(circle), engine.freshness()),
+            meant,
             audience,
             added: added.into_iter().collect(),
         }
@@ -330,9 +339,8 @@ impl Api {
             let draft = on_disk(&api, move |drafts| drafts.read(id)).await??;
             let outline = api.outline(id)?.ok_or(Error::Damaged(id))?;
             let plaintext = Zeroizing::new(draft.payload.to_bytes().map_err(Problem::refused)?);
-            let (view, _) = api.standing(&outline).await?.audience?;
-            let to = outline.to;
-            let audience = if to.is_empty() { Audience::Circle } else { Audience::Partners(to) };
+            let Standing { meant: audience, audience: view, .. } = api.standing(&outline).await?;
+            let (view, _) = view?;
             let kept = Some(Kept { fact: id.fact(), readers });
             let circle = outline.circle;
             let (expiry, retracts) = (None, draft.retracts);

@@ -70,7 +70,7 @@ impl Api {
             new.attachments.iter().map(|id| self.uploads.get(id, &circle)).collect::<Result<Vec<_>, _>>()?;
         let payload = sharing::report_payload(self.node.me, circle, tlp, pap, to.clone(), &report, attachments);
         let payload = payload.map_err(Problem::refused)?;
-        let audience = if to.is_empty() { Audience::Circle } else { Audience::Partners(to.clone()) };
+        let audience = meant_for(&to);
         Ok(Prepared { circle, tlp, to, audience, payload })
     }
 
@@ -147,15 +147,11 @@ impl Api {
         let retraction = retraction.map_err(Problem::refused)?;
         let plaintext = retraction.to_bytes().map_err(Problem::refused)?;
         let (circle, tlp, to) = (key.circle, payload.tlp, payload.addressees);
-        // Whom it was sealed to may have left the circle; those who are still there can be told.
         let ask = move |engine: &Engine, _: &_| {
-            let roster = engine.circle(&circle).map(|replica| replica.fold().roster().partners());
-            let still: Vec<PartnerId> =
-                to.iter().filter(|one| roster.as_ref().is_some_and(|all| all.contains(one))).cloned().collect();
-            (audience(engine, &circle, tlp, &still), still, to.is_empty())
+            let audience = still_there(engine, &circle, &to);
+            (view_of(engine, &circle, tlp, &audience), audience)
         };
-        let (view, still, to_all) = self.node.driver.ask(ask).await?;
-        let audience = if to_all { Audience::Circle } else { Audience::Partners(still) };
+        let (view, audience) = self.node.driver.ask(ask).await?;
         let (view, readers) = view?;
         let retracts = Some(Retracts { log: key.log, seq, hash: listed.hash });
         let prepared = Prepared { circle, tlp, to: Vec::new(), audience: audience.clone(), payload: retraction };
@@ -331,27 +327,54 @@ impl Api {
     }
 }
 
-/// Who would be able to read an entry, and with which nodes.
+/// For whom an entry is that names these partners; all when it names none.
+pub(super) fn meant_for(to: &[PartnerId]) -> Audience {
+    if to.is_empty() { Audience::Circle } else { Audience::Partners(to.to_vec()) }
+}
+
+/// As [`meant_for`], without those who left the circle: who can still be told. It may be nobody but this partner.
+pub(super) fn still_there(engine: &Engine, circle: &CircleId, to: &[PartnerId]) -> Audience {
+    let roster = engine.circle(circle).map(|replica| replica.fold().roster().partners()).unwrap_or_default();
+    match meant_for(to) {
+        Audience::Partners(to) => Audience::Partners(to.into_iter().filter(|one| roster.contains(one)).collect()),
+        Audience::Circle => Audience::Circle,
+    }
+}
+
+/// Who would be able to read a new entry, and with which nodes; refused where the circle's policy does.
 pub(super) fn audience(
     engine: &Engine,
     circle: &CircleId,
     tlp: Tlp,
     to: &[PartnerId],
 ) -> Result<(AudienceView, BTreeSet<PublicKey>), Problem> {
+    let seen = view_of(engine, circle, tlp, &meant_for(to))?;
+    if let Some((replica, control)) = engine.circle(circle).and_then(|replica| Some((replica, replica.control()?))) {
+        let policy = policy_of(&control.terms(replica.fold()).policy);
+        let roster = replica.fold().roster().iter();
+        let members = roster.map(|(node, member)| (*node, member.partner.clone())).collect();
+        sharing::may_publish(tlp, to, &policy, &members).map_err(Problem::refused)?;
+    }
+    Ok(seen)
+}
+
+/// Who is able to read what is meant for these, and with which nodes.
+pub(super) fn view_of(
+    engine: &Engine,
+    circle: &CircleId,
+    tlp: Tlp,
+    whom: &Audience,
+) -> Result<(AudienceView, BTreeSet<PublicKey>), Problem> {
     let gone = || Problem::not_found("the circle is gone");
     let replica = engine.circle(circle).ok_or_else(gone)?;
-    let control = replica.control().ok_or_else(gone)?;
     let roster = replica.fold().roster();
     roster
         .member(&engine.me())
         .ok_or_else(|| Problem::refused("this node no longer belongs to the circle; ask a steward to add it again"))?;
-    let policy = policy_of(&control.terms(replica.fold()).policy);
     let members: BTreeMap<PublicKey, PartnerId> =
         roster.iter().map(|(node, member)| (*node, member.partner.clone())).collect();
-    sharing::may_publish(tlp, to, &policy, &members).map_err(Problem::refused)?;
     let (_, left_out) = engine.present_set(replica);
-    let whom = if to.is_empty() { Audience::Circle } else { Audience::Partners(to.to_vec()) };
-    let readers = engine.readers(replica, &whom);
+    let readers = engine.readers(replica, whom);
     let partners: BTreeSet<String> =
         readers.iter().filter_map(|node| members.get(node)).map(ToString::to_string).collect();
     let awaited = sharing::awaited(tlp, engine.unheard(circle), engine.freshness());

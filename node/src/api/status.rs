@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     clock,
+    network::admission,
     node::{Node, partner_of},
 };
 
@@ -126,6 +127,7 @@ pub(super) fn summarise(engine: &Engine, replica: &Replica) -> Option<CircleSumm
         behind: engine.behind(&circle),
         peers: sharing.len(),
         nodes_over_quota: engine.over_quota(&circle).len(),
+        revoked_nodes: roster.iter().filter(|(node, _)| engine.word().revocation(node).is_some()).count(),
         withheld_entries: engine.withheld(&circle).iter().map(|one| one.height - one.cut).sum(),
         comparing: sharing.iter().filter(|(_, caught_up)| !caught_up).count(),
         unreachable: unreachable.map(ToString::to_string).collect(),
@@ -252,6 +254,21 @@ impl Api {
                 circle.nodes_over_quota, circle.name, circle.name
             )
         }));
+        warnings.extend(circles.iter().filter(|circle| circle.steward && circle.revoked_nodes > 0).map(|circle| {
+            format!(
+                "{} nodes in {} are revoked and still belong to it: they get no keys, and what they wrote counts until a steward removes them; see `cwn circle show {}`",
+                circle.revoked_nodes, circle.name, circle.name
+            )
+        }));
+        if !revoked
+            && self.node.connections.count() == 0
+            && self.node.connections.failed_for(&admission::told_revoked())
+        {
+            warnings.push(
+                "partners refuse this node and say that it is revoked: nobody gets what it publishes; ask the coordinator why"
+                    .to_owned(),
+            );
+        }
         let drafts = self.drafts().await?;
         let for_a_person = drafts.iter().filter(|draft| draft.needs.is_some()).count();
         if for_a_person > 0 {

@@ -116,6 +116,9 @@ pub struct CircleSummary {
     /// How many entries are held beyond the cuts of removals, that a steward may raise.
     #[serde(default)]
     pub withheld_entries: u64,
+    /// How many of the nodes that belong are revoked, and wait for a steward to remove them.
+    #[serde(default)]
+    pub revoked_nodes: usize,
     /// Of how many nodes there is more than their quota lets others take.
     #[serde(default)]
     pub nodes_over_quota: usize,
@@ -258,6 +261,12 @@ pub struct MemberView {
     pub connected: bool,
     /// Whether its certificate is known and not revoked.
     pub certified: bool,
+    /// Whether it is revoked.
+    #[serde(default)]
+    pub revoked: bool,
+    /// Whether it is connected, be it that it does not share the circle.
+    #[serde(default)]
+    pub reachable: bool,
     /// Whether it is this node.
     pub this: bool,
 }

@@ -456,7 +456,7 @@ fn detail_page(detail: &CircleDetail) -> String {
         let (entries, size) = (show::count(*entries, "entry", "entries"), show::size(*bytes));
         let until = show::time(*until);
         page += &format!(
-            "{entries} ({size}) of {partner} lie beyond the cut of its removal, kept until {until}; a steward may `cwn circle raise`\n"
+            "{entries} ({size}) of {partner} lie beyond the cut of its removal, kept until {until}; a steward that holds them, of no worse rank than who removed it, may `cwn circle raise`\n"
         );
     }
     let row = |member: &MemberView| {
@@ -465,12 +465,16 @@ fn detail_page(detail: &CircleDetail) -> String {
             Some(rank) => format!("steward {rank}"),
             None => String::new(),
         };
-        let state = match (member.this, member.certified, member.connected) {
-            (true, ..) => "this node",
-            (_, false, _) => "NO CERTIFICATE: gets no keys",
-            (.., true) => "connected",
-            // The daemon counts as connected who shares the circle by now.
-            _ => "away, or has not joined yet",
+        let state = match member {
+            MemberView { this: true, .. } => "this node",
+            MemberView { revoked: true, .. } => "REVOKED: gets no keys; a steward removes it with `cwn circle remove`",
+            MemberView { certified: false, .. } => "NO CERTIFICATE: gets no keys",
+            MemberView { connected: true, .. } => "connected",
+            // Whoever leaves a circle, or was made to, says nothing of it any more, not even that.
+            MemberView { reachable: true, .. } => {
+                "connected, and silent about this circle: it has not accepted it, or one of you was removed"
+            }
+            _ => "away",
         };
         vec![format!("  {}", member.partner), show::short(&member.node).to_owned(), role, state.to_owned()]
     };
@@ -641,6 +645,8 @@ mod tests {
             founder: false,
             connected: false,
             certified: true,
+            revoked: false,
+            reachable: false,
             this: false,
         };
         let members = [member("ibd", "86ed6ed0c5b79f61"), member("ibd", "86ed6effffffffff"), member("facade", "11")];
@@ -696,6 +702,8 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
             founder: steward == Some(0),
             connected,
             certified,
+            revoked: partner == "divd",
+            reachable: connected || partner == "surf",
             this,
         };
         let detail = CircleDetail {
@@ -708,6 +716,8 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
                 member("ncsc", Some(1), true, false, false),
                 member("ibd", None, false, true, false),
                 member("z-cert", None, true, true, false),
+                member("divd", None, false, false, false),
+                member("surf", None, true, false, false),
             ],
             voided: vec!["add divd".to_owned()],
             later_operations: 1,
@@ -744,11 +754,13 @@ set aside by the rules of rank, issue it again or not: add divd
 1 operation that only a later version of this program understands: update this node
 ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on nobody holds it
 ibd is at its quota with 5 entries (900 bytes); 15 more wait until a steward raises it with `cwn circle policy`, or removes it
-3 entries (2000 bytes) of surfcert lie beyond the cut of its removal, kept until 1970-01-01T00:00:00Z; a steward may `cwn circle raise`
+3 entries (2000 bytes) of surfcert lie beyond the cut of its removal, kept until 1970-01-01T00:00:00Z; a steward that holds them, of no worse rank than who removed it, may `cwn circle raise`
   ferm    86ed6ed0c5b7  founder    this node
-  ncsc    86ed6ed0c5b7  steward 1  away, or has not joined yet
+  ncsc    86ed6ed0c5b7  steward 1  away
   ibd     86ed6ed0c5b7             NO CERTIFICATE: gets no keys
   z-cert  86ed6ed0c5b7             connected
+  divd    86ed6ed0c5b7             REVOKED: gets no keys; a steward removes it with `cwn circle remove`
+  surf    86ed6ed0c5b7             connected, and silent about this circle: it has not accepted it, or one of you was removed
 ";
         assert_eq!(detail_page(&detail), expected);
     }

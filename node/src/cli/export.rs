@@ -96,7 +96,8 @@ pub(super) fn stamp(time: &str) -> String {
 
 /// The file to write: the one that was named, or this name in the directory that was named.
 pub(super) fn target(out: &Path, name: &str) -> anyhow::Result<PathBuf> {
-    let path = if out.is_dir() { out.join(name) } else { out.to_owned() };
+    let as_dir = out.is_dir() || out.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let path = if as_dir { out.join(name) } else { out.to_owned() };
     anyhow::ensure!(path.symlink_metadata().is_err(), save::exists(&path));
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
         anyhow::ensure!(

@@ -165,6 +165,7 @@ pub(super) mod tests {
             peers: 2,
             comparing: 0,
             withheld_entries: 0,
+            revoked_nodes: 0,
             nodes_over_quota: 0,
             unreachable: Vec::new(),
         }

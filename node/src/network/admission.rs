@@ -171,6 +171,11 @@ impl fmt::Display for Reason {
     }
 }
 
+/// What a node is told that its peers hold for revoked.
+pub fn told_revoked() -> String {
+    Reason::Revoked.to_string()
+}
+
 impl Refusal {
     /// What the refused is told.
     pub fn reason(&self) -> Reason {

@@ -340,7 +340,7 @@ impl Node {
             .build();
         match swarm.dial(options) {
             Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
-            Err(error) => self.dial_failed(peer, causes(&error)),
+            Err(error) => self.dial_failed(peer, unreached(&error)),
         }
     }
 
@@ -413,7 +413,7 @@ impl Node {
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
                 if let Some(peer) = transport::public_key(&peer) {
-                    self.dial_failed(peer, causes(&error));
+                    self.dial_failed(peer, unreached(&error));
                 }
             }
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
@@ -571,6 +571,22 @@ fn tcp_port(address: &Multiaddr) -> Option<u16> {
         Protocol::Tcp(port) => Some(port),
         _ => None,
     })
+}
+
+/// Why a peer was not reached, for each address in a few words.
+fn unreached(error: &DialError) -> String {
+    let DialError::Transport(tried) = error else { return causes(error) };
+    let each = tried.iter().map(|(address, error)| {
+        let mut innermost: &dyn Error = error;
+        while let Some(cause) = innermost.source() {
+            innermost = cause;
+        }
+        let place: Multiaddr = address.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect();
+        // What went wrong at last: the layers above it only say that something did.
+        let text = innermost.to_string();
+        format!("{place}: {}", text.rsplit_once(" - ").map_or(text.as_str(), |(_, last)| last))
+    });
+    each.collect::<Vec<_>>().join("; ")
 }
 
 /// An error and its causes in one line.

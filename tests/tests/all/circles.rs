@@ -373,6 +373,30 @@ async fn i8_an_appointed_steward_goes_on_while_the_founder_is_away_and_is_dismis
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn i6_an_entry_is_taken_back_though_its_only_addressee_has_left_and_the_circle_carries_it_no_more()
+-> anyhow::Result<()> {
+    let world = three().await?;
+    let secret = world.publish_as("ncsc", "zorg", "secret", "RED", &["ferm"]).await?;
+    change(&world, "ncsc", "remove", all_of("ferm")).await.unwrap();
+    change(&world, "ncsc", "policy", serde_json::json!({ "ceiling": "GREEN" })).await.unwrap();
+    let path = format!("/v1/entries/{}/retract", secret.reference);
+    let because = serde_json::json!({ "reason": "it was for nobody else" });
+    let taken: Published = world.client("ncsc").post(&path, &because).await?;
+    assert_eq!((taken.audience.partners.as_slice(), taken.audience.nodes), (["ncsc".to_owned()].as_slice(), 1));
+    let hidden = async || Ok(world.read("ncsc", &secret.reference).await?.summary.state == "retracted");
+    world.until("ncsc", "it is taken back", hidden).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partner_that_is_named_twice_belongs_to_a_new_circle_once() -> anyhow::Result<()> {
+    let world = three().await?;
+    world.found("ncsc", "haven", &["z-cert", "z-cert", "ncsc", "ferm"]).await?;
+    let detail: CircleDetail = world.client("ncsc").get("/v1/circles/haven").await?;
+    assert_eq!(detail.members.len(), 3);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn i6_what_its_author_takes_back_disappears_everywhere_and_stays_away_after_a_start() -> anyhow::Result<()> {
     let mut world = three().await?;
     let wrong = world.publish("ncsc", "zorg", "wrong").await?;
