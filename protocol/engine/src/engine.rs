@@ -1099,6 +1099,7 @@ impl Engine {
         for proof in fork::proofs_among(circle, &entries) {
             if let Ok(Forked { key, seq }) = proof.verify() {
                 preview.note_fork(key.author, key.log, seq);
+                preview.vouch_before(&key, &proof);
                 writes.push(Write::Fact { key: fork::fork_fact(&key), value: encoding::to_bytes(&proof) });
             }
         }

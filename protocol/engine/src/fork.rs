@@ -139,6 +139,11 @@ impl ForkProof {
         control(&self.one) && control(&self.other)
     }
 
+    /// The hash of the entry before the fork: both branches name it, so that their author vouches for it too.
+    pub(crate) fn before(&self) -> Option<Hash> {
+        self.one.headers.first().and_then(|bytes| Header::from_bytes(bytes).ok()).and_then(|header| header.previous)
+    }
+
     /// Where the log forks, once both branches hold.
     pub fn verify(&self) -> Result<Forked, NoFork> {
         let ((one, one_hash), (other, other_hash)) = (self.one.verify()?, self.other.verify()?);
@@ -217,6 +222,7 @@ impl Engine {
                 encoding::from_bytes(&value, limits::FRAME_BYTES).map_err(|refusal| damage(refusal.to_string()))?;
             let forked = proof.verify().map_err(|refusal| damage(refusal.to_string()))?;
             if let Some(replica) = self.circles.get_mut(&forked.key.circle) {
+                replica.vouch_before(&forked.key, &proof);
                 // A crash between the proof and what follows from it cannot be: they are one write.
                 replica.fork(store, forked)?;
             }
@@ -345,6 +351,7 @@ impl Engine {
             }
             return Ok(());
         }
+        replica.vouch_before(&key, &proof);
         let mut writes = replica.fork(store, forked)?;
         let decides = replica.control().is_some() && !writes.is_empty();
         writes.push(Write::Fact { key: fork_fact(&key), value: encoding::to_bytes(&proof) });

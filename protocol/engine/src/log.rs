@@ -382,6 +382,8 @@ pub struct Decoded {
     bytes: EntryBytes,
     /// Its own signature was looked at and does not hold: a run that waits for a later head is not looked at anew.
     unsigned: bool,
+    /// Its author signed what follows it, which is not here: the proof of a fork shows so.
+    vouched: bool,
 }
 
 impl Decoded {
@@ -427,7 +429,7 @@ impl Decoded {
         if header.retracts.is_some() && header.suite.kind() != LogKind::Content {
             return contradiction("it takes back an entry, which only a member's own entries can be");
         }
-        Ok(Self { header, hash, bytes, unsigned: false })
+        Ok(Self { header, hash, bytes, unsigned: false, vouched: false })
     }
 
     /// What the header says.
@@ -459,6 +461,11 @@ impl Decoded {
     /// About how many bytes it takes in memory and on the wire.
     pub fn length(&self) -> usize {
         self.bytes.length()
+    }
+
+    /// The proof of a fork shows that its author signed what follows it.
+    pub(crate) fn vouch(&mut self) {
+        self.vouched = true;
     }
 
     /// Whether the author's own signature on this very entry holds.
@@ -613,7 +620,7 @@ pub struct Authenticated {
 }
 
 /// Takes a run of consecutive entries that continue `link`: every hash link is checked, and the last
-/// signature that holds vouches for all before it.
+/// signature that holds vouches for all before it; where the log forks, those of the branches do.
 pub fn authenticate(run: Vec<Decoded>, link: Link) -> Result<Authenticated, RunRefusal> {
     let Some(key) = run.first().map(Decoded::key) else { return Ok(Authenticated::default()) };
     let (mut next, mut previous, mut time, mut kind, before) = match link {
@@ -643,7 +650,12 @@ pub fn authenticate(run: Vec<Decoded>, link: Link) -> Result<Authenticated, RunR
         _ if planted(Bug::SkipSignature) => run.len(),
         _ if planted(Bug::TrustFirstSignature) && run[0].signature_holds() => run.len(),
         1.. if planted(Bug::OneSignatureForTheBatch) => run.len(),
-        count => count,
+        count => {
+            let unsigned = if count == 0 { before } else { 0 };
+            let most = count + limits::UNSIGNED_ENTRIES.saturating_sub(unsigned);
+            let by_fork = run.iter().rposition(|entry| entry.vouched).map_or(0, |index| index + 1);
+            if by_fork <= most { count.max(by_fork) } else { count }
+        }
     };
     let mut proven = run;
     let mut undecided = proven.split_off(proven_count);
@@ -773,6 +785,7 @@ impl Writer {
             hash,
             bytes: EntryBytes { header: header_bytes, signature, payload: Payload::Sealed(payload) },
             unsigned: false,
+            vouched: false,
         })
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     branches::Branches,
     circle::{Control, Fold, History, Operation, OperationRefusal, Quota, Roster},
     epoch::{Epoch, RecordRefusal, SignedRecord},
-    fork::Forked,
+    fork::{ForkProof, Forked},
     limits,
     log::{
         self, Authentic, CircleId, Decoded, EntryBytes, Link, LogKey, LogKind, LogName, Opening, RunRefusal, Stored,
@@ -176,6 +176,8 @@ pub struct Replica {
     logs: BTreeMap<(PublicKey, LogId), Log>,
     /// The first places that were signed twice.
     forks: BTreeMap<(PublicKey, LogId), u64>,
+    /// Of logs that fork the entries before that: the proofs vouch for them.
+    vouched: BTreeMap<(PublicKey, LogId), Hash>,
     /// Logs of which the store may hold another branch behind what is held of them here.
     aside: BTreeSet<(PublicKey, LogId)>,
     /// Logs that are held up to damage: behind it the store holds more of them, on whichever branch.
@@ -223,6 +225,7 @@ impl Replica {
             fold: Fold::default(),
             logs: BTreeMap::new(),
             forks: BTreeMap::new(),
+            vouched: BTreeMap::new(),
             aside: BTreeSet::new(),
             torn: BTreeSet::new(),
             parting: BTreeSet::new(),
@@ -384,6 +387,13 @@ impl Replica {
             self.keep_to_branch(store, &key);
         }
         Ok(writes)
+    }
+
+    /// Remembers for which entry the proof of a fork vouches.
+    pub(crate) fn vouch_before(&mut self, key: &LogKey, proof: &ForkProof) {
+        if let Some(before) = proof.before() {
+            self.vouched.insert((key.author, key.log), before);
+        }
     }
 
     /// Holds a log that forks up to there, if a cut names a branch, and what is held is another, or not yet all of it.
@@ -808,7 +818,8 @@ impl Replica {
         let held = self.logs.get(&(key.author, key.log));
         let link = held.map_or(Link::Start, Log::link);
         let (next, unsigned) = held.map_or((0, 0), |held| (held.height, held.unsigned));
-        let run: Vec<Decoded> = run.into_iter().skip_while(|entry| entry.header().seq < next).collect();
+        let mut run: Vec<Decoded> = run.into_iter().skip_while(|entry| entry.header().seq < next).collect();
+        let forks = self.vouch(&key, &mut run);
         let authenticated = match log::authenticate(run, link) {
             Ok(authenticated) => authenticated,
             Err(RunRefusal::Gap { .. }) => {
@@ -839,10 +850,12 @@ impl Replica {
                 Err(stop) => {
                     outcome.stop = Some(stop);
                     outcome.undecided.clear();
-                    self.ends_unsigned(&key, unsigned, &outcome.writes);
                     break;
                 }
             }
+        }
+        if forks || outcome.stop.is_some() {
+            self.ends_unsigned(&key, unsigned, &outcome.writes);
         }
         if outcome.membership_changed {
             self.refold();
@@ -850,8 +863,15 @@ impl Replica {
         outcome
     }
 
-    /// Not all of a run was taken: how many entries at the end of what was are not signed themselves, behind so many that
-    /// were not before.
+    /// Marks the entry of a run that the proof of a fork vouches for; whether there is such a proof.
+    fn vouch(&self, key: &LogKey, run: &mut [Decoded]) -> bool {
+        let before = self.vouched.get(&(key.author, key.log));
+        run.iter_mut().filter(|entry| Some(&entry.hash()) == before).for_each(Decoded::vouch);
+        before.is_some()
+    }
+
+    /// What was taken of a run may not end with the entry that vouches for it: how many entries at its end are not signed
+    /// themselves, behind so many that were not before.
     fn ends_unsigned(&mut self, key: &LogKey, before: usize, taken: &[Write]) {
         let Some(log) = self.logs.get_mut(&(key.author, key.log)) else { return };
         let of_log = taken.iter().filter_map(|write| match write {
@@ -884,7 +904,9 @@ impl Replica {
             let held = self.logs.get(&(key.author, key.log));
             let next = held.map_or(0, |held| held.height);
             unsigned.insert(key, held.map_or(0, |held| held.unsigned));
-            let run = run.into_iter().filter(|(seq, _)| *seq >= next).map(|(_, entry)| entry).collect();
+            let mut run: Vec<Decoded> =
+                run.into_iter().filter(|(seq, _)| *seq >= next).map(|(_, entry)| entry).collect();
+            self.vouch(&key, &mut run);
             if let Ok(authenticated) = log::authenticate(run, held.map_or(Link::Start, Log::link)) {
                 proven.extend(authenticated.proven);
             }
@@ -903,6 +925,7 @@ impl Replica {
                 ended.insert(entry.key());
             }
         }
+        ended.extend(unsigned.keys().filter(|key| self.vouched.contains_key(&(key.author, key.log))));
         for key in ended {
             self.ends_unsigned(&key, unsigned[&key], &outcome.writes);
         }

@@ -380,6 +380,33 @@ fn i4_more_unsigned_entries_in_a_row_than_a_proof_has_room_for_are_taken_by_nobo
     }
 }
 
+/// What stands before the fork is not signed itself: whose signature vouched for it stood behind the fork.
+#[test]
+fn i4_who_hears_of_a_fork_first_takes_what_stands_before_it_as_those_do_who_held_a_branch() {
+    for unsigned in [1, limits::UNSIGNED_ENTRIES, limits::UNSIGNED_ENTRIES + 1] {
+        let (mut world, circle, fork) = forked(1 + unsigned, 1);
+        let stands = 1 + unsigned as u64;
+        let taken = unsigned <= limits::UNSIGNED_ENTRIES;
+        world.partition(&[&["ncsc"], &["z-cert", "ferm"], &["ibd"]]);
+        world.crash("ferm");
+        for (name, branch) in [("z-cert", &fork.branches[0]), ("ibd", &fork.branches[1])] {
+            let mut branch = branch.clone();
+            branch[1..=unsigned].iter_mut().for_each(|entry| entry.signature = Signature([1; 64]));
+            world.import(name, &branch);
+        }
+        world.connect("z-cert", "ibd").settle();
+        let accepted = if taken { stands } else { 1 };
+        assert_eq!((world.accepted("z-cert", &fork.key), world.accepted("ibd", &fork.key)), (accepted, accepted));
+        world.connect_all().settle();
+        assert_eq!(world.knows_the_fork("ncsc", &fork.key), taken.then_some(stands));
+        assert_eq!(world.accepted("ncsc", &fork.key), accepted, "{unsigned} unsigned");
+        assert!(unsigned_in_a_row(&world, "ncsc", &fork.key) <= limits::UNSIGNED_ENTRIES);
+        assert_eq!(world.digest("ncsc", circle), world.digest("ibd", circle), "{unsigned} unsigned");
+        world.crash("ncsc").start("ncsc");
+        assert_eq!(world.accepted("ncsc", &fork.key), accepted);
+    }
+}
+
 /// The most entries in a row, of what a node holds of a log, whose own signatures do not hold.
 fn unsigned_in_a_row(world: &World, name: &str, key: &LogKey) -> usize {
     let signed = |bytes: &EntryBytes| key.author.verify(Domain::ENTRY, &bytes.header, &bytes.signature).is_ok();
