@@ -503,6 +503,11 @@ impl Authentic {
     pub(crate) fn is_signed(&self) -> bool {
         self.0.signature_holds()
     }
+
+    /// Whether nothing behind it is needed to show that its author wrote it.
+    pub(crate) fn stands_alone(&self) -> bool {
+        self.0.vouched || self.is_signed()
+    }
 }
 
 /// An entry read back from the store, which holds nothing that was not authentic when it was stored; the

@@ -81,6 +81,9 @@ impl Log {
     }
 }
 
+/// How far a log was held: its height, head, time, epoch and bytes.
+type LogEnd = (u64, Hash, Time, Option<Hash>, u64);
+
 /// Why a batch was not taken further.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
@@ -818,6 +821,7 @@ impl Replica {
         let held = self.logs.get(&(key.author, key.log));
         let link = held.map_or(Link::Start, Log::link);
         let (next, unsigned) = held.map_or((0, 0), |held| (held.height, held.unsigned));
+        let before = held.map(|held| (held.height, held.head, held.time, held.epoch, held.bytes));
         let mut run: Vec<Decoded> = run.into_iter().skip_while(|entry| entry.header().seq < next).collect();
         let forks = self.vouch(&key, &mut run);
         let authenticated = match log::authenticate(run, link) {
@@ -854,6 +858,9 @@ impl Replica {
                 }
             }
         }
+        if matches!(outcome.stop, Some(Stop::Missing | Stop::OverQuota)) {
+            self.hold_back(&key, before, &mut outcome);
+        }
         if forks || outcome.stop.is_some() {
             self.ends_unsigned(&key, unsigned, &outcome.writes);
         }
@@ -868,6 +875,43 @@ impl Replica {
         let before = self.vouched.get(&(key.author, key.log));
         run.iter_mut().filter(|entry| Some(&entry.hash()) == before).for_each(Decoded::vouch);
         before.is_some()
+    }
+
+    /// Gives up the end of what was taken of a run, if only what was not taken vouches for it: a cut that is made now would
+    /// name what nobody can take later.
+    fn hold_back(&mut self, key: &LogKey, before: Option<LogEnd>, outcome: &mut Ingested) {
+        let of_run = |write: &Write| matches!(write, Write::Entry(entry) if entry.key() == *key);
+        let (run, others): (Vec<Write>, Vec<Write>) = std::mem::take(&mut outcome.writes).into_iter().partition(of_run);
+        outcome.writes = others;
+        let mut run: Vec<Authentic> = run
+            .into_iter()
+            .filter_map(|write| match write {
+                Write::Entry(entry) => Some(entry),
+                _ => None,
+            })
+            .collect();
+        let stands = run.iter().rposition(Authentic::stands_alone).map_or(0, |last| last + 1);
+        let place = (key.author, key.log);
+        // What decides who belongs was heard, and others build on it; it is never cut off.
+        let decides = self.logs.get(&place).is_none_or(|log| self.decides(&key.author, log.kind));
+        if stands < run.len()
+            && !decides
+            && let Some(mut log) = self.logs.remove(&place)
+        {
+            self.count_out(&key.author, &log);
+            match before {
+                Some(end) => {
+                    (log.height, log.head, log.time, log.epoch, log.bytes) = end;
+                    self.count_in(&key.author, &log);
+                    self.logs.insert(place, log);
+                }
+                None => drop(self.reaches.remove(&place)),
+            }
+            let again = run.iter().take(stands).take_while(|entry| self.take(entry).is_ok()).count();
+            run.truncate(again);
+            self.judge(&key.author);
+        }
+        outcome.writes.extend(run.into_iter().map(Write::Entry));
     }
 
     /// What was taken of a run may not end with the entry that vouches for it: how many entries at its end are not signed
