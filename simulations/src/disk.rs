@@ -19,6 +19,9 @@ use cwn_engine::{
 /// An entry at its place, with its hash.
 type Place = (Hash, Arc<EntryBytes>);
 
+/// What a node's store takes as the value of a fact.
+const VALUE_BYTES: usize = 1 << 20;
+
 /// Entries in one piece of a log.
 const PIECE: usize = 64;
 
@@ -148,7 +151,10 @@ impl Held {
                 self.records.entry((*circle, *hash)).or_insert_with(|| Arc::new(bytes.clone()));
             }
             Write::Fact { key, value } if value.is_empty() => drop(self.facts.remove(key)),
-            Write::Fact { key, value } => drop(self.facts.insert(key.clone(), value.clone())),
+            Write::Fact { key, value } => {
+                assert!(value.len() <= VALUE_BYTES, "a store takes no fact of {} bytes", value.len());
+                self.facts.insert(key.clone(), value.clone());
+            }
         }
     }
 }

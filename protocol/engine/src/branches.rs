@@ -122,7 +122,8 @@ fn vouched_for(entries: &[Decoded]) -> Vec<Authentic> {
     let authenticate = |chain: Vec<&Decoded>| {
         let Header { seq, previous, .. } = *chain[0].header();
         let kind = LogKind::Control;
-        let link = previous.map_or(Link::Start, |head| Link::After { height: seq, head, time: Time(0), kind });
+        let link =
+            previous.map_or(Link::Start, |head| Link::After { height: seq, head, time: Time(0), kind, unsigned: 0 });
         let run = chain.into_iter().cloned().collect();
         log::authenticate(run, link).map(|authenticated| authenticated.proven).unwrap_or_default()
     };

@@ -123,7 +123,7 @@ pub struct Engine {
     pub(crate) unopenable: BTreeMap<CircleId, BTreeSet<Hash>>,
     pub(crate) ledgers: BTreeMap<CircleId, Ledger>,
     told: BTreeMap<LogKey, u64>,
-    /// Proofs of forks in control logs of which operations are on their way to the store, and who brought them.
+    /// Proofs of forks in logs of which entries are on their way to the store, and who brought them.
     pub(crate) waiting_forks: BTreeMap<LogKey, (PublicKey, ForkProof)>,
     tickets: BTreeMap<Ticket, Vec<After>>,
     next_ticket: u64,
@@ -420,6 +420,7 @@ impl Engine {
                     let log = replica.log(&key.author, &key.log);
                     let opened = log.is_some_and(|log| log.durable == 0 && !log.opening.cites.is_empty());
                     replica.stored(&key.author, &key.log, height, head);
+                    replica.keep_to_branches_of(store, &[key]);
                     if opened {
                         // What an opening cites, a cut that reaches it reaches too.
                         self.tell_accepted_by(&key.circle, &key.author);

@@ -66,7 +66,7 @@ pub enum NoFork {
     /// A header is not canonical.
     #[error("the proof of a fork has a header that is {0}")]
     Header(#[from] encoding::Refusal),
-    /// A branch is none: too long, empty, not linked, or not signed at its end.
+    /// A branch is none: too long, of too long headers, empty, not linked, or not signed at its end.
     #[error("a branch of 1 to {} linked headers, the last signed by its author, is missing", limits::UNSIGNED_ENTRIES + 1)]
     Branch,
     /// Both branches are the same, or of different places.
@@ -107,6 +107,9 @@ impl Branch {
         for bytes in &self.headers {
             let header = Header::from_bytes(bytes)?;
             let hash = Hash::of(Domain::ENTRY, &[bytes]);
+            if !header.fits_in(bytes.len()) {
+                return Err(NoFork::Branch);
+            }
             if let Some((previous, its_hash)) = &before {
                 let follows = header.previous == Some(*its_hash) && header.seq == previous.seq + 1;
                 if !follows || key_of(&header) != key_of(previous) {
@@ -277,8 +280,9 @@ impl Engine {
             let Some(bytes) = store.entry(key, seq)? else { break };
             own.extend(Decoded::decode(bytes).ok());
         }
-        if let Some(mine) = Branch::of(&own) {
-            self.fork_proven(peer, ForkProof { one: mine, other: theirs }, store)?;
+        match Branch::of(&own) {
+            Some(mine) => self.fork_proven(peer, ForkProof { one: mine, other: theirs }, store)?,
+            None => self.leave_branch(peer, key, store)?,
         }
         Ok(Found::Done)
     }
@@ -292,7 +296,15 @@ impl Engine {
         store: &dyn Read,
     ) -> Result<(), Damage> {
         match proof.verify() {
-            Ok(forked) if forked.key.circle == circle => self.fork_proven(peer, proof, store),
+            Ok(forked) if forked.key.circle == circle => {
+                let Forked { key, seq } = forked;
+                let known = self.circles.get(&circle).and_then(|replica| replica.fork_of(&key.author, &key.log));
+                match known.is_some_and(|known| known <= seq) {
+                    // Not once more, or whoever says it again and again has what came since given up as often.
+                    true => Ok(()),
+                    false => self.fork_proven(peer, proof, store),
+                }
+            }
             Ok(_) => {
                 self.fault(peer, circle, "the proof of a fork in another circle".to_owned());
                 Ok(())
@@ -312,15 +324,25 @@ impl Engine {
         let known = replica.fork_of(&key.author, &key.log);
         let limit =
             if proof.is_of_operations() { limits::OPERATION_FORKS_PER_AUTHOR } else { limits::FORKS_PER_AUTHOR };
-        if known.is_some_and(|known| known <= seq)
-            || (known.is_none() && replica.forks_of(&key.author) >= limit)
-            || !replica.knows(&key.author)
-        {
+        replica.part_now(&key);
+        if known.is_some_and(|known| known <= seq) {
+            return self.leave_branch(from, &key, store);
+        }
+        // Of logs that are held the quota says how many there are.
+        let held = replica.log(&key.author, &key.log).is_some();
+        if (known.is_none() && !held && replica.forks_of(&key.author) >= limit) || !replica.knows(&key.author) {
             return Ok(());
         }
         if replica.is_in_flight(&key) {
             // What of the log is on its way to the store can be read back once it is there.
-            self.waiting_forks.insert(key, (*from, proof));
+            replica.part_soon(&key);
+            let waiting = self.waiting_forks.get(&key).and_then(|(_, proof)| proof.verify().ok());
+            if waiting.is_none_or(|waiting| seq < waiting.seq) {
+                self.waiting_forks.insert(key, (*from, proof));
+            }
+            if key.author == self.me {
+                self.leave_log(&key);
+            }
             return Ok(());
         }
         let mut writes = replica.fork(store, forked)?;
@@ -344,6 +366,21 @@ impl Engine {
         self.sync.ask_again(&key);
         self.sync.compare_soon(&key.circle, self.now);
         self.log_grew(&key, store)
+    }
+
+    /// A peer holds another branch than this node of a log that is known to fork. Which of them a cut names shows once all
+    /// of it is there, and the one that is held may be the wrong one.
+    fn leave_branch(&mut self, peer: &PublicKey, key: &LogKey, store: &dyn Read) -> Result<(), Damage> {
+        self.sync.ask_again(key);
+        // Not while somebody else goes on with it, or whoever holds another would hold it up for ever.
+        let goes_on = self.sync.can_be_had(key, peer);
+        let Some(replica) = self.circles.get_mut(&key.circle) else { return Ok(()) };
+        if goes_on || replica.is_in_flight(key) || !replica.leave_branch(store, key) {
+            return Ok(());
+        }
+        self.tell_accepted_log(*key);
+        self.sync.compare_soon(&key.circle, self.now);
+        self.log_grew(key, store)
     }
 
     /// Takes in the forks that entries of a circle's control logs, from one bearer, prove among themselves.

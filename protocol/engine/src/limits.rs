@@ -10,8 +10,14 @@ pub const FRAME_BYTES: usize = 1 << 20;
 /// larger goes as an attachment.
 pub const PAYLOAD_BYTES: usize = 512 << 10;
 
-/// A header: about 330 bytes without an opening; an opening adds 66 for each log it cites.
+/// A header with an opening: 66 bytes for each log that it cites.
 pub const HEADER_BYTES: usize = 24 << 10;
+
+/// A header without an opening: six times the 330 bytes that it takes, for what later versions append. So both branches
+/// of a fork, each of as many headers as [`UNSIGNED_ENTRIES`] allows, fit into a frame and into a fact.
+pub const PLAIN_HEADER_BYTES: usize = 2 << 10;
+
+const _: () = assert!(2 * (HEADER_BYTES + UNSIGNED_ENTRIES * (PLAIN_HEADER_BYTES + 8)) < FRAME_BYTES / 2);
 
 /// A header without an opening, when it is not known yet.
 pub const USUAL_HEADER_BYTES: usize = 1_024;
@@ -143,7 +149,8 @@ pub const UNDECIDED_BYTES: usize = 4 << 20;
 /// Logs about which one peer may be asked where they part from what is held here.
 pub const DOUBTS_PER_PEER: usize = 16;
 
-/// Forked logs of one author of which proof is kept. An honest author has none, a cloned machine one.
+/// Forked logs of one author of which proof is kept although they are not held. An honest author has none, a cloned
+/// machine one. Of what is held all proofs are kept, as who knows of a fork holds less than who does not.
 pub const FORKS_PER_AUTHOR: usize = 64;
 
 /// Operations behind forks that one peer may offer and nothing here needs yet: as many as a whole circle has.

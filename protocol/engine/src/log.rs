@@ -215,6 +215,11 @@ impl Header {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, encoding::Refusal> {
         encoding::beginning_from_bytes(bytes, limits::HEADER_BYTES)
     }
+
+    /// Whether a header of so many bytes may stand where this one does.
+    pub(crate) fn fits_in(&self, bytes: usize) -> bool {
+        self.opening.is_some() || bytes <= limits::PLAIN_HEADER_BYTES
+    }
 }
 
 /// An entry that its author takes back.
@@ -331,6 +336,14 @@ pub enum EntryRefusal {
     /// The header is not a canonical header.
     #[error("the header of an entry is {0}")]
     Header(#[from] encoding::Refusal),
+    /// Its header is longer than one that opens no log may be.
+    #[error("the header of entry {seq} has {length} bytes, where at most {} are allowed", limits::PLAIN_HEADER_BYTES)]
+    HeaderTooLong {
+        /// The entry's place.
+        seq: u64,
+        /// The header's length.
+        length: usize,
+    },
     /// The payload is longer than an entry may carry.
     #[error("an entry's payload of {length} bytes, where at most {limit} are allowed; send it as an attachment")]
     PayloadTooLong {
@@ -376,6 +389,9 @@ impl Decoded {
     pub fn decode(bytes: EntryBytes) -> Result<Self, EntryRefusal> {
         let header = Header::from_bytes(&bytes.header)?;
         let seq = header.seq;
+        if !header.fits_in(bytes.header.len()) {
+            return Err(EntryRefusal::HeaderTooLong { seq, length: bytes.header.len() });
+        }
         let hash = Hash::of(Domain::ENTRY, &[&bytes.header]);
         match &bytes.payload {
             Payload::Sealed(payload) if payload.len() > limits::PAYLOAD_BYTES => {
@@ -475,6 +491,11 @@ impl Authentic {
     pub fn bytes(&self) -> &EntryBytes {
         &self.0.bytes
     }
+
+    /// Whether the author's own signature on this very entry holds.
+    pub(crate) fn is_signed(&self) -> bool {
+        self.0.signature_holds()
+    }
 }
 
 /// An entry read back from the store, which holds nothing that was not authentic when it was stored; the
@@ -508,6 +529,11 @@ impl Stored {
     pub fn bytes(&self) -> &EntryBytes {
         &self.0.bytes
     }
+
+    /// Whether the author's own signature on this very entry holds.
+    pub(crate) fn is_signed(&self) -> bool {
+        self.0.signature_holds()
+    }
 }
 
 /// What a run continues.
@@ -525,6 +551,8 @@ pub enum Link {
         time: Time,
         /// The kind of the log.
         kind: LogKind,
+        /// How many of the last of them are not signed themselves: another is not held any more, or not yet, that was.
+        unsigned: usize,
     },
 }
 
@@ -545,8 +573,9 @@ pub enum RunRefusal {
         /// The place.
         seq: u64,
     },
-    /// An entry does not name the one before it, and its author did not sign it so: an alteration.
-    #[error("entry {seq} does not follow the one held before it; it was altered on the way")]
+    /// An entry does not name the one before it, and nothing in the run shows that its author signed it so: an alteration,
+    /// or the beginning of a fork.
+    #[error("entry {seq} does not follow the one held before it; it was altered on the way, or its author wrote two")]
     BrokenLink {
         /// The first entry that does not follow.
         seq: u64,
@@ -587,9 +616,9 @@ pub struct Authenticated {
 /// signature that holds vouches for all before it.
 pub fn authenticate(run: Vec<Decoded>, link: Link) -> Result<Authenticated, RunRefusal> {
     let Some(key) = run.first().map(Decoded::key) else { return Ok(Authenticated::default()) };
-    let (mut next, mut previous, mut time, mut kind) = match link {
-        Link::Start => (0, None, Time(0), None),
-        Link::After { height, head, time, kind } => (height, Some(head), time, Some(kind)),
+    let (mut next, mut previous, mut time, mut kind, before) = match link {
+        Link::Start => (0, None, Time(0), None, 0),
+        Link::After { height, head, time, kind, unsigned } => (height, Some(head), time, Some(kind), unsigned),
     };
     for (index, entry) in run.iter().enumerate() {
         let header = entry.header();
@@ -609,7 +638,7 @@ pub fn authenticate(run: Vec<Decoded>, link: Link) -> Result<Authenticated, RunR
         }
         (next, previous, time, kind) = (seq + 1, Some(entry.hash()), header.time, Some(header.suite.kind()));
     }
-    let vouched = vouched_for(&run);
+    let vouched = vouched_for(&run, before);
     let proven_count = match vouched.proven {
         _ if planted(Bug::SkipSignature) => run.len(),
         _ if planted(Bug::TrustFirstSignature) && run[0].signature_holds() => run.len(),
@@ -620,7 +649,8 @@ pub fn authenticate(run: Vec<Decoded>, link: Link) -> Result<Authenticated, RunR
     let mut undecided = proven.split_off(proven_count);
     undecided.iter_mut().for_each(|entry| entry.unsigned = true);
     let last = undecided.last().map(|entry| entry.header().seq);
-    let refused = last.filter(|_| vouched.broken || undecided.len() > limits::UNSIGNED_ENTRIES);
+    let in_a_row = undecided.len() + if proven.is_empty() { before } else { 0 };
+    let refused = last.filter(|_| vouched.broken || in_a_row > limits::UNSIGNED_ENTRIES);
     let refused = refused.map(|seq| RunRefusal::Unsigned { seq });
     if refused.is_some() {
         undecided.clear();
@@ -636,8 +666,8 @@ struct Vouched {
 }
 
 /// From the end, because all but hostile runs end at the first look: a signature for every
-/// [`limits::UNSIGNED_ENTRIES`] entries.
-fn vouched_for(run: &[Decoded]) -> Vouched {
+/// [`limits::UNSIGNED_ENTRIES`] entries. So many that are not signed themselves stand before the run.
+fn vouched_for(run: &[Decoded], before: usize) -> Vouched {
     let mut proven = 0;
     let mut broken = false;
     let mut end = run.len();
@@ -645,11 +675,11 @@ fn vouched_for(run: &[Decoded]) -> Vouched {
         if proven == 0 {
             proven = last + 1;
         }
-        if last <= limits::UNSIGNED_ENTRIES {
+        if before + last <= limits::UNSIGNED_ENTRIES {
             break;
         }
         // The one that is furthest back of those behind which it may stand.
-        let window = last - limits::UNSIGNED_ENTRIES - 1..last;
+        let window = last.saturating_sub(limits::UNSIGNED_ENTRIES + 1)..last;
         match window.clone().find(|index| run[*index].signature_holds()) {
             Some(index) => end = index + 1,
             None => (proven, broken, end) = (0, true, window.start),

@@ -65,6 +65,9 @@ pub struct Log {
     pub durable: u64,
     /// The hash of the last of those.
     pub durable_head: Option<Hash>,
+    /// How many of the last entries that were handed to the store are not signed themselves: none, unless what vouches
+    /// for them could not be taken, or is held no more.
+    unsigned: usize,
 }
 
 impl Log {
@@ -74,7 +77,7 @@ impl Log {
     }
 
     fn link(&self) -> Link {
-        Link::After { height: self.height, head: self.head, time: self.time, kind: self.kind }
+        Link::After { height: self.height, head: self.head, time: self.time, kind: self.kind, unsigned: self.unsigned }
     }
 }
 
@@ -175,6 +178,10 @@ pub struct Replica {
     forks: BTreeMap<(PublicKey, LogId), u64>,
     /// Logs of which the store may hold another branch behind what is held of them here.
     aside: BTreeSet<(PublicKey, LogId)>,
+    /// Logs that are held up to damage: behind it the store holds more of them, on whichever branch.
+    torn: BTreeSet<(PublicKey, LogId)>,
+    /// Logs of which it is known that they fork and that cannot be parted before the store answers.
+    parting: BTreeSet<(PublicKey, LogId)>,
     /// Operations behind forks of control logs: of those there may be several for one place.
     pub(crate) branches: Branches,
     /// How far each of those is accepted: what [`acceptance`] concludes from the fold and the openings.
@@ -217,6 +224,8 @@ impl Replica {
             logs: BTreeMap::new(),
             forks: BTreeMap::new(),
             aside: BTreeSet::new(),
+            torn: BTreeSet::new(),
+            parting: BTreeSet::new(),
             branches: Branches::default(),
             reaches: BTreeMap::new(),
             epochs: BTreeMap::new(),
@@ -240,6 +249,7 @@ impl Replica {
             match load_log(store, key, tip) {
                 Ok(log) => {
                     if log.height < tip.height {
+                        self.torn.insert((key.author, key.log));
                         let what = format!("entry {} of log {} of {}", log.height, key.log, key.author);
                         damages.push(Damage { what, why: "nor what follows it".to_owned() });
                     }
@@ -249,7 +259,10 @@ impl Replica {
                     self.count_in(&key.author, &log);
                     self.logs.insert((key.author, key.log), log);
                 }
-                Err(damage) => damages.push(damage),
+                Err(damage) => {
+                    self.torn.insert((key.author, key.log));
+                    damages.push(damage);
+                }
             }
         }
         let mut branches = self.load_branches(store, &mut damages);
@@ -304,6 +317,7 @@ impl Replica {
     /// Holds a log no further than this, because of damage behind it.
     pub(crate) fn hold_up_to(&mut self, store: &dyn Read, key: &LogKey, height: u64) {
         if height < self.height(key) {
+            self.torn.insert((key.author, key.log));
             self.hold(store, key, height);
         }
     }
@@ -351,7 +365,7 @@ impl Replica {
 
     /// How many logs of an author are forked.
     pub fn forks_of(&self, author: &PublicKey) -> usize {
-        self.forks.keys().filter(|(by, _)| by == author).count()
+        self.forks.range((*author, LogId([0; 16]))..=(*author, LogId([255; 16]))).count()
     }
 
     /// An author forked a log: behind that it is held no more, unless it is along the branch that a cut names. Of a
@@ -363,20 +377,28 @@ impl Replica {
         let writes = if kind == Some(LogKind::Control) { self.part(store, &key, seq)? } else { Vec::new() };
         self.note_fork(key.author, key.log, seq);
         self.refold();
-        if let Some(Reach::Cut(cut, head)) = self.reach(&key.author, &key.log)
-            && kind.is_some_and(|kind| kind != LogKind::Control)
-            && self.height(&key) > seq
-            && !is_along(store, &key, cut, head)
-        {
-            // The cut names a branch, and this is another, or not yet all of it.
-            self.set_aside(store, &key, seq);
-            self.refold();
+        if self.leave_branch(store, &key) {
             return Ok(writes);
         }
         if kind.is_some_and(|kind| kind != LogKind::Control && !self.decides(&key.author, kind)) {
             self.keep_to_branch(store, &key);
         }
         Ok(writes)
+    }
+
+    /// Holds a log that forks up to there, if a cut names a branch, and what is held is another, or not yet all of it.
+    pub(crate) fn leave_branch(&mut self, store: &dyn Read, key: &LogKey) -> bool {
+        let (Some(Reach::Cut(cut, head)), Some(fork)) =
+            (self.reach(&key.author, &key.log), self.fork_of(&key.author, &key.log))
+        else {
+            return false;
+        };
+        if !self.may_part(key) || self.height(key) <= fork || is_along(store, key, cut, head) {
+            return false;
+        }
+        self.set_aside(store, key, fork);
+        self.refold();
+        true
     }
 
     /// Remembers where a log forks.
@@ -388,27 +410,49 @@ impl Replica {
         }
     }
 
-    /// Whether operations of a control log are on their way to the store, so that it cannot be parted yet.
+    /// Whether entries of a log are on their way to the store, so that it cannot be parted yet: what the store does not
+    /// hold can be neither read back nor told from another branch.
     pub(crate) fn is_in_flight(&self, key: &LogKey) -> bool {
-        let log = self.log(&key.author, &key.log);
-        log.is_some_and(|log| log.kind == LogKind::Control && log.durable < log.height)
+        self.log(&key.author, &key.log).is_some_and(|log| log.durable < log.height)
+    }
+
+    /// Takes nothing more of a log until the store holds what is on its way, and it can be parted: an author that writes
+    /// on would put that off.
+    pub(crate) fn part_soon(&mut self, key: &LogKey) {
+        self.parting.insert((key.author, key.log));
+    }
+
+    /// Takes more of a log again.
+    pub(crate) fn part_now(&mut self, key: &LogKey) {
+        self.parting.remove(&(key.author, key.log));
     }
 
     /// Looks anew at the logs of which another branch may be held than the one that counts.
     pub(crate) fn keep_to_branches(&mut self, store: &dyn Read) {
-        let may = |(key, log): &(LogKey, &Log)| {
-            // An issuer that was dropped is cut as any author; before that, what it said on any branch stands.
-            let dropped = self.root().is_some() && matches!(self.reach(&key.author, &key.log), Some(Reach::Cut(..)));
-            !self.decides(&key.author, log.kind) || dropped
-        };
-        let logs: Vec<LogKey> = self.logs().filter(may).map(|(key, _)| key).collect();
+        let logs: Vec<LogKey> = self.logs().map(|(key, _)| key).collect();
+        self.keep_to_branches_of(store, &logs);
+    }
+
+    /// As [`Self::keep_to_branches`], of these logs.
+    pub(crate) fn keep_to_branches_of(&mut self, store: &dyn Read, logs: &[LogKey]) {
         let mut forgot = false;
-        for key in &logs {
-            forgot |= self.keep_to_branch(store, key);
+        for key in logs {
+            // What is on its way is looked at once it is there.
+            if self.may_part(key) && !self.is_in_flight(key) {
+                forgot |= self.keep_to_branch(store, key);
+            }
         }
         if forgot {
             self.refold();
         }
+    }
+
+    /// Whether of a log that forks one branch alone is held.
+    fn may_part(&self, key: &LogKey) -> bool {
+        let Some(log) = self.log(&key.author, &key.log) else { return false };
+        // An issuer that was dropped is cut as any author; before that, what it said on any branch stands.
+        let dropped = self.root().is_some() && matches!(self.reach(&key.author, &key.log), Some(Reach::Cut(..)));
+        !self.decides(&key.author, log.kind) || dropped
     }
 
     /// Holds no further what may be another branch than the one that counts. Whether the issuers' word is another
@@ -534,7 +578,8 @@ impl Replica {
         for write in writes {
             let Write::Entry(entry) = write else { continue };
             let (key, seq) = (entry.key(), entry.header().seq);
-            if self.aside.contains(&(key.author, key.log))
+            let place = (key.author, key.log);
+            if (self.aside.contains(&place) || self.torn.contains(&place))
                 && store.hash(&key, seq)?.is_some_and(|held| held != entry.hash())
                 && seen.insert(key)
             {
@@ -762,7 +807,7 @@ impl Replica {
         let Some(key) = run.first().map(Decoded::key) else { return outcome };
         let held = self.logs.get(&(key.author, key.log));
         let link = held.map_or(Link::Start, Log::link);
-        let next = held.map_or(0, |held| held.height);
+        let (next, unsigned) = held.map_or((0, 0), |held| (held.height, held.unsigned));
         let run: Vec<Decoded> = run.into_iter().skip_while(|entry| entry.header().seq < next).collect();
         let authenticated = match log::authenticate(run, link) {
             Ok(authenticated) => authenticated,
@@ -776,7 +821,11 @@ impl Replica {
             }
         };
         outcome.undecided = authenticated.undecided;
-        outcome.stop = authenticated.refused.map(|refusal| Stop::Never(Refusal::Run(refusal)));
+        outcome.stop = authenticated.refused.map(|refusal| match unsigned > 0 && authenticated.proven.is_empty() {
+            // It may be only with what is held here that there are too many; somebody else may have them signed.
+            true => Stop::Missing,
+            false => Stop::Never(Refusal::Run(refusal)),
+        });
         for entry in authenticated.proven {
             let taken = match self.takes_entry(&entry) {
                 true => self.take_with_branches(&entry, &mut outcome),
@@ -790,6 +839,7 @@ impl Replica {
                 Err(stop) => {
                     outcome.stop = Some(stop);
                     outcome.undecided.clear();
+                    self.ends_unsigned(&key, unsigned, &outcome.writes);
                     break;
                 }
             }
@@ -798,6 +848,19 @@ impl Replica {
             self.refold();
         }
         outcome
+    }
+
+    /// Not all of a run was taken: how many entries at the end of what was are not signed themselves, behind so many that
+    /// were not before.
+    fn ends_unsigned(&mut self, key: &LogKey, before: usize, taken: &[Write]) {
+        let Some(log) = self.logs.get_mut(&(key.author, key.log)) else { return };
+        let of_log = taken.iter().filter_map(|write| match write {
+            Write::Entry(entry) if entry.key() == *key => Some(entry),
+            _ => None,
+        });
+        let taken: Vec<&Authentic> = of_log.collect();
+        let signed = taken.iter().rev().position(|entry| entry.is_signed());
+        log.unsigned = signed.unwrap_or(before + taken.len());
     }
 
     /// Takes control entries of any logs, in whatever order they come, as far as they can be taken. The cost is that
@@ -816,9 +879,11 @@ impl Replica {
             }
         }
         let mut proven = Vec::new();
+        let mut unsigned = BTreeMap::new();
         for (key, run) in runs {
             let held = self.logs.get(&(key.author, key.log));
             let next = held.map_or(0, |held| held.height);
+            unsigned.insert(key, held.map_or(0, |held| held.unsigned));
             let run = run.into_iter().filter(|(seq, _)| *seq >= next).map(|(_, entry)| entry).collect();
             if let Ok(authenticated) = log::authenticate(run, held.map_or(Link::Start, Log::link)) {
                 proven.extend(authenticated.proven);
@@ -827,13 +892,19 @@ impl Replica {
         let bearer = PublicKey([0; 32]);
         self.offer_branches(&bearer, behind);
         let mut outcome = Ingested::default();
+        let mut ended = BTreeSet::new();
         for entry in in_order(proven) {
             if self.takes_entry(&entry)
                 && let Ok(decisive) = self.take_with_branches(&entry, &mut outcome)
             {
                 outcome.membership_changed |= decisive;
                 outcome.writes.push(Write::Entry(entry));
+            } else {
+                ended.insert(entry.key());
             }
+        }
+        for key in ended {
+            self.ends_unsigned(&key, unsigned[&key], &outcome.writes);
         }
         let branches = self.take_branches();
         outcome.membership_changed |= !branches.is_empty();
@@ -903,6 +974,9 @@ impl Replica {
         let header = entry.header();
         let place = (header.author, header.log);
         let kind = header.suite.kind();
+        if self.parting.contains(&place) {
+            return Err(Stop::Beyond);
+        }
         if let Some(opening) = &header.opening {
             self.entitle(&header.author, kind, &opening.under)?;
         }
@@ -943,6 +1017,8 @@ impl Replica {
                 held.height = header.seq + 1;
                 held.head = entry.hash();
                 held.time = header.time;
+                // The last of a run is; of one that is not taken to its end it is looked at then.
+                held.unsigned = 0;
                 held.epoch = header.epoch.or(held.epoch);
             }
             None => {
@@ -957,6 +1033,7 @@ impl Replica {
                     bytes: more.bytes,
                     durable: 0,
                     durable_head: None,
+                    unsigned: 0,
                 };
                 let cites = log.cites();
                 self.logs.insert(place, log);
@@ -1032,8 +1109,10 @@ impl Replica {
 
     /// The store made a log durable up to `height`, whose last entry has this hash.
     pub fn stored(&mut self, author: &PublicKey, log: &LogId, height: u64, head: Hash) {
+        // It may be held up to less by now, because of damage.
         if let Some(held) = self.logs.get_mut(&(*author, *log))
             && held.durable < height
+            && height <= held.height
         {
             held.durable = height;
             held.durable_head = Some(head);
@@ -1211,6 +1290,11 @@ fn load_log(store: &dyn Read, key: &LogKey, tip: &Tip) -> Result<Log, Damage> {
 fn load_prefix(store: &dyn Read, key: &LogKey, height: u64) -> Option<Log> {
     let first = read_entry(store, key, 0).ok()?;
     let last = read_entry(store, key, height.checked_sub(1)?).ok()?;
+    let is_signed = |seq: &u64| read_entry(store, key, *seq).is_ok_and(|entry| entry.is_signed());
+    let unsigned = match last.is_signed() {
+        true => 0,
+        false => 1 + (0..height - 1).rev().take(limits::UNSIGNED_ENTRIES).take_while(|seq| !is_signed(seq)).count(),
+    };
     Some(Log {
         kind: first.header().suite.kind(),
         opening: first.header().opening.clone()?,
@@ -1221,6 +1305,7 @@ fn load_prefix(store: &dyn Read, key: &LogKey, height: u64) -> Option<Log> {
         bytes: store.bytes(key, 0, height).ok()?,
         durable: height,
         durable_head: Some(last.hash()),
+        unsigned,
     })
 }
 

@@ -249,6 +249,12 @@ impl Sync {
         }
     }
 
+    /// Whether more of a log can be had of somebody else than this peer.
+    pub(crate) fn can_be_had(&self, key: &LogKey, besides: &PublicKey) -> bool {
+        let want = self.wants.get(&(key.circle, (key.author, key.log)));
+        want.is_some_and(|want| want.open_sources().any(|(peer, _)| peer != besides))
+    }
+
     /// What was missing may have come: what waits for it is asked for again.
     pub(crate) fn unblock(&mut self, circle: &CircleId, now: Time) {
         self.wants.iter_mut().filter(|((of, _), _)| of == circle).for_each(|(_, want)| want.unblock());

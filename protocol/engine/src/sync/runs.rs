@@ -300,10 +300,19 @@ impl Engine {
                 }
                 self.doubt(bearer, &key, *seq);
             }
+            Refusal::Run(RunRefusal::BrokenLink { seq }) if self.height(&key) == *seq => {
+                // What follows may show that its author signed it, and so a fork.
+                self.doubt(bearer, &key, *seq);
+            }
             Refusal::OtherBranch { .. } => {}
             _ => return true,
         }
         author == *bearer
+    }
+
+    fn height(&self, key: &LogKey) -> u64 {
+        let held = self.circles.get(&key.circle).and_then(|replica| replica.log(&key.author, &key.log));
+        held.map_or(0, |held| held.height)
     }
 
     pub(super) fn drop_source(&mut self, peer: &PublicKey, circle: CircleId, name: LogName) {

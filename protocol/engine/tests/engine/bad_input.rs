@@ -395,7 +395,13 @@ fn i5_a_run_is_taken_only_as_the_log_it_continues() {
     let whole = authenticate(decode(&one), Link::Start).unwrap();
     assert_eq!((whole.proven.len(), whole.undecided.len()), (4, 0));
     let held = &whole.proven[1];
-    let after = Link::After { height: 2, head: held.hash(), time: Time(7), kind: cwn_engine::log::LogKind::Content };
+    let after = Link::After {
+        height: 2,
+        head: held.hash(),
+        time: Time(7),
+        kind: cwn_engine::log::LogKind::Content,
+        unsigned: 0,
+    };
     assert_eq!(authenticate(decode(&one[2..]), after).unwrap().proven.len(), 2);
     let gap = authenticate(decode(&one[3..]), after).unwrap_err();
     assert_eq!(gap, RunRefusal::Gap { found: 3, expected: 2 });
@@ -405,9 +411,21 @@ fn i5_a_run_is_taken_only_as_the_log_it_continues() {
     unsigned.signature = Signature([0; 64]);
     let broken = authenticate(decode(&[unsigned]), after).unwrap_err();
     assert_eq!(broken, RunRefusal::BrokenLink { seq: 2 });
-    let older = Link::After { height: 2, head: held.hash(), time: Time(8), kind: cwn_engine::log::LogKind::Content };
+    let older = Link::After {
+        height: 2,
+        head: held.hash(),
+        time: Time(8),
+        kind: cwn_engine::log::LogKind::Content,
+        unsigned: 0,
+    };
     assert_eq!(authenticate(decode(&one[2..]), older).unwrap_err(), RunRefusal::TimeGoesBack { seq: 2 });
-    let control = Link::After { height: 2, head: held.hash(), time: Time(7), kind: cwn_engine::log::LogKind::Control };
+    let control = Link::After {
+        height: 2,
+        head: held.hash(),
+        time: Time(7),
+        kind: cwn_engine::log::LogKind::Control,
+        unsigned: 0,
+    };
     assert_eq!(authenticate(decode(&one[2..]), control).unwrap_err(), RunRefusal::Mixed { seq: 2 });
 }
 

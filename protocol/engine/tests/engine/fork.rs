@@ -1,23 +1,36 @@
 //! An author signs two entries for one place.
 
-use cwn_crypto::{Signature, issuer_log::LogId};
+use cwn_crypto::{Domain, Hash, Signature, encoding, issuer_log::LogId};
 use cwn_engine::{
+    circle::Quota,
     fork::{Branch, ForkProof},
     input::Input,
     limits,
-    log::{CircleId, Draft, EntryBytes, LogKey, Opening, Suite, Writer},
+    log::{CircleId, Draft, EntryBytes, Header, LogKey, Opening, Payload, Suite, Writer},
     output::Event,
     wire::Frame,
 };
+use minicbor::{Decoder, Encoder};
 
 use crate::world::World;
 
 const FOUR: [&str; 4] = ["ncsc", "z-cert", "ibd", "ferm"];
 
 /// Entries of one log of `ferm`: `common` the same in both branches, then `length` of its own in each.
-struct Fork {
-    key: LogKey,
-    branches: [Vec<EntryBytes>; 2],
+pub struct Fork {
+    pub key: LogKey,
+    pub branches: [Vec<EntryBytes>; 2],
+}
+
+impl Fork {
+    /// What proves it: of each branch the header of its own first entry.
+    pub fn proof(&self, common: usize) -> ForkProof {
+        let branch = |entries: &[EntryBytes]| Branch {
+            headers: vec![entries[common].header.clone().into()],
+            signature: entries[common].signature,
+        };
+        ForkProof { one: branch(&self.branches[0]), other: branch(&self.branches[1]) }
+    }
 }
 
 fn draft(text: &str) -> Draft {
@@ -26,39 +39,89 @@ fn draft(text: &str) -> Draft {
 }
 
 /// A circle of four, of whom `ferm` forks a log.
-fn forked(common: usize, length: usize) -> (World, CircleId, Fork) {
+pub fn forked(common: usize, length: usize) -> (World, CircleId, Fork) {
     let mut world = World::new(&FOUR);
     let circle = world.circle(&FOUR);
     world.disconnect("z-cert", "ibd");
+    let fork = fork(&world, circle, LogId([0xf0; 16]), common, length);
+    (world, circle, fork)
+}
+
+/// Both branches of one of `ferm`'s logs.
+fn fork(world: &World, circle: CircleId, log: LogId, common: usize, length: usize) -> Fork {
     let ferm = world.key("ferm");
     let under = world.engine("ferm").circle(&circle).unwrap().fold().roster().member(&ferm).unwrap().under;
     let branch = |name: &str| -> Vec<EntryBytes> {
         let opening = Opening { under, cites: Vec::new() };
-        let mut writer = Writer::open(circle, world.node("ferm").key.clone(), LogId([0xf0; 16]), opening);
+        let mut writer = Writer::open(circle, world.node("ferm").key.clone(), log, opening);
         let common = (0..common).map(|number| format!("common {number}"));
         let own = (0..length).map(|number| format!("{name} {number}"));
         common.chain(own).map(|text| writer.append(world.now, draft(&text)).bytes().clone()).collect()
     };
     let branches = [branch("one"), branch("other")];
-    let key = LogKey { circle, author: ferm, log: LogId([0xf0; 16]) };
-    (world, circle, Fork { key, branches })
+    Fork { key: LogKey { circle, author: ferm, log }, branches }
+}
+
+/// A header as a later version may write it, so long.
+fn padded(header: &[u8], length: usize) -> Vec<u8> {
+    let mut read = Decoder::new(header);
+    let items = read.array().unwrap().unwrap();
+    let mut longer = Encoder::new(Vec::new());
+    longer.array(14).unwrap();
+    longer.writer_mut().extend_from_slice(&header[read.position()..]);
+    for _ in items..13 {
+        longer.null().unwrap();
+    }
+    // Before so many bytes stand three that say how many.
+    let rest = length - longer.writer().len() - 3;
+    longer.bytes(&vec![7; rest]).unwrap();
+    longer.into_writer()
+}
+
+/// `ferm` goes on behind these entries with so many whose headers are so long, of which it signs the last alone.
+fn go_on(world: &World, entries: &[EntryBytes], count: usize, header_bytes: usize) -> Vec<EntryBytes> {
+    let mut entries = entries.to_vec();
+    for number in 1..=count {
+        let last = &entries[entries.len() - 1];
+        let before = Header::from_bytes(&last.header).unwrap();
+        let payload = format!("padded {number}").into_bytes();
+        let header = Header {
+            seq: before.seq + 1,
+            previous: Some(Hash::of(Domain::ENTRY, &[&last.header])),
+            payload_hash: Hash::of(Domain::PAYLOAD, &[&payload]),
+            payload_length: payload.len() as u32,
+            opening: None,
+            ..before
+        };
+        let header = padded(&encoding::to_bytes(&header), header_bytes);
+        let signature = match number == count {
+            true => world.node("ferm").key.sign(Domain::ENTRY, &header),
+            false => Signature([1; 64]),
+        };
+        entries.push(EntryBytes { header, signature, payload: Payload::Sealed(payload) });
+    }
+    entries
 }
 
 impl World {
     /// `ferm` hands a node one branch.
-    fn hand(&mut self, to: &str, circle: CircleId, branch: &[EntryBytes]) {
-        for entry in branch {
-            let tag = self.tag("ferm", to, circle);
-            self.send_raw("ferm", to, Frame::Push { tag, record: None, entry: entry.clone() }.to_bytes());
-        }
+    pub fn hand(&mut self, to: &str, circle: CircleId, branch: &[EntryBytes]) {
+        branch.iter().for_each(|entry| self.push_raw("ferm", to, circle, entry.clone()));
         self.run(100);
     }
 
-    fn accepted(&self, name: &str, key: &LogKey) -> u64 {
+    /// Somebody hands a node entries in a file.
+    pub fn import(&mut self, to: &str, entries: &[EntryBytes]) {
+        let index = self.index(to);
+        self.input(index, Input::Import { entries: entries.to_vec() });
+        self.run(100);
+    }
+
+    pub fn accepted(&self, name: &str, key: &LogKey) -> u64 {
         self.engine(name).circle(&key.circle).unwrap().accepted(&key.author, &key.log)
     }
 
-    fn knows_the_fork(&self, name: &str, key: &LogKey) -> Option<u64> {
+    pub fn knows_the_fork(&self, name: &str, key: &LogKey) -> Option<u64> {
         self.engine(name).forks(&key.circle).into_iter().find(|(log, _)| log == key).map(|(_, seq)| seq)
     }
 }
@@ -156,13 +219,8 @@ fn i4_a_fork_that_is_told_of_a_log_which_a_cut_leaves_nothing_of_sets_nobody_apa
     world.remove("ncsc", circle, "ferm");
     world.crash("ferm").connect_all().settle();
     assert_eq!((world.accepted("z-cert", &fork.key), world.accepted("ncsc", &fork.key)), (0, 0));
-    let branch = |entries: &[EntryBytes]| Branch {
-        headers: vec![entries[0].header.clone().into()],
-        signature: entries[0].signature,
-    };
-    let proof = ForkProof { one: branch(&fork.branches[0]), other: branch(&fork.branches[1]) };
     let tag = world.tag("ibd", "z-cert", circle);
-    world.send_raw("ibd", "z-cert", Frame::Fork { tag, proof }.to_bytes());
+    world.send_raw("ibd", "z-cert", Frame::Fork { tag, proof: fork.proof(0) }.to_bytes());
     world.settle();
     for name in ["ncsc", "z-cert"] {
         assert_eq!(world.knows_the_fork(name, &fork.key), Some(0), "{name}");
@@ -211,6 +269,84 @@ fn i5_a_proof_of_a_fork_that_proves_nothing_is_refused_and_its_bearer_blamed() {
 }
 
 #[test]
+fn i7_however_long_headers_are_made_what_is_taken_of_a_fork_is_proven_in_one_frame() {
+    for (header_bytes, taken) in
+        [(20_000, false), (limits::PLAIN_HEADER_BYTES + 1, false), (limits::PLAIN_HEADER_BYTES, true)]
+    {
+        let (mut world, circle, fork) = forked(3, 2);
+        world.entries_per_frame = 10;
+        let other = go_on(&world, &fork.branches[0][..3], limits::UNSIGNED_ENTRIES + 1, header_bytes);
+        world.hand("z-cert", circle, &fork.branches[0]);
+        world.partition(&[&["ncsc", "z-cert"], &["ibd"]]);
+        world.crash("ferm");
+        world.import("ibd", &other);
+        world.connect_all().settle();
+        for name in ["ncsc", "z-cert", "ibd"] {
+            let (known, accepted) = if taken { (Some(3), 3) } else { (None, 5) };
+            assert_eq!(world.knows_the_fork(name, &fork.key), known, "{name}, headers of {header_bytes}");
+            assert_eq!(world.accepted(name, &fork.key), accepted, "{name}, headers of {header_bytes}");
+            assert_eq!(world.digest(name, circle), world.digest("ncsc", circle), "{name}, headers of {header_bytes}");
+        }
+    }
+}
+
+#[test]
+fn i4_however_many_logs_an_author_forks_members_end_with_the_same() {
+    let (mut world, circle, _) = forked(0, 0);
+    let count = limits::FORKS_PER_AUTHOR as u8 + 6;
+    let forks: Vec<Fork> = (0..count).map(|log| fork(&world, circle, LogId([log; 16]), 1, 1)).collect();
+    for fork in &forks {
+        world.hand("z-cert", circle, &fork.branches[0]);
+        world.hand("ibd", circle, &fork.branches[1]);
+    }
+    world.crash("ferm");
+    world.settle().settle();
+    for name in ["ncsc", "z-cert", "ibd"] {
+        let accepted: Vec<u64> = forks.iter().map(|fork| world.accepted(name, &fork.key)).collect();
+        assert_eq!(accepted, vec![1; forks.len()], "{name}");
+        assert_eq!(world.digest(name, circle), world.digest("ncsc", circle), "{name}");
+    }
+    world.crash("ibd").start("ibd");
+    assert_eq!(world.engine("ibd").forks(&circle).len(), forks.len());
+}
+
+#[test]
+fn i7_of_logs_that_are_not_held_no_more_proofs_of_forks_are_kept_than_of_an_honest_author() {
+    let (mut world, circle, _) = forked(0, 0);
+    for log in 0..limits::FORKS_PER_AUTHOR as u8 + 6 {
+        let proof = fork(&world, circle, LogId([log; 16]), 1, 1).proof(1);
+        let tag = world.tag("ncsc", "ibd", circle);
+        world.send_raw("ncsc", "ibd", Frame::Fork { tag, proof }.to_bytes());
+    }
+    world.run(100);
+    assert_eq!(world.engine("ibd").forks(&circle).len(), limits::FORKS_PER_AUTHOR);
+}
+
+#[test]
+fn i9_who_hands_on_a_branch_that_begins_without_signatures_is_not_blamed_unless_it_wrote_it() {
+    let (mut world, circle, fork) = forked(2, 5);
+    // Large entries come one in a frame.
+    world.entries_per_frame = 1;
+    let mut other = fork.branches[1].clone();
+    other[2..5].iter_mut().for_each(|entry| entry.signature = Signature([1; 64]));
+    world.partition(&[&["ncsc", "z-cert", "ferm"], &["ibd"]]);
+    world.hand("z-cert", circle, &fork.branches[0][..3]);
+    world.import("ibd", &other);
+    assert_eq!(world.accepted("ibd", &fork.key), 7);
+    world.connect("z-cert", "ibd").settle();
+    assert_eq!(world.refusals_of("z-cert", "ibd"), Vec::<String>::new());
+    assert!(world.is_connected("z-cert", "ibd"));
+    for name in ["z-cert", "ibd", "ncsc"] {
+        assert_eq!((world.knows_the_fork(name, &fork.key), world.accepted(name, &fork.key)), (Some(2), 2), "{name}");
+    }
+    // Whoever wrote it has nobody to blame.
+    let (mut world, circle, fork) = forked(2, 5);
+    world.hand("z-cert", circle, &fork.branches[0][..3]);
+    world.push_raw("ferm", "z-cert", circle, other[3].clone());
+    assert_eq!(world.refusals_of("z-cert", "ferm").len(), 1);
+}
+
+#[test]
 fn i4_more_unsigned_entries_in_a_row_than_a_proof_has_room_for_are_taken_by_nobody() {
     let mut world = World::new(&FOUR);
     let circle = world.circle(&FOUR);
@@ -241,5 +377,49 @@ fn i4_more_unsigned_entries_in_a_row_than_a_proof_has_room_for_are_taken_by_nobo
             let expected = if taken { unsigned as u64 + 3 } else { 1 };
             assert_eq!(other.accepted("ibd", &key), expected, "{unsigned} unsigned, in {pieces} pieces");
         }
+    }
+}
+
+/// The most entries in a row, of what a node holds of a log, whose own signatures do not hold.
+fn unsigned_in_a_row(world: &World, name: &str, key: &LogKey) -> usize {
+    let signed = |bytes: &EntryBytes| key.author.verify(Domain::ENTRY, &bytes.header, &bytes.signature).is_ok();
+    let log = &world.node(name).store.logs[key];
+    log.split(|(_, bytes)| signed(bytes)).map(<[_]>::len).max().unwrap_or(0)
+}
+
+/// Two bearers hand on what `ferm` signed whole, each without some of the signatures.
+#[test]
+fn i4_what_was_taken_up_to_an_unsigned_entry_goes_on_with_no_more_of_those_than_anybody_takes() {
+    for restart in [false, true] {
+        let (mut world, circle, fork) = forked(110, 0);
+        let key = fork.key;
+        let whole = &fork.branches[0];
+        let without = |from: usize, to: usize| {
+            let mut entries = whole.clone();
+            entries[from..to].iter_mut().for_each(|entry| entry.signature = Signature([1; 64]));
+            entries
+        };
+        world.set_quota("ncsc", circle, Quota { entries: 41, ..limits::QUOTA }).settle();
+        world.partition(&[&["ncsc", "ferm"], &["z-cert"], &["ibd"]]);
+        world.import("ibd", &without(1, 41)[..50]);
+        assert_eq!(world.accepted("ibd", &key), 41, "the quota ends it behind forty that are not signed");
+        world.set_quota("ncsc", circle, limits::QUOTA);
+        for name in ["ibd", "z-cert"] {
+            world.hear_operations(circle, "ncsc", name);
+        }
+        world.import("z-cert", &without(41, 105));
+        assert_eq!(world.accepted("z-cert", &key), 110);
+        if restart {
+            world.crash("ibd").start("ibd");
+        }
+        world.connect("ibd", "z-cert").settle();
+        assert!(unsigned_in_a_row(&world, "ibd", &key) <= limits::UNSIGNED_ENTRIES);
+        assert_eq!(world.accepted("ibd", &key), 41, "what z-cert holds does not go together with what ibd holds");
+        assert_eq!(world.refusals_of("ibd", "z-cert"), Vec::<String>::new(), "which is not z-cert's fault");
+        world.import("ncsc", whole);
+        world.connect("ibd", "ncsc").settle();
+        assert_eq!(world.accepted("ibd", &key), 110);
+        assert!(unsigned_in_a_row(&world, "ibd", &key) <= limits::UNSIGNED_ENTRIES);
+        assert_eq!(world.digest("ibd", circle), world.digest("ncsc", circle));
     }
 }

@@ -44,7 +44,7 @@ impl World {
         Writer::open(circle, self.node(name).key.clone(), log, Opening { under, cites: Vec::new() })
     }
 
-    fn push_raw(&mut self, from: &str, to: &str, circle: CircleId, entry: EntryBytes) {
+    pub fn push_raw(&mut self, from: &str, to: &str, circle: CircleId, entry: EntryBytes) {
         let tag = self.tag(from, to, circle);
         self.send_raw(from, to, Frame::Push { tag, record: None, entry }.to_bytes());
     }

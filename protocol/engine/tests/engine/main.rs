@@ -24,3 +24,4 @@ mod stewards;
 mod stories;
 mod succession;
 mod world;
+mod wrong_branch;

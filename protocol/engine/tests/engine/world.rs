@@ -36,6 +36,8 @@ use crate::skew;
 
 pub const START: Time = Time(1_790_000_000_000);
 const LATENCY_MS: u64 = 10;
+/// What a node's store takes as the value of a fact.
+const FACT_BYTES: usize = 1 << 20;
 
 /// A store in memory; what it holds is durable.
 #[derive(Debug, Default, Clone)]
@@ -73,7 +75,10 @@ impl MemStore {
             }
             Write::Record { circle, hash, bytes } => drop(self.records.insert((circle, hash), bytes)),
             Write::Fact { key, value } if value.is_empty() => drop(self.facts.remove(&key)),
-            Write::Fact { key, value } => drop(self.facts.insert(key, value)),
+            Write::Fact { key, value } => {
+                assert!(value.len() <= FACT_BYTES, "a store takes no fact of {} bytes", value.len());
+                self.facts.insert(key, value);
+            }
         }
     }
 }
