@@ -250,6 +250,7 @@ impl Engine {
             engine.tell_accepted(&circle);
             engine.note_beyond(&circle);
         }
+        engine.judge_all_retractions();
         engine.look_for_alarms();
         Ok(engine)
     }
@@ -469,7 +470,7 @@ impl Engine {
         if self.told.get(&key).copied().unwrap_or(0) != height {
             self.told.insert(key, height);
             self.output(Output::Accepted { key, height });
-            self.judge_retractions(&key, height);
+            self.judge_retractions(&key);
         }
     }
 

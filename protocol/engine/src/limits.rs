@@ -74,6 +74,12 @@ pub const EPOCH_LIFE_MS: u64 = 30 * 24 * 3_600_000;
 /// How long a retraction only hides: within a day a thief's can be put aside by a cut.
 pub const RETRACT_MS: u64 = 24 * 3_600_000;
 
+/// What was taken back is erased at whole hours: a segment of the store is written anew once for all that fell due.
+pub const ERASE_EVERY_MS: u64 = 3_600_000;
+
+/// Writes that erase, and notes of it, handed to the store at once: a retraction has a few hundred bytes.
+pub const ERASED_AT_ONCE: usize = 4_096;
+
 /// How long what lies beyond a cut is kept: ninety days, in which stewards notice that a cut was too low.
 pub const WITHHELD_MS: u64 = 90 * 24 * 3_600_000;
 

@@ -10,6 +10,7 @@ use cwn_crypto::{Domain, Hash, Time, encoding};
 use minicbor::{Decode, Encode};
 
 use crate::{
+    acceptance,
     engine::{After, Engine, fact_key},
     limits,
     log::{Authentic, CircleId, LogKey, Retraction, Retracts},
@@ -67,8 +68,9 @@ pub(crate) struct Retractions {
     taken: BTreeMap<LogKey, BTreeMap<u64, Taken>>,
     /// Those that are accepted now, by what they take back.
     acting: BTreeMap<Target, BTreeSet<(LogKey, u64)>>,
-    /// Those that act and are not done yet, by when this node first had them.
+    /// Those that act and are not done yet, by when they are to be, and when each of them is.
     waiting: BTreeSet<(Time, LogKey, u64)>,
+    due: BTreeMap<(LogKey, u64), Time>,
 }
 
 impl Retractions {
@@ -89,8 +91,26 @@ impl Retractions {
 
     /// When the next of them is to be acted on for good, by this node's clock.
     pub(crate) fn due(&self) -> Option<Time> {
-        self.waiting.first().map(|(first_seen, ..)| first_seen.plus(limits::RETRACT_MS))
+        self.waiting.first().map(|(due, ..)| *due)
     }
+
+    fn wait(&mut self, by: LogKey, seq: u64, due: Time) {
+        self.done(&by, seq);
+        self.due.insert((by, seq), due);
+        self.waiting.insert((due, by, seq));
+    }
+
+    fn done(&mut self, by: &LogKey, seq: u64) {
+        if let Some(due) = self.due.remove(&(*by, seq)) {
+            self.waiting.remove(&(due, *by, seq));
+        }
+    }
+}
+
+/// A day after a retraction came here, by the whole hour: what falls due together makes the store write a segment anew
+/// once, and not for each.
+fn erased_at(first_seen: Time) -> Time {
+    Time(first_seen.plus(limits::RETRACT_MS).0.next_multiple_of(limits::ERASE_EVERY_MS))
 }
 
 impl Engine {
@@ -108,59 +128,82 @@ impl Engine {
         facts
     }
 
-    /// So many entries of a log are accepted now: the retractions among them act, those beyond do not.
-    pub(crate) fn judge_retractions(&mut self, by: &LogKey, height: u64) {
-        let Some(in_log) = self.retractions.taken.get(by) else { return };
-        let mut changed = Vec::new();
-        for (seq, taken) in in_log {
-            let acting = self.retractions.acting.entry(taken.target()).or_default();
+    /// What is accepted of a log changed: the retractions among it act, and those do not that a cut or a fork puts
+    /// aside. One that rot took here acts on until it has come again.
+    pub(crate) fn judge_retractions(&mut self, by: &LogKey) {
+        let (Some(in_log), Some(replica)) = (self.retractions.taken.get(by), self.circles.get(&by.circle)) else {
+            return;
+        };
+        let (author, log) = (&by.author, &by.log);
+        let (height, held) = (replica.accepted(author, log), replica.log(author, log).map_or(0, |held| held.height));
+        let fork = replica.fork_of(author, log).unwrap_or(u64::MAX);
+        let comes_again =
+            |seq: u64| (held..fork).contains(&seq) && acceptance::hope(replica, author, log, seq + 1) > seq;
+        let acts = |seq: u64| seq < height || comes_again(seq);
+        let judged: Vec<_> = in_log.iter().map(|(seq, taken)| (*seq, taken.clone(), acts(*seq))).collect();
+        for (seq, taken, acts) in judged {
+            let target = taken.target();
+            let acting = self.retractions.acting.entry(target).or_default();
             let before = !acting.is_empty();
-            if *seq < height {
-                acting.insert((*by, *seq));
-                if !taken.erased {
-                    self.retractions.waiting.insert((taken.first_seen, *by, *seq));
-                }
+            if acts {
+                acting.insert((*by, seq));
             } else {
-                acting.remove(&(*by, *seq));
-                self.retractions.waiting.remove(&(taken.first_seen, *by, *seq));
+                acting.remove(&(*by, seq));
             }
             let after = !acting.is_empty();
             if !after {
-                self.retractions.acting.remove(&taken.target());
+                self.retractions.acting.remove(&target);
+            }
+            match acts && !taken.erased {
+                true if self.retractions.due.contains_key(&(*by, seq)) => {}
+                true => self.retractions.wait(*by, seq, erased_at(taken.first_seen)),
+                false => self.retractions.done(by, seq),
             }
             if after != before {
-                changed.push((taken.target(), after));
+                let (key, seq, hash) = target;
+                self.output(Output::Retracted { key, seq, hash, retracted: after });
             }
         }
-        for ((key, seq, hash), retracted) in changed {
-            self.output(Output::Retracted { key, seq, hash, retracted });
-        }
+    }
+
+    /// After a start the retractions act that were here before, be it that rot took what they stand in.
+    pub(crate) fn judge_all_retractions(&mut self) {
+        let logs: Vec<LogKey> = self.retractions.taken.keys().copied().collect();
+        logs.iter().for_each(|by| self.judge_retractions(by));
     }
 
     /// Erases what was taken back a day ago.
     pub(crate) fn erase_due(&mut self, store: &dyn Read) -> Result<(), Damage> {
-        while let Some((first_seen, by, seq)) = self.retractions.waiting.first().copied() {
-            if first_seen.plus(limits::RETRACT_MS) > self.wall {
-                break;
+        while self.retractions.due().is_some_and(|due| due <= self.wall) {
+            let mut writes = Vec::new();
+            let mut circles = BTreeSet::new();
+            while let Some((due, by, seq)) = self.retractions.waiting.first().copied() {
+                if due > self.wall || writes.len() >= limits::ERASED_AT_ONCE {
+                    break;
+                }
+                // Where it does not come to it now, it is tried again.
+                self.retractions.wait(by, seq, self.wall.plus(limits::RETRACT_MS));
+                let Some(entry) = store.entry(&by, seq)? else { continue };
+                // On the way here somebody may have altered the signature of an entry that a later one vouches for. It
+                // hides what it takes back all the same; but it could not show to others why the payload is gone.
+                if by.author.verify(Domain::ENTRY, &entry.header, &entry.signature).is_err() {
+                    continue;
+                }
+                self.retractions.done(&by, seq);
+                let in_log = self.retractions.taken.get_mut(&by);
+                let Some(taken) = in_log.and_then(|in_log| in_log.get_mut(&seq)) else { continue };
+                taken.erased = true;
+                let (key, seq, hash) = taken.target();
+                let because = Retraction { header: entry.header, signature: entry.signature };
+                if !planted(Bug::NeverErase) {
+                    writes.push(Write::Erase { key, seq, hash, because });
+                }
+                writes.push(taken.fact());
+                circles.insert(by.circle);
             }
-            self.retractions.waiting.remove(&(first_seen, by, seq));
-            let Some(taken) = self.retractions.taken.get_mut(&by).and_then(|in_log| in_log.get_mut(&seq)) else {
-                continue;
-            };
-            let Some(entry) = store.entry(&by, seq)? else { continue };
-            // On the way here somebody may have altered the signature of an entry that a later one vouches for. It
-            // hides what it takes back all the same; but it could not show to others why the payload is gone.
-            if by.author.verify(Domain::ENTRY, &entry.header, &entry.signature).is_err() {
-                continue;
+            if !writes.is_empty() {
+                self.store(writes, circles.into_iter().map(After::Erased).collect());
             }
-            taken.erased = true;
-            let (key, seq, hash) = taken.target();
-            let because = Retraction { header: entry.header, signature: entry.signature };
-            let mut writes = vec![Write::Erase { key, seq, hash, because }, taken.fact()];
-            if planted(Bug::NeverErase) {
-                writes.remove(0);
-            }
-            self.store(writes, vec![After::Erased(by.circle)]);
         }
         Ok(())
     }

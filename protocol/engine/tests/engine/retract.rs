@@ -3,17 +3,58 @@
 use cwn_crypto::{Hash, Signature, Time};
 use cwn_engine::{
     input::Command,
+    limits,
     log::{Decoded, EntryBytes, EntryRefusal, Payload, Retraction, Retracts},
-    output::{CommandRefusal, Reply},
+    output::{CommandRefusal, Event, Reply},
 };
 
 use crate::world::World;
 
 const FOUR: [&str; 4] = ["ncsc", "z-cert", "ibd", "ferm"];
 
+/// A day, and the hour within which what was taken back is erased.
 fn a_day_passes(world: &mut World) {
-    world.now = world.now.plus(Time::DAY_MS);
+    world.now = world.now.plus(limits::RETRACT_MS + limits::ERASE_EVERY_MS);
     world.settle();
+}
+
+#[test]
+fn i7_what_falls_due_within_an_hour_is_erased_at_once() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    let wrong: Vec<_> = (0..5).map(|number| world.append("ferm", circle, &format!("wrong {number}"))).collect();
+    world.settle();
+    for wrong in wrong {
+        world.retract("ferm", circle, wrong);
+        world.run(1_000);
+    }
+    world.settle();
+    world.now = Time((world.now.0 + limits::RETRACT_MS).next_multiple_of(limits::ERASE_EVERY_MS) - 1_000);
+    world.run(500);
+    assert_eq!(world.node("ibd").store.erased.len(), 0, "none before its hour");
+    a_day_passes(&mut world);
+    assert_eq!(world.node("ibd").store.erased.len(), 5);
+    let erasures = world.node("ibd").events.iter().filter(|event| matches!(event, Event::Erased { .. }));
+    assert_eq!(erasures.count(), 1, "each would have the store write a segment anew");
+}
+
+#[test]
+fn i6_what_is_taken_back_stays_hidden_while_the_retraction_cannot_be_read() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    let wrong = world.append("ferm", circle, "wrong");
+    world.append("ferm", circle, "right");
+    world.settle();
+    world.retract("ferm", circle, wrong);
+    world.settle();
+    let Some(Ok(Reply::Appended { place, .. })) = world.reply("ferm", wrong).cloned() else { panic!() };
+    world.crash("ibd");
+    let index = world.index("ibd");
+    world.nodes[index].store.rotten.insert((place.key, 2));
+    world.start("ibd");
+    world.expect_reads("ibd", circle, &["right"]);
+    world.connect_all().settle();
+    world.expect_reads("ibd", circle, &["right"]);
 }
 
 #[test]
