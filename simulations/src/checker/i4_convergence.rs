@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use cwn_crypto::{Hash, PublicKey};
 use cwn_engine::{
     circle::Terms,
+    engine::Engine,
     log::{CircleId, LogKey},
 };
 
@@ -32,8 +33,8 @@ impl Checker for Convergence {
     }
 
     fn calm(&mut self, world: &World) -> Result<(), String> {
-        let circles: Vec<CircleId> = world.truth.histories.keys().copied().collect();
-        for circle in circles {
+        self.network(world)?;
+        for circle in world.truth.histories.keys().copied() {
             let Some((conclusion, members)) = world.agreed(&circle) else { continue };
             let oracle: Vec<PublicKey> = conclusion.members.keys().copied().collect();
             let mut first: Option<(usize, End)> = None;
@@ -66,6 +67,30 @@ impl Checker for Convergence {
             }
         }
         Ok(())
+    }
+}
+
+impl Convergence {
+    /// What the issuers said, and what nodes say of themselves there, is the same at all that are let in.
+    fn network(&self, world: &World) -> Result<(), String> {
+        let standing = |index: &usize| {
+            let node = &world.nodes[*index];
+            node.is_honest() && node.engine.is_some() && !world.truth.revoked.contains(&node.me)
+        };
+        let standing: Vec<usize> = (0..world.nodes.len()).filter(standing).collect();
+        let Some(network) = standing.first().and_then(|first| world.nodes[*first].engine.as_ref()).map(Engine::network)
+        else {
+            return Ok(());
+        };
+        let ends: Vec<Option<End>> = standing.iter().map(|node| end_of(world, *node, &network)).collect();
+        match ends.windows(2).position(|pair| pair[0] != pair[1]) {
+            None => Ok(()),
+            Some(at) => {
+                let pair = [standing[at], standing[at + 1]];
+                let stories = pair.map(|node| describe(world, node, &network));
+                Err(format!("p{:02} and p{:02} end with other networks\n{}", pair[0], pair[1], stories.join("\n")))
+            }
+        }
     }
 }
 
