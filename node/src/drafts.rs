@@ -102,6 +102,9 @@ pub struct Draft {
     /// The entry that it takes back.
     #[n(4)]
     pub retracts: Option<Retracts>,
+    /// From when on nobody needs to keep it.
+    #[n(5)]
+    pub expiry: Option<Time>,
 }
 
 /// What is known of a draft without opening it again. Of RED no words.
@@ -127,7 +130,7 @@ pub struct Outline {
 
 impl Outline {
     fn of(draft: &Draft) -> Self {
-        let Draft { written, partners, readers, payload, retracts } = draft;
+        let Draft { written, partners, readers, payload, retracts, expiry: _ } = draft;
         let report = || Report::from_payload(payload).ok().flatten().map(|report| report.title);
         let title = match retracts {
             Some(retracts) => Some(format!("takes back {}", &retracts.hash.to_string()[..12])),
@@ -476,7 +479,7 @@ mod tests {
         let to = vec!["ferm".parse().unwrap()];
         let payload =
             cwn_functions::sharing::report_payload(ME, CIRCLE, tlp, None, to.clone(), &report, Vec::new()).unwrap();
-        Draft { written: Time(7), partners: to, readers: BTreeSet::from([ME]), payload, retracts: None }
+        Draft { written: Time(7), partners: to, readers: BTreeSet::from([ME]), payload, retracts: None, expiry: None }
     }
 
     #[test]

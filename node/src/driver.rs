@@ -388,6 +388,9 @@ impl Driver {
             Output::Retracted { key, seq, hash, retracted } => {
                 drop(self.outlets.told.send(Told::Retracted { key, seq, hash, retracted }));
             }
+            Output::Dropped { key, seqs, total } => {
+                drop(self.outlets.told.send(Told::Dropped { key, seqs, total }));
+            }
             Output::Emit(event) => drop(self.outlets.events.send(event)),
             Output::Reply { id, reply } => {
                 self.plaintexts.remove(&id);

@@ -15,7 +15,7 @@ use cwn_crypto::{Hash, PublicKey, Time, encoding, issuer_log::LogId, seal::Refus
 use cwn_engine::{
     input::Input,
     limits,
-    log::{CircleId, LogKey, Stored, Suite},
+    log::{CircleId, LogKey, Payload as SealedPayload, Stored, Suite},
     store::Read,
 };
 use cwn_functions::{
@@ -50,6 +50,7 @@ const BY_TIME: u8 = b't';
 const BY_HASH: u8 = b'h';
 const RETRACTED: u8 = b'x';
 const GIVEN: u8 = b'k';
+const DROPPED: u8 = b'd';
 
 /// A row as the view holds it.
 #[derive(Debug, Clone, Encode, Decode)]
@@ -74,12 +75,39 @@ pub enum Unread {
     /// Its author took it back.
     #[error("its author took it back")]
     Retracted,
+    /// Its author wanted it to be kept no longer.
+    #[error("it expired at {0}, and what was in it is no longer held here")]
+    Expired(Time),
+    /// The circle keeps it no longer.
+    #[error("it is older than the circle's policy keeps what is published, and what was in it is no longer held here")]
+    Dropped,
     /// It is sealed to this node and does not open.
     #[error("it does not open: {0}")]
     DoesNotOpen(String),
     /// What was inside is not what its author may have put there.
     #[error("what is inside cannot be shown: {0}")]
     Payload(String),
+}
+
+impl Unread {
+    fn row_state(&self) -> RowState {
+        match self {
+            Self::NotForUs => RowState::NotForUs,
+            Self::Retracted => RowState::Retracted,
+            Self::Expired(_) => RowState::Expired,
+            Self::Dropped => RowState::Dropped,
+            Self::DoesNotOpen(_) | Self::Payload(_) => RowState::Unreadable(self.to_string()),
+        }
+    }
+}
+
+/// Why an entry that is not hidden has no payload.
+fn gone(entry: &Stored) -> Unread {
+    match (&entry.bytes().payload, entry.header().expiry) {
+        (SealedPayload::Dropped, Some(expiry)) if expiry <= clock::now() => Unread::Expired(expiry),
+        (SealedPayload::Dropped, _) => Unread::Dropped,
+        _ => Unread::Retracted,
+    }
 }
 
 /// Addresses that nodes announced in the network circle.
@@ -123,6 +151,15 @@ pub enum Told {
         hash: Hash,
         /// Whether it is taken back now.
         retracted: bool,
+    },
+    /// Payloads of a log were dropped by time, and so many of it so far.
+    Dropped {
+        /// The log.
+        key: LogKey,
+        /// The places.
+        seqs: Vec<u64>,
+        /// How many so far.
+        total: u64,
     },
     /// The keys of these epochs of a circle were handed to this node.
     Given(CircleId, Vec<Hash>),
@@ -184,6 +221,10 @@ fn retracted_key(key: &LogKey, seq: u64) -> Vec<u8> {
     [[RETRACTED].as_slice(), &place(key), &seq.to_be_bytes()].concat()
 }
 
+fn dropped_key(key: &LogKey) -> Vec<u8> {
+    [[DROPPED].as_slice(), &place(key)].concat()
+}
+
 fn given_mark(circle: &CircleId, epoch: &Hash) -> Vec<u8> {
     [[GIVEN].as_slice(), &circle.0.0, &epoch.0].concat()
 }
@@ -228,6 +269,11 @@ impl Inbox {
                     match told {
                         Told::Accepted(key, height) => drop(heights.insert(key, height)),
                         Told::Given(circle, epochs) => given.entry(circle).or_default().extend(epochs),
+                        Told::Dropped { key, seqs, total } => {
+                            if let Err(error) = inbox.mark_dropped(&key, seqs, total) {
+                                tracing::error!(%error, log = %key.log, "the inbox could not follow what was dropped");
+                            }
+                        }
                         Told::Retracted { key, seq, hash, retracted } => {
                             if let Err(error) = inbox.mark_retracted(&key, seq, hash, retracted, &driver, &news) {
                                 tracing::error!(%error, log = %key.log, "the inbox could not follow a retraction");
@@ -346,6 +392,44 @@ impl Inbox {
         Ok(self.view.get().apply(&changes)?)
     }
 
+    /// Closes what time dropped. Of a log of which this view counted less than there is, as after a crash, every row is
+    /// looked at.
+    fn mark_dropped(&self, key: &LogKey, mut seqs: Vec<u64>, total: u64) -> anyhow::Result<()> {
+        let counted = self.view.get().get(&dropped_key(key))?;
+        let counted = counted.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+        if counted == total {
+            return Ok(());
+        }
+        if counted + seqs.len() as u64 != total {
+            let prefix = [[ROW].as_slice(), &place(key)].concat();
+            seqs.clear();
+            self.view.get().scan(&prefix, &mut |row, _| {
+                seqs.extend(row.get(1..).and_then(read_place).map(|(_, seq)| seq));
+                true
+            })?;
+        }
+        let mut changes = Vec::new();
+        for seq in seqs {
+            let Some(listed) = self.row(key, seq)? else { continue };
+            let Some(bytes) = self.reader.get().entry(key, seq)? else { continue };
+            let entry = Stored::read(bytes)?;
+            // What is hidden stays so.
+            if entry.bytes().payload == SealedPayload::Dropped
+                && let Err(unread) = self.open(&entry, None)
+            {
+                let row = Row::closed(listed.row.id, listed.row.time, unread.row_state());
+                let row = Row { clock_doubtful: listed.row.clock_doubtful, ..row };
+                let listed = Listed { row, ..listed };
+                changes.push(Change::Put(row_key(key, seq), encoding::to_bytes(&listed)));
+            }
+            if changes.len() >= REOPENED_AT_ONCE {
+                self.view.get().apply(&std::mem::take(&mut changes))?;
+            }
+        }
+        changes.push(Change::Put(dropped_key(key), total.to_be_bytes().to_vec()));
+        Ok(self.view.get().apply(&changes)?)
+    }
+
     /// Shows what was sealed to epochs whose keys this node was handed since. The marks say which of them are done, so
     /// that a crash in between leaves nothing closed.
     fn reopen(
@@ -417,9 +501,7 @@ impl Inbox {
         let id = EntryId { circle: key.circle, author: key.author, log: key.log, seq: header.seq };
         let row = match &opened {
             Ok(payload) => Row::opened(id, header.time, payload),
-            Err(Unread::NotForUs) => Row::closed(id, header.time, RowState::NotForUs),
-            Err(Unread::Retracted) => Row::closed(id, header.time, RowState::Retracted),
-            Err(unread) => Row::closed(id, header.time, RowState::Unreadable(unread.to_string())),
+            Err(unread) => Row::closed(id, header.time, unread.row_state()),
         };
         let row = row.seen(now.plus(CLOCK_DOUBT_MS));
         let listed = Listed { hash: entry.hash(), first_seen: now, row };
@@ -454,7 +536,8 @@ impl Inbox {
         let key = LogKey { circle: header.circle, author: header.author, log: header.log };
         let hidden = self.is_retracted(&key, header.seq, &entry.hash());
         let hidden = hidden.map_err(|trouble| Unread::DoesNotOpen(trouble.to_string()))?;
-        let sealed = entry.payload().filter(|_| !hidden).ok_or(Unread::Retracted)?;
+        let sealed =
+            entry.payload().filter(|_| !hidden).ok_or_else(|| if hidden { Unread::Retracted } else { gone(entry) })?;
         self.unseal(entry, sealed, driver)
     }
 

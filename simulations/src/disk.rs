@@ -147,6 +147,13 @@ impl Held {
                 self.erased.insert((*key, *seq), (*hash, because.clone()));
                 self.blank(key, *seq);
             }
+            Write::Drop { key, seq, hash } => {
+                let entry = self.logs.get_mut(key).and_then(|log| log.get_mut(*seq as usize));
+                if let Some((_, bytes)) = entry.filter(|(held, bytes)| held == hash && bytes.payload.sealed().is_some())
+                {
+                    *bytes = Arc::new(EntryBytes { payload: Payload::Dropped, ..(**bytes).clone() });
+                }
+            }
             Write::Record { circle, hash, bytes } => {
                 self.records.entry((*circle, *hash)).or_insert_with(|| Arc::new(bytes.clone()));
             }

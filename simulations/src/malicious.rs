@@ -9,7 +9,7 @@ use cwn_engine::{
     circle::{Act, Charter, Operation, Steward, Stewardship, Terms},
     input::SessionId,
     limits,
-    log::{CircleId, Draft, EntryBytes, Header, Opening, Payload, Suite, Under, Writer},
+    log::{CircleId, Draft, EntryBytes, Header, LogKind, Opening, Payload, Suite, Under, Writer},
     wire::{BucketHash, Frame, RunFrame, Tag, WireTip},
 };
 
@@ -60,6 +60,10 @@ pub(crate) enum Kind {
     Forker,
     /// Says over and over that it holds something else than others, and never what
     Boaster,
+    /// Sends entries without what is in them, as if they had expired. Where nothing expires it is one more that sends
+    /// nothing of use, so that no life draws it by chance.
+    #[value(skip)]
+    Stripper,
 }
 
 /// The bad side of one node.
@@ -137,6 +141,14 @@ impl Malice {
                     None => {}
                 }
             }
+            Kind::Stripper => {
+                for entry in &mut frame.entries {
+                    let header = Header::from_bytes(&entry.header);
+                    if header.is_ok_and(|header| header.suite.kind() == LogKind::Content && header.retracts.is_none()) {
+                        entry.payload = Payload::Dropped;
+                    }
+                }
+            }
             _ => {}
         }
         Some(frame)
@@ -211,7 +223,7 @@ impl World {
             Kind::Recruiter => self.recruit(node, &mut malice),
             Kind::Forker => self.fork(node, &mut malice),
             Kind::Boaster => self.boast(node, &mut malice),
-            Kind::MisWrapper | Kind::Withholder | Kind::BadSigner => {}
+            Kind::MisWrapper | Kind::Withholder | Kind::BadSigner | Kind::Stripper => {}
         }
         self.nodes[node].malice = Some(malice);
     }
@@ -478,6 +490,6 @@ impl World {
 fn sealed(entry: &mut EntryBytes) -> &mut [u8] {
     match &mut entry.payload {
         Payload::Sealed(bytes) => bytes,
-        Payload::Retracted(_) => &mut [],
+        Payload::Retracted(_) | Payload::Dropped => &mut [],
     }
 }

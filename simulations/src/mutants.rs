@@ -177,6 +177,13 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
             scenario.people.policy *= 2;
             scenario.people.publish *= 4;
         })],
+        Bug::DropInDoubt | Bug::DropEarly | Bug::DropRetractions => vec![Lives::of("expiry").hours(4)],
+        Bug::ShortenAtOnce => vec![Lives::of("expiry").hours(30).more(|scenario| {
+            scenario.calm_every_minutes = 240;
+            scenario.people.policy = 2_000;
+            scenario.people.publish /= 4;
+        })],
+        Bug::TakeWithoutPayload => vec![Lives::of("expiry").with(Kind::Stripper)],
         Bug::CurrentAtOnce => vec![mixed().more(many_starts)],
         Bug::DamageSwallowsReplies => vec![Lives::of("rot").more(|scenario| {
             scenario.faults.rot *= 7;

@@ -1,6 +1,6 @@
 //! People and misfortune: what is done and what goes wrong, drawn by a scenario's rates.
 
-use cwn_crypto::issuer_log::Statement;
+use cwn_crypto::{Time, issuer_log::Statement};
 use cwn_engine::{
     circle::{Charter, History, Steward, Terms},
     input::{Audience, Command},
@@ -102,7 +102,10 @@ impl World {
                 let Some(circle) = self.some_circle(node, true) else { return };
                 self.texts += 1;
                 let history = if self.texts.is_multiple_of(2) { History::All } else { History::None };
-                let terms = Terms { policy: self.texts.to_be_bytes().to_vec(), history, ..Terms::default() };
+                let brief = self.plan.scenario.people.retention && self.texts.is_multiple_of(2);
+                let retention_days = brief.then_some(1);
+                let policy = self.texts.to_be_bytes().to_vec();
+                let terms = Terms { policy, history, retention_days, ..Terms::default() };
                 self.trace.tell(self.now, || format!("p{node:02} gives {} another policy", short(&circle)));
                 self.command(node, "set a policy", Command::Policy { circle, terms }, None);
             }
@@ -217,10 +220,21 @@ impl World {
         let mut text = text.into_bytes();
         text.resize(text.len() + length, b'.');
         let only_when_current = self.people.per_mille(100);
-        let (expiry, retracts, kept) = (None, self.regret(node, &circle), None);
+        let (expiry, retracts, kept) = (self.expiry(node), self.regret(node, &circle), None);
         let command = Command::Append { circle, audience, expiry, only_when_current, retracts, kept };
         self.trace.tell(self.now, || format!("p{node:02} publishes {} in {}", self.texts, short(&circle)));
         self.command(node, "publish", command, Some(text));
+    }
+
+    /// When an entry expires, by its author's clock. Where none does no dice are thrown, so that those lives stay as they
+    /// are.
+    fn expiry(&mut self, node: usize) -> Option<Time> {
+        let rate = self.plan.scenario.people.expiring_per_mille;
+        if rate == 0 || !self.people.per_mille(rate) {
+            return None;
+        }
+        let minutes = 20 + self.people.below(24 * 60);
+        Some(self.nodes[node].clock(self.now).plus(minutes * 60_000))
     }
 
     /// Something that a node wrote in a circle and now and then takes back.

@@ -6,7 +6,8 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 
 /// The scenarios that come with the program.
-const SUPPLIED: [(&str, &str); 6] = [
+const SUPPLIED: [(&str, &str); 7] = [
+    ("expiry", include_str!("../scenarios/expiry.toml")),
     ("mixed", include_str!("../scenarios/mixed.toml")),
     ("partition72h", include_str!("../scenarios/partition72h.toml")),
     ("revocation", include_str!("../scenarios/revocation.toml")),
@@ -55,6 +56,12 @@ pub(crate) struct People {
     pub(crate) backup: u64,
     pub(crate) restore: u64,
     pub(crate) clone: u64,
+    /// Of a thousand entries so many expire within a day.
+    #[serde(default)]
+    pub(crate) expiring_per_mille: u64,
+    /// Whether every other policy keeps what is published for a day.
+    #[serde(default)]
+    pub(crate) retention: bool,
     /// The longest payload, in bytes.
     pub(crate) longest_bytes: u64,
 }

@@ -26,7 +26,7 @@ fn the_same_seed_gives_the_same_life() {
 
 #[test]
 fn short_lives_by_the_supplied_scenarios_keep_every_promise() {
-    for scenario in ["mixed", "revocation", "without-coordinator", "rot"] {
+    for scenario in ["mixed", "revocation", "without-coordinator", "rot", "expiry"] {
         for seed in 0..3 {
             expect_kept(&life::live(&plan(scenario, seed), 0));
         }

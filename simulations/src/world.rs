@@ -813,7 +813,7 @@ impl World {
             Output::Given { .. } => {}
             Output::Accepted { key, height } => self.saw(&Seen::Accepted { node: index, key, height }),
             // Nobody takes anything back here.
-            Output::Retracted { .. } => {}
+            Output::Retracted { .. } | Output::Dropped { .. } => {}
             Output::Reply { id, reply } => self.replied(index, id, &reply),
             Output::Emit(event) => {
                 self.trace.tell(self.now, || format!("{} notes {event:?}", name_of(index)));
@@ -907,7 +907,7 @@ impl World {
                     }
                 }
                 Write::Record { circle, hash, bytes } => self.open_record(index, *circle, *hash, bytes),
-                Write::Fact { .. } | Write::Erase { .. } | Write::Rewind { .. } => {}
+                Write::Fact { .. } | Write::Erase { .. } | Write::Drop { .. } | Write::Rewind { .. } => {}
             }
             self.saw(&Seen::HandedToStore { node: index, write, fresh });
         }

@@ -432,6 +432,7 @@ impl World {
             partners: partners.iter().map(|name| (*name).to_owned()).collect(),
             history: None,
             quota: QuotaChange::default(),
+            retention_days: None,
         };
         let _: Id = self.client(founder).post("/v1/circles", &new).await?;
         Ok(())
@@ -482,6 +483,7 @@ impl World {
             to: to.iter().map(|name| (*name).to_owned()).collect(),
             attachments: Vec::new(),
             wait_seconds: Some(PATIENCE.as_secs()),
+            expires_at: None,
         };
         let published = self.client(name).post("/v1/entries", &entry).await;
         published.with_context(|| format!("{name} publishes\n{}", self.log(name)))

@@ -28,9 +28,9 @@ use super::{
     door::{Api, find_circle, find_offer, name_of},
     status::{offers, policy_of, summarise},
     types::{
-        Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, MemberView, Membership, NewCircle,
-        OfferSummary, OverQuotaView, PolicyChange, Problem, QuotaChange, QuotaView, Succession, SuccessionView,
-        WithheldView,
+        Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, KeptLess, MemberView, Membership,
+        NewCircle, OfferSummary, OverQuotaView, PolicyChange, Problem, QuotaChange, QuotaView, Succession,
+        SuccessionView, WithheldView,
     },
 };
 use crate::{
@@ -38,6 +38,9 @@ use crate::{
     driver::random,
     node::{Node, nodes_of, partner_of},
 };
+
+/// A hundred years, and what can be told from a slip of the finger.
+const RETENTION_DAYS_MOST: u32 = 36_500;
 
 /// Bytes of entries read at a time, to say how much lies beyond a cut.
 const MEASURED_BYTES: usize = 4 << 20;
@@ -63,6 +66,18 @@ fn history_word(history: History) -> &'static str {
     match history {
         History::None => "none",
         History::All => "all",
+    }
+}
+
+/// How long a circle is kept: 0 days stand for ever.
+fn changed_retention(present: Option<u32>, change: Option<u32>) -> Result<Option<u32>, Problem> {
+    match change {
+        None => Ok(present),
+        Some(0) => Ok(None),
+        Some(days @ 1..=RETENTION_DAYS_MOST) => Ok(Some(days)),
+        Some(days) => Err(Problem::bad_request(format!(
+            "{days} days are too many: what is published is kept at most {RETENTION_DAYS_MOST} days, or with 0 for ever"
+        ))),
     }
 }
 
@@ -121,7 +136,8 @@ impl Api {
         let policy = policy.to_bytes().map_err(Problem::bad_request)?;
         let history = new.history.as_deref().map_or(Ok(History::None), parse_history)?;
         let quota = changed_quota(None, &new.quota);
-        let terms = Terms { policy, history, quota };
+        let retention_days = changed_retention(None, new.retention_days)?;
+        let terms = Terms { policy, history, quota, retention_days };
         let (stewards, adds) = self.looked_up(&new.stewards, &new.partners).await?;
         self.establish(new.name, terms, stewards, adds, None).await
     }
@@ -405,7 +421,8 @@ fn changed(present: &Terms, change: &PolicyChange) -> Result<Terms, Problem> {
     }
     let history = change.history.as_deref().map_or(Ok(present.history), parse_history)?;
     let quota = changed_quota(present.quota, &change.quota);
-    Ok(Terms { policy: policy.to_bytes().map_err(Problem::bad_request)?, history, quota })
+    let retention_days = changed_retention(present.retention_days, change.retention_days)?;
+    Ok(Terms { policy: policy.to_bytes().map_err(Problem::bad_request)?, history, quota, retention_days })
 }
 
 /// An operation in words.
@@ -526,11 +543,14 @@ fn detail(engine: &Engine, named: &str) -> Result<(CircleDetail, Vec<(String, Wi
     };
     let withheld = engine.withheld(&circle).into_iter().map(|one| (partner(&one), one)).collect();
     let succeeded_by = engine.successors(&circle);
+    let retention = engine.retention(&circle);
     let detail = CircleDetail {
         summary: summarise(engine, replica).ok_or_else(gone)?,
         description: policy_of(&control.terms(replica.fold()).policy).description,
         founded: control.charter().founded.0,
         history: history_word(control.terms(replica.fold()).history).to_owned(),
+        kept_days: retention.days,
+        kept_less: retention.shorter.map(|(days, at)| KeptLess { days, at: at.map(|at| at.0) }),
         members,
         voided: control.voided(replica.fold()).map(|(_, operation)| in_words(operation)).collect(),
         later_operations: control.later_operations(),

@@ -137,6 +137,7 @@ impl Api {
             readers,
             payload: prepared.payload,
             retracts,
+            expiry: prepared.expiry,
         };
         let (circle, tlp) = (draft.payload.circle, draft.payload.tlp);
         let id = on_disk(self, move |drafts| drafts.keep(&draft)).await??;
@@ -343,7 +344,7 @@ impl Api {
             let (view, _) = view?;
             let kept = Some(Kept { fact: id.fact(), readers });
             let circle = outline.circle;
-            let (expiry, retracts) = (None, draft.retracts);
+            let (expiry, retracts) = (draft.expiry, draft.retracts);
             let command = Command::Append { circle, audience, expiry, only_when_current, retracts, kept };
             let Reply::Appended { hash, .. } = api.node.driver.append(command, plaintext).await? else {
                 return Err(Problem::broken("publishing a draft came to something else"));

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use cwn_crypto::{Hash, PartnerId, PublicKey};
+use cwn_crypto::{Hash, PartnerId, PublicKey, Time};
 use cwn_engine::{
     engine::Engine,
     input::{Audience, Command},
@@ -30,6 +30,7 @@ use super::{
     },
 };
 use crate::{
+    clock,
     inbox::{Listed, Unread},
     mesh,
     node::partner_of,
@@ -57,6 +58,7 @@ pub(super) struct Prepared {
     to: Vec<PartnerId>,
     audience: Audience,
     pub(super) payload: Payload,
+    pub(super) expiry: Option<Time>,
 }
 
 impl Api {
@@ -71,7 +73,11 @@ impl Api {
         let payload = sharing::report_payload(self.node.me, circle, tlp, pap, to.clone(), &report, attachments);
         let payload = payload.map_err(Problem::refused)?;
         let audience = meant_for(&to);
-        Ok(Prepared { circle, tlp, to, audience, payload })
+        let expiry = new.expires_at.map(Time);
+        if expiry.is_some_and(|expiry| expiry <= clock::now()) {
+            return Err(Problem::bad_request("it would have expired already; say how long it is to be kept"));
+        }
+        Ok(Prepared { circle, tlp, to, audience, payload, expiry })
     }
 
     /// Who would be able to read an entry, and whether it can be published now. Does nothing.
@@ -101,7 +107,7 @@ impl Api {
         }
         let only_when_current = prepared.tlp > Tlp::Green;
         let plaintext = prepared.payload.to_bytes().map_err(Problem::refused)?;
-        let (audience, expiry, retracts, kept) = (prepared.audience, None, None, None);
+        let (audience, expiry, retracts, kept) = (prepared.audience, prepared.expiry, None, None);
         let command = Command::Append { circle, audience, expiry, only_when_current, retracts, kept };
         let published = self.appended(command, plaintext, circle, view).await?;
         if !prepared.to.is_empty() {
@@ -154,7 +160,8 @@ impl Api {
         let (view, audience) = self.node.driver.ask(ask).await?;
         let (view, readers) = view?;
         let retracts = Some(Retracts { log: key.log, seq, hash: listed.hash });
-        let prepared = Prepared { circle, tlp, to: Vec::new(), audience: audience.clone(), payload: retraction };
+        let prepared =
+            Prepared { circle, tlp, to: Vec::new(), audience: audience.clone(), payload: retraction, expiry: None };
         if !why.reason.is_empty() && !self.wait(&prepared, 0).await?.is_empty() {
             return Ok(Publication::Kept(self.keep(prepared, &view, readers, retracts).await?));
         }
@@ -267,6 +274,7 @@ impl Api {
             hash: hash.to_string(),
             node: key.author.to_string(),
             unreadable: None,
+            expires_at: entry.header().expiry.map(|expiry| expiry.0),
             body: None,
             pap: None,
             references: Vec::new(),

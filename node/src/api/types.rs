@@ -187,6 +187,12 @@ pub struct CircleDetail {
     /// What newcomers can open of what is written now: `none` or `all`.
     #[serde(default)]
     pub history: String,
+    /// Days after which this node drops what was published; for ever when there are none.
+    #[serde(default)]
+    pub kept_days: Option<u32>,
+    /// Fewer days, which the policy says and this node does not act on yet.
+    #[serde(default)]
+    pub kept_less: Option<KeptLess>,
     /// The nodes that count.
     pub members: Vec<MemberView>,
     /// Operations that the rules set aside, in words, for stewards to issue again or not.
@@ -368,6 +374,9 @@ pub struct NewCircle {
     /// How much of one node others take; usual numbers for what is not given.
     #[serde(default)]
     pub quota: QuotaChange,
+    /// Days after which members drop what was published; for ever when it is not given, or 0.
+    #[serde(default)]
+    pub retention_days: Option<u32>,
     /// Other stewards, by partner, in the order of their rank after this node.
     #[serde(default)]
     pub stewards: Vec<String>,
@@ -447,6 +456,9 @@ pub struct PolicyChange {
     /// How much of one node others take.
     #[serde(default)]
     pub quota: QuotaChange,
+    /// Days after which members drop what was published; 0 for ever.
+    #[serde(default)]
+    pub retention_days: Option<u32>,
 }
 
 /// How much of one node others take in a circle: what is not given stays as it is.
@@ -478,6 +490,15 @@ pub struct QuotaView {
     pub logs: u64,
     /// Epochs.
     pub epochs: u64,
+}
+
+/// A retention that was shortened: it is acted on a week after it was first seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptLess {
+    /// The days.
+    pub days: u32,
+    /// When it is acted on; not known while this node's clock is doubtful.
+    pub at: Option<u64>,
 }
 
 /// A node of which there is more than its quota lets others take: the rest waits with those who have it.
@@ -555,6 +576,9 @@ pub struct NewEntry {
     /// How long to wait until this node is current in the circle.
     #[serde(default)]
     pub wait_seconds: Option<u64>,
+    /// From when on nobody needs to keep it; members drop what is in it then.
+    #[serde(default)]
+    pub expires_at: Option<u64>,
 }
 
 /// Who will be able to read an entry.
@@ -702,7 +726,7 @@ pub struct EntrySummary {
     pub title: Option<String>,
     /// How many attachments.
     pub attachments: u32,
-    /// `opened`, `not_for_us`, `unreadable`, `unknown_kind`, `retracted`.
+    /// `opened`, `not_for_us`, `unreadable`, `unknown_kind`, `retracted`, `expired`, `dropped`.
     pub state: String,
     /// Whether its author's certificate was revoked.
     pub author_revoked: bool,
@@ -720,6 +744,9 @@ pub struct EntryDetail {
     pub node: String,
     /// Why it cannot be read, if so.
     pub unreadable: Option<String>,
+    /// From when on nobody keeps it, as its author wanted.
+    #[serde(default)]
+    pub expires_at: Option<u64>,
     /// The body, in Markdown.
     pub body: Option<String>,
     /// PAP.

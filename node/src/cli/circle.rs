@@ -14,8 +14,9 @@ use crate::{
     api::{
         Circles,
         types::{
-            Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, MemberView, Membership, NewCircle,
-            NodeView, OverQuotaView, PartnerView, PolicyChange, QuotaChange, Succession, SuccessionView, WithheldView,
+            Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, KeptLess, MemberView, Membership,
+            NewCircle, NodeView, OverQuotaView, PartnerView, PolicyChange, QuotaChange, Succession, SuccessionView,
+            WithheldView,
         },
     },
     clock,
@@ -148,6 +149,10 @@ pub struct Policy {
     /// was published while it said `none` stays closed to them.
     #[arg(long, value_parser = HISTORIES)]
     history: Option<String>,
+    /// How many days what is published is kept; 0 for ever. Nodes drop what is older from their disks; fewer days than
+    /// before are acted on a week after a node first saw them.
+    #[arg(long, value_name = "DAYS")]
+    retention_days: Option<u32>,
     #[command(flatten)]
     quotas: Quotas,
     /// Do not ask.
@@ -181,13 +186,16 @@ pub struct Create {
     /// What partners that are added later can open of what was published before: nothing, or all.
     #[arg(long, value_parser = HISTORIES, default_value = "none")]
     history: String,
+    /// How many days what is published is kept; for ever when it is not given. Nodes drop what is older from their disks.
+    #[arg(long, value_name = "DAYS")]
+    retention_days: Option<u32>,
     #[command(flatten)]
     quotas: Quotas,
     /// Found the circle of your partner and this one alone, unless there is one.
     #[arg(
         long,
         value_name = "PARTNER",
-        conflicts_with_all = ["name", "partners", "description", "ceiling", "purpose", "steward", "history", "Quotas"]
+        conflicts_with_all = ["name", "partners", "description", "ceiling", "purpose", "steward", "history", "retention_days", "Quotas"]
     )]
     bilateral: Option<String>,
     /// Do not ask.
@@ -269,7 +277,19 @@ fn keys_page(known: &[PartnerView], partners: &[String], only: Option<&str>, now
 }
 
 async fn found(face: &Face, create: Create) -> anyhow::Result<()> {
-    let Create { name, partners, description, ceiling, purpose, steward, history, quotas, bilateral, yes } = create;
+    let Create {
+        name,
+        partners,
+        description,
+        ceiling,
+        purpose,
+        steward,
+        history,
+        retention_days,
+        quotas,
+        bilateral,
+        yes,
+    } = create;
     if let Some(partner) = bilateral {
         return found_bilateral(face, partner, yes).await;
     }
@@ -289,6 +309,7 @@ async fn found(face: &Face, create: Create) -> anyhow::Result<()> {
         partners,
         history: Some(history),
         quota: quotas.change(),
+        retention_days,
     };
     let id: Id = face.client.post("/v1/circles", &new).await?;
     Ok(show::page(&format!("The circle {} is founded: {}\n", show::line(&name), show::short(&id.id)))?)
@@ -418,6 +439,22 @@ async fn show_one(face: &Face, circle: &str, json: bool) -> anyhow::Result<()> {
     Ok(show::page(&detail_page(&detail))?)
 }
 
+fn kept_page(detail: &CircleDetail) -> String {
+    let days = |days: u32| show::count(u64::from(days), "day", "days");
+    let mut page = match detail.kept_days {
+        Some(kept) => format!("what is published is kept {}, and dropped from this node's disk then\n", days(kept)),
+        None => String::new(),
+    };
+    if let Some(KeptLess { days: fewer, at }) = detail.kept_less {
+        let from = match at {
+            Some(at) => format!("from {} on", show::time(at)),
+            None => "a week after this node's clock is known to be right".to_owned(),
+        };
+        page += &format!("the policy says {}: this node acts on it {from}\n", days(fewer));
+    }
+    page
+}
+
 fn detail_page(detail: &CircleDetail) -> String {
     let summary = &detail.summary;
     let mut page = format!("{} ({})\n", show::line(&summary.name), show::short(&summary.id));
@@ -431,6 +468,7 @@ fn detail_page(detail: &CircleDetail) -> String {
         "all" => "partners that are added can open what was published before them, while the policy said so\n",
         _ => "partners that are added can open nothing from before them\n",
     };
+    page += &kept_page(detail);
     for operation in &detail.voided {
         page += &format!("set aside by the rules of rank, issue it again or not: {operation}\n");
     }
@@ -588,9 +626,9 @@ async fn dismiss(face: &Face, change: Change) -> anyhow::Result<()> {
 }
 
 async fn policy(face: &Face, policy: Policy) -> anyhow::Result<()> {
-    let Policy { circle, ceiling, description, purpose, history, quotas, yes } = policy;
+    let Policy { circle, ceiling, description, purpose, history, retention_days, quotas, yes } = policy;
     let purposes = (!purpose.is_empty()).then_some(purpose);
-    let change = PolicyChange { ceiling, purposes, description, history, quota: quotas.change() };
+    let change = PolicyChange { ceiling, purposes, description, history, quota: quotas.change(), retention_days };
     if change == PolicyChange::default() {
         anyhow::bail!("nothing to change; name what should be different, see `cwn circle policy --help`");
     }
@@ -711,6 +749,8 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
             description: "De haven".to_owned(),
             founded: 0,
             history: "all".to_owned(),
+            kept_days: Some(90),
+            kept_less: Some(KeptLess { days: 1, at: Some(DAY_MS) }),
             members: vec![
                 member("ferm", Some(0), true, false, true),
                 member("ncsc", Some(1), true, false, false),
@@ -750,6 +790,8 @@ haven (aed0b4352552)
 De haven
 up to TLP:AMBER, founded 1970-01-01T00:00:00Z, in sync
 partners that are added can open what was published before them, while the policy said so
+what is published is kept 90 days, and dropped from this node's disk then
+the policy says 1 day: this node acts on it from 1970-01-02T00:00:00Z on
 set aside by the rules of rank, issue it again or not: add divd
 1 operation that only a later version of this program understands: update this node
 ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on nobody holds it

@@ -56,6 +56,8 @@ fn row(entry: &EntrySummary, now: u64) -> Vec<String> {
         (None, "opened") => "(read it with `cwn read`)".to_owned(),
         (None, "not_for_us") => "(sealed to others)".to_owned(),
         (None, "retracted") => "(taken back by its author)".to_owned(),
+        (None, "expired") => "(expired, no longer held)".to_owned(),
+        (None, "dropped") => "(older than the circle keeps, no longer held)".to_owned(),
         (None, "unknown_kind") => format!("(a {} of a newer version)", show::line(&entry.kind)),
         (None, _) => "(cannot be read)".to_owned(),
     };

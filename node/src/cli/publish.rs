@@ -11,7 +11,10 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Face, confirm, partners::encode, print_json, show};
-use crate::api::types::{AudienceView, DraftSummary, NewEntry, Publication, Published, Uploaded};
+use crate::{
+    api::types::{AudienceView, DraftSummary, NewEntry, Publication, Published, Uploaded},
+    clock,
+};
 
 /// A body may have so many bytes; the daemon says so too, but a mistaken file of a gigabyte is not read first.
 const BODY_BYTES: u64 = 1 << 20;
@@ -57,6 +60,9 @@ pub(super) struct Outgoing {
     /// A reference, such as a URL or a CVE number; may be given again.
     #[arg(long = "ref")]
     pub(super) reference: Vec<String>,
+    /// How long it is to be kept, such as 12h, 30d or 8w: nodes drop what is in it within an hour or so after that.
+    #[arg(long, value_name = "SPAN", value_parser = span_ms)]
+    pub(super) expires: Option<u64>,
     /// Do not ask.
     #[arg(long)]
     pub(super) yes: bool,
@@ -66,6 +72,21 @@ pub(super) struct Outgoing {
     /// Print JSON.
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// A span of time as people write it.
+fn span_ms(text: &str) -> Result<u64, String> {
+    let wrong =
+        || format!("{text:?} is no span of time; write a number of hours, days or weeks, such as 12h, 30d or 8w");
+    let unit = text.chars().next_back().ok_or_else(wrong)?;
+    let hours = match unit {
+        'h' => 1,
+        'd' => 24,
+        'w' => 7 * 24,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = text[..text.len() - 1].parse().map_err(|_none| wrong())?;
+    if number == 0 { Err(wrong()) } else { Ok(u64::from(number) * hours * 3_600_000) }
 }
 
 pub(super) async fn run(face: &Face, arguments: Arguments) -> anyhow::Result<()> {
@@ -154,6 +175,7 @@ pub(super) async fn publish(
         to: outgoing.to,
         attachments: Vec::new(),
         wait_seconds: Some(outgoing.wait),
+        expires_at: outgoing.expires.map(|ms| clock::now().plus(ms).0),
     };
     let audience: AudienceView = face.client.post("/v1/audience", &entry).await?;
     show::note(audience_page(&audience).trim_end());

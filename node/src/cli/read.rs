@@ -44,6 +44,9 @@ fn page(entry: &EntryDetail) -> String {
     if let Some(title) = &summary.title {
         say(&format!("\n{}", show::line(title)));
     }
+    if let Some(at) = entry.expires_at.filter(|_| entry.unreadable.is_none()) {
+        say(&format!("Kept until {}", show::time(at)));
+    }
     if let Some(why) = &entry.unreadable {
         say(&format!("\nIt cannot be read here: {}", show::line(why)));
     }
@@ -85,6 +88,7 @@ pub(super) mod tests {
             hash: "fabcd54a2284ff".to_owned(),
             node: "86ed6ed0c5b7".to_owned(),
             unreadable: None,
+            expires_at: None,
             body: Some("De kraan\nstaat stil.\n\n".to_owned()),
             pap: None,
             references: Vec::new(),

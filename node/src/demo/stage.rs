@@ -450,6 +450,7 @@ pub(super) fn entry(circle: &str, tlp: &str, title: &str, body: &str) -> NewEntr
         to: Vec::new(),
         attachments: Vec::new(),
         wait_seconds: Some(PATIENCE.as_secs()),
+        expires_at: None,
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
     index::Trouble,
     is_locked,
     tests::{
-        Contents, Model, Random, SMALL, contents, copy_directory, entries, entry, erase, fact, record,
+        Contents, Model, Random, SMALL, contents, copy_directory, dropped, entries, entry, erase, fact, record,
         stands_somewhere, writer, writes,
     },
 };
@@ -393,6 +393,12 @@ impl Life {
         Ok(())
     }
 
+    /// Drops a payload of each log.
+    fn drop_some(&mut self, store: &mut Store) -> Result<(), Error> {
+        let drops = self.model.entries.values().filter_map(|log| log.get(1)).map(dropped).collect();
+        self.append(store, drops)
+    }
+
     /// Whether an erased payload is in any file.
     fn erased_stands(&self, dir: &Path, model: &Model) -> bool {
         let entries = model.entries.values().flatten();
@@ -443,6 +449,7 @@ impl Life {
         store.checkpoint()?;
         self.append_some(&mut store, 2)?;
         self.erase(&mut store, 0)?;
+        self.drop_some(&mut store)?;
         self.close(store)?;
 
         let mut store = self.open()?;

@@ -358,11 +358,10 @@ impl Store {
         let reader = Reader { index, files: segments.files().clone() };
         let mut store = Self { reader, segments, sizes, since_checkpoint_bytes: 0, flushing: None };
         store.make_void(&replayed.superseded);
-        if replayed.erases
-            && let Err(error) = store.take_out_all()
-        {
-            // Never given out all the same, and tried again at the next start.
-            damages.add("payloads that were erased", format!("some may still be on the disk: {error}"));
+        let erased = if replayed.erases { store.take_out_all() } else { Ok(()) };
+        if let Err(error) = erased.and_then(|()| store.take_out(&replayed.dropped, Kind::Dropped)) {
+            // What was erased is never given out all the same; it is tried again at the next start.
+            damages.add("payloads that were erased or dropped", format!("some may still be on the disk: {error}"));
             store.rebuild_next_time()?;
         }
         if damages.unread {
@@ -395,7 +394,12 @@ impl Store {
                 Put::Write(Write::Erase { key, seq, hash, .. }) => Some((*key, *seq, *hash)),
                 _ => None,
             });
-            self.take_out(&erased.collect::<Vec<_>>())?;
+            self.take_out(&erased.collect::<Vec<_>>(), Kind::Erased)?;
+            let dropped = puts.iter().filter_map(|put| match put {
+                Put::Write(Write::Drop { key, seq, hash }) => Some((*key, *seq, *hash)),
+                _ => None,
+            });
+            self.take_out(&dropped.collect::<Vec<_>>(), Kind::Dropped)?;
             self.make_void(&superseded);
             Ok(())
         });
@@ -465,12 +469,20 @@ impl Store {
                             let erased = self.reader.index.erasure(&key, seq, hash)?.is_some();
                             missing.push(if erased { Put::Erased(entry) } else { Put::Write(write) });
                         }
+                        Payload::Dropped if !known && self.reader.index.erasure(&key, seq, hash)?.is_none() => {
+                            missing.push(Put::Dropped(entry));
+                        }
                         _ => missing.push(Put::Erased(entry)),
                     }
                 }
                 Write::Erase { key, seq, hash, because } => {
                     check_length("the header of a retraction", because.header.len(), limits::HEADER_BYTES)?;
                     if !self.knows_erasure(key, *seq, *hash)? {
+                        missing.push(Put::Write(write));
+                    }
+                }
+                Write::Drop { key, seq, hash } => {
+                    if self.reader.is_whole_entry(key, *seq, *hash)? {
                         missing.push(Put::Write(write));
                     }
                 }
@@ -591,7 +603,7 @@ impl Store {
         let mut draft = Draft::of(&self.reader.index);
         for (put, place) in puts.iter().zip(places) {
             match *put {
-                Put::Write(Write::Entry(entry)) | Put::Erased(entry) => {
+                Put::Write(Write::Entry(entry)) | Put::Erased(entry) | Put::Dropped(entry) => {
                     let Header { seq, previous, .. } = *entry.header();
                     let fits =
                         draft.add_entry(entry.key(), seq, previous, Held { place: *place, hash: entry.hash() })?;
@@ -601,6 +613,8 @@ impl Store {
                 Put::Write(Write::Fact { key, value }) => draft.add_fact(key, value, *place),
                 Put::Write(Write::Erase { key, seq, hash, .. }) => draft.add_erasure(*key, *seq, *hash, *place),
                 Put::Write(Write::Rewind { key, height }) => draft.add_rewind(*key, *height)?,
+                // What stands in the entry's own place says it.
+                Put::Write(Write::Drop { .. }) => {}
                 Put::Retraction(entry) => {
                     draft.add_erasure(entry.key(), entry.header().seq, entry.hash(), *place);
                 }
@@ -614,23 +628,22 @@ impl Store {
     fn take_out_all(&mut self) -> Result<(), Error> {
         let mut erased = Vec::new();
         self.reader.index.erasures(&mut |key, seq, hash, _| erased.push((key, seq, hash)))?;
-        self.take_out(&erased)
+        self.take_out(&erased, Kind::Erased)
     }
 
-    /// Takes the payloads of these entries out of the files.
-    fn take_out(&mut self, erased: &[(LogKey, u64, Hash)]) -> Result<(), Error> {
+    /// Takes the payloads of these entries out of the files; what stays is of this kind.
+    fn take_out(&mut self, entries: &[(LogKey, u64, Hash)], kind: Kind) -> Result<(), Error> {
         let mut frames = Vec::new();
-        for (key, seq, hash) in erased {
-            let row = self.reader.index.log(key)?.filter(|row| *seq < row.beyond);
-            let held = row.map(|row| self.reader.index.entry(row.id, *seq)).transpose()?.flatten();
-            let Some(Held { place, .. }) = held.filter(|held| held.hash == *hash) else { continue };
+        for (key, seq, hash) in entries {
+            let Some(Held { place, .. }) = self.reader.find(key, *seq, *hash)? else { continue };
             match self.reader.files.frame(place) {
                 Ok((Kind::Entry, mut body)) => {
                     body.truncate(payload_at(&body).unwrap_or_default());
-                    frames.push(Replacement { place, kind: Kind::Erased, kept: body });
+                    frames.push(Replacement { place, kind, kept: body });
                 }
                 Ok(_) => {}
-                // It may be damaged in a single bit of its payload.
+                // It may be damaged in a single bit of its payload. What is only to be dropped may be healed before.
+                Err(Unreadable::Frame { .. }) if kind == Kind::Dropped => {}
                 Err(Unreadable::Frame { .. }) => frames.push(Replacement::void(place)),
                 // There is nothing from which it could be taken out.
                 Err(Unreadable::Missing(_) | Unreadable::Header(_)) => {}
@@ -715,7 +728,7 @@ impl Store {
             self.rebuild_next_time()?;
         }
         let mut scrubbed = Scrubbed { damaged: damages.count, damages: damages.described, ..Scrubbed::default() };
-        if holes.may_hide(Kind::Entry) || holes.may_hide(Kind::Record) {
+        if [Kind::Entry, Kind::Dropped, Kind::Record].iter().any(|kind| holes.may_hide(*kind)) {
             self.withdraw(&holes, &mut scrubbed)?;
         }
         if holes.may_hide(Kind::Fact) {
@@ -887,6 +900,8 @@ enum Put<'a> {
     Write(&'a Write),
     /// An entry without its payload.
     Erased(&'a Authentic),
+    /// An entry whose payload time dropped elsewhere.
+    Dropped(&'a Authentic),
     /// By what the author of this entry took it back.
     Retraction(&'a Authentic),
 }
@@ -894,7 +909,7 @@ enum Put<'a> {
 impl Put<'_> {
     fn entry(&self) -> Option<&Authentic> {
         match *self {
-            Put::Write(Write::Entry(entry)) | Put::Erased(entry) => Some(entry),
+            Put::Write(Write::Entry(entry)) | Put::Erased(entry) | Put::Dropped(entry) => Some(entry),
             _ => None,
         }
     }
@@ -926,11 +941,17 @@ fn encode(put: &Put<'_>, body: &mut Vec<u8>) -> Kind {
             signed(&entry.bytes().header, &entry.bytes().signature, body);
             return Kind::Erased;
         }
+        Put::Dropped(entry) => {
+            signed(&entry.bytes().header, &entry.bytes().signature, body);
+            return Kind::Dropped;
+        }
         Put::Retraction(entry) => match &entry.bytes().payload {
             Payload::Retracted(because) => {
                 return erasure(&entry.key(), entry.header().seq, entry.hash(), because, body);
             }
-            Payload::Sealed(_) => unreachable!("only an entry that was taken back brings its retraction"),
+            Payload::Sealed(_) | Payload::Dropped => {
+                unreachable!("only an entry that was taken back brings its retraction")
+            }
         },
     };
     match write {
@@ -945,6 +966,12 @@ fn encode(put: &Put<'_>, body: &mut Vec<u8>) -> Kind {
             put_log(key, body);
             body.extend_from_slice(&height.to_le_bytes());
             Kind::Rewind
+        }
+        Write::Drop { key, seq, hash } => {
+            put_log(key, body);
+            body.extend_from_slice(&seq.to_le_bytes());
+            body.extend_from_slice(&hash.0);
+            Kind::Drop
         }
         Write::Record { circle, hash, bytes } => {
             body.extend_from_slice(&circle.0.0);
@@ -1017,6 +1044,12 @@ fn decode_rewind(body: &[u8]) -> Option<(LogKey, u64)> {
     Some((key, u64::from_le_bytes(rest.try_into().ok()?)))
 }
 
+fn decode_drop(body: &[u8]) -> Option<(LogKey, u64, Hash)> {
+    let (key, rest) = split_log(body)?;
+    let (seq, hash) = rest.split_first_chunk()?;
+    Some((key, u64::from_le_bytes(*seq), Hash(hash.try_into().ok()?)))
+}
+
 fn decode_record(body: &[u8]) -> Option<(CircleId, Hash, &[u8])> {
     let (circle, rest) = body.split_first_chunk()?;
     let (hash, bytes) = rest.split_first_chunk()?;
@@ -1036,11 +1069,13 @@ struct Draft<'a> {
     changes: Changes,
     /// Where what stands in a new place stood before.
     superseded: Vec<Place>,
+    /// Entries whose payloads were dropped.
+    dropped: Vec<(LogKey, u64, Hash)>,
 }
 
 impl<'a> Draft<'a> {
     fn of(index: &'a Index) -> Self {
-        Self { index, changes: Changes::default(), superseded: Vec::new() }
+        Self { index, changes: Changes::default(), superseded: Vec::new(), dropped: Vec::new() }
     }
 
     fn held(&self, id: u64, seq: u64) -> Result<Option<Held>, Trouble> {
@@ -1123,7 +1158,7 @@ impl<'a> Draft<'a> {
                 };
                 return self.add_read(stored.header(), Held { place, hash: stored.hash() });
             }
-            Kind::Erased => {
+            Kind::Erased | Kind::Dropped => {
                 let Some((bytes, _)) = decode_signed(body) else { return malformed };
                 let header = match Header::from_bytes(&bytes) {
                     Ok(header) => header,
@@ -1147,6 +1182,10 @@ impl<'a> Draft<'a> {
                 let Some((key, height)) = decode_rewind(body) else { return malformed };
                 self.add_rewind(key, height)?;
             }
+            Kind::Drop => {
+                let Some(drop) = decode_drop(body) else { return malformed };
+                self.dropped.push(drop);
+            }
             Kind::Commit | Kind::Void => {}
         }
         Ok(None)
@@ -1165,6 +1204,8 @@ struct Replayed {
     frames: u64,
     /// Payloads were to be erased, which may not have been done.
     erases: bool,
+    /// Payloads that were dropped, and stand there still.
+    dropped: Vec<(LogKey, u64, Hash)>,
     /// Places that nobody asks for any more.
     superseded: Vec<Place>,
 }
@@ -1198,6 +1239,7 @@ impl Replay<'_> {
                 replayed.erases |= kind == Kind::Erasure;
                 if replayed.frames % REPLAY_FRAMES == 0 {
                     self.index.apply(&std::mem::take(&mut draft.changes))?;
+                    self.keep_whole(&mut draft.dropped, &mut replayed.dropped)?;
                 }
                 Ok(())
             },
@@ -1205,10 +1247,26 @@ impl Replay<'_> {
             &mut |done_bytes, total_bytes| progress(Progress { work: self.work, done_bytes, total_bytes }),
         )?;
         self.index.apply(&draft.changes)?;
+        self.keep_whole(&mut draft.dropped, &mut replayed.dropped)?;
         damages.join(holes);
         damages.join(unfit);
         replayed.superseded = draft.superseded;
         Ok(replayed)
+    }
+
+    /// Of payloads that were dropped keeps those that stand there still: of years of them a crash leaves a few.
+    fn keep_whole(
+        &self,
+        dropped: &mut Vec<(LogKey, u64, Hash)>,
+        whole: &mut Vec<(LogKey, u64, Hash)>,
+    ) -> Result<(), Trouble> {
+        let reader = Reader { index: self.index.clone(), files: self.segments.files().clone() };
+        for (key, seq, hash) in dropped.drain(..) {
+            if reader.is_whole_entry(&key, seq, hash)? {
+                whole.push((key, seq, hash));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -1317,7 +1375,7 @@ impl Reader {
 
     /// What a frame keeps of the entry that was indexed there.
     fn decode_kept(&self, key: &LogKey, seq: u64, held: Held, kind: Kind, body: &[u8]) -> Result<EntryBytes, String> {
-        if !matches!(kind, Kind::Entry | Kind::Erased) {
+        if !matches!(kind, Kind::Entry | Kind::Erased | Kind::Dropped) {
             return Err("not the frame that was written here".to_owned());
         }
         // The payload may still stand there: what erases it comes first.
@@ -1328,6 +1386,10 @@ impl Reader {
                 let (header, signature) = decode_signed(body).ok_or(MALFORMED)?;
                 EntryBytes { header, signature, payload: Payload::Retracted(self.read_erasure(place)?.because) }
             }
+            (Kind::Dropped, None) => {
+                let (header, signature) = decode_signed(body).ok_or(MALFORMED)?;
+                EntryBytes { header, signature, payload: Payload::Dropped }
+            }
             (_, None) => return Err("its payload was erased, and by what is not known".to_owned()),
         };
         verify(&entry.header, held)?;
@@ -1337,6 +1399,19 @@ impl Reader {
     fn read_erasure(&self, place: Place) -> Result<Erasure, String> {
         let body = self.files.body(place, Kind::Erasure).map_err(|why| why.to_string())?;
         Ok(decode_erasure(&body).ok_or(MALFORMED)?)
+    }
+
+    /// Where this very entry stands, also behind a gap.
+    fn find(&self, key: &LogKey, seq: u64, hash: Hash) -> Result<Option<Held>, Trouble> {
+        let row = self.index.log(key)?.filter(|row| seq < row.beyond);
+        let held = row.map(|row| self.index.entry(row.id, seq)).transpose()?.flatten();
+        Ok(held.filter(|held| held.hash == hash))
+    }
+
+    /// Whether this very entry stands there with its payload.
+    fn is_whole_entry(&self, key: &LogKey, seq: u64, hash: Hash) -> Result<bool, Trouble> {
+        let held = self.find(key, seq, hash)?;
+        Ok(held.is_some_and(|held| self.files.frame(held.place).is_ok_and(|(kind, _)| kind == Kind::Entry)))
     }
 
     /// Whether what stands there is an entry without its payload.

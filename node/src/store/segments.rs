@@ -12,7 +12,7 @@
 //! commit   a frame whose body is: where its append began 4 | chain 4
 //! ```
 //!
-//! A frame's payload is erased, and a frame that was damaged and stands elsewhere again is made void, by writing
+//! A frame's payload is erased or dropped, and a frame that was damaged and stands elsewhere again is made void, by writing
 //! the segment anew beside the old one and putting it in its place. Offsets and lengths stay, with zeros for what
 //! is gone, so that whoever knows where something stands is still right.
 //!
@@ -88,11 +88,25 @@ pub(super) enum Kind {
     Void,
     /// That a log is forgotten from some height on.
     Rewind,
+    /// That an entry's payload was dropped by time.
+    Drop,
+    /// An entry whose payload was dropped by time.
+    Dropped,
 }
 
 impl Kind {
-    const ALL: [Self; 8] =
-        [Self::Entry, Self::Record, Self::Fact, Self::Commit, Self::Erasure, Self::Erased, Self::Void, Self::Rewind];
+    const ALL: [Self; 10] = [
+        Self::Entry,
+        Self::Record,
+        Self::Fact,
+        Self::Commit,
+        Self::Erasure,
+        Self::Erased,
+        Self::Void,
+        Self::Rewind,
+        Self::Drop,
+        Self::Dropped,
+    ];
 
     fn byte(self) -> u8 {
         match self {
@@ -104,6 +118,8 @@ impl Kind {
             Self::Erased => 6,
             Self::Void => 7,
             Self::Rewind => 8,
+            Self::Drop => 9,
+            Self::Dropped => 10,
         }
     }
 
@@ -342,7 +358,7 @@ impl Segment {
             } else {
                 match kind {
                     // Something else may have stood here when the batch was committed.
-                    Kind::Erased | Kind::Void => chain = None,
+                    Kind::Erased | Kind::Dropped | Kind::Void => chain = None,
                     _ => heads.update(&head),
                 }
                 visit(Step::Frame(place, kind, body)).map_err(Walk::Visit)?;

@@ -132,6 +132,11 @@ pub(super) fn erase(entry: &Authentic, by: &Authentic) -> Write {
     Write::Erase { key: entry.key(), seq: entry.header().seq, hash: entry.hash(), because }
 }
 
+/// Drops the payload of an entry.
+pub(super) fn dropped(entry: &Authentic) -> Write {
+    Write::Drop { key: entry.key(), seq: entry.header().seq, hash: entry.hash() }
+}
+
 /// An entry as it should be read that was taken back.
 fn taken_back(entry: &Authentic, by: &Authentic) -> EntryBytes {
     let EntryBytes { header, signature, .. } = by.bytes().clone();
@@ -629,6 +634,74 @@ fn an_erased_payload_is_gone_from_every_file_and_the_rest_of_the_log_is_as_it_wa
 }
 
 #[test]
+fn a_dropped_payload_is_gone_from_every_file_the_log_goes_on_and_an_erasure_of_it_counts() {
+    let world = World::new();
+    let mut log = writer(1);
+    let written: Vec<Authentic> = (0..30).map(|n| entry(&mut log, format!("payload <{n}>").as_bytes())).collect();
+    let mut store = world.open();
+    store.append(&writes(&written)).unwrap();
+    let before = contents(&store);
+    let mut other = dropped(&written[5]);
+    if let Write::Drop { hash, .. } = &mut other {
+        *hash = Hash([9; 32]);
+    }
+    store.append(&[dropped(&written[3]), dropped(&written[27]), other]).unwrap();
+    let as_expected = |store: &Store| {
+        let mut expected = before.1.clone();
+        for seq in [3, 27] {
+            expected[seq].payload = Payload::Dropped;
+        }
+        assert_eq!((&contents(store).0, &contents(store).1), (&before.0, &expected), "all else is as it was");
+        assert!(!stands_somewhere(world.dir.path(), b"<3>") && !stands_somewhere(world.dir.path(), b"<27>"));
+        assert!(stands_somewhere(world.dir.path(), b"<5>"), "of a fork the other is left alone");
+    };
+    as_expected(&store);
+    store.append(&[dropped(&written[3])]).unwrap();
+    store.append(&writes(&written)).unwrap();
+    as_expected(&store);
+    drop(store);
+    fs::remove_dir_all(world.index()).unwrap();
+    let (mut store, opened) = world.reopen();
+    assert_eq!(opened.damaged, 0, "{opened:?}");
+    as_expected(&store);
+    assert_eq!(store.scrub(&mut |_| {}).unwrap().damaged, 0);
+    store.append(&[erase(&written[3], &written[28])]).unwrap();
+    store.append(&[dropped(&written[3])]).unwrap();
+    assert_eq!(store.entry(&log.key(), 3).unwrap(), Some(taken_back(&written[3], &written[28])));
+    drop(store);
+    fs::remove_dir_all(world.index()).unwrap();
+    assert_eq!(world.open().entry(&log.key(), 3).unwrap(), Some(taken_back(&written[3], &written[28])));
+}
+
+#[test]
+fn an_entry_that_comes_dropped_is_stored_so_and_damage_to_it_is_found_and_healed() {
+    let world = World::new();
+    let mut log = writer(1);
+    let mut named = |payload: &[u8]| {
+        let draft =
+            EntryDraft { suite: Suite::Named, epoch: None, payload: payload.to_vec(), expiry: None, retracts: None };
+        log.append(Time(1), draft)
+    };
+    let (first, second) = (named(b"gone <elsewhere>"), named(b"here"));
+    let bare = EntryBytes { payload: Payload::Dropped, ..first.bytes().clone() };
+    let run = vec![Decoded::decode(bare.clone()).unwrap(), Decoded::decode(second.bytes().clone()).unwrap()];
+    let proven = authenticate(run, Link::Start).unwrap().proven;
+    let mut store = world.open();
+    store.append(&writes(&proven)).unwrap();
+    assert_eq!(store.entry(&first.key(), 0).unwrap().as_ref(), Some(&bare));
+    drop(store);
+    fs::remove_dir_all(world.index()).unwrap();
+    let mut store = world.open();
+    assert_eq!(store.entry(&first.key(), 0).unwrap().as_ref(), Some(&bare));
+    let header = &first.bytes().header;
+    flip_where(&segment_with(&world, header), header);
+    store.entry(&first.key(), 0).unwrap_err();
+    assert_eq!(store.scrub(&mut |_| {}).unwrap().withdrawn_entries, 1);
+    store.append(&writes(&proven)).unwrap();
+    assert_eq!(store.entry(&first.key(), 0).unwrap().as_ref(), Some(&bare));
+}
+
+#[test]
 fn an_entry_erased_before_it_came_never_gets_its_payload_and_a_fork_of_it_is_left_alone() {
     let world = World::new();
     let mut log = writer(1);
@@ -912,6 +985,7 @@ pub(super) struct Model {
     records: BTreeMap<(CircleId, Hash), Vec<u8>>,
     facts: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) erased: BTreeMap<Hash, Retraction>,
+    pub(super) dropped: BTreeSet<Hash>,
 }
 
 impl Model {
@@ -922,6 +996,7 @@ impl Model {
             Write::Fact { key, value } if value.is_empty() => drop(self.facts.remove(key)),
             Write::Fact { key, value } => drop(self.facts.insert(key.clone(), value.clone())),
             Write::Erase { hash, because, .. } => drop(self.erased.insert(*hash, because.clone())),
+            Write::Drop { hash, .. } => assert!(self.dropped.insert(*hash), "a story drops a payload once"),
             Write::Rewind { key, height } => self.entries.entry(*key).or_default().truncate(*height as usize),
         }
     }
@@ -930,6 +1005,9 @@ impl Model {
     pub(super) fn kept(&self, entry: &Authentic) -> EntryBytes {
         match self.erased.get(&entry.hash()) {
             Some(because) => EntryBytes { payload: Payload::Retracted(because.clone()), ..entry.bytes().clone() },
+            None if self.dropped.contains(&entry.hash()) => {
+                EntryBytes { payload: Payload::Dropped, ..entry.bytes().clone() }
+            }
             None => entry.bytes().clone(),
         }
     }

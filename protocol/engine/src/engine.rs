@@ -15,6 +15,7 @@ use crate::{
     branches::{self, BRANCH_FACT},
     circle::{Act, Charter, Control, Member, Operation, Quota, Rank, Steward, Stewardship},
     epoch::{self, Record, SignedRecord},
+    expire::{DROPPED_FACT, Expiring, RETENTION_FACT},
     fork::{self, FORK_FACT, ForkProof, Forked},
     held::Ledger,
     input::{Audience, Command, CommandId, EntryPlace, Input, Kept, Ticket},
@@ -82,6 +83,7 @@ pub(crate) enum After {
     Joined(CircleId),
     Root(Box<TrustRoot>),
     Erased(CircleId),
+    Dropped { key: LogKey, seqs: Vec<u64>, total: u64 },
     Reply(CommandId, Reply),
 }
 
@@ -131,6 +133,7 @@ pub struct Engine {
     pub(crate) sync: Sync,
     pub(crate) retractions: Retractions,
     pub(crate) keeping: Keeping,
+    pub(crate) expiring: Expiring,
     /// What the clock said last: goes into what is signed, and may jump.
     pub(crate) wall: Time,
     /// Runs timers: follows the clock and never goes back, so that a clock which was far ahead and was set right
@@ -191,11 +194,13 @@ impl Engine {
         let trust = Trust::new(network_replica.root().cloned().unwrap_or(root));
         let network = network_replica.id();
         let logs_of = |circle: &CircleId| logs.get(circle).map(Vec::as_slice).unwrap_or_default();
+        let expiring = Expiring::load(store)?;
         let mut circles = BTreeMap::from([(network, network_replica)]);
         for (fact, charter) in store.facts(CIRCLE_FACT)? {
             let damage = |why: String| Damage { what: format!("the charter in {} bytes of fact", fact.len()), why };
             let charter = Charter::from_bytes(&charter).map_err(|refusal| damage(refusal.to_string()))?;
             let mut replica = Replica::closed(Control::new(charter));
+            replica.dropped_before(expiring.bytes_of(&replica.id()));
             damages.extend(replica.load(store, logs_of(&replica.id())));
             circles.insert(replica.id(), replica);
         }
@@ -234,6 +239,7 @@ impl Engine {
             sync: Sync::default(),
             retractions: Retractions::load(store)?,
             keeping: Keeping::load(store)?,
+            expiring,
             wall: now,
             now,
         };
@@ -249,7 +255,10 @@ impl Engine {
         for circle in engine.circles.keys().copied().collect::<Vec<_>>() {
             engine.tell_accepted(&circle);
             engine.note_beyond(&circle);
+            engine.note_retention(&circle, store);
+            engine.reckon(&circle, store);
         }
+        engine.tell_dropped();
         engine.judge_all_retractions();
         engine.look_for_alarms();
         Ok(engine)
@@ -458,6 +467,7 @@ impl Engine {
                 self.membership_changed(&circle, store)?;
             }
             After::Root(root) => self.root_advanced(*root, store)?,
+            After::Dropped { key, seqs, total } => self.output(Output::Dropped { key, seqs, total }),
             After::Erased(circle) => self.output(Output::Emit(Event::Erased { circle })),
             After::Reply(id, reply) => self.output(Output::Reply { id, reply: Ok(reply) }),
         }
@@ -494,6 +504,7 @@ impl Engine {
         }
         self.tell_accepted(circle);
         self.note_beyond(circle);
+        self.note_retention(circle, store);
         let outcome = self.roster_changed(circle, store);
         self.look_for_keys();
         self.held_anew(circle);
@@ -530,7 +541,7 @@ impl Engine {
                     }
                 }
                 Write::Record { circle, hash, .. } => after.push(After::RecordDurable { circle: *circle, hash: *hash }),
-                Write::Fact { .. } | Write::Erase { .. } | Write::Rewind { .. } => {}
+                Write::Fact { .. } | Write::Erase { .. } | Write::Drop { .. } | Write::Rewind { .. } => {}
             }
         }
         let operations: Vec<Hash> = writes.iter().filter_map(branches::in_fact).collect();
@@ -538,6 +549,7 @@ impl Engine {
             after.push(After::BranchesDurable { circle, operations });
         }
         writes.extend(self.note_retractions(&writes));
+        writes.extend(self.note_expiring(&writes));
         match self.circles.get(&circle).map_or(Ok(Vec::new()), |replica| replica.rewinds(store, &writes)) {
             Ok(rewinds) => drop(writes.splice(0..0, rewinds)),
             Err(damage) => self.output(Output::Emit(Event::Damaged { what: damage.to_string() })),
@@ -837,6 +849,7 @@ impl Engine {
         let value = |key| Write::Fact { key, value: encoding::to_bytes(&(place.key.log, place.seq, hash)) };
         let mut writes: Vec<Write> = fact.map(value).into_iter().chain([Write::Entry(entry)]).collect();
         writes.extend(self.note_retractions(&writes));
+        writes.extend(self.note_expiring(&writes));
         self.store(writes, after);
         Ok(())
     }
@@ -1189,6 +1202,8 @@ fn assert_not_ours(key: &[u8]) {
         ROOT_FACT,
         GIVEN_FACT,
         BEYOND_FACT,
+        DROPPED_FACT,
+        RETENTION_FACT,
     ];
     let ours = engines.iter().any(|prefix| key.starts_with(prefix));
     assert!(!ours, "a fact of the node is named as one of the engine's");

@@ -120,7 +120,7 @@ fn fact_of(key: &LogKey) -> Vec<u8> {
     fact_key(BEYOND_FACT, &[&key.circle.0.0, &key.author.0, &key.log.0])
 }
 
-fn read_place(bytes: &[u8]) -> Option<LogKey> {
+pub(crate) fn read_place(bytes: &[u8]) -> Option<LogKey> {
     let (circle, rest) = bytes.split_at_checked(32)?;
     let (author, log) = rest.split_at_checked(32)?;
     Some(LogKey {

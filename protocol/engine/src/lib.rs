@@ -62,6 +62,7 @@ pub mod branches;
 pub mod circle;
 pub mod engine;
 pub mod epoch;
+pub mod expire;
 pub mod fork;
 pub mod held;
 pub mod input;

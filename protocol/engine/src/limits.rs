@@ -83,6 +83,27 @@ pub const ERASED_AT_ONCE: usize = 4_096;
 /// How long what lies beyond a cut is kept: ninety days, in which stewards notice that a cut was too low.
 pub const WITHHELD_MS: u64 = 90 * 24 * 3_600_000;
 
+/// A retention that was shortened is acted on so long after it was seen: a week, in which a steward's slip, or what a
+/// thief of its key did, is noticed and put right before anything is gone.
+pub const SHORTER_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
+
+/// How often payloads are looked for that time drops. What is dropped together leaves its segment in one rewrite, and
+/// next to the days after which things are dropped an hour is short.
+pub const LOOK_EVERY_MS: u64 = 3_600_000;
+
+/// Entries that are looked at in one step: a few milliseconds, in which nothing else happens.
+pub const LOOK_ENTRIES: usize = 256;
+
+/// The pause between two such steps, in which everything else goes on: ten times as long.
+pub const LOOK_STEP_MS: u64 = 50;
+
+/// Payloads that are dropped in one write: 10 MB of names. More are left for an hour later.
+pub const DROPS_AT_ONCE: usize = 65_536;
+
+/// How long until a peer that sent an entry without its payload is asked again: the clocks of two honest nodes differ by
+/// more at worst, and mostly by less.
+pub const LACKING_AGAIN_MS: u64 = 10 * 60_000;
+
 /// Two clocks agree that are no further apart: an hour, which no time zone or daylight saving set wrongly is below,
 /// and next to which the days and months after which something is dropped are long. A clock that goes on by more
 /// between two inputs has jumped.

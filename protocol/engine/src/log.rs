@@ -15,6 +15,7 @@ use cwn_crypto::{
 };
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 
+use crate::expire;
 use crate::limits;
 use crate::planted::{Bug, planted};
 
@@ -273,6 +274,9 @@ pub enum Payload {
     /// Nothing any more: its author took it back.
     #[n(1)]
     Retracted(#[n(0)] Retraction),
+    /// Nothing any more: it expired, or is older than the circle keeps it.
+    #[n(2)]
+    Dropped,
 }
 
 impl fmt::Debug for Payload {
@@ -280,6 +284,7 @@ impl fmt::Debug for Payload {
         match self {
             Self::Sealed(bytes) => write!(f, "Sealed({} bytes)", bytes.len()),
             Self::Retracted(_) => f.write_str("Retracted"),
+            Self::Dropped => f.write_str("Dropped"),
         }
     }
 }
@@ -289,7 +294,7 @@ impl Payload {
     pub fn sealed(&self) -> Option<&[u8]> {
         match self {
             Self::Sealed(bytes) => Some(bytes),
-            Self::Retracted(_) => None,
+            Self::Retracted(_) | Self::Dropped => None,
         }
     }
 
@@ -299,6 +304,7 @@ impl Payload {
         match self {
             Self::Sealed(bytes) => bytes.len(),
             Self::Retracted(retraction) => retraction.header.len() + 64,
+            Self::Dropped => 0,
         }
     }
 }
@@ -364,6 +370,12 @@ pub enum EntryRefusal {
         /// The entry's place.
         seq: u64,
     },
+    /// The payload is missing, and time drops none of its kind.
+    #[error("entry {seq} comes without its payload, which is of a kind that is never dropped")]
+    NeverDropped {
+        /// The entry's place.
+        seq: u64,
+    },
     /// Parts of the header contradict each other.
     #[error("entry {seq} contradicts itself: {what}")]
     Contradiction {
@@ -411,6 +423,8 @@ impl Decoded {
                     return Err(EntryRefusal::NotRetracted { seq });
                 }
             }
+            Payload::Dropped if !expire::ages(&header) => return Err(EntryRefusal::NeverDropped { seq }),
+            Payload::Dropped => {}
         }
         let contradiction = |what| Err(EntryRefusal::Contradiction { seq, what });
         if (seq == 0) == header.previous.is_some() {
@@ -532,7 +546,7 @@ impl Stored {
         self.0.hash()
     }
 
-    /// The sealed payload, unless its author took it back.
+    /// The sealed payload, unless its author took it back or time dropped it.
     pub fn payload(&self) -> Option<&[u8]> {
         self.0.bytes.payload.sealed()
     }

@@ -137,6 +137,15 @@ pub enum Output {
         /// Whether it is taken back now.
         retracted: bool,
     },
+    /// Payloads of a log were dropped by time, and are gone from the store: whatever shows them says so from now on.
+    Dropped {
+        /// The log.
+        key: LogKey,
+        /// The places; none when this only says how many there were before the start.
+        seqs: Vec<u64>,
+        /// How many of this log were dropped so far, these among them. Whoever counted fewer looks at all of it anew.
+        total: u64,
+    },
     /// The answer to a command.
     Reply {
         /// The command.

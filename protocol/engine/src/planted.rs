@@ -68,6 +68,14 @@ bugs! {
     AcceptBeforeStored,
     /// An epoch is sealed to before its record is durable.
     UseEpochBeforeDurable,
+    /// What expires is dropped by a clock that nobody else's agrees with.
+    DropInDoubt,
+    /// What expires is dropped half a day early.
+    DropEarly,
+    /// A retention that was shortened is acted on at once.
+    ShortenAtOnce,
+    /// An entry is taken without its payload, though it is not yet to be dropped.
+    TakeWithoutPayload,
 
     // I4: members that can talk converge.
     /// Entries of revoked authors are not taken any more.
@@ -122,6 +130,8 @@ bugs! {
     ForgetRetractions,
     /// What was taken back stays on the disk.
     NeverErase,
+    /// Entries that take something back are dropped by time like any.
+    DropRetractions,
 
     // I7: bounded.
     /// Peers that do not keep to the protocol are never disconnected.

@@ -194,6 +194,8 @@ pub struct Replica {
     epochs: BTreeMap<Hash, Epoch>,
     /// How much is held of each node: content, and operations.
     used: BTreeMap<(PublicKey, Measured), Quota>,
+    /// How many bytes of payloads were dropped of logs: they count no longer.
+    dropped: BTreeMap<(PublicKey, LogId), u64>,
     /// The nodes of which there is more than their quotas let in, since who belongs or the policy changed last.
     full: BTreeSet<PublicKey>,
     /// Epochs whose records the store has made durable: before that nothing is sealed to one.
@@ -236,6 +238,7 @@ impl Replica {
             reaches: BTreeMap::new(),
             epochs: BTreeMap::new(),
             used: BTreeMap::new(),
+            dropped: BTreeMap::new(),
             full: BTreeSet::new(),
             durable_epochs: BTreeSet::new(),
             waiting_records: Vec::new(),
@@ -252,7 +255,7 @@ impl Replica {
         let mut damages = Vec::new();
         let mut waiting: Vec<(LogKey, u64)> = Vec::new();
         for (key, tip) in logs {
-            match load_log(store, key, tip) {
+            match load_log(store, key, tip).map(|log| self.without_dropped(key, log)) {
                 Ok(log) => {
                     if log.height < tip.height {
                         self.torn.insert((key.author, key.log));
@@ -316,6 +319,28 @@ impl Replica {
         damages
     }
 
+    /// What was dropped of the payloads of this circle before, by log, in bytes.
+    pub(crate) fn dropped_before(&mut self, dropped: BTreeMap<(PublicKey, LogId), u64>) {
+        self.dropped = dropped;
+    }
+
+    fn without_dropped(&self, key: &LogKey, log: Log) -> Log {
+        let dropped = self.dropped.get(&(key.author, key.log)).copied().unwrap_or(0);
+        Log { bytes: log.bytes.saturating_sub(dropped), ..log }
+    }
+
+    /// A payload of a log is dropped: its author may write as much more.
+    pub(crate) fn let_go(&mut self, key: &LogKey, bytes: u64) {
+        let place = (key.author, key.log);
+        *self.dropped.entry(place).or_default() += bytes;
+        if let Some(log) = self.logs.get_mut(&place) {
+            let less = bytes.min(log.bytes);
+            log.bytes -= less;
+            self.used.entry((key.author, Measured::of(log.kind))).or_default().bytes -= less;
+            self.full.remove(&key.author);
+        }
+    }
+
     fn height(&self, key: &LogKey) -> u64 {
         self.log(&key.author, &key.log).map_or(0, |held| held.height)
     }
@@ -334,7 +359,7 @@ impl Replica {
         if let Some(before) = self.logs.remove(&place) {
             self.count_out(&key.author, &before);
         }
-        match load_prefix(store, key, height) {
+        match load_prefix(store, key, height).map(|log| self.without_dropped(key, log)) {
             Some(log) => {
                 self.count_in(&key.author, &log);
                 self.logs.insert(place, log);

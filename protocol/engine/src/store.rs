@@ -40,6 +40,15 @@ pub enum Write {
         /// By what its author took it back.
         because: Retraction,
     },
+    /// Drop the payload of an entry: its header and signature stay. An entry that was taken back stays so.
+    Drop {
+        /// Its log.
+        key: LogKey,
+        /// Its place.
+        seq: u64,
+        /// Its hash; an entry with another hash at that place is left alone.
+        hash: Hash,
+    },
     /// A fact of this node alone; the latest value under a key counts.
     Fact {
         /// Its name.
@@ -77,8 +86,8 @@ pub trait Read {
     fn entry(&self, key: &LogKey, seq: u64) -> Result<Option<EntryBytes>, Damage>;
     /// The hash of the entry at a place, without reading the entry.
     fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage>;
-    /// How many bytes the headers and payloads of a log's entries from one place up to another take, about; without
-    /// reading the entries.
+    /// How many bytes the headers and payloads of a log's entries from one place up to another took when they
+    /// came, about; without reading the entries.
     fn bytes(&self, key: &LogKey, from: u64, to: u64) -> Result<u64, Damage>;
     /// Every log that is held, and how far.
     fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage>;

@@ -41,6 +41,12 @@ pub enum RowState {
     /// Its author took it back.
     #[n(4)]
     Retracted,
+    /// It expired, as its author wanted, and what was in it is no longer held here.
+    #[n(5)]
+    Expired,
+    /// It is older than the circle keeps what is published, and what was in it is no longer held here.
+    #[n(6)]
+    Dropped,
 }
 
 impl RowState {
@@ -52,6 +58,8 @@ impl RowState {
             Self::Unreadable(_) => "unreadable",
             Self::UnknownKind => "unknown_kind",
             Self::Retracted => "retracted",
+            Self::Expired => "expired",
+            Self::Dropped => "dropped",
         }
     }
 }

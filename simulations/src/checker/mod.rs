@@ -8,6 +8,7 @@ mod i11_markings;
 mod i1_readers;
 mod i2_certified;
 mod i3_durable;
+mod i3_kept;
 mod i4_convergence;
 mod i5_authentic;
 mod i6_retracted;
@@ -93,6 +94,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::new(i1_readers::Readers),
         Box::new(i2_certified::Certified::default()),
         Box::new(i3_durable::Durable),
+        Box::new(i3_kept::Kept::default()),
         Box::new(i4_convergence::Convergence),
         Box::new(i5_authentic::Authentic),
         Box::new(i6_retracted::Retracted::default()),

@@ -90,6 +90,7 @@ async fn attach_as(
         to: to.iter().map(|name| (*name).to_owned()).collect(),
         attachments: vec![uploaded.id],
         wait_seconds: Some(60),
+        expires_at: None,
     };
     Ok(world.client(name).post("/v1/entries", &entry).await?)
 }
@@ -243,6 +244,7 @@ async fn what_is_whole_of_a_broken_file_is_taken_and_where_it_broke_is_said() ->
             to: Vec::new(),
             attachments: Vec::new(),
             wait_seconds: Some(60),
+            expires_at: None,
         };
         let _: Published = world.client("ncsc").post("/v1/entries", &entry).await?;
     }

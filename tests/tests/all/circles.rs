@@ -145,6 +145,7 @@ fn entry(tlp: &str, wait_seconds: u64) -> NewEntry {
         to: Vec::new(),
         attachments: Vec::new(),
         wait_seconds: Some(wait_seconds),
+        expires_at: None,
     }
 }
 
@@ -218,6 +219,7 @@ async fn i11_markings_are_kept_and_nothing_is_unmarked() -> anyhow::Result<()> {
         partners: vec!["z-cert".to_owned()],
         history: None,
         quota: QuotaChange::default(),
+        retention_days: None,
     };
     let _: Id = client.post("/v1/circles", &low).await?;
     for tlp in ["AMBER", "AMBER+STRICT", "RED"] {

@@ -30,6 +30,7 @@ fn entry(title: &str, tlp: &str) -> NewEntry {
         to: Vec::new(),
         attachments: Vec::new(),
         wait_seconds: Some(0),
+        expires_at: None,
     }
 }
 

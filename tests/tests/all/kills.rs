@@ -47,6 +47,7 @@ fn entry(number: u64) -> NewEntry {
         to: Vec::new(),
         attachments: Vec::new(),
         wait_seconds: None,
+        expires_at: None,
     }
 }
 

@@ -8,6 +8,7 @@ mod carry;
 mod circles;
 mod drafts;
 mod enrolment;
+mod expire;
 mod kills;
 mod lineage;
 mod mesh;

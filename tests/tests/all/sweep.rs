@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use cwn_crypto::{PublicKey, Time, encoding, issuer_log::LogId};
 use cwn_engine::{
+    limits,
     log::{CircleId, Retracts},
     store::{Read, Write},
 };
@@ -17,13 +18,13 @@ use cwn_tests::world::World;
 /// What the engine notes of a retraction; the time is when this node first had it.
 type Noted = (CircleId, PublicKey, LogId, u64, Retracts, Time, bool);
 
-/// What a node that does not run holds as taken back it has had for a day, but for so long.
-fn a_day_passes(world: &World, name: &str, but_ms: u64) -> anyhow::Result<()> {
+/// What a node that does not run holds as taken back it has had for a day, and to the next whole hour.
+fn a_day_passes(world: &World, name: &str) -> anyhow::Result<()> {
     let (mut store, _) = Store::open(&world.node(name).data, &mut |_| {})?;
     let mut aged = Vec::new();
     for (key, value) in store.facts(b"retract/")? {
         let mut noted: Noted = encoding::from_bytes(&value, 1 << 16)?;
-        noted.5 = Time(clock::now().0 - Time::DAY_MS + but_ms);
+        noted.5 = Time(clock::now().0 - limits::RETRACT_MS - limits::ERASE_EVERY_MS);
         aged.push(Write::Fact { key, value: encoding::to_bytes(&noted) });
     }
     assert!(!aged.is_empty(), "{name} holds a retraction");
@@ -60,6 +61,7 @@ async fn publish(world: &World, name: &str, title: &str, upload: &str) -> anyhow
         to: Vec::new(),
         attachments: vec![upload.to_owned()],
         wait_seconds: Some(60),
+        expires_at: None,
     };
     Ok(world.client(name).post("/v1/entries", &entry).await?)
 }
@@ -108,8 +110,8 @@ async fn i6_the_file_of_a_retracted_entry_leaves_every_disk_and_stays_away_and_n
         world.stop(name)?;
     }
 
-    a_day_passes(&world, "ncsc", 6_000)?;
-    a_day_passes(&world, "ferm", 0)?;
+    a_day_passes(&world, "ncsc")?;
+    a_day_passes(&world, "ferm")?;
     let kept = tempfile::tempdir()?;
     for part in &of_wrong {
         fs::copy(parts_of(&world, "ferm", &circle).join(part), kept.path().join(part))?;

@@ -68,6 +68,15 @@ struct Known {
     past: Bits,
 }
 
+impl Known {
+    fn retention(&self) -> Option<u32> {
+        match &self.operation.act {
+            Act::Policy { terms } => terms.retention(),
+            _ => None,
+        }
+    }
+}
+
 /// A stewardship that the charter or an `appoint` gave, whether it stands or not.
 #[derive(Debug, Clone)]
 struct Seat {
@@ -139,6 +148,11 @@ impl Control {
             Some(Act::Policy { terms }) => terms,
             _ => &self.charter.terms,
         }
+    }
+
+    /// The fewest days after which any policy that is held, of whatever time, let members drop what was published.
+    pub fn shortest_retention(&self) -> Option<u32> {
+        self.operations.iter().filter_map(Known::retention).chain(self.charter.terms.retention()).min()
     }
 
     /// Whether an operation is held.

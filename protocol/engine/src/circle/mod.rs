@@ -78,6 +78,16 @@ pub struct Terms {
     /// How much of one node's content others take; [`limits::QUOTA`] when it says nothing.
     #[n(2)]
     pub quota: Option<Quota>,
+    /// Days after which members drop what was published; never when it says nothing.
+    #[n(3)]
+    pub retention_days: Option<u32>,
+}
+
+impl Terms {
+    /// Days after which members drop what was published, one at least.
+    pub fn retention(&self) -> Option<u32> {
+        self.retention_days.map(|days| days.max(1))
+    }
 }
 
 /// How much there is of one node in a circle, or may be.
@@ -119,8 +129,8 @@ impl Quota {
 
 impl std::fmt::Debug for Terms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { policy, history, quota } = self;
-        write!(f, "Terms({} bytes of policy, history {history:?}, {quota:?})", policy.len())
+        let Self { policy, history, quota, retention_days } = self;
+        write!(f, "Terms({} bytes of policy, history {history:?}, {quota:?}, {retention_days:?} days)", policy.len())
     }
 }
 

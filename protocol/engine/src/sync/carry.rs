@@ -25,11 +25,15 @@ impl Engine {
         entries: Vec<EntryBytes>,
         store: &dyn Read,
     ) -> Result<(), CommandRefusal> {
-        let replica = self.circles.get_mut(&key.circle).ok_or(CommandRefusal::UnknownCircle)?;
+        let replica = self.circles.get(&key.circle).ok_or(CommandRefusal::UnknownCircle)?;
+        let before = replica.log(&key.author, &key.log).map_or(0, |held| held.height);
         let mut run = Vec::with_capacity(entries.len());
         let mut rest = None;
         for entry in entries {
             match Decoded::decode(entry) {
+                Ok(entry) if entry.header().seq >= before && self.lacks_payload(&entry) => {
+                    rest = Some(Rest::Waits("the file holds no content of it, and it has not expired".to_owned()));
+                }
                 Ok(entry) if entry.key() == key => run.push(entry),
                 Ok(_) => rest = Some(Rest::Refused("it holds an entry of another log".to_owned())),
                 Err(refusal) => rest = Some(Rest::Refused(refusal.to_string())),
@@ -38,7 +42,7 @@ impl Engine {
                 break;
             }
         }
-        let before = replica.log(&key.author, &key.log).map_or(0, |held| held.height);
+        let Some(replica) = self.circles.get_mut(&key.circle) else { return Err(CommandRefusal::UnknownCircle) };
         let ingested = replica.ingest(records, run);
         let height = replica.log(&key.author, &key.log).map_or(0, |held| held.height);
         self.keep(key.circle, ingested.writes, ingested.membership_changed, store);

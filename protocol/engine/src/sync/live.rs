@@ -53,7 +53,8 @@ impl Engine {
         store: &dyn Read,
     ) -> Result<(), Damage> {
         let entry = match Decoded::decode(entry) {
-            Ok(entry) if self.shuns(&entry) => return Ok(()),
+            // Its author pushes what it wrote whole; without its payload it is pulled, where it may be.
+            Ok(entry) if self.shuns(&entry) || self.lacks_payload(&entry) => return Ok(()),
             Ok(entry) if entry.key().circle == circle => entry,
             Ok(_) => {
                 self.fault(peer, circle, "an entry of another circle than it was sent in".to_owned());

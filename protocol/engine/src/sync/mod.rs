@@ -189,6 +189,8 @@ pub(crate) struct Sync {
     /// Those of them that are looked at next, and when.
     handing: BTreeSet<relay::About>,
     hand_due: Option<Time>,
+    /// When peers that sent an entry without its payload are asked again.
+    lacking_due: Option<Time>,
     digests: BTreeMap<CircleId, (Hash, Vec<WireTip>)>,
     /// Not later than when the next digest is due to anybody.
     digest_due: Option<Time>,
@@ -727,10 +729,11 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Time> {
         let stalls = self.sync.pulls.values().map(|pull| pull.last_frame.min(pull.counted_from)).min();
         let stalls = stalls.map(|since| since.plus(limits::PULL_STALL_MS));
-        let Sync { digest_due, look_due, announce_due, held_due, hand_due, .. } = self.sync;
-        let timers = [digest_due, look_due, announce_due, held_due, hand_due, self.sync.keys.due, stalls];
+        let Sync { digest_due, look_due, announce_due, held_due, hand_due, lacking_due, .. } = self.sync;
+        let timers = [digest_due, look_due, announce_due, held_due, hand_due, lacking_due, self.sync.keys.due, stalls];
         let next = timers.into_iter().flatten().min().map(|next| self.wall.plus(next.since(self.now)));
-        next.into_iter().chain(self.retractions.due()).chain(self.keeping.due()).min()
+        let drops = self.expiring.due(self.wall).filter(|_| !self.clock_doubtful());
+        next.into_iter().chain(self.retractions.due()).chain(self.keeping.due()).chain(drops).min()
     }
 
     pub(crate) fn run_timers(&mut self, store: &dyn Read) -> Result<(), Damage> {
@@ -743,9 +746,15 @@ impl Engine {
         if self.sync.hand_due.is_some_and(|due| due <= self.now) {
             self.hand_on();
         }
+        if self.sync.lacking_due.is_some_and(|due| due <= self.now) {
+            self.sync.lacking_due = None;
+            self.sync.wants.values_mut().for_each(Want::unblock);
+            self.sync.look_at(self.now);
+        }
         self.ask_for_keys();
         self.erase_due(store)?;
         self.drop_beyond(store)?;
+        self.drop_expired(store)?;
         let now = self.now;
         if planted(Bug::WaitForStalled) {
             self.sync.pulls.values_mut().for_each(|pull| (pull.last_frame, pull.counted_from) = (now, now));

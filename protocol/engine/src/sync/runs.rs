@@ -222,9 +222,14 @@ impl Engine {
         if frame.entries.is_empty() {
             return self.give_up(id, Some("a frame of a run without entries".to_owned()), store);
         }
+        let mut lacking = false;
         for entry in frame.entries {
             match Decoded::decode(entry) {
                 Ok(entry) if self.shuns(&entry) => break,
+                Ok(entry) if self.lacks_payload(&entry) => {
+                    lacking = true;
+                    break;
+                }
                 Ok(entry) if entry.key() == (LogKey { circle, author: name.0, log: name.1 }) => run.push(entry),
                 Ok(_) => return self.give_up(id, Some("a run of another log than was asked for".to_owned()), store),
                 Err(refusal) => return self.give_up(id, Some(refusal.to_string()), store),
@@ -250,9 +255,12 @@ impl Engine {
             self.sync.pulls.get_mut(&id).into_iter().for_each(|pull| pull.last_frame = self.now);
             self.sync.peers.get_mut(&peer).into_iter().for_each(|state| state.stalls = 0);
         }
+        if lacking {
+            self.sync.lacking_due.get_or_insert(self.now.plus(limits::LACKING_AGAIN_MS));
+        }
         match ingested.stop {
-            None => Ok(()),
-            Some(Stop::Missing) => {
+            None if !lacking => Ok(()),
+            None | Some(Stop::Missing) => {
                 let want = self.sync.wants.get_mut(&(circle, name));
                 if let Some(source) = want.and_then(|want| want.sources.get_mut(&peer)) {
                     source.blocked = true;

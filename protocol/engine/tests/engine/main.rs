@@ -9,6 +9,7 @@ mod carried;
 mod catch_up;
 mod convergence;
 mod cost;
+mod expire;
 mod fold;
 mod fork;
 mod history;

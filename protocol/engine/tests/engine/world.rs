@@ -73,6 +73,14 @@ impl MemStore {
                 self.erased.insert((key, seq), (hash, because));
                 self.blank(&key, seq);
             }
+            Write::Drop { key, seq, hash } => {
+                let entry = self.logs.get_mut(&key).and_then(|log| log.get_mut(seq as usize));
+                if let Some((_, bytes)) =
+                    entry.filter(|(held, bytes)| *held == hash && bytes.payload.sealed().is_some())
+                {
+                    bytes.payload = Payload::Dropped;
+                }
+            }
             Write::Record { circle, hash, bytes } => drop(self.records.insert((circle, hash), bytes)),
             Write::Fact { key, value } if value.is_empty() => drop(self.facts.remove(&key)),
             Write::Fact { key, value } => {
@@ -151,6 +159,8 @@ pub struct Node {
     pub events: Vec<Event>,
     /// What its engine says is taken back.
     pub retracted: BTreeSet<(LogKey, u64)>,
+    /// How many payloads its engine says were dropped of each log.
+    pub dropped: BTreeMap<LogKey, u64>,
     pub accepted: BTreeMap<LogKey, u64>,
     pub frame_bytes: u64,
     pub frames: u64,
@@ -340,6 +350,7 @@ impl World {
             events: Vec::new(),
             accepted: BTreeMap::new(),
             retracted: BTreeSet::new(),
+            dropped: BTreeMap::new(),
             frame_bytes: 0,
             frames: 0,
             mute: false,
@@ -750,6 +761,10 @@ impl World {
                     self.nodes[index].retracted.insert((key, seq));
                 }
                 Output::Retracted { key, seq, .. } => drop(self.nodes[index].retracted.remove(&(key, seq))),
+                Output::Dropped { key, seqs, total } => {
+                    let before = self.nodes[index].dropped.insert(key, total).unwrap_or(0);
+                    assert!(seqs.is_empty() || before + seqs.len() as u64 == total, "what is dropped is told once");
+                }
                 Output::Reply { id, reply } => drop(self.nodes[index].replies.insert(id, reply)),
                 Output::Emit(event) => self.nodes[index].events.push(event),
             }
@@ -995,6 +1010,14 @@ impl World {
         self
     }
 
+    /// A steward says for how many days what is published is kept.
+    pub fn set_retention(&mut self, by: &str, circle: CircleId, days: Option<u32>) -> &mut Self {
+        let terms = Terms { retention_days: days, ..Terms::default() };
+        self.command(by, Command::Policy { circle, terms });
+        self.run(5);
+        self
+    }
+
     /// A steward says what newcomers can open.
     pub fn set_history(&mut self, by: &str, circle: CircleId, history: History) -> &mut Self {
         let terms = Terms { history, ..Terms::default() };
@@ -1062,10 +1085,21 @@ impl World {
     }
 
     pub fn append_to(&mut self, by: &str, circle: CircleId, text: &str, audience: Audience) -> CommandId {
+        self.append_until(by, circle, text, audience, None)
+    }
+
+    pub fn append_until(
+        &mut self,
+        by: &str,
+        circle: CircleId,
+        text: &str,
+        audience: Audience,
+        expiry: Option<Time>,
+    ) -> CommandId {
         let id = CommandId(self.next_command);
         let index = self.index(by);
         self.nodes[index].plain.insert(id, text.as_bytes().to_vec());
-        let (expiry, retracts, kept) = (None, None, None);
+        let (retracts, kept) = (None, None);
         self.command(by, Command::Append { circle, audience, expiry, only_when_current: false, retracts, kept })
     }
 
@@ -1092,9 +1126,12 @@ impl World {
                 if node.retracted.contains(&(*key, seq)) || header.retracts.is_some() {
                     continue;
                 }
-                let Some(payload) = bytes.payload.sealed() else {
-                    texts.push("(retracted)".to_owned());
-                    continue;
+                let payload = match &bytes.payload {
+                    Payload::Sealed(payload) => payload,
+                    gone => {
+                        texts.push(format!("({})", if *gone == Payload::Dropped { "dropped" } else { "retracted" }));
+                        continue;
+                    }
                 };
                 let opened = match header.suite {
                     Suite::Control | Suite::Network => continue,

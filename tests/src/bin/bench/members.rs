@@ -152,6 +152,7 @@ impl Member {
                 | Output::Given { .. }
                 | Output::Accepted { .. }
                 | Output::Retracted { .. }
+                | Output::Dropped { .. }
                 | Output::Reply { .. }
                 | Output::Emit(_) => {}
             }

@@ -154,6 +154,7 @@ impl Writer {
             to: to.iter().map(|name| (*name).to_owned()).collect(),
             attachments: Vec::new(),
             wait_seconds: None,
+            expires_at: None,
         };
         let published: Result<Published, _> = self.client.post("/v1/entries", &entry).await;
         let mut state = self.ledger.state();
