@@ -34,32 +34,32 @@ impl Checker for Convergence {
 
     fn calm(&mut self, world: &World) -> Result<(), String> {
         self.network(world)?;
-        for circle in world.truth.histories.keys().copied() {
-            let Some((conclusion, members)) = world.agreed(&circle) else { continue };
+        for circle in world.truth.histories.keys() {
+            let Some((conclusion, members)) = world.agreed(circle) else { continue };
             let oracle: Vec<PublicKey> = conclusion.members.keys().copied().collect();
             let mut first: Option<(usize, End)> = None;
             for node in members {
-                let Some(end) = end_of(world, node, &circle) else {
-                    return Err(format!("p{node:02} counts in {} and is not in it", short(&circle)));
+                let Some(end) = end_of(world, node, circle) else {
+                    return Err(format!("p{node:02} counts in {} and is not in it", short(circle)));
                 };
                 if end.members != oracle {
-                    let story = describe(world, node, &circle) + "\n" + &views(world, &circle);
-                    return Err(format!("p{node:02} counts others in {} than the rules say\n{story}", short(&circle)));
+                    let story = describe(world, node, circle) + "\n" + &views(world, circle);
+                    return Err(format!("p{node:02} counts others in {} than the rules say\n{story}", short(circle)));
                 }
-                let terms = world.truth.histories.get(&circle).map(|history| history.terms(&conclusion));
-                if policy_of(world, node, &circle) != terms {
-                    return Err(format!("p{node:02} keeps {} by another policy than the rules say", short(&circle)));
+                let terms = world.truth.histories.get(circle).map(|history| history.terms(&conclusion));
+                if policy_of(world, node, circle) != terms {
+                    return Err(format!("p{node:02} keeps {} by another policy than the rules say", short(circle)));
                 }
                 match &first {
                     None => first = Some((node, end)),
                     Some((other, known)) if *known != end => {
-                        let stories = [describe(world, *other, &circle), describe(world, node, &circle)];
+                        let stories = [describe(world, *other, circle), describe(world, node, circle)];
                         let what = match (known.accepted == end.accepted, known.members == end.members) {
                             (false, _) => "accept other entries",
                             (true, false) => "count others in",
                             (true, true) => "say other digests",
                         };
-                        let circle = short(&circle);
+                        let circle = short(circle);
                         return Err(format!("p{other:02} and p{node:02} {what} in {circle}\n{}", stories.join("\n")));
                     }
                     Some(_) => {}
