@@ -50,7 +50,7 @@ pub(crate) fn live(plan: &Plan, keep_lines: usize) -> Outcome {
     let founders: Vec<usize> = (usize::from(scenario.without_coordinator)..world.nodes.len()).collect();
     for _ in 0..scenario.circles {
         if let Some(founder) = world.people.pick(&founders).copied() {
-            world.found(founder);
+            world.found(founder, None);
         }
         world.run(1_000);
         for _ in 0..world.nodes.len() * 3 {

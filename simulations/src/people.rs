@@ -1,10 +1,13 @@
 //! People and misfortune: what is done and what goes wrong, drawn by a scenario's rates.
 
-use cwn_crypto::{Time, issuer_log::Statement};
+use cwn_crypto::{Hash, Time, encoding, issuer_log::Statement};
 use cwn_engine::{
     circle::{Charter, History, Steward, Terms},
+    epoch::SignedRecord,
     input::{Audience, Command},
-    log::{CircleId, LogKind, Retracts},
+    limits,
+    log::{CircleId, EntryBytes, LogKind, Retracts},
+    succession::succeeding,
 };
 
 use crate::world::{Acknowledged, Coming, World};
@@ -20,6 +23,10 @@ enum Deed {
     Appoint,
     Dismiss,
     Policy,
+    Raise,
+    Succeed,
+    Hand,
+    Root,
     Revoke,
     Stop,
     Backup,
@@ -47,6 +54,10 @@ impl World {
             (people.appoint, Deed::Appoint),
             (people.dismiss, Deed::Dismiss),
             (people.policy, Deed::Policy),
+            (people.raise, Deed::Raise),
+            (people.succeed, Deed::Succeed),
+            (people.hand, Deed::Hand),
+            (people.root, Deed::Root),
             (people.revoke, Deed::Revoke),
             (people.stop, Deed::Stop),
             (people.backup, Deed::Backup),
@@ -93,7 +104,7 @@ impl World {
         match deed {
             Deed::Publish => self.publish(node, false),
             Deed::PublishToSome => self.publish(node, true),
-            Deed::Found => self.found(node),
+            Deed::Found => self.found(node, None),
             Deed::Add => self.add(node),
             Deed::Remove => self.remove(node),
             Deed::Appoint => self.appoint(node),
@@ -109,6 +120,13 @@ impl World {
                 self.trace.tell(self.now, || format!("p{node:02} gives {} another policy", short(&circle)));
                 self.command(node, "set a policy", Command::Policy { circle, terms }, None);
             }
+            Deed::Raise => self.raise(node),
+            Deed::Succeed => {
+                let old = self.some_circle(node, false);
+                self.found(node, old);
+            }
+            Deed::Hand => self.hand(node),
+            Deed::Root => self.next_root(),
             Deed::Revoke => self.revoke(),
             Deed::Stop => self.go_down(node, 60_000, 3_600_000, false),
             Deed::Backup => {
@@ -257,7 +275,8 @@ impl World {
         (0..self.nodes.len()).filter(counts).collect()
     }
 
-    pub(crate) fn found(&mut self, node: usize) {
+    /// Founds a circle; one that goes on for another when that is named.
+    pub(crate) fn found(&mut self, node: usize, old: Option<CircleId>) {
         if self.truth.histories.len() as u64 >= self.plan.scenario.most_circles {
             return;
         }
@@ -270,15 +289,21 @@ impl World {
             let node = &self.nodes[*index];
             Steward { partner: node.partner.clone(), node: node.member() }
         };
+        let engine = self.nodes[node].engine.as_ref();
+        let control = old.and_then(|old| Some((engine?.circle(&old)?.control()?, old)));
+        let succeeds = control.map(|(control, old)| succeeding(control, old));
         let charter = Charter {
             name: format!("circle {}", self.truth.histories.len()),
             stewards: stewards.iter().map(steward).collect(),
             terms: Terms::default(),
             secret: self.fresh(),
             founded: self.nodes[node].clock(self.now),
-            succeeds: None,
+            succeeds,
         };
-        self.trace.tell(self.now, || format!("p{node:02} founds {} with {stewards:?}", short(&charter.id())));
+        self.trace.tell(self.now, || {
+            let after = charter.succeeds.as_ref().map(|old| format!(", after {}", short(&old.circle)));
+            format!("p{node:02} founds {} with {stewards:?}{}", short(&charter.id()), after.unwrap_or_default())
+        });
         self.chartered(charter.clone());
         self.command(node, "found", Command::Found { charter }, None);
     }
@@ -288,8 +313,13 @@ impl World {
         let inside = self.roster(node, &circle);
         let outside: Vec<usize> = (0..self.nodes.len()).filter(|index| !inside.contains(index)).collect();
         let Some(other) = self.people.pick(&outside).copied() else { return };
-        let (partner, nodes) = (self.nodes[other].partner.clone(), vec![self.nodes[other].member()]);
-        self.trace.tell(self.now, || format!("p{node:02} adds p{other:02} to {}", short(&circle)));
+        let partner = self.nodes[other].partner.clone();
+        // Now and then with its other node at once.
+        let both = self.people.per_mille(500);
+        let added = |index: &usize| *index == other || both && self.nodes[*index].partner == partner;
+        let added: Vec<usize> = outside.into_iter().filter(added).collect();
+        let nodes = added.iter().map(|index| self.nodes[*index].member()).collect();
+        self.trace.tell(self.now, || format!("p{node:02} adds {added:?} to {}", short(&circle)));
         self.command(node, "add", Command::Add { circle, partner, nodes }, None);
     }
 
@@ -298,8 +328,56 @@ impl World {
         let inside = self.roster(node, &circle);
         let Some(other) = self.people.pick(&inside).copied().filter(|other| *other != node) else { return };
         let partner = self.nodes[other].partner.clone();
-        self.trace.tell(self.now, || format!("p{node:02} removes p{other:02} from {}", short(&circle)));
-        self.command(node, "remove", Command::Remove { circle, partner, node: None }, None);
+        // The one that was stolen, or all that the partner has.
+        let stolen = self.people.per_mille(300).then_some(self.nodes[other].me);
+        let what = if stolen.is_some() { "one node" } else { "its partner" };
+        self.trace.tell(self.now, || format!("p{node:02} removes p{other:02} from {}: {what}", short(&circle)));
+        self.command(node, "remove", Command::Remove { circle, partner, node: stolen }, None);
+    }
+
+    /// Takes in what was written beyond the cut of a removal.
+    fn raise(&mut self, node: usize) {
+        let Some(circle) = self.some_circle(node, true) else { return };
+        let Some(engine) = self.nodes[node].engine.as_ref() else { return };
+        let removals: Vec<Hash> = engine.withheld(&circle).into_iter().map(|withheld| withheld.removal).collect();
+        let Some(removal) = self.people.pick(&removals).copied() else { return };
+        self.trace.tell(self.now, || format!("p{node:02} raises a cut in {}", short(&circle)));
+        self.command(node, "raise a cut", Command::Raise { circle, removal }, None);
+    }
+
+    /// Somebody carries what a node holds of a circle to another in a file, whether they are connected or not.
+    fn hand(&mut self, from: usize) {
+        let Some(circle) = self.some_circle(from, false) else { return };
+        let running = |to: &usize| *to != from && self.nodes[*to].engine.is_some();
+        let others: Vec<usize> = (0..self.nodes.len()).filter(running).collect();
+        let Some(to) = self.people.pick(&others).copied() else { return };
+        let replica = self.nodes[from].engine.as_ref().and_then(|engine| engine.circle(&circle));
+        let Some(charter) = replica.and_then(|replica| replica.control()).map(|control| control.charter().to_bytes())
+        else {
+            return;
+        };
+        let held = self.nodes[from].disk.held();
+        let mut control = Vec::new();
+        let mut content = Vec::new();
+        for (key, log) in held.logs.iter().filter(|(key, _)| key.circle == circle) {
+            let entries: Vec<EntryBytes> = log.iter().map(|(_, entry)| EntryBytes::clone(entry)).collect();
+            match self.truth.logs.get(&(key.author, key.log)) {
+                Some((_, LogKind::Control, _)) => control.extend(entries),
+                _ => content.push((*key, entries)),
+            }
+        }
+        let records: Vec<SignedRecord> = held
+            .records
+            .iter()
+            .filter(|((of, _), _)| *of == circle)
+            .filter_map(|(_, bytes)| encoding::from_bytes(bytes, limits::SIGNED_RECORD_BYTES).ok())
+            .collect();
+        self.trace.tell(self.now, || format!("p{to:02} is handed {} by p{from:02}", short(&circle)));
+        self.command(to, "take a circle", Command::CarryCircle { charter, entries: control }, None);
+        for (key, entries) in content {
+            let command = Command::CarryRun { key, records: records.clone(), entries };
+            self.command(to, "take a run", command, None);
+        }
     }
 
     fn appoint(&mut self, node: usize) {
@@ -326,10 +404,24 @@ impl World {
         self.command(node, "dismiss", command, None);
     }
 
+    /// The root's keys sign a next version of the root document, which the coordinator's node takes up first.
+    fn next_root(&mut self) {
+        if self.plan.scenario.without_coordinator || self.nodes[0].engine.is_none() {
+            return;
+        }
+        let Some(signed) = self.sign_root() else { return };
+        self.trace.tell(self.now, || "the root has a next version".to_owned());
+        self.command(0, "adopt a root", Command::AdoptRoot { versions: vec![signed] }, None);
+    }
+
     /// The issuer revokes a node; the coordinator's node hears of it first.
     fn revoke(&mut self) {
-        let left: Vec<usize> =
-            (1..self.nodes.len()).filter(|index| !self.truth.revoked.contains(&self.nodes[*index].me)).collect();
+        // A second machine with the coordinator's keys is not revoked: the coordinator would be.
+        let may = |index: &usize| {
+            let me = &self.nodes[*index].me;
+            *me != self.nodes[0].me && !self.truth.revoked.contains(me)
+        };
+        let left: Vec<usize> = (1..self.nodes.len()).filter(may).collect();
         if self.plan.scenario.without_coordinator || left.len() * 2 <= self.nodes.len() {
             return;
         }

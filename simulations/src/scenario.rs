@@ -51,6 +51,16 @@ pub(crate) struct People {
     pub(crate) appoint: u64,
     pub(crate) dismiss: u64,
     pub(crate) policy: u64,
+    /// Cuts of removals that are raised, circles that go on for another, circles that are carried in files, and versions
+    /// of the root document.
+    #[serde(default)]
+    pub(crate) raise: u64,
+    #[serde(default)]
+    pub(crate) succeed: u64,
+    #[serde(default)]
+    pub(crate) hand: u64,
+    #[serde(default)]
+    pub(crate) root: u64,
     pub(crate) revoke: u64,
     pub(crate) stop: u64,
     pub(crate) backup: u64,
@@ -62,6 +72,9 @@ pub(crate) struct People {
     /// Whether every other policy keeps what is published for a day.
     #[serde(default)]
     pub(crate) retention: bool,
+    /// Every node with a number that this divides is the second of the partner before it; 0 for none.
+    #[serde(default)]
+    pub(crate) second_node_every: usize,
     /// The longest payload, in bytes.
     pub(crate) longest_bytes: u64,
 }

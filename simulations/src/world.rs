@@ -262,7 +262,11 @@ pub(crate) struct World {
     pub(crate) lines: Dice,
     disks: Dice,
     secrets: Dice,
+    /// As the first version of its document says, with which every node starts.
     root: TrustRoot,
+    /// As the latest version says, and the key that signs the next.
+    latest_root: TrustRoot,
+    root_key: SigningKey,
     issuer: Issuer,
     queue: BinaryHeap<Reverse<Due>>,
     order: u64,
@@ -286,8 +290,11 @@ impl World {
     /// A world where the issuer certified so many partners with a node each, and all of them run.
     pub(crate) fn new(plan: Plan, keep_lines: usize, checkers: Vec<Box<dyn Checker>>) -> Self {
         let mut world = Self::bare(plan, keep_lines, checkers);
+        let every = world.plan.scenario.people.second_node_every;
         for index in 0..world.plan.nodes {
-            world.enrol(&name_of(index));
+            let second = index > 1 && every > 0 && index.is_multiple_of(every);
+            let partner = if second { world.nodes[index - 1].name.clone() } else { name_of(index) };
+            world.enrol(&name_of(index), &partner);
         }
         world.corrupt();
         let down = world.plan.scenario.without_coordinator;
@@ -336,7 +343,9 @@ impl World {
             lines: Dice::new(seed, For::Network),
             disks: Dice::new(seed, For::Disks),
             secrets,
+            latest_root: root.clone(),
             root,
+            root_key,
             issuer: Issuer { key: issuer_key, writer, entries: Vec::new(), serial: 0 },
             queue: BinaryHeap::new(),
             order: 0,
@@ -370,11 +379,11 @@ impl World {
         }
     }
 
-    /// The issuer certifies a new partner's node, which does not run yet.
-    pub(crate) fn enrol(&mut self, name: &str) {
+    /// The issuer certifies a partner's node, which does not run yet.
+    pub(crate) fn enrol(&mut self, name: &str, partner: &str) {
         let key = SigningKey::from_seed(&self.secrets.bytes());
         let sealing = SealingKey::from_bytes(self.secrets.bytes());
-        let Ok(partner) = name.parse::<PartnerId>() else { unreachable!("names are short words") };
+        let Ok(partner) = partner.parse::<PartnerId>() else { unreachable!("names are short words") };
         self.issuer.serial += 1;
         let certificate = Certificate {
             suite: 1,
@@ -493,6 +502,14 @@ impl World {
             self.truth.logs.insert(place, (header.circle, LogKind::Network, opening.clone()));
         }
         self.issuer.entries.push(entry.bytes().clone());
+    }
+
+    /// A next version of the root document, signed.
+    pub(crate) fn sign_root(&mut self) -> Option<SignedRoot> {
+        let mut signed = self.latest_root.propose(|document| document.freshness_ms += Time::DAY_MS).ok()?;
+        signed.add_signature(&self.root_key);
+        self.latest_root.adopt(std::slice::from_ref(&signed)).ok()?;
+        Some(signed)
     }
 
     /// The issuer's log.

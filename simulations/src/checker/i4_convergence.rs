@@ -82,6 +82,16 @@ impl Convergence {
         else {
             return Ok(());
         };
+        let version = |node: &usize| world.nodes[*node].engine.as_ref().map(|engine| engine.root().version());
+        if let Some(pair) = standing.windows(2).find(|pair| version(&pair[0]) != version(&pair[1])) {
+            return Err(format!(
+                "p{:02} holds version {:?} of the root document, p{:02} {:?}",
+                pair[0],
+                version(&pair[0]),
+                pair[1],
+                version(&pair[1])
+            ));
+        }
         let ends: Vec<Option<End>> = standing.iter().map(|node| end_of(world, *node, &network)).collect();
         match ends.windows(2).position(|pair| pair[0] != pair[1]) {
             None => Ok(()),

@@ -17,6 +17,7 @@ mod i8_no_single_point;
 mod i9_current;
 mod i9_honest;
 mod liveness;
+mod succession;
 
 use cwn_engine::{
     input::{Command, CommandId},
@@ -105,5 +106,6 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::new(i10_no_self_fork::NoSelfFork::default()),
         Box::new(i11_markings::Markings),
         Box::new(liveness::Liveness),
+        Box::new(succession::Succession),
     ]
 }

@@ -232,7 +232,7 @@ fn revoke(world: &mut World, circles: &[Circle]) -> Spread {
 /// that.
 fn join(world: &mut World, circle: &Circle) -> Option<u64> {
     let (index, since) = (world.nodes.len(), world.now);
-    world.enrol(&name_of(index));
+    world.enrol(&name_of(index), &name_of(index));
     world.import_issuers_word(0);
     let standing = |index: &usize| !world.truth.revoked.contains(&world.nodes[*index].me);
     let members: Vec<usize> = circle.members.iter().copied().filter(standing).collect();

@@ -48,7 +48,7 @@ pub(crate) fn set(seed: u64, nodes: usize, with_circles: bool) -> anyhow::Result
     let plan = Plan { seed, ..Plan::new(nodes, 1, 0, Scenario::find("scale")?) };
     let mut world = World::bare(plan, 0, Vec::new());
     world.sparse = true;
-    (0..nodes).for_each(|index| world.enrol(&name_of(index)));
+    (0..nodes).for_each(|index| world.enrol(&name_of(index), &name_of(index)));
     let mut desk = Alone::open(&world, 0, None, Held::default())?;
     desk.give(Input::Import { entries: world.issuers_word() });
     let network = desk.disk.held().clone();
