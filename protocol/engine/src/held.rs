@@ -48,6 +48,12 @@ impl Statement {
         Signed::sign(self, Domain::HELD, key)
     }
 
+    /// Whether it says of some log more than another statement does.
+    pub(crate) fn adds_to(&self, other: &Self) -> bool {
+        let said = |line: &CutLine| other.heads.iter().any(|one| one.log == line.log && one.height >= line.height);
+        self.heads.iter().any(|line| !said(line))
+    }
+
     /// What its holder said.
     pub fn verify(signed: &SignedStatement) -> Result<Self, SignedRefusal> {
         let holder = signed.unverified(limits::HELD_BYTES)?.holder;

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cwn_crypto::{PublicKey, Time};
+use cwn_crypto::{Hash, PublicKey, Time, issuer_log::CutLine};
 
 use super::live::distance;
 use crate::engine::{Engine, Offer};
@@ -89,6 +89,11 @@ impl Outgoing {
     }
 }
 
+/// What a statement says, whenever.
+fn content(statement: &Statement) -> (&[CutLine], &[Hash]) {
+    (&statement.heads, &statement.unopenable)
+}
+
 /// Adds to a list of few, if it does not stand there.
 fn note(list: &mut Vec<PublicKey>, node: PublicKey) {
     if !list.contains(&node) {
@@ -161,18 +166,20 @@ impl Engine {
 
     /// Takes along a statement that a peer handed over.
     fn carry(&mut self, about: About, fresh: Carried) {
-        let says = |signed: &SignedStatement| {
-            let said = signed.unverified(limits::HELD_BYTES).ok();
-            said.map(|said: Statement| (said.heads, said.unopenable))
-        };
         let carried = match self.sync.carried.remove(&about) {
             None => fresh,
             Some(mut before) => {
                 let Carried { statement, time, since, trail, far, from, told } = fresh;
+                let said =
+                    |signed: &SignedStatement| -> Option<Statement> { signed.unverified(limits::HELD_BYTES).ok() };
+                let (old, new) = (said(&before.statement), said(&statement));
+                let same = old.as_ref().map(content) == new.as_ref().map(content);
                 // What says nothing new goes on from where it was: who was told needs not be told again.
-                let same = says(&before.statement) == says(&statement);
                 let left = if same { before.trail.left.min(trail.left) } else { trail.left };
-                if before.time <= time {
+                let (less, more) =
+                    old.zip(new).map_or((false, true), |(old, new)| (old.adds_to(&new), new.adds_to(&old)));
+                // The later one counts. It is the one that says more, though its holder's clock was set back meanwhile.
+                if if less == more { before.time <= time } else { more } {
                     if !same {
                         (before.from, before.told, before.since) = (Vec::new(), Vec::new(), since);
                     }

@@ -139,6 +139,23 @@ fn a_statement_waits_for_an_author_that_is_away_and_meets_only_others() {
 }
 
 #[test]
+fn a_statement_that_says_more_is_kept_though_its_holders_clock_was_set_back() {
+    // cwn-sim seed 1, 40 nodes, 1 h, in which a clock is set back by an hour and a half.
+    let (mut world, circle) = connected(&["ncsc", "ferm", "surf"], &[("ncsc", "ferm"), ("ncsc", "surf")]);
+    world.disconnect("ncsc", "ferm");
+    let (holder, author) = (world.key("surf"), world.key("ferm"));
+    // The last one was on its way for long, and says less than what came before it.
+    for (height, ago) in [(1, 0), (9, 5_400_000), (5, 6_000_000)] {
+        let mut said = statement(&world, circle, "surf", author, 1);
+        (said.heads[0].height, said.time) = (height, Time(world.now.0 - ago));
+        hand_on(&mut world, "surf", "ncsc", circle, said.sign(&key_of("surf", 1)), &["ferm"]);
+    }
+    world.connect("ncsc", "ferm").settle();
+    let ledger = world.engine("ferm").ledger(&circle).unwrap();
+    assert!(ledger.received(&holder, &author, &LogId([0; 16]), 8).is_some());
+}
+
+#[test]
 fn a_holder_that_crashed_before_its_statement_left_makes_it_again() {
     let (mut world, circle) = connected(&["ncsc", "ferm", "surf"], &[("ncsc", "ferm"), ("ncsc", "surf")]);
     let id = world.append("ferm", circle, "surf crashes with it");
