@@ -585,14 +585,8 @@ impl Store {
             return Err(conflict());
         }
         // Behind a gap that damage tore, the entry that comes next may be held, and must follow this one.
-        if seq + 1 < row.beyond
-            && let Some(next) = index.entry(row.id, seq + 1)?
-        {
-            let next = self.reader.read_entry(&key, seq + 1, next).ok();
-            let next = next.and_then(|next| Header::from_bytes(&next.header).ok());
-            if next.is_some_and(|next| next.previous != Some(hash)) {
-                return Err(conflict());
-            }
+        if seq + 1 < row.beyond && self.reader.is_followed_by_another(&key, row.id, seq, hash)? {
+            return Err(conflict());
         }
         (row.height, row.head, row.beyond) = (seq + 1, hash, row.beyond.max(seq + 1));
         Ok(wanted)
@@ -1465,6 +1459,14 @@ impl Reader {
         let span: Span = span.map_err(|why: Unreadable| why.to_string())?;
         for held in run {
             let (kind, body) = span.frame(held.place).map_err(|why| why.to_string())?;
+    /// Whether the entry that stands next is known to follow another than the one with this hash.
+    fn is_followed_by_another(&self, key: &LogKey, id: u64, seq: u64, hash: Hash) -> Result<bool, Trouble> {
+        let next = self.index.entry(id, seq + 1)?;
+        let next = next.and_then(|next| self.read_entry(key, seq + 1, next).ok());
+        let next = next.and_then(|next| Header::from_bytes(&next.header).ok());
+        Ok(next.is_some_and(|next| next.previous != Some(hash)))
+    }
+
             let seq = from + entries.len() as u64;
             entries.push(self.decode_kept(key, seq, *held, kind, body)?);
         }
@@ -1538,6 +1540,20 @@ impl Read for Reader {
         };
         facts.into_iter().map(read).collect()
     }
+    fn parts(&self, key: &LogKey, run: &[(u64, Hash)]) -> Result<Option<u64>, Damage> {
+        let Some(row) = self.row(key)? else { return Ok(None) };
+        let trouble = |trouble: Trouble| damage(format!("log {}", key.log), trouble);
+        for (seq, hash) in run.iter().take_while(|(seq, _)| *seq < row.beyond) {
+            match self.index.entry(row.id, *seq).map_err(trouble)? {
+                Some(held) if held.hash != *hash => return Ok(Some(*seq)),
+                _ => {}
+            }
+        }
+        let Some((last, hash)) = run.last().filter(|(last, _)| last + 1 < row.beyond) else { return Ok(None) };
+        let parts = self.is_followed_by_another(key, row.id, *last, *hash).map_err(trouble)?;
+        Ok(parts.then_some(last + 1))
+    }
+
 }
 
 impl Read for Store {
@@ -1569,3 +1585,7 @@ impl Read for Store {
         self.reader.facts(prefix)
     }
 }
+    fn parts(&self, key: &LogKey, run: &[(u64, Hash)]) -> Result<Option<u64>, Damage> {
+        self.reader.parts(key, run)
+    }
+

@@ -866,6 +866,39 @@ fn flip_below(dir: &Path, random: &mut Random) -> String {
 /// Looks that nothing is served which was not stored, and that what is gone is said; gives how often it was said.
 fn expect_nothing_else(store: &Store, opened: &Opened, held: &Contents, what: &str) -> usize {
     let (logs, entries, records, known) = held;
+#[test]
+fn behind_an_entry_that_rotted_another_branch_takes_the_place_of_the_one_that_stands_there() {
+    for parts_at in [3, 4, 6] {
+        let world = World::new();
+        let (mut one, mut other) = (writer(1), writer(1));
+        let shared = |log: &mut Writer| (0..parts_at).map(|n| entry(log, format!("<{n}>").as_bytes())).collect();
+        let (mut first, mut second): (Vec<Authentic>, Vec<Authentic>) = (shared(&mut one), shared(&mut other));
+        first.extend((parts_at..10).map(|n| entry(&mut one, format!("one branch <{n}>").as_bytes())));
+        second.extend((parts_at..8).map(|n| entry(&mut other, format!("the other {n}").as_bytes())));
+        let key = one.key();
+        let mut store = world.open();
+        store.append(&writes(&first)).unwrap();
+        flip_where(&segment_with(&world, b"<3>"), b"<3>");
+        store.scrub(&mut |_| {}).unwrap();
+        assert_eq!(store.logs().unwrap()[0].1.height, 3);
+        // What was there comes back as it was, and nothing need be forgotten.
+        let hashes = |entries: &[Authentic]| -> Vec<(u64, Hash)> {
+            entries.iter().map(|entry| (entry.header().seq, entry.hash())).collect()
+        };
+        assert_eq!(store.parts(&key, &hashes(&first[3..5])).unwrap(), None);
+        for batch in [&second[3..4], &second[4..]] {
+            let rewind = store.parts(&key, &hashes(batch)).unwrap().map(|height| Write::Rewind { key, height });
+            let batch: Vec<Write> = rewind.into_iter().chain(writes(batch)).collect();
+            store.append(&batch).unwrap();
+        }
+        let expected: Vec<EntryBytes> = second.iter().map(|entry| entry.bytes().clone()).collect();
+        assert_eq!(store.entries(&key, 0, 20, usize::MAX).unwrap(), expected, "apart at {parts_at}");
+        drop(store);
+        fs::remove_dir_all(world.index()).unwrap();
+        assert_eq!(world.open().entries(&key, 0, 20, usize::MAX).unwrap(), expected, "apart at {parts_at}");
+    }
+}
+
     let mut said = opened.damaged + opened.cut_back_bytes as usize;
     for (seq, entry) in (0..logs[0].1.height).zip(entries) {
         match store.entry(&logs[0].0, seq) {

@@ -550,7 +550,7 @@ impl Engine {
         }
         writes.extend(self.note_retractions(&writes));
         writes.extend(self.note_expiring(&writes));
-        match self.circles.get(&circle).map_or(Ok(Vec::new()), |replica| replica.rewinds(store, &writes)) {
+        match rewinds(store, &writes) {
             Ok(rewinds) => drop(writes.splice(0..0, rewinds)),
             Err(damage) => self.output(Output::Emit(Event::Damaged { what: damage.to_string() })),
         }
@@ -1215,3 +1215,19 @@ pub(crate) fn held_entry(store: &dyn Read, key: &LogKey, seq: u64) -> Result<Sto
     let bytes = store.entry(key, seq)?.ok_or_else(|| damage("it is not there".to_owned()))?;
     Stored::read(bytes).map_err(|refusal| damage(refusal.to_string()))
 }
+/// What must leave the store before these can be written: the other branch that it holds in their place. It may hold
+/// more of a log than this node counts, for that was set aside or stands behind damage.
+fn rewinds(store: &dyn Read, writes: &[Write]) -> Result<Vec<Write>, Damage> {
+    let mut runs: BTreeMap<LogKey, Vec<(u64, Hash)>> = BTreeMap::new();
+    for write in writes {
+        if let Write::Entry(entry) = write {
+            runs.entry(entry.key()).or_default().push((entry.header().seq, entry.hash()));
+        }
+    }
+    let rewind = |(key, run): (LogKey, Vec<(u64, Hash)>)| {
+        let height = store.parts(&key, &run)?;
+        Ok(height.map(|height| Write::Rewind { key, height }))
+    };
+    runs.into_iter().map(rewind).filter_map(Result::transpose).collect()
+}
+

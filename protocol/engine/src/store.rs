@@ -90,6 +90,18 @@ pub trait Read {
     /// came, about; without reading the entries.
     fn bytes(&self, key: &LogKey, from: u64, to: u64) -> Result<u64, Damage>;
     /// Every log that is held, and how far.
+    /// To which height a log must be rewound before these entries, one behind the other, can be written: from there on
+    /// another branch stands in their place or follows them, be it behind a gap that damage tore. None when nothing does.
+    fn parts(&self, key: &LogKey, run: &[(u64, Hash)]) -> Result<Option<u64>, Damage> {
+        for (seq, hash) in run {
+            match self.hash(key, *seq)? {
+                Some(held) if held == *hash => {}
+                Some(_) => return Ok(Some(*seq)),
+                None => break,
+            }
+        }
+        Ok(None)
+    }
     fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage>;
     /// An epoch record.
     fn record(&self, circle: &CircleId, hash: &Hash) -> Result<Option<Vec<u8>>, Damage>;

@@ -48,6 +48,8 @@ pub struct MemStore {
     pub erased: BTreeMap<(LogKey, u64), (Hash, Retraction)>,
     /// Entries that rot took.
     pub rotten: BTreeSet<(LogKey, u64)>,
+    /// Those of them that a look at the whole store found: what stands behind one does not count until it comes again.
+    gaps: BTreeSet<(LogKey, u64)>,
 }
 
 impl MemStore {
@@ -60,6 +62,12 @@ impl MemStore {
                     None => {
                         assert_eq!(log.len() as u64, seq, "a store is handed every log in order");
                         log.push((entry.hash(), entry.bytes().clone()));
+                    }
+                    Some(_) if self.gaps.remove(&(entry.key(), seq)) => {
+                        log[seq as usize] = (entry.hash(), entry.bytes().clone());
+                        let next = log.get(seq as usize + 1).filter(|_| !self.gaps.contains(&(entry.key(), seq + 1)));
+                        let follows = next.is_none_or(|(_, next)| previous(next) == Some(entry.hash()));
+                        assert!(follows, "what fills a gap is followed by what stands behind it");
                     }
                     Some((hash, _)) => assert_eq!(*hash, entry.hash(), "a store holds one entry at a place"),
                 }
@@ -75,6 +83,7 @@ impl MemStore {
             }
             Write::Drop { key, seq, hash } => {
                 let entry = self.logs.get_mut(&key).and_then(|log| log.get_mut(seq as usize));
+                self.gaps.retain(|(of, seq)| *of != key || *seq < height);
                 if let Some((_, bytes)) =
                     entry.filter(|(held, bytes)| *held == hash && bytes.payload.sealed().is_some())
                 {
@@ -98,7 +107,22 @@ impl MemStore {
         let entry = self.logs.get_mut(key).and_then(|log| log.get_mut(seq as usize));
         if let Some((_, bytes)) = entry.filter(|(held, _)| held == hash) {
             bytes.payload = Payload::Retracted(because.clone());
+fn previous(entry: &EntryBytes) -> Option<Hash> {
+    Header::from_bytes(&entry.header).unwrap().previous
+}
+
         }
+    /// Looks at all there is, as a store does when it is told to: what rotted counts as not there.
+    pub fn scrub(&mut self) {
+        self.gaps.append(&mut self.rotten);
+    }
+
+    /// How many entries of a log are there up to its first gap.
+    fn height(&self, key: &LogKey) -> u64 {
+        let gap = self.gaps.range((*key, 0)..=(*key, u64::MAX)).next().map(|(_, seq)| *seq);
+        gap.unwrap_or(self.logs.get(key).map_or(0, |log| log.len() as u64))
+    }
+
     }
 }
 
@@ -107,18 +131,34 @@ impl Read for MemStore {
         if self.rotten.contains(&(*key, seq)) {
             return Err(Damage { what: format!("entry {seq}"), why: "its checksum does not fit".to_owned() });
         }
-        Ok(self.logs.get(key).and_then(|log| log.get(seq as usize)).map(|(_, bytes)| bytes.clone()))
+        let log = self.logs.get(key).filter(|_| seq < self.height(key));
+        Ok(log.and_then(|log| log.get(seq as usize)).map(|(_, bytes)| bytes.clone()))
     }
     fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage> {
-        Ok(self.logs.get(key).and_then(|log| log.get(seq as usize)).map(|(hash, _)| *hash))
+        let log = self.logs.get(key).filter(|_| seq < self.height(key));
+        Ok(log.and_then(|log| log.get(seq as usize)).map(|(hash, _)| *hash))
+    }
+    fn parts(&self, key: &LogKey, run: &[(u64, Hash)]) -> Result<Option<u64>, Damage> {
+        let stands = |seq: u64| {
+            let log = self.logs.get(key).filter(|_| !self.gaps.contains(&(*key, seq)));
+            log.and_then(|log| log.get(seq as usize))
+        };
+        let other = run.iter().find(|(seq, hash)| stands(*seq).is_some_and(|(held, _)| held != hash));
+        let next = run.last().filter(|(seq, hash)| {
+            stands(seq + 1).is_some_and(|(_, next)| previous(next) != Some(*hash))
+        });
+        Ok(other.map(|(seq, _)| *seq).or(next.map(|(seq, _)| seq + 1)))
     }
     fn bytes(&self, key: &LogKey, from: u64, to: u64) -> Result<u64, Damage> {
         let entries = self.logs.get(key).into_iter().flatten().take(to as usize).skip(from as usize);
         Ok(entries.map(|(_, bytes)| (bytes.header.len() + bytes.payload.len()) as u64).sum())
     }
     fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {
-        let tip = |log: &Vec<(Hash, EntryBytes)>| Some(Tip { height: log.len() as u64, head: log.last()?.0 });
-        Ok(self.logs.iter().filter_map(|(key, log)| Some((*key, tip(log)?))).collect())
+        let tip = |key: &LogKey, log: &Vec<(Hash, EntryBytes)>| {
+            let height = self.height(key);
+            Some(Tip { height, head: log.get(height.checked_sub(1)? as usize)?.0 })
+        };
+        Ok(self.logs.iter().filter_map(|(key, log)| Some((*key, tip(key, log)?))).collect())
     }
     fn record(&self, circle: &CircleId, hash: &Hash) -> Result<Option<Vec<u8>>, Damage> {
         Ok(self.records.get(&(*circle, *hash)).cloned())
