@@ -272,7 +272,9 @@ pub fn random() -> [u8; 32] {
 fn why_read_only(error: &store::Error) -> String {
     match error {
         store::Error::TooLong { .. } | store::Error::Conflict { .. } | store::Error::Gap { .. } => {
-            format!("a fault in this program kept something from being stored: {error}; start it again, and report this")
+            format!(
+                "a fault in this program kept something from being stored: {error}; start it again, and report this"
+            )
         }
         _ => format!("the disk failed: {error}; free or mend the disk, then start it again"),
     }

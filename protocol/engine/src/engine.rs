@@ -31,7 +31,7 @@ use crate::{
     retract::{RETRACT_FACT, Retractions},
     root::{self, ROOT_FACT, Trust},
     store::{Damage, Read, Tip, Write},
-    sync::{GIVEN_FACT, Sync},
+    sync::{BARE_FACT, GIVEN_FACT, Mending, Sync},
 };
 
 /// Which circles this node joins when members offer them.
@@ -84,6 +84,7 @@ pub(crate) enum After {
     Root(Box<TrustRoot>),
     Erased(CircleId),
     Dropped { key: LogKey, seqs: Vec<u64>, total: u64 },
+    Mended { key: LogKey, seq: u64 },
     Reply(CommandId, Reply),
 }
 
@@ -132,6 +133,7 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     pub(crate) sync: Sync,
     pub(crate) retractions: Retractions,
+    pub(crate) mending: Mending,
     pub(crate) keeping: Keeping,
     pub(crate) expiring: Expiring,
     /// What the clock said last: goes into what is signed, and may jump.
@@ -238,6 +240,7 @@ impl Engine {
             outputs: VecDeque::new(),
             sync: Sync::default(),
             retractions: Retractions::load(store)?,
+            mending: Mending::load(store, now)?,
             keeping: Keeping::load(store)?,
             expiring,
             wall: now,
@@ -468,6 +471,7 @@ impl Engine {
             }
             After::Root(root) => self.root_advanced(*root, store)?,
             After::Dropped { key, seqs, total } => self.output(Output::Dropped { key, seqs, total }),
+            After::Mended { key, seq } => self.mended(key, seq),
             After::Erased(circle) => self.output(Output::Emit(Event::Erased { circle })),
             After::Reply(id, reply) => self.output(Output::Reply { id, reply: Ok(reply) }),
         }
@@ -541,7 +545,11 @@ impl Engine {
                     }
                 }
                 Write::Record { circle, hash, .. } => after.push(After::RecordDurable { circle: *circle, hash: *hash }),
-                Write::Fact { .. } | Write::Erase { .. } | Write::Drop { .. } | Write::Rewind { .. } => {}
+                Write::Fact { .. }
+                | Write::Mend(_)
+                | Write::Erase { .. }
+                | Write::Drop { .. }
+                | Write::Rewind { .. } => {}
             }
         }
         let operations: Vec<Hash> = writes.iter().filter_map(branches::in_fact).collect();
@@ -549,6 +557,7 @@ impl Engine {
             after.push(After::BranchesDurable { circle, operations });
         }
         writes.extend(self.note_retractions(&writes));
+        writes.extend(self.note_bare(&writes));
         writes.extend(self.note_expiring(&writes));
         match rewinds(store, &writes) {
             Ok(rewinds) => drop(writes.splice(0..0, rewinds)),
@@ -1204,17 +1213,12 @@ fn assert_not_ours(key: &[u8]) {
         BEYOND_FACT,
         DROPPED_FACT,
         RETENTION_FACT,
+        BARE_FACT,
     ];
     let ours = engines.iter().any(|prefix| key.starts_with(prefix));
     assert!(!ours, "a fact of the node is named as one of the engine's");
 }
 
-/// Reads an entry that the store must have.
-pub(crate) fn held_entry(store: &dyn Read, key: &LogKey, seq: u64) -> Result<Stored, Damage> {
-    let damage = |why: String| Damage { what: format!("entry {seq} of log {}", key.log), why };
-    let bytes = store.entry(key, seq)?.ok_or_else(|| damage("it is not there".to_owned()))?;
-    Stored::read(bytes).map_err(|refusal| damage(refusal.to_string()))
-}
 /// What must leave the store before these can be written: the other branch that it holds in their place. It may hold
 /// more of a log than this node counts, for that was set aside or stands behind damage.
 fn rewinds(store: &dyn Read, writes: &[Write]) -> Result<Vec<Write>, Damage> {
@@ -1231,3 +1235,9 @@ fn rewinds(store: &dyn Read, writes: &[Write]) -> Result<Vec<Write>, Damage> {
     runs.into_iter().map(rewind).filter_map(Result::transpose).collect()
 }
 
+/// Reads an entry that the store must have.
+pub(crate) fn held_entry(store: &dyn Read, key: &LogKey, seq: u64) -> Result<Stored, Damage> {
+    let damage = |why: String| Damage { what: format!("entry {seq} of log {}", key.log), why };
+    let bytes = store.entry(key, seq)?.ok_or_else(|| damage("it is not there".to_owned()))?;
+    Stored::read(bytes).map_err(|refusal| damage(refusal.to_string()))
+}

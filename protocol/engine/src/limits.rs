@@ -104,6 +104,13 @@ pub const DROPS_AT_ONCE: usize = 65_536;
 /// more at worst, and mostly by less.
 pub const LACKING_AGAIN_MS: u64 = 10 * 60_000;
 
+/// How often what is held without its payload, or without a signature that erases something, is asked of peers again:
+/// they may have got it meanwhile.
+pub const MEND_EVERY_MS: u64 = 3_600_000;
+
+/// So many entries at a time: each costs a frame of at most 1 MiB from every peer that has no more of it.
+pub const MENDED_AT_ONCE: usize = 64;
+
 /// Two clocks agree that are no further apart: an hour, which no time zone or daylight saving set wrongly is below,
 /// and next to which the days and months after which something is dropped are long. A clock that goes on by more
 /// between two inputs has jumped.

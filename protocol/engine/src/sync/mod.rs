@@ -29,12 +29,14 @@ mod carry;
 mod compare;
 mod keys;
 mod live;
+mod mend;
 mod relay;
 mod runs;
 mod statements;
 mod welcome;
 
 pub(crate) use keys::GIVEN_FACT;
+pub(crate) use mend::{BARE_FACT, Mending};
 pub use keys::given_key;
 
 const FIRST_NAME: LogName = (PublicKey([0; 32]), LogId([0; 16]));
@@ -155,8 +157,25 @@ struct Pull {
     counted_from: Time,
     brought: usize,
     slow: u32,
-    /// Whether it looks for where the peer's log parts from the one held here.
-    probe: bool,
+    purpose: Purpose,
+}
+
+/// What a run is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To take what is lacking of a log.
+    Take,
+    /// To look where the peer's log parts from the one held here.
+    Probe,
+    /// Because of its first entry, which is held without something.
+    Mend,
+}
+
+impl Pull {
+    fn key(&self) -> LogKey {
+        let (author, log) = self.name;
+        LogKey { circle: self.circle, author, log }
+    }
 }
 
 /// The state of all sessions.
@@ -730,7 +749,9 @@ impl Engine {
         let stalls = self.sync.pulls.values().map(|pull| pull.last_frame.min(pull.counted_from)).min();
         let stalls = stalls.map(|since| since.plus(limits::PULL_STALL_MS));
         let Sync { digest_due, look_due, announce_due, held_due, hand_due, lacking_due, .. } = self.sync;
-        let timers = [digest_due, look_due, announce_due, held_due, hand_due, lacking_due, self.sync.keys.due, stalls];
+        let (keys_due, mend_due) = (self.sync.keys.due, self.mending.due);
+        let timers =
+            [digest_due, look_due, announce_due, held_due, hand_due, lacking_due, keys_due, mend_due, stalls];
         let next = timers.into_iter().flatten().min().map(|next| self.wall.plus(next.since(self.now)));
         let drops = self.expiring.due(self.wall).filter(|_| !self.clock_doubtful());
         next.into_iter().chain(self.retractions.due()).chain(self.keeping.due()).chain(drops).min()
@@ -752,6 +773,7 @@ impl Engine {
             self.sync.look_at(self.now);
         }
         self.ask_for_keys();
+        self.begin_mending(store)?;
         self.erase_due(store)?;
         self.drop_beyond(store)?;
         self.drop_expired(store)?;
@@ -767,7 +789,7 @@ impl Engine {
             self.sync.pulls.iter().filter(|(_, pull)| stalled(pull)).map(|(id, _)| *id).collect();
         for id in stalled {
             self.output(Output::CancelPull { pull: id });
-            if let Some(pull) = self.sync.pulls.get(&id) {
+            if let Some(pull) = self.sync.pulls.get(&id).filter(|pull| pull.purpose == Purpose::Take) {
                 let (peer, circle, name) = (pull.peer, pull.circle, pull.name);
                 self.drop_source(&peer, circle, name);
                 self.sync.peers.get_mut(&peer).into_iter().for_each(|state| state.stalls += 1);

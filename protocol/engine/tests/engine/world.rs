@@ -74,8 +74,16 @@ impl MemStore {
                 self.rotten.remove(&(entry.key(), seq));
                 self.blank(&entry.key(), seq);
             }
+            Write::Mend(entry) => {
+                let seq = entry.header().seq;
+                let place = &mut self.logs.get_mut(&entry.key()).expect("what is mended is held")[seq as usize];
+                assert_eq!(place.0, entry.hash(), "what is mended is the same entry");
+                place.1 = entry.bytes().clone();
+                self.blank(&entry.key(), seq);
+            }
             Write::Rewind { key, height } => {
                 self.logs.get_mut(&key).expect("a log that is rewound is held").truncate(height as usize);
+                self.gaps.retain(|(of, seq)| *of != key || *seq < height);
             }
             Write::Erase { key, seq, hash, because } => {
                 self.erased.insert((key, seq), (hash, because));
@@ -83,7 +91,6 @@ impl MemStore {
             }
             Write::Drop { key, seq, hash } => {
                 let entry = self.logs.get_mut(&key).and_then(|log| log.get_mut(seq as usize));
-                self.gaps.retain(|(of, seq)| *of != key || *seq < height);
                 if let Some((_, bytes)) =
                     entry.filter(|(held, bytes)| *held == hash && bytes.payload.sealed().is_some())
                 {
@@ -100,18 +107,11 @@ impl MemStore {
     }
 }
 
-impl MemStore {
-    /// Takes the payload out of an entry that was erased, if it is held.
-    fn blank(&mut self, key: &LogKey, seq: u64) {
-        let Some((hash, because)) = self.erased.get(&(*key, seq)) else { return };
-        let entry = self.logs.get_mut(key).and_then(|log| log.get_mut(seq as usize));
-        if let Some((_, bytes)) = entry.filter(|(held, _)| held == hash) {
-            bytes.payload = Payload::Retracted(because.clone());
 fn previous(entry: &EntryBytes) -> Option<Hash> {
     Header::from_bytes(&entry.header).unwrap().previous
 }
 
-        }
+impl MemStore {
     /// Looks at all there is, as a store does when it is told to: what rotted counts as not there.
     pub fn scrub(&mut self) {
         self.gaps.append(&mut self.rotten);
@@ -123,6 +123,13 @@ fn previous(entry: &EntryBytes) -> Option<Hash> {
         gap.unwrap_or(self.logs.get(key).map_or(0, |log| log.len() as u64))
     }
 
+    /// Takes the payload out of an entry that was erased, if it is held.
+    fn blank(&mut self, key: &LogKey, seq: u64) {
+        let Some((hash, because)) = self.erased.get(&(*key, seq)) else { return };
+        let entry = self.logs.get_mut(key).and_then(|log| log.get_mut(seq as usize));
+        if let Some((_, bytes)) = entry.filter(|(held, _)| held == hash) {
+            bytes.payload = Payload::Retracted(because.clone());
+        }
     }
 }
 
