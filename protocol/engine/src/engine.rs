@@ -285,7 +285,7 @@ impl Engine {
             Input::RunRequested { peer, session, stream, bytes } => self.run_requested(&peer, session, stream, &bytes),
             Input::RunFrame { pull, bytes } => self.run_frame(pull, &bytes, store)?,
             Input::RunEnded { pull } => self.run_ended(pull, store)?,
-            Input::LiveDropped { peer, session } => self.live_dropped(&peer, session),
+            Input::LiveDropped { peer, session } => self.live_dropped(&peer, session, store)?,
             Input::Stored { ticket } => self.stored(ticket, store),
             Input::Command { id, command, random } => {
                 if let Err(refusal) = self.command(id, command, random, store) {

@@ -84,7 +84,7 @@ pub enum Input {
         /// Which run.
         pull: PullId,
     },
-    /// Frames to a peer were dropped because its queue is full.
+    /// Frames to a peer were dropped because its queue was full, and there is room again.
     LiveDropped {
         /// The peer.
         peer: PublicKey,

@@ -406,17 +406,23 @@ impl Engine {
         }
     }
 
-    pub(crate) fn live_dropped(&mut self, peer: &PublicKey, session: SessionId) {
+    /// Frames to a peer were lost, any of them but its greeting, and there is room for more again. What is said once in a
+    /// session is said again.
+    pub(crate) fn live_dropped(
+        &mut self,
+        peer: &PublicKey,
+        session: SessionId,
+        store: &dyn Read,
+    ) -> Result<(), Damage> {
         let later = self.now.plus(limits::COMPARE_EVERY_MS);
         let state = self.sync.peers.get_mut(peer).filter(|state| state.session == session);
-        for (_, shared) in state.into_iter().flat_map(|state| state.shared.iter_mut()) {
+        let Some(state) = state.filter(|state| state.their_nonce.is_some()) else { return Ok(()) };
+        for (_, shared) in state.shared.iter_mut() {
             shared.digest_due = shared.digest_due.min(later);
             shared.pushed_epoch = None;
         }
         self.sync.digest_at(later);
-        // What was dropped may have been a statement of what is held here, and nothing else would say it again.
-        let state = self.sync.peers.get(peer).filter(|state| state.session == session);
-        let circles: Vec<CircleId> = state.into_iter().flat_map(|state| state.shared.keys().copied()).collect();
+        self.say_root(peer);
         circles.into_iter().for_each(|circle| self.held_due_to(peer, circle));
     }
 
@@ -633,7 +639,8 @@ impl Engine {
             self.disconnect(peer, "an offer before a greeting".to_owned());
             return Ok(());
         }
-        for (tag, digest) in circles {
+        // One of a circle that is shared already it says again when frames were lost.
+        for (tag, digest) in circles.into_iter().filter(|(tag, _)| !state.by_tag.contains_key(tag)) {
             if state.unknown.len() < limits::UNKNOWN_TAGS {
                 state.unknown.insert(tag, digest);
             }

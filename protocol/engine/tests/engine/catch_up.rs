@@ -81,3 +81,22 @@ fn a_source_that_sends_what_is_no_run_is_left_for_the_others() {
     let spoilt = time_to_catch_up(6, &AUTHORS[..3], |world| world.answer_runs_with(AUTHORS[0], vec![vec![0x80]]));
     assert!(spoilt <= two * 2, "{spoilt} ms, {two} ms from the other two");
 }
+
+#[test]
+fn what_a_full_line_lost_is_said_again_once_there_is_room() {
+    // The welcome is lost, then the tag by which a newcomer shows that it has the circle.
+    for (from, to) in [("ncsc", "z-cert"), ("z-cert", "ncsc")] {
+        let mut world = World::new(&["ncsc", "z-cert"]);
+        let circle = world.found(&["ncsc"]);
+        world.clog_line(from, to);
+        world.add("ncsc", circle, "z-cert");
+        world.run(1_000);
+        world.free_line(from, to).run(1_000);
+        world.append("ncsc", circle, "here");
+        world.append("z-cert", circle, "there");
+        world.run(1_000);
+        for name in ["ncsc", "z-cert"] {
+            world.expect_reads(name, circle, &["here", "there"]);
+        }
+    }
+}

@@ -151,9 +151,8 @@ impl Read for MemStore {
             log.and_then(|log| log.get(seq as usize))
         };
         let other = run.iter().find(|(seq, hash)| stands(*seq).is_some_and(|(held, _)| held != hash));
-        let next = run.last().filter(|(seq, hash)| {
-            stands(seq + 1).is_some_and(|(_, next)| previous(next) != Some(*hash))
-        });
+        let next =
+            run.last().filter(|(seq, hash)| stands(seq + 1).is_some_and(|(_, next)| previous(next) != Some(*hash)));
         Ok(other.map(|(seq, _)| *seq).or(next.map(|(seq, _)| seq + 1)))
     }
     fn bytes(&self, key: &LogKey, from: u64, to: u64) -> Result<u64, Damage> {
@@ -252,6 +251,8 @@ pub struct World {
     pub bytes_of: BTreeMap<u8, u64>,
     last_delivery: BTreeMap<(usize, usize), Time>,
     slow: BTreeMap<(usize, usize), u64>,
+    /// Lines whose queue is full: what is said on them live is lost.
+    clogged: BTreeSet<(usize, usize)>,
     /// How much a line carries in a millisecond, where that is little.
     narrow: BTreeMap<(usize, usize), u64>,
     /// For every entry sealed to a circle, the nodes that its author counted in when it wrote it.
@@ -344,6 +345,7 @@ impl World {
             bytes_of: BTreeMap::new(),
             last_delivery: BTreeMap::new(),
             slow: BTreeMap::new(),
+            clogged: BTreeSet::new(),
             narrow: BTreeMap::new(),
             sealed_to: BTreeMap::new(),
             sealed_while: BTreeMap::new(),
@@ -544,6 +546,21 @@ impl World {
         self.slow.insert(line, ms);
     }
 
+    /// What one node says to another is lost from here on, for its line takes no more.
+    pub fn clog_line(&mut self, from: &str, to: &str) -> &mut Self {
+        self.clogged.insert((self.index(from), self.index(to)));
+        self
+    }
+
+    /// The line is free again, and its end hears that frames were lost.
+    pub fn free_line(&mut self, from: &str, to: &str) -> &mut Self {
+        let (index, other) = (self.index(from), self.index(to));
+        self.clogged.remove(&(index, other));
+        let (peer, session) = (self.key(to), self.session(from, to));
+        self.input(index, Input::LiveDropped { peer, session });
+        self
+    }
+
     /// What one node sends another comes at so many bytes in a millisecond.
     pub fn narrow_line(&mut self, from: &str, to: &str, bytes_per_ms: u64) {
         let line = (self.index(from), self.index(to));
@@ -726,7 +743,7 @@ impl World {
                     self.nodes[index].frames += 1;
                     // Behind the head of the array stands the kind.
                     *self.bytes_of.entry(bytes[1]).or_default() += bytes.len() as u64;
-                    if self.sessions.get(&(index, to)) == Some(&session) {
+                    if self.sessions.get(&(index, to)) == Some(&session) && !self.clogged.contains(&(index, to)) {
                         let later = self.nodes[index].later;
                         for bytes in if later { skew::as_later(bytes) } else { vec![bytes] } {
                             self.deliver(index, to, Input::Frame { peer: me, session, bytes });
