@@ -440,7 +440,7 @@ impl Engine {
                         self.tell_accepted_log(key);
                     }
                     self.announce(key);
-                    self.log_grew(&key, store)?;
+                    self.log_grew(&key, opened, store)?;
                     if let Some((from, proof)) = self.waiting_forks.remove(&key) {
                         self.fork_proven(&from, proof, store)?;
                     }

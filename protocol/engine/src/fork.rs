@@ -372,7 +372,7 @@ impl Engine {
         }
         self.sync.ask_again(&key);
         self.sync.compare_soon(&key.circle, self.now);
-        self.log_grew(&key, store)
+        self.log_grew(&key, true, store)
     }
 
     /// A peer holds another branch than this node of a log that is known to fork. Which of them a cut names shows once all
@@ -387,7 +387,7 @@ impl Engine {
         }
         self.tell_accepted_log(*key);
         self.sync.compare_soon(&key.circle, self.now);
-        self.log_grew(key, store)
+        self.log_grew(key, true, store)
     }
 
     /// Takes in the forks that entries of a circle's control logs, from one bearer, prove among themselves.

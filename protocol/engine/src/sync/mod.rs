@@ -36,8 +36,8 @@ mod statements;
 mod welcome;
 
 pub(crate) use keys::GIVEN_FACT;
-pub(crate) use mend::{BARE_FACT, Mending};
 pub use keys::given_key;
+pub(crate) use mend::{BARE_FACT, Mending};
 
 const FIRST_NAME: LogName = (PublicKey([0; 32]), LogId([0; 16]));
 const LAST_NAME: LogName = (PublicKey([255; 32]), LogId([255; 16]));
@@ -61,6 +61,9 @@ struct Shared {
     /// Everything the peer held at that comparison is held here too.
     caught_up: bool,
     compare_after: Time,
+    /// How many lists of tips it said until then.
+    lists: u32,
+    lists_until: Time,
     /// The digest that the peer said last.
     heard: Hash,
     /// When buckets may be answered with buckets next, and with tips.
@@ -189,6 +192,8 @@ pub(crate) struct Sync {
     /// When to look next whether something wanted can be asked for; `None` while nothing is or all of it waits for
     /// something that is under way.
     look_due: Option<Time>,
+    /// Not before then: looking takes the longer the more is wanted, and a peer can have it look for every frame.
+    look_after: Time,
     pulls: BTreeMap<PullId, Pull>,
     next_pull: u64,
     synced: BTreeSet<(CircleId, PublicKey)>,
@@ -420,10 +425,17 @@ impl Engine {
         for (_, shared) in state.shared.iter_mut() {
             shared.digest_due = shared.digest_due.min(later);
             shared.pushed_epoch = None;
+            shared.told_forks.clear();
+            shared.told_branches.clear();
         }
+        state.my_tags = LiteMap::new_vec();
+        state.welcomed.clear();
+        let circles: Vec<CircleId> = state.shared.keys().copied().collect();
         self.sync.digest_at(later);
         self.say_root(peer);
         circles.into_iter().for_each(|circle| self.held_due_to(peer, circle));
+        self.offer(peer, false, store)?;
+        self.welcome(peer, store)
     }
 
     /// The connected peers.
@@ -681,6 +693,8 @@ impl Engine {
                 compared: false,
                 caught_up: false,
                 compare_after: Time(0),
+                lists: 0,
+                lists_until: Time(0),
                 heard: digest,
                 buckets_after: Time(0),
                 tips_after: Time(0),
@@ -717,6 +731,8 @@ impl Engine {
             }
             if !self.shares(&peer, replica) && !planted(Bug::GoOnWithRemoved) {
                 if let Some(state) = self.sync.peers.get_mut(&peer) {
+                    let doubts = self.sync.doubts.get_mut(&peer);
+                    doubts.into_iter().for_each(|doubts| doubts.retain(|key, _| key.circle != *circle));
                     if let Some(shared) = state.shared.remove(circle) {
                         state.by_tag.remove(&shared.theirs);
                         // The peer does not show its tag twice; it counts again when it is added again.
@@ -757,8 +773,7 @@ impl Engine {
         let stalls = stalls.map(|since| since.plus(limits::PULL_STALL_MS));
         let Sync { digest_due, look_due, announce_due, held_due, hand_due, lacking_due, .. } = self.sync;
         let (keys_due, mend_due) = (self.sync.keys.due, self.mending.due);
-        let timers =
-            [digest_due, look_due, announce_due, held_due, hand_due, lacking_due, keys_due, mend_due, stalls];
+        let timers = [digest_due, look_due, announce_due, held_due, hand_due, lacking_due, keys_due, mend_due, stalls];
         let next = timers.into_iter().flatten().min().map(|next| self.wall.plus(next.since(self.now)));
         let drops = self.expiring.due(self.wall).filter(|_| !self.clock_doubtful());
         next.into_iter().chain(self.retractions.due()).chain(self.keeping.due()).chain(drops).min()

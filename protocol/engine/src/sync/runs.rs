@@ -30,7 +30,11 @@ struct Choice {
 impl Engine {
     /// Starts the pulls that are due.
     pub(super) fn start_pulls(&mut self, store: &dyn Read) -> Result<(), Damage> {
+        if let Some(due) = self.sync.look_due.filter(|_| self.sync.look_after > self.now) {
+            self.sync.look_due = Some(due.max(self.sync.look_after));
+        }
         while self.sync.look_due.is_some_and(|due| due <= self.now) {
+            self.sync.look_after = self.now.plus((self.sync.wants.len() / limits::WANTS_A_MILLISECOND) as u64);
             // What is due and not chosen waits for a run to end, or for a source; either looks again.
             let later = self.sync.wants.values().map(|want| want.due).filter(|due| *due > self.now);
             self.sync.look_due = later.min();
@@ -149,7 +153,8 @@ impl Engine {
         self.output(Output::CancelPull { pull: id });
         self.sync.pulls.remove(&id);
         self.sync.look_at(self.now);
-        Ok(())
+        // It may be all that was waited for of that peer.
+        self.settle(&peer, key.circle, store)
     }
 
     /// What can be asked for now, and of whom.
@@ -359,9 +364,10 @@ impl Engine {
         match pull.purpose {
             Purpose::Take => {}
             Purpose::Probe => {
-                let of_peer = self.sync.doubts.get_mut(&pull.peer);
-                of_peer.into_iter().for_each(|doubts| drop(doubts.remove(&pull.key())));
-                return Ok(());
+                if let Some(doubts) = self.sync.doubts.get_mut(&pull.peer) {
+                    doubts.remove(&pull.key());
+                }
+                return self.settle(&pull.peer, pull.circle, store);
             }
             Purpose::Mend => return Ok(()),
         }

@@ -26,13 +26,14 @@ impl Engine {
             .circles
             .values()
             .filter(|replica| replica.control().is_some())
+            // Before what costs more: a peer may show tags over and over.
+            .filter(|replica| !state.shared.contains_key(&replica.id()) && !state.welcomed.contains(&replica.id()))
             .filter(|replica| self.shares(peer, replica) || planted(Bug::WelcomeStrangers))
             .filter(|replica| {
                 let durable = |log: &Log| log.kind != LogKind::Control || log.height == log.durable;
                 replica.logs().all(|(_, log)| durable(log)) || planted(Bug::WelcomeBeforeDurable)
             })
             .map(Replica::id)
-            .filter(|circle| !state.shared.contains_key(circle) && !state.welcomed.contains(circle))
             .collect();
         let mut outcome = Ok(());
         for circle in unknown {

@@ -257,6 +257,40 @@ fn i7_an_author_that_forks_its_log_does_not_set_honest_members_against_each_othe
 // ---- Announcements of what nobody has.
 
 #[test]
+fn i7_whoever_announces_log_after_log_costs_no_more_than_what_it_says() {
+    // Looking through all that is wanted at each of these would take minutes.
+    let (mut world, circle) = circle_of_four();
+    for number in 0..12_000_u32 {
+        let author = PublicKey([(number / 1_000) as u8 + 1; 32]);
+        let tip = WireTip { author, log: invented(number), first: true, height: 1, head: None, forked: false };
+        world.have_raw("ferm", "ncsc", circle, vec![tip]);
+    }
+    world.append("z-cert", circle, "honest");
+    assert!(world.reads_within(1_000, "ncsc", circle, "honest"));
+}
+
+#[test]
+fn i7_of_lists_without_end_a_few_are_looked_at_in_a_second() {
+    let (mut world, circle) = circle_of_four();
+    let ferm = world.key("ferm");
+    let tag = world.tag("ferm", "ncsc", circle);
+    let heard_of = |world: &mut World, lists: std::ops::Range<u8>| {
+        for number in lists {
+            let (author, log) = (PublicKey([number; 32]), invented(number.into()));
+            let tips = vec![WireTip { author, log, first: false, height: 1, head: None, forked: false }];
+            world.send_raw("ferm", "ncsc", Frame::Tips { tag, tips, last: true }.to_bytes());
+        }
+        world.engine("ncsc").remembered_of(&ferm).heights
+    };
+    assert_eq!(heard_of(&mut world, 0..100), limits::LISTS_AT_ONCE as usize);
+    world.run(limits::COMPARE_EVERY_MS - 10);
+    let before = world.engine("ncsc").remembered_of(&ferm).heights;
+    world.run(20);
+    assert!(heard_of(&mut world, 100..101) <= before + 1, "one that says less is listened to again");
+    assert!(world.is_connected("ncsc", "ferm"));
+}
+
+#[test]
 fn i7_announced_operations_that_never_come_hold_up_nobody_elses_entries() {
     let (mut world, circle) = circle_of_four();
     world.disconnect("ncsc", "z-cert");
