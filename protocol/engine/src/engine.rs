@@ -692,6 +692,7 @@ impl Engine {
                 Ok(())
             }
             Command::CarryRun { key, records, entries } => self.carry_run(id, key, records, entries, store),
+            Command::CarryFork { circle, proof } => self.carry_fork(id, circle, proof, store),
             Command::CarryCircle { charter, entries } => self.carry_circle(id, &charter, entries, store),
             Command::Decline { circle } => {
                 self.take_offer(&circle)?;
