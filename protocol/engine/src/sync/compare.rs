@@ -175,8 +175,10 @@ impl Engine {
         let authors = listed.iter().map(|(author, _)| *author).filter(|author| begun != Some(*author));
         for author in authors.collect::<BTreeSet<PublicKey>>() {
             let of_author = (author, FIRST_NAME.1)..=(author, LAST_NAME.1);
-            let gone = shared.tips.range(of_author).map(|(name, _)| *name).filter(|name| !listed.contains(name));
-            let gone: Vec<LogName> = gone.collect();
+            // Of more logs than are remembered those come next of which this node lacks something still.
+            let crowded = shared.tips_of.get(&author).is_some_and(|logs| *logs >= limits::TIPS_PER_AUTHOR);
+            let gone = shared.tips.range(of_author).map(|(name, _)| *name);
+            let gone: Vec<LogName> = gone.filter(|name| crowded || !listed.contains(name)).collect();
             for name in &gone {
                 shared.tips.remove(name);
             }
@@ -264,23 +266,23 @@ impl Engine {
         if !self.hears_out(peer, &circle) {
             return;
         }
+        let Some(replica) = self.circles.get(&circle) else { return };
+        let (height, first) = acceptable(replica, &tip);
+        let log = replica.log(&tip.author, &tip.log);
+        let (held, durable) = log.map_or((0, 0), |log| (log.height, log.durable));
         let Some(shared) = self.shared(peer, &circle) else { return };
         if !shared.tips.contains_key(&name) {
             let of_author = shared.tips_of.get(&tip.author).copied().unwrap_or(0);
-            let many = of_author >= limits::TIPS_PER_AUTHOR || shared.tips.len() >= limits::TIPS_PER_PEER;
+            // Half of the room is for what this node lacks: what it has would keep it from ever hearing of that.
+            let room = if height > durable { 1 } else { 2 };
+            let many = of_author >= limits::TIPS_PER_AUTHOR / room || shared.tips.len() >= limits::TIPS_PER_PEER / room;
             if many && !planted(Bug::RememberEveryHeight) {
                 return;
             }
             shared.tips_of.insert(tip.author, of_author + 1);
         }
         shared.tips.insert(name, tip);
-        if shared.refused.contains(&name) {
-            return;
-        }
-        let Some(replica) = self.circles.get(&circle) else { return };
-        let held = replica.log(&tip.author, &tip.log).map_or(0, |held| held.height);
-        let (height, first) = acceptable(replica, &tip);
-        if height > held {
+        if height > held && !shared.refused.contains(&name) {
             self.want(peer, circle, name, height, first, due);
         }
     }

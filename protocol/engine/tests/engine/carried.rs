@@ -93,11 +93,11 @@ fn a_circle_and_its_entries_are_taken_from_a_file_as_from_a_peer() {
 #[test]
 fn i4_who_is_cut_off_and_gets_the_proof_of_a_fork_in_a_file_ends_where_all_end() {
     let (mut world, circle, fork) = forked(2, 3);
-    world.partition(&[&["ncsc", "z-cert"], &["ibd"], &["ferm"]]);
+    world.partition(&[&["ncsc"], &["z-cert"], &["ibd"], &["ferm"]]);
     world.import("ibd", &fork.branches[0]);
     world.import("z-cert", &fork.branches[0]);
     world.import("ncsc", &fork.branches[1]);
-    world.settle();
+    world.connect("ncsc", "z-cert").settle();
     assert_eq!((world.accepted("ncsc", &fork.key), world.accepted("ibd", &fork.key)), (2, 5));
     let proof = proof_of(&world.node("ncsc").store, &fork.key).unwrap().unwrap();
     let elsewhere = CircleId(world.engine("ibd").network().0);

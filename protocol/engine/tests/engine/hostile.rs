@@ -98,6 +98,18 @@ fn i4_a_member_that_holds_few_logs_hears_of_the_many_that_another_holds() {
 /// Found by cwn-sim, seed 168 among malicious members: of a log that is cited to two heights a member said that it
 /// holds nothing, when it held it to the lower, as did one that held less of it.
 #[test]
+fn i4_of_an_author_of_more_logs_than_are_remembered_of_a_peer_a_member_that_was_away_gets_all() {
+    let (mut world, circle) = circle_of_four();
+    world.crash("z-cert");
+    world.scatter("ferm", circle, limits::TIPS_PER_AUTHOR + 300, &["ncsc"]);
+    world.settle();
+    world.crash("ferm").crash("ibd").start("z-cert").connect("ncsc", "z-cert");
+    world.settle();
+    assert_eq!(world.digest("z-cert", circle), world.digest("ncsc", circle));
+    assert!(world.engine("z-cert").remembered_of(&world.key("ncsc")).heights <= limits::TIPS_PER_AUTHOR);
+}
+
+#[test]
 fn i4_of_a_log_that_is_cited_twice_members_end_with_all_that_any_of_them_holds() {
     let (mut world, circle) = circle_of_four();
     world.disconnect("ncsc", "z-cert").disconnect("ncsc", "ibd").disconnect("z-cert", "ibd");
