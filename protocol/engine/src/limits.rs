@@ -136,6 +136,13 @@ pub const OFFER_BYTES_PER_PEER: usize = 8 << 20;
 /// A welcome, over all its frames.
 pub const WELCOME_BYTES: usize = 4 << 20;
 
+/// After so much of them no further circle is handed to a peer at once: with what else is said it fits into the queue of
+/// a line, which drops what does not.
+pub const WELCOMES_AT_ONCE_BYTES: usize = 1 << 20;
+
+/// How often in one session circles are handed again to a peer to which frames were lost.
+pub const WELCOMED_AGAIN: u32 = 8;
+
 /// Operations in one welcome: those of a circle of two hundred nodes over years.
 pub const WELCOME_OPERATIONS: usize = 4_096;
 

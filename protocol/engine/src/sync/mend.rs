@@ -119,9 +119,9 @@ impl Engine {
     }
 
     /// Begins to ask for some of what is lacking, when that is due.
-    pub(super) fn begin_mending(&mut self, store: &dyn Read) -> Result<(), Damage> {
+    pub(super) fn begin_mending(&mut self, store: &dyn Read) {
         if self.mending.due.is_none_or(|due| due > self.now) {
-            return Ok(());
+            return;
         }
         let passed = self.mending.passed.map_or(Bound::Unbounded, Bound::Excluded);
         let rest = self.mending.lacking.range((passed, Bound::Unbounded));
@@ -137,9 +137,9 @@ impl Engine {
         self.mending.asked.clear();
         let mut gone = Vec::new();
         for (place, lack) in places {
-            match (lack, store.hash(&place.0, place.1)?) {
+            match (lack, store.hash(&place.0, place.1)) {
                 // Another branch of the log is held by now.
-                (Lack::Payload(hash), Some(held)) if held != hash => gone.extend(self.mending.settled(&place)),
+                (Lack::Payload(hash), Ok(Some(held))) if held != hash => gone.extend(self.mending.settled(&place)),
                 _ => drop(self.mending.asked.insert(place, BTreeSet::new())),
             }
         }
@@ -148,7 +148,6 @@ impl Engine {
         }
         let more = !self.mending.lacking.is_empty();
         self.mending.due = more.then(|| self.now.plus(limits::MEND_EVERY_MS));
-        Ok(())
     }
 
     /// Asks for what is lacking, each entry of one peer at a time, and each peer for one entry.

@@ -116,6 +116,8 @@ struct Peer {
     /// The version of the root document that it holds, as far as it is known here.
     root_held: u32,
     faults: u32,
+    /// How often frames to it were lost.
+    losses: u32,
     /// How often in a row it said anew what it then did not send.
     empty_rounds: u32,
     /// Runs that it let wait, since the last that brought something.
@@ -365,6 +367,7 @@ impl Engine {
             welcome: None,
             root_held: 1,
             faults: 0,
+            losses: 0,
             empty_rounds: 0,
             stalls: 0,
         };
@@ -435,7 +438,10 @@ impl Engine {
             shared.told_branches.clear();
         }
         state.my_tags = LiteMap::new_vec();
-        state.welcomed.clear();
+        state.losses += 1;
+        if state.losses <= limits::WELCOMED_AGAIN {
+            state.welcomed.clear();
+        }
         let circles: Vec<CircleId> = state.shared.keys().copied().collect();
         self.sync.digest_at(later);
         self.say_root(peer);
@@ -807,7 +813,7 @@ impl Engine {
             self.sync.look_at(self.now);
         }
         self.ask_for_keys();
-        self.begin_mending(store)?;
+        self.begin_mending(store);
         self.erase_due(store)?;
         self.drop_beyond(store)?;
         self.drop_expired(store)?;
@@ -853,6 +859,10 @@ impl Engine {
         }
         let all = self.sync.peers.values().flat_map(|state| state.shared.values());
         self.sync.digest_due = all.map(|shared| shared.digest_due).min();
-        due.into_iter().try_for_each(|(peer, circle)| self.say_digest(&peer, circle, store))
+        // What was too much to be handed to a newcomer at once.
+        let peers: BTreeSet<PublicKey> = due.iter().map(|(peer, _)| *peer).collect();
+        let welcomed = peers.iter().try_for_each(|peer| self.welcome(peer, store));
+        due.into_iter().try_for_each(|(peer, circle)| self.say_digest(&peer, circle, store))?;
+        welcomed
     }
 }

@@ -35,8 +35,12 @@ impl Engine {
             })
             .map(Replica::id)
             .collect();
-        let mut outcome = Ok(());
+        let (mut outcome, mut handed) = (Ok(()), 0);
         for circle in unknown {
+            if handed > limits::WELCOMES_AT_ONCE_BYTES {
+                // The rest with the next digest: a line's queue has an end.
+                break;
+            }
             let Some(replica) = self.circles.get(&circle) else { continue };
             let Some(control) = replica.control() else { continue };
             let (charter, operations) = (control.charter().to_bytes(), control.operations());
@@ -65,6 +69,7 @@ impl Engine {
                 // What rot took is still on its way; what names the peer may be among it.
                 continue;
             }
+            handed += entries.iter().map(EntryBytes::length).sum::<usize>();
             let frames = branches::in_frames(entries);
             if let Some(state) = self.sync.peers.get_mut(peer) {
                 state.welcomed.insert(circle);

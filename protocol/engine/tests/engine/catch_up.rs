@@ -1,6 +1,6 @@
 //! Catching up with much from several peers at once: what that brings, and what one of them can spoil.
 
-use cwn_engine::{limits, log::CircleId};
+use cwn_engine::{circle::Terms, input::Command, limits, log::CircleId};
 
 use crate::world::World;
 
@@ -99,4 +99,25 @@ fn what_a_full_line_lost_is_said_again_once_there_is_room() {
             world.expect_reads(name, circle, &["here", "there"]);
         }
     }
+}
+
+#[test]
+fn i7_circles_with_long_histories_are_handed_over_one_after_the_other() {
+    let mut world = World::new(&["ncsc", "z-cert"]);
+    world.ask_before_joining("z-cert");
+    world.crash("z-cert").start("z-cert");
+    let circles: Vec<CircleId> = (0..4).map(|_| world.found(&["ncsc"])).collect();
+    for circle in circles.iter().copied() {
+        for number in 0..8 {
+            let terms = Terms { policy: vec![number; 100_000], ..Terms::default() };
+            world.command("ncsc", Command::Policy { circle, terms });
+        }
+        world.add("ncsc", circle, "z-cert");
+    }
+    let before = world.node("ncsc").frame_bytes;
+    world.connect("ncsc", "z-cert").run(5_000);
+    let at_once = world.node("ncsc").frame_bytes - before;
+    assert!(at_once < 2 << 20, "{at_once} bytes, where a line's queue has four MiB for all that is said");
+    world.settle();
+    assert_eq!(world.engine("z-cert").offers().count(), circles.len());
 }
