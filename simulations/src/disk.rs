@@ -135,6 +135,14 @@ impl Held {
                 }
                 self.blank(&entry.key(), seq);
             }
+            Write::Mend(entry) => {
+                let seq = entry.header().seq;
+                let held = self.logs.get_mut(&entry.key()).and_then(|log| log.get_mut(seq as usize));
+                if let Some((_, bytes)) = held.filter(|(hash, _)| *hash == entry.hash()) {
+                    *bytes = Arc::new(entry.bytes().clone());
+                }
+                self.blank(&entry.key(), seq);
+            }
             Write::Rewind { key, height } => {
                 if let Some(log) = self.logs.get_mut(key) {
                     log.truncate(*height as usize);

@@ -924,7 +924,11 @@ impl World {
                     }
                 }
                 Write::Record { circle, hash, bytes } => self.open_record(index, *circle, *hash, bytes),
-                Write::Fact { .. } | Write::Erase { .. } | Write::Drop { .. } | Write::Rewind { .. } => {}
+                Write::Fact { .. }
+                | Write::Mend(_)
+                | Write::Erase { .. }
+                | Write::Drop { .. }
+                | Write::Rewind { .. } => {}
             }
             self.saw(&Seen::HandedToStore { node: index, write, fresh });
         }

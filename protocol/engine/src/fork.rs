@@ -206,6 +206,12 @@ pub(crate) fn fork_fact(key: &LogKey) -> Vec<u8> {
     fact_key(FORK_FACT, &[&key.circle.0.0, &key.author.0, &key.log.0])
 }
 
+/// The proof that a log forks, as a store holds it.
+pub fn proof_of(store: &dyn Read, key: &LogKey) -> Result<Option<ForkProof>, Damage> {
+    let Some((_, value)) = store.facts(&fork_fact(key))?.into_iter().next() else { return Ok(None) };
+    Ok(encoding::from_bytes(&value, limits::FRAME_BYTES).ok())
+}
+
 impl Engine {
     /// The places that authors signed twice, in one circle.
     pub fn forks(&self, circle: &CircleId) -> Vec<(LogKey, u64)> {
@@ -372,7 +378,7 @@ impl Engine {
         }
         self.sync.ask_again(&key);
         self.sync.compare_soon(&key.circle, self.now);
-        self.log_grew(&key, store)
+        self.log_grew(&key, true, store)
     }
 
     /// A peer holds another branch than this node of a log that is known to fork. Which of them a cut names shows once all
@@ -387,7 +393,7 @@ impl Engine {
         }
         self.tell_accepted_log(*key);
         self.sync.compare_soon(&key.circle, self.now);
-        self.log_grew(key, store)
+        self.log_grew(key, true, store)
     }
 
     /// Takes in the forks that entries of a circle's control logs, from one bearer, prove among themselves.
@@ -404,8 +410,7 @@ impl Engine {
 
     /// Sends a peer the proof of a fork that its tip shows it does not know.
     pub(crate) fn tell_fork(&mut self, peer: &PublicKey, key: &LogKey, store: &dyn Read) -> Result<(), Damage> {
-        let Some((_, value)) = store.facts(&fork_fact(key))?.into_iter().next() else { return Ok(()) };
-        let Ok(proof) = encoding::from_bytes::<ForkProof>(&value, limits::FRAME_BYTES) else { return Ok(()) };
+        let Some(proof) = proof_of(store, key)? else { return Ok(()) };
         let sharing = self.sync.sharing(&key.circle);
         if let Some((_, tag)) = sharing.into_iter().find(|(one, _)| one == peer && !planted(Bug::ForkKeptQuiet)) {
             self.send(peer, &Frame::Fork { tag, proof });
