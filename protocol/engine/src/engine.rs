@@ -492,10 +492,11 @@ impl Engine {
     pub(crate) fn tell_accepted_log(&mut self, key: LogKey) {
         let Some(replica) = self.circles.get(&key.circle) else { return };
         let height = replica.accepted(&key.author, &key.log);
-        if self.told.get(&key).copied().unwrap_or(0) != height {
+        let before = self.told.get(&key).copied().unwrap_or(0);
+        if before != height {
             self.told.insert(key, height);
             self.output(Output::Accepted { key, height });
-            self.judge_retractions(&key);
+            self.judge_retractions(&key, before.min(height));
         }
     }
 
