@@ -725,6 +725,7 @@ impl Engine {
             state.shared.insert(circle, Box::new(shared));
             state.by_tag.insert(theirs, circle);
             self.sync.digest_at(digest_due);
+            self.fetch_rotten(&circle, store);
             self.compare(peer, circle, digest, store)?;
             self.look_for_keys();
             if !planted(Bug::HeldUnsaidOnConnect) {
