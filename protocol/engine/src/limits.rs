@@ -254,6 +254,9 @@ pub const CARRIED_MS: u64 = 24 * 3_600_000;
 /// How often digests are exchanged when nothing else happens.
 pub const DIGEST_EVERY_MS: u64 = 60_000;
 
+/// Digests that nothing but time calls for are said with others that are due, so much before their own time.
+pub const DIGESTS_TOGETHER_MS: u64 = 5_000;
+
 /// Comparisons with one peer about one circle are not started more often.
 pub const COMPARE_EVERY_MS: u64 = 1_000;
 
