@@ -206,16 +206,29 @@ impl Engine {
         }
     }
 
-    /// Of what held logs cite and is not durable here that which a peer holds without listing it.
+    /// Of what held logs cite and is not durable here that which a peer holds without listing it: something that it does
+    /// list leads there. What only a log cites that it does not hold yet, it may not have heard of.
     fn unlisted_by(&self, peer: &PublicKey, circle: &CircleId, cited: &[(LogName, u64)]) -> Vec<(LogName, u64)> {
         let shared = self.sync.peers.get(peer).and_then(|state| state.shared.get(circle));
-        let Some(shared) = shared else { return Vec::new() };
+        let (Some(shared), Some(replica)) = (shared, self.circles.get(circle)) else { return Vec::new() };
         let unlisted = |(name, _): &(LogName, u64)| {
             shared.tips_of.get(&name.0).is_some_and(|logs| *logs > 0)
                 && !shared.tips.contains_key(name)
                 && !shared.refused.contains(name)
         };
-        cited.iter().copied().filter(unlisted).collect()
+        let mut unlisted: Vec<(LogName, u64)> = cited.iter().copied().filter(unlisted).collect();
+        let authors: BTreeSet<PublicKey> = unlisted.iter().map(|((author, _), _)| *author).collect();
+        for author in authors.into_iter().filter(|author| !shared.is_full_of(author, 2)) {
+            let listed = shared.tips.range((author, FIRST_NAME.1)..=(author, LAST_NAME.1));
+            let mut from: Vec<LogId> = listed.filter(|(_, tip)| tip.height > 0).map(|((_, log), _)| *log).collect();
+            let mut led_to = BTreeSet::new();
+            while let Some(log) = from.pop() {
+                let cites = replica.log(&author, &log).into_iter().flat_map(|held| &held.opening.cites);
+                from.extend(cites.map(|line| line.log).filter(|log| led_to.insert(*log)));
+            }
+            unlisted.retain(|((of, log), _)| *of != author || led_to.contains(log));
+        }
+        unlisted
     }
 
     /// A peer's tip may be of another branch than the one held here.
@@ -280,7 +293,7 @@ impl Engine {
             let of_author = shared.tips_of.get(&tip.author).copied().unwrap_or(0);
             // Half of the room is for what this node lacks: what it has would keep it from ever hearing of that.
             let room = if height > durable { 1 } else { 2 };
-            let many = of_author >= limits::TIPS_PER_AUTHOR / room || shared.tips.len() >= limits::TIPS_PER_PEER / room;
+            let many = shared.is_full_of(&tip.author, room);
             if many && !planted(Bug::RememberEveryHeight) {
                 return;
             }

@@ -85,6 +85,12 @@ struct Shared {
 }
 
 impl Shared {
+    /// Whether of an author's logs no more are remembered: such a part of the room is taken.
+    fn is_full_of(&self, author: &PublicKey, part: usize) -> bool {
+        let of_author = self.tips_of.get(author).copied().unwrap_or(0);
+        of_author >= limits::TIPS_PER_AUTHOR / part || self.tips.len() >= limits::TIPS_PER_PEER / part
+    }
+
     /// Whether a digest is to be said now. One that nothing but time calls for goes with others a little early: to look
     /// for what is due costs more than to say it.
     fn is_due(&self, now: Time) -> bool {

@@ -210,6 +210,8 @@ pub struct Node {
     pub accepted: BTreeMap<LogKey, u64>,
     pub frame_bytes: u64,
     pub frames: u64,
+    /// How many runs it asked for.
+    pub pulls: u64,
     mute: bool,
     /// What a hostile node answers every run with, whatever was asked.
     answers: Option<Vec<Vec<u8>>>,
@@ -405,6 +407,7 @@ impl World {
             dropped: BTreeMap::new(),
             frame_bytes: 0,
             frames: 0,
+            pulls: 0,
             mute: false,
             answers: None,
             drip_ms: 0,
@@ -759,6 +762,7 @@ impl World {
                     let stream = StreamId(self.next_stream);
                     self.next_stream += 1;
                     self.nodes[index].frame_bytes += bytes.len() as u64;
+                    self.nodes[index].pulls += 1;
                     let bytes = if self.nodes[index].later { skew::longer(&bytes, 5) } else { bytes };
                     if self.sessions.get(&(index, to)) == Some(&session) {
                         self.pulls.insert((index, pull), (to, stream));
