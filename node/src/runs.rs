@@ -29,9 +29,18 @@ pub struct Run {
     pub epoch: Option<Hash>,
 }
 
-/// Streams a run; ends the stream early when the peer goes away or the disk does. `damaged` is told of an entry that
-/// cannot be read back.
-pub async fn serve(run: Run, reader: Reader, mut writer: RunWriter, damaged: impl FnOnce(u64) + Send + 'static) {
+/// What of a run cannot be read back.
+#[derive(Debug, Clone, Copy)]
+pub enum Unread {
+    /// The entry at this place.
+    Entry(u64),
+    /// The record of this epoch.
+    Record(Hash),
+}
+
+/// Streams a run; ends the stream early when the peer goes away or the disk does. `damaged` is told of what cannot be
+/// read back.
+pub async fn serve(run: Run, reader: Reader, mut writer: RunWriter, damaged: impl FnOnce(Unread) + Send + 'static) {
     let Run { key, from, to, epoch } = run;
     let mut known: BTreeSet<Hash> = epoch.into_iter().collect();
     let mut next = from;
@@ -58,9 +67,9 @@ pub async fn serve(run: Run, reader: Reader, mut writer: RunWriter, damaged: imp
             }
             Err(damage) => {
                 tracing::error!(%damage, log = %key.log, "a run breaks off");
-                let find = move || (next..to).find(|seq| asked.entry(&key, *seq).is_err());
-                if let Ok(Some(seq)) = tokio::task::spawn_blocking(find).await {
-                    damaged(seq);
+                let find = move || (next..to).find_map(|seq| unread(&asked, &key, seq));
+                if let Ok(Some(unread)) = tokio::task::spawn_blocking(find).await {
+                    damaged(unread);
                 }
                 return;
             }
@@ -68,6 +77,16 @@ pub async fn serve(run: Run, reader: Reader, mut writer: RunWriter, damaged: imp
     }
     if let Err(broken) = writer.finish().await {
         tracing::debug!(%broken, "a peer went away before the end of its run");
+    }
+}
+
+/// What of an entry, or of what its epoch needs, cannot be read back.
+fn unread(reader: &Reader, key: &LogKey, seq: u64) -> Option<Unread> {
+    let Ok(entry) = reader.entry(key, seq) else { return Some(Unread::Entry(seq)) };
+    let epoch = Header::from_bytes(&entry?.header).ok()?.epoch?;
+    match reader.record(&key.circle, &epoch) {
+        Ok(Some(_)) => None,
+        Ok(None) | Err(_) => Some(Unread::Record(epoch)),
     }
 }
 

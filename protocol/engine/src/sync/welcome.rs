@@ -7,12 +7,12 @@ use cwn_crypto::PublicKey;
 use super::Welcome;
 use crate::branches;
 use crate::circle::Charter;
-use crate::engine::{Engine, held_entry};
+use crate::engine::Engine;
 use crate::limits;
 use crate::log::{CircleId, EntryBytes, LogKind};
 use crate::output::{Event, Output};
 use crate::planted::{Bug, planted};
-use crate::replica::{Log, Replica};
+use crate::replica::{Log, Replica, read_entry};
 use crate::store::{Damage, Read};
 use crate::wire::Frame;
 
@@ -42,7 +42,7 @@ impl Engine {
             let logs = replica.logs().filter(|(_, log)| log.kind == LogKind::Control);
             let (mut entries, mut met) = (Vec::new(), None);
             for (key, seq) in logs.flat_map(|(key, log)| (0..log.durable).map(move |seq| (key, seq))) {
-                match held_entry(store, &key, seq) {
+                match read_entry(store, &key, seq) {
                     Ok(entry) => entries.push(entry.bytes().clone()),
                     Err(damage) => {
                         met = Some((key, seq, damage));
@@ -50,7 +50,7 @@ impl Engine {
                     }
                 }
             }
-            let behind = branches::held(store, &circle)?;
+            let behind = self.branches_held(&circle, store)?;
             if let Some((key, seq, damage)) = met {
                 // Once others sent it again, who belongs is looked at anew, and with it who lacks the circle.
                 match self.fetch_again(&key, seq, store) {
@@ -110,6 +110,7 @@ impl Engine {
             }
         };
         let circle = charter.id();
+        self.regain(&charter, store);
         if !self.circles.contains_key(&circle) {
             self.offered(*peer, charter, welcome.entries);
             return;
