@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use minicbor::{Decode, Decoder, Encode, Encoder, data::Type};
+use minicbor::{Decode, Decoder, Encode, Encoder, data::Type, encode::Write};
 use sha2::{Digest, Sha256};
 
 /// What a signature or hash is about. Every use has its own, so that bytes signed for one purpose prove
@@ -144,10 +144,37 @@ pub enum Refusal {
     NotCanonical,
 }
 
+/// Room for most of what is signed or sent, so that its bytes are not moved again and again while they are written.
+const ROOM: usize = 512;
+
 /// The canonical bytes of a value.
 pub fn to_bytes<T: Encode<()>>(value: &T) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(ROOM);
     // Writing to a `Vec` cannot fail, and no value here has an encoder that refuses.
-    minicbor::to_vec(value).unwrap_or_else(|never| unreachable!("{never}"))
+    minicbor::encode(value, &mut bytes).unwrap_or_else(|never| unreachable!("{never}"));
+    bytes.shrink_to_fit();
+    bytes
+}
+
+/// Takes what is written for as long as it is these bytes.
+struct Same<'a>(&'a [u8]);
+
+/// What was written is not what it was compared with.
+struct Differs;
+
+impl Write for Same<'_> {
+    type Error = Differs;
+
+    fn write_all(&mut self, written: &[u8]) -> Result<(), Differs> {
+        self.0 = self.0.strip_prefix(written).ok_or(Differs)?;
+        Ok(())
+    }
+}
+
+/// Whether these are the canonical bytes of a value, found without writing them anywhere.
+fn is_canonical<T: Encode<()>>(value: &T, bytes: &[u8]) -> bool {
+    let mut same = Same(bytes);
+    minicbor::encode(value, &mut same).is_ok() && same.0.is_empty()
 }
 
 /// The value of which `bytes` is the canonical form, if it is no longer than `limit`.
@@ -159,10 +186,7 @@ where
         return Err(Refusal::TooLong { length: bytes.len(), limit });
     }
     let value: T = minicbor::decode(bytes).map_err(|error| Refusal::Malformed(error.to_string()))?;
-    if to_bytes(&value) != bytes {
-        return Err(Refusal::NotCanonical);
-    }
-    Ok(value)
+    if is_canonical(&value, bytes) { Ok(value) } else { Err(Refusal::NotCanonical) }
 }
 
 /// As [`from_bytes`], and also of an array to which a later version of the protocol appended items. What is known of

@@ -44,6 +44,13 @@ impl World {
         self.try_open().unwrap()
     }
 
+    /// The store after its index was lost, built from the segments.
+    fn rebuild(&self, store: Store) -> (Store, Opened) {
+        drop(store);
+        fs::remove_dir_all(self.index()).unwrap();
+        self.reopen()
+    }
+
     fn index(&self) -> PathBuf {
         self.dir.path().join("index")
     }
@@ -193,9 +200,7 @@ fn the_latest_value_of_a_fact_counts_and_an_empty_one_takes_it_back() {
     assert_eq!(facts(&store, "a/"), [("a/1".into(), "new".into()), ("a/2".into(), "two".into())]);
     store.append(&[fact("a/2", ""), fact("a/1", &"n".repeat(2_000))]).unwrap();
     assert_eq!(facts(&store, "a/"), [("a/1".into(), "n".repeat(2_000))]);
-    drop(store);
-    fs::remove_dir_all(world.index()).unwrap();
-    assert_eq!(facts(&world.open(), "a/"), [("a/1".into(), "n".repeat(2_000))]);
+    assert_eq!(facts(&world.rebuild(store).0, "a/"), [("a/1".into(), "n".repeat(2_000))]);
 }
 
 #[test]
@@ -393,9 +398,7 @@ fn a_flipped_bit_is_found_and_said_and_not_served() {
     assert_eq!(store.entry(&key, 5).unwrap(), None, "no longer counted as held, so it is fetched again");
 
     // The same when the index is built from the damaged segments.
-    drop(store);
-    fs::remove_dir_all(world.index()).unwrap();
-    let (mut store, opened) = world.reopen();
+    let (mut store, opened) = world.rebuild(store);
     assert_eq!(opened.damaged, 1);
     assert_eq!(store.logs().unwrap()[0].1.height, 5);
 
@@ -641,9 +644,7 @@ fn an_erased_payload_is_gone_from_every_file_and_the_rest_of_the_log_is_as_it_wa
     let (store, opened) = world.reopen();
     assert_eq!((opened.replayed, opened.rebuilt, opened.damaged), (0, false, 0));
     as_expected(&store);
-    drop(store);
-    fs::remove_dir_all(world.index()).unwrap();
-    let (mut store, opened) = world.reopen();
+    let (mut store, opened) = world.rebuild(store);
     assert_eq!(opened.damaged, 0, "{opened:?}");
     as_expected(&store);
     assert_eq!(store.scrub(&mut |_| {}).unwrap().damaged, 0);
@@ -677,18 +678,14 @@ fn a_dropped_payload_is_gone_from_every_file_the_log_goes_on_and_an_erasure_of_i
     store.append(&[dropped(&written[3])]).unwrap();
     store.append(&writes(&written)).unwrap();
     as_expected(&store);
-    drop(store);
-    fs::remove_dir_all(world.index()).unwrap();
-    let (mut store, opened) = world.reopen();
+    let (mut store, opened) = world.rebuild(store);
     assert_eq!(opened.damaged, 0, "{opened:?}");
     as_expected(&store);
     assert_eq!(store.scrub(&mut |_| {}).unwrap().damaged, 0);
     store.append(&[erase(&written[3], &written[28])]).unwrap();
     store.append(&[dropped(&written[3])]).unwrap();
     assert_eq!(store.entry(&log.key(), 3).unwrap(), Some(taken_back(&written[3], &written[28])));
-    drop(store);
-    fs::remove_dir_all(world.index()).unwrap();
-    assert_eq!(world.open().entry(&log.key(), 3).unwrap(), Some(taken_back(&written[3], &written[28])));
+    assert_eq!(world.rebuild(store).0.entry(&log.key(), 3).unwrap(), Some(taken_back(&written[3], &written[28])));
 }
 
 #[test]
@@ -707,9 +704,7 @@ fn an_entry_that_comes_dropped_is_stored_so_and_damage_to_it_is_found_and_healed
     let mut store = world.open();
     store.append(&writes(&proven)).unwrap();
     assert_eq!(store.entry(&first.key(), 0).unwrap().as_ref(), Some(&bare));
-    drop(store);
-    fs::remove_dir_all(world.index()).unwrap();
-    let mut store = world.open();
+    let mut store = world.rebuild(store).0;
     assert_eq!(store.entry(&first.key(), 0).unwrap().as_ref(), Some(&bare));
     let header = &first.bytes().header;
     flip_where(&segment_with(&world, header), header);
@@ -735,9 +730,7 @@ fn an_entry_erased_before_it_came_never_gets_its_payload_and_a_fork_of_it_is_lef
     assert_eq!(store.logs().unwrap(), [(log.key(), Tip { height: 4, head: written[3].hash() })]);
     assert_eq!(store.entry(&log.key(), 2).unwrap(), Some(taken_back(&written[2], &written[3])));
     assert_eq!(store.entry(&log.key(), 1).unwrap().as_ref(), Some(written[1].bytes()));
-    drop(store);
-    fs::remove_dir_all(world.index()).unwrap();
-    assert_eq!(world.open().entry(&log.key(), 2).unwrap(), Some(taken_back(&written[2], &written[3])));
+    assert_eq!(world.rebuild(store).0.entry(&log.key(), 2).unwrap(), Some(taken_back(&written[2], &written[3])));
 }
 
 #[test]
@@ -754,9 +747,7 @@ fn damage_that_was_healed_is_not_said_again_and_leaves_no_copy_behind_that_an_er
     store.append(&[erase(&written[4], &written[19])]).unwrap();
     assert!(!stands_somewhere(world.dir.path(), b"secret <4>"));
     assert!(!stands_somewhere(world.dir.path(), b"secret =4>"), "nor the damaged copy");
-    drop(store);
-    fs::remove_dir_all(world.index()).unwrap();
-    let (store, opened) = world.reopen();
+    let (store, opened) = world.rebuild(store);
     assert_eq!((opened.damaged, contents(&store).1.len()), (0, 20), "{opened:?}");
 }
 
@@ -777,9 +768,7 @@ fn a_damaged_record_of_an_erasure_is_written_again_while_it_is_known_and_never_b
     assert!(!stands_somewhere(world.dir.path(), b"<2>"));
     store.append(&[erased]).unwrap();
     assert_eq!(store.entry(&log.key(), 2).unwrap(), Some(taken_back(&written[2], &written[3])));
-    drop(store);
-    fs::remove_dir_all(world.index()).unwrap();
-    assert_eq!(world.open().entry(&log.key(), 2).unwrap(), Some(taken_back(&written[2], &written[3])));
+    assert_eq!(world.rebuild(store).0.entry(&log.key(), 2).unwrap(), Some(taken_back(&written[2], &written[3])));
 }
 
 #[test]
@@ -799,9 +788,7 @@ fn an_entry_that_comes_without_its_payload_is_stored_with_its_retraction() {
     assert_eq!(store.entry(&first.key(), 0).unwrap(), Some(taken_back(&first, &by)));
     store.append(&writes(&[first.clone(), by.clone()])).unwrap();
     assert!(!stands_somewhere(world.dir.path(), b"taken back"), "nor does its payload come back");
-    drop(store);
-    fs::remove_dir_all(world.index()).unwrap();
-    assert_eq!(world.open().entry(&first.key(), 0).unwrap(), Some(taken_back(&first, &by)));
+    assert_eq!(world.rebuild(store).0.entry(&first.key(), 0).unwrap(), Some(taken_back(&first, &by)));
 }
 
 #[test]
@@ -827,9 +814,7 @@ fn a_log_that_is_rewound_is_forgotten_from_there_and_takes_other_entries() {
     // What is not held is forgotten already.
     store.append(&[Write::Rewind { key, height: 5 }, Write::Rewind { key: writer(7).key(), height: 0 }]).unwrap();
     as_expected(&store);
-    drop(store);
-    fs::remove_dir_all(world.index()).unwrap();
-    let (mut store, opened) = world.reopen();
+    let (mut store, opened) = world.rebuild(store);
     assert_eq!(opened.damaged, 0, "{opened:?}");
     as_expected(&store);
     store.append(&[Write::Rewind { key, height: 0 }]).unwrap();

@@ -52,6 +52,17 @@ pub struct Config {
     pub accept: AcceptRule,
 }
 
+/// What came of an offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offering {
+    /// It stands among the offers, or this node is in the circle, or declined it before.
+    Taken,
+    /// By its operations this node does not belong to the circle.
+    NotNamed,
+    /// As many as one bearer may leave undecided wait already.
+    TooMany,
+}
+
 /// An offered circle that waits for a decision.
 #[derive(Debug)]
 pub struct Offer {
@@ -1159,14 +1170,14 @@ impl Engine {
     // ---- Offers.
 
     /// Takes an offered circle in, and joins it when the rule says so.
-    pub(crate) fn offered(&mut self, peer: PublicKey, charter: Charter, entries: Vec<EntryBytes>) {
+    pub(crate) fn offered(&mut self, peer: PublicKey, charter: Charter, entries: Vec<EntryBytes>) -> Offering {
         let circle = charter.id();
         if self.declined.contains(&circle) || self.circles.contains_key(&circle) {
-            return;
+            return Offering::Taken;
         }
         if let Some(offer) = self.offers.get_mut(&circle) {
             offer.from.insert(peer);
-            return;
+            return Offering::Taken;
         }
         let mut preview = Replica::closed(Control::new(charter.clone()));
         let bytes = entries.iter().map(EntryBytes::length).sum();
@@ -1183,20 +1194,18 @@ impl Engine {
         }
         writes.splice(0..0, preview.ingest_operations(entries).writes);
         if !preview.counts(&self.me) {
-            // Who counts this node in has the operation that adds it, and would have sent it.
-            return self.fault(&peer, circle, "an offer of a circle that does not name this node".to_owned());
+            return Offering::NotNamed;
         }
         let undecided = self.offers.values().filter(|offer| offer.from.contains(&peer));
         let (count, held) = undecided.fold((0, 0), |(count, held), offer| (count + 1, held + offer.bytes));
         let many = count >= limits::OFFERS_PER_PEER || held + bytes > limits::OFFER_BYTES_PER_PEER;
         if many && !planted(Bug::RememberEveryOffer) {
-            let reason = "more offers of circles than one peer may leave undecided; accept or decline some".to_owned();
-            self.output(Output::Emit(Event::Refused { peer, circle, reason }));
-            return;
+            return Offering::TooMany;
         }
         let from = BTreeSet::from([peer]);
         self.offers.insert(circle, Offer { charter, from, certified: false, writes, bytes, preview });
         self.certify_offers();
+        Offering::Taken
     }
 
     /// Shows the offers whose founder's certificate has come: a peer that heard it earlier may offer a circle before

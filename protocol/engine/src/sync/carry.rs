@@ -6,7 +6,7 @@
 use cwn_crypto::{Domain, Hash};
 
 use crate::circle::Charter;
-use crate::engine::{After, Engine};
+use crate::engine::{After, Engine, Offering};
 use crate::epoch::SignedRecord;
 use crate::input::CommandId;
 use crate::limits;
@@ -95,14 +95,11 @@ impl Engine {
                 return Err(CommandRefusal::TooMany { limit: limits::WELCOME_OPERATIONS });
             }
             // It stands among the offers as one that this node brought itself.
-            let me = self.me;
-            let undecided = self.offers.values().filter(|offer| offer.from.contains(&me)).count();
-            self.offered(me, charter, entries);
-            match (self.circles.contains_key(&circle), self.offers.contains_key(&circle)) {
-                (true, _) => CarriedCircle::Joined,
-                (_, true) => CarriedCircle::Offered,
-                _ if undecided >= limits::OFFERS_PER_PEER => CarriedCircle::TooManyOffers,
-                _ => CarriedCircle::NotNamed,
+            match self.offered(self.me, charter, entries) {
+                Offering::Taken if self.circles.contains_key(&circle) => CarriedCircle::Joined,
+                Offering::Taken => CarriedCircle::Offered,
+                Offering::NotNamed => CarriedCircle::NotNamed,
+                Offering::TooMany => CarriedCircle::TooManyOffers,
             }
         };
         self.carried(id, Reply::CarriedCircle { circle, outcome });

@@ -346,7 +346,9 @@ impl Engine {
             }
         }
         let Some(state) = self.sync.peers.get_mut(peer) else { return Ok(()) };
-        let Some(tag) = state.shared.get(&circle).map(|shared| shared.mine) else { return Ok(()) };
+        let Some(shared) = state.shared.get_mut(&circle) else { return Ok(()) };
+        shared.digest_after = self.now.plus(limits::COMPARE_EVERY_MS);
+        let tag = shared.mine;
         state.said.insert(circle, digest);
         self.send(peer, &Frame::Digest { tag, digest });
         Ok(())

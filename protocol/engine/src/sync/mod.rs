@@ -67,6 +67,8 @@ struct Shared {
     buckets_after: Time,
     tips_after: Time,
     digest_due: Time,
+    /// Whatever changes meanwhile, the next digest is not said before.
+    digest_after: Time,
     /// The epoch whose record was last pushed.
     pushed_epoch: Option<Hash>,
     /// The keys that are handed over between the peer and this node.
@@ -208,17 +210,19 @@ impl Sync {
         self.peers.iter().filter_map(tag).collect()
     }
 
-    /// Says digests of a circle at once, to whoever shares it; false when nobody does.
+    /// Says digests of a circle at once, to whoever shares it; false when nobody does. What changes many times in a row
+    /// is said together.
     pub(crate) fn compare_soon(&mut self, circle: &CircleId, now: Time) -> bool {
-        let mut shared = false;
+        let mut first: Option<Time> = None;
         for one in self.peers.values_mut().filter_map(|peer| peer.shared.get_mut(circle)) {
-            (one.digest_due, shared) = (now, true);
+            one.digest_due = one.digest_due.min(one.digest_after.max(now));
+            first = Some(first.map_or(one.digest_due, |first| first.min(one.digest_due)));
         }
-        if shared {
-            self.digest_due = Some(now);
+        if let Some(due) = first {
+            self.digest_at(due);
             self.digests.remove(circle);
         }
-        shared
+        first.is_some()
     }
 
     /// How far connected peers say they hold the logs of an author.
@@ -674,6 +678,7 @@ impl Engine {
                 buckets_after: Time(0),
                 tips_after: Time(0),
                 digest_due,
+                digest_after: Time(0),
                 pushed_epoch: None,
                 keys: PeerKeys::default(),
                 records_after: Time(0),

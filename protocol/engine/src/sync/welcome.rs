@@ -7,7 +7,7 @@ use cwn_crypto::PublicKey;
 use super::Welcome;
 use crate::branches;
 use crate::circle::Charter;
-use crate::engine::Engine;
+use crate::engine::{Engine, Offering};
 use crate::limits;
 use crate::log::{CircleId, EntryBytes, LogKind};
 use crate::output::{Event, Output};
@@ -112,7 +112,17 @@ impl Engine {
         let circle = charter.id();
         self.regain(&charter, store);
         if !self.circles.contains_key(&circle) {
-            self.offered(*peer, charter, welcome.entries);
+            match self.offered(*peer, charter, welcome.entries) {
+                Offering::Taken => {}
+                Offering::NotNamed => {
+                    // Who counts this node in has the operation that adds it, and would have sent it.
+                    self.fault(peer, circle, "an offer of a circle that does not name this node".to_owned());
+                }
+                Offering::TooMany => {
+                    let reason = "more offers of circles than one peer may leave undecided; accept or decline some";
+                    self.output(Output::Emit(Event::Refused { peer: *peer, circle, reason: reason.to_owned() }));
+                }
+            }
             return;
         }
         // The peer counts this node in and saw no tag for it: there may be operations that this node lacks.

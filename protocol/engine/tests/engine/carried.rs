@@ -106,6 +106,14 @@ fn operations_that_build_on_what_did_not_come_are_counted_as_left() {
 }
 
 #[test]
+fn a_circle_in_a_file_that_does_not_name_this_node_is_said_to_be_so_and_blamed_on_nobody() {
+    let (mut world, circle) = islands(&["ncsc"]);
+    world.enrol("ferm");
+    assert_eq!(carry_circle(&mut world, circle, "ncsc", "ferm"), CarriedCircle::NotNamed);
+    assert!(world.refusals_of("ferm", "ferm").is_empty());
+}
+
+#[test]
 fn i3_what_was_replied_to_survives_a_crash() {
     let (mut world, circle, key, entries) = shared(&["one"]);
     carry_run(&mut world, "ncsc", "z-cert", key, entries);

@@ -323,6 +323,26 @@ fn i7_of_logs_that_are_not_held_no_more_proofs_of_forks_are_kept_than_of_an_hone
 }
 
 #[test]
+fn i7_many_forks_that_are_told_in_a_row_are_compared_about_once() {
+    // cwn-sim seed 20001, 20 nodes, 24 h, 10 % malicious.
+    let (mut world, circle, _) = forked(0, 0);
+    world.settle();
+    let before = world.node("ibd").frames;
+    let count = 40;
+    for log in 0..count {
+        let proof = fork(&world, circle, LogId([log; 16]), 1, 1).proof(1);
+        let tag = world.tag("ncsc", "ibd", circle);
+        world.send_raw("ncsc", "ibd", Frame::Fork { tag, proof }.to_bytes());
+    }
+    world.run(100);
+    assert_eq!(world.engine("ibd").forks(&circle).len(), usize::from(count));
+    // ferm and nobody else has not told it yet.
+    let proofs = u64::from(count);
+    let sent = world.node("ibd").frames - before;
+    assert!((proofs..proofs + 10).contains(&sent), "{sent} frames");
+}
+
+#[test]
 fn i9_who_hands_on_a_branch_that_begins_without_signatures_is_not_blamed_unless_it_wrote_it() {
     let (mut world, circle, fork) = forked(2, 5);
     // Large entries come one in a frame.

@@ -2,9 +2,9 @@
 
 use cwn_crypto::{Hash, Signature, Time};
 use cwn_engine::{
-    input::Command,
+    input::{Command, CommandId},
     limits,
-    log::{Decoded, EntryBytes, EntryRefusal, Payload, Retraction, Retracts},
+    log::{CircleId, Decoded, EntryBytes, EntryRefusal, Payload, Retraction, Retracts},
     output::{CommandRefusal, Event, Reply},
 };
 
@@ -16,6 +16,18 @@ const FOUR: [&str; 4] = ["ncsc", "z-cert", "ibd", "ferm"];
 fn a_day_passes(world: &mut World) {
     world.now = world.now.plus(limits::RETRACT_MS + limits::ERASE_EVERY_MS);
     world.settle();
+}
+
+/// Of two things that ferm published among these members, it took one back.
+fn one_taken_back(members: &[&str]) -> (World, CircleId, CommandId) {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(members);
+    let wrong = world.append("ferm", circle, "wrong");
+    world.append("ferm", circle, "right");
+    world.settle();
+    world.retract("ferm", circle, wrong);
+    world.settle();
+    (world, circle, wrong)
 }
 
 #[test]
@@ -40,13 +52,7 @@ fn i7_what_falls_due_within_an_hour_is_erased_at_once() {
 
 #[test]
 fn i6_what_is_taken_back_stays_hidden_while_the_retraction_cannot_be_read() {
-    let mut world = World::new(&FOUR);
-    let circle = world.circle(&FOUR);
-    let wrong = world.append("ferm", circle, "wrong");
-    world.append("ferm", circle, "right");
-    world.settle();
-    world.retract("ferm", circle, wrong);
-    world.settle();
+    let (mut world, circle, wrong) = one_taken_back(&FOUR);
     let Some(Ok(Reply::Appended { place, .. })) = world.reply("ferm", wrong).cloned() else { panic!() };
     world.crash("ibd");
     let index = world.index("ibd");
@@ -59,13 +65,7 @@ fn i6_what_is_taken_back_stays_hidden_while_the_retraction_cannot_be_read() {
 
 #[test]
 fn i6_what_its_author_takes_back_is_hidden_at_once_and_erased_after_a_day() {
-    let mut world = World::new(&FOUR);
-    let circle = world.circle(&FOUR);
-    let wrong = world.append("ferm", circle, "wrong");
-    world.append("ferm", circle, "right");
-    world.settle();
-    world.retract("ferm", circle, wrong);
-    world.settle();
+    let (mut world, circle, _) = one_taken_back(&FOUR);
     for name in FOUR {
         world.expect_reads(name, circle, &["right"]);
         assert_eq!(world.node(name).store.erased.len(), 0, "{name} erases only after a day");
@@ -83,13 +83,7 @@ fn i6_what_its_author_takes_back_is_hidden_at_once_and_erased_after_a_day() {
 
 #[test]
 fn i6_a_newcomer_gets_the_header_with_the_retraction_and_never_the_payload() {
-    let mut world = World::new(&FOUR);
-    let circle = world.circle(&["ncsc", "z-cert", "ferm"]);
-    let wrong = world.append("ferm", circle, "wrong");
-    world.append("ferm", circle, "right");
-    world.settle();
-    world.retract("ferm", circle, wrong);
-    world.settle();
+    let (mut world, circle, _) = one_taken_back(&["ncsc", "z-cert", "ferm"]);
     a_day_passes(&mut world);
     world.crash("ferm");
     world.add("ncsc", circle, "ibd");
