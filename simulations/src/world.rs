@@ -1264,15 +1264,16 @@ impl World {
             };
             let Ok(header) = Header::from_bytes(&entry.header) else { break };
             if let Some(epoch) = header.epoch.filter(|epoch| known.insert(*epoch)) {
-                let Ok(Some(record)) = self.nodes[index].disk.record(&key.circle, &epoch) else {
-                    self.local(index, 1, Input::RecordDamaged { circle: key.circle, epoch });
-                    break;
-                };
-                let Ok(record) = encoding::from_bytes::<SignedRecord>(&record, limits::SIGNED_RECORD_BYTES) else {
-                    break;
-                };
-                bytes += record.bytes().len();
-                frame.records.push(record);
+                let record = self.nodes[index].disk.record(&key.circle, &epoch).ok().flatten();
+                let record = record.and_then(|bytes| encoding::from_bytes(&bytes, limits::SIGNED_RECORD_BYTES).ok());
+                match record {
+                    Some::<SignedRecord>(record) => {
+                        bytes += record.bytes().len();
+                        frame.records.push(record);
+                    }
+                    // The entries go without it.
+                    None => self.local(index, 1, Input::RecordDamaged { circle: key.circle, epoch }),
+                }
             }
             bytes += entry.length();
             frame.entries.push(entry);

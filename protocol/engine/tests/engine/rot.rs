@@ -141,6 +141,26 @@ fn i7_whoever_asks_for_records_without_end_is_answered_once_a_second_and_sends_n
     assert_eq!(world.refusals_of("ibd", "ferm").len(), 1);
 }
 
+/// Found by cwn-sim, seed 3 with `--malicious 10%`.
+#[test]
+fn i7_nobody_is_blamed_for_entries_whose_record_rotted_before_anybody_else_had_it() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    world.partition(&[&["ferm"], &["ncsc", "z-cert", "ibd"]]);
+    world.append("ferm", circle, "one");
+    world.settle();
+    world.rot_records("ferm", circle);
+    world.start_anew("ferm");
+    world.connect_all().settle();
+    for _ in 0..100 {
+        world.run(limits::DIGEST_EVERY_MS);
+    }
+    for name in ["ncsc", "z-cert", "ibd"] {
+        assert!(world.is_connected(name, "ferm"), "{name}");
+        assert!(world.refusals_of(name, "ferm").is_empty(), "{name}");
+    }
+}
+
 #[test]
 fn i3_a_rotted_charter_comes_back_from_a_member_with_all_that_the_store_holds() {
     for rule in ["by itself", "though its operator is asked before a circle is joined"] {
