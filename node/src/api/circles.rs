@@ -82,18 +82,21 @@ fn changed_retention(present: Option<u32>, change: Option<u32>) -> Result<Option
 }
 
 /// A policy that never said anything of quotas goes on saying nothing.
-fn changed_quota(present: Option<Quota>, change: &QuotaChange) -> Option<Quota> {
+fn changed_quota(present: Option<Quota>, change: &QuotaChange) -> Result<Option<Quota>, Problem> {
     if *change == QuotaChange::default() {
-        return present;
+        return Ok(present);
     }
     let QuotaChange { bytes, entries, logs, epochs } = *change;
+    if [bytes, entries, logs, epochs].contains(&Some(0)) {
+        return Err(Problem::bad_request("a quota of 0 would let nobody publish anything; give at least 1"));
+    }
     let present = present.unwrap_or(limits::QUOTA);
-    Some(Quota {
+    Ok(Some(Quota {
         bytes: bytes.unwrap_or(present.bytes),
         entries: entries.unwrap_or(present.entries),
         logs: logs.unwrap_or(present.logs),
         epochs: epochs.unwrap_or(present.epochs),
-    })
+    }))
 }
 
 fn quota_view(Quota { bytes, entries, logs, epochs }: Quota) -> QuotaView {
@@ -135,7 +138,7 @@ impl Api {
             Policy { ceiling, purposes: purposes.map_err(Problem::bad_request)?, description: new.description };
         let policy = policy.to_bytes().map_err(Problem::bad_request)?;
         let history = new.history.as_deref().map_or(Ok(History::None), parse_history)?;
-        let quota = changed_quota(None, &new.quota);
+        let quota = changed_quota(None, &new.quota)?;
         let retention_days = changed_retention(None, new.retention_days)?;
         let terms = Terms { policy, history, quota, retention_days };
         let (stewards, adds) = self.looked_up(&new.stewards, &new.partners).await?;
@@ -420,7 +423,7 @@ fn changed(present: &Terms, change: &PolicyChange) -> Result<Terms, Problem> {
         policy.description.clone_from(description);
     }
     let history = change.history.as_deref().map_or(Ok(present.history), parse_history)?;
-    let quota = changed_quota(present.quota, &change.quota);
+    let quota = changed_quota(present.quota, &change.quota)?;
     let retention_days = changed_retention(present.retention_days, change.retention_days)?;
     Ok(Terms { policy: policy.to_bytes().map_err(Problem::bad_request)?, history, quota, retention_days })
 }
@@ -544,9 +547,11 @@ fn detail(engine: &Engine, named: &str) -> Result<(CircleDetail, Vec<(String, Wi
     let withheld = engine.withheld(&circle).into_iter().map(|one| (partner(&one), one)).collect();
     let succeeded_by = engine.successors(&circle);
     let retention = engine.retention(&circle);
+    let Policy { purposes, description, .. } = policy_of(&control.terms(replica.fold()).policy);
     let detail = CircleDetail {
         summary: summarise(engine, replica).ok_or_else(gone)?,
-        description: policy_of(&control.terms(replica.fold()).policy).description,
+        description,
+        purposes: purposes.iter().map(ToString::to_string).collect(),
         founded: control.charter().founded.0,
         history: history_word(control.terms(replica.fold()).history).to_owned(),
         kept_days: retention.days,

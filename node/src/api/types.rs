@@ -182,6 +182,9 @@ pub struct CircleDetail {
     pub summary: CircleSummary,
     /// What it is for.
     pub description: String,
+    /// The functions it is for.
+    #[serde(default)]
+    pub purposes: Vec<String>,
     /// When it was founded.
     pub founded: u64,
     /// What newcomers can open of what is written now: `none` or `all`.

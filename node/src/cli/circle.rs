@@ -15,8 +15,8 @@ use crate::{
         Circles,
         types::{
             Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, KeptLess, MemberView, Membership,
-            NewCircle, NodeView, OverQuotaView, PartnerView, PolicyChange, QuotaChange, Succession, SuccessionView,
-            WithheldView,
+            NewCircle, NodeView, OverQuotaView, PartnerView, PolicyChange, QuotaChange, QuotaView, Succession,
+            SuccessionView, WithheldView,
         },
     },
     clock,
@@ -461,6 +461,9 @@ fn detail_page(detail: &CircleDetail) -> String {
     if !detail.description.is_empty() {
         page += &format!("{}\n", show::text(&detail.description));
     }
+    if !detail.purposes.is_empty() {
+        page += &format!("for {}\n", detail.purposes.join(", "));
+    }
     let (founded, state) = (show::time(detail.founded), circle_state(summary));
     page += &format!("up to {}, founded {founded}, {state}\n", summary.ceiling);
     page += &succession_page(detail.succeeds.as_ref(), &detail.succeeded_by);
@@ -469,6 +472,14 @@ fn detail_page(detail: &CircleDetail) -> String {
         _ => "partners that are added can open nothing from before them\n",
     };
     page += &kept_page(detail);
+    let QuotaView { bytes, entries, logs, epochs } = detail.quota;
+    page += &format!(
+        "of one node others take {} and {}, in {} and {}\n",
+        show::count(entries, "entry", "entries"),
+        show::size(bytes),
+        show::count(logs, "log", "logs"),
+        show::count(epochs, "epoch", "epochs")
+    );
     for operation in &detail.voided {
         page += &format!("set aside by the rules of rank, issue it again or not: {operation}\n");
     }
@@ -648,7 +659,7 @@ mod tests {
         },
         *,
     };
-    use crate::api::types::{OfferSummary, QuotaView};
+    use crate::api::types::OfferSummary;
 
     fn offer() -> OfferSummary {
         OfferSummary {
@@ -747,6 +758,7 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
         let detail = CircleDetail {
             summary: circle("haven"),
             description: "De haven".to_owned(),
+            purposes: vec!["sharing".to_owned(), "incident".to_owned()],
             founded: 0,
             history: "all".to_owned(),
             kept_days: Some(90),
@@ -775,7 +787,7 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
                 bytes: 2_000,
                 until: 0,
             }],
-            quota: QuotaView::default(),
+            quota: QuotaView { bytes: 2_000_000_000, entries: 5, logs: 100, epochs: 1 },
             over_quota: vec![OverQuotaView {
                 partner: "ibd".to_owned(),
                 node: "86ed6ed0c5b79f61".to_owned(),
@@ -788,10 +800,12 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
         let expected = "\
 haven (aed0b4352552)
 De haven
+for sharing, incident
 up to TLP:AMBER, founded 1970-01-01T00:00:00Z, in sync
 partners that are added can open what was published before them, while the policy said so
 what is published is kept 90 days, and dropped from this node's disk then
 the policy says 1 day: this node acts on it from 1970-01-02T00:00:00Z on
+of one node others take 5 entries and 2000 MB, in 100 logs and 1 epoch
 set aside by the rules of rank, issue it again or not: add divd
 1 operation that only a later version of this program understands: update this node
 ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on nobody holds it

@@ -1242,6 +1242,7 @@ impl Engine {
 
     fn accept_offer(&mut self, circle: CircleId, reply_to: Option<CommandId>) -> Result<(), CommandRefusal> {
         let offer = self.take_offer(&circle)?;
+        self.offered_by(&offer);
         let key = fact_key(CIRCLE_FACT, &[&circle.0.0]);
         let mut writes = vec![Write::Fact { key, value: offer.charter.to_bytes() }];
         let mut after = BTreeMap::new();

@@ -204,8 +204,24 @@ pub const ANNOUNCE_TO: usize = 3;
 /// How long changes are gathered before they are stated to author and stewards.
 pub const HELD_WAIT_MS: u64 = 2_000;
 
-/// How long statements that are handed on wait at each who hands them on: the newest goes, once.
+/// How long statements wait at each who hands them on: those of all for whom it is the way go together. Seconds after an
+/// entry nobody minds whether "received" comes a few later.
 pub const HAND_ON_MS: u64 = 3_000;
+
+/// How often one statement is handed on: over any circle and back, along ways that are known. What goes in a ring,
+/// because two believe the other to be nearer, ends with that.
+pub const HANDED_ON: u8 = 12;
+
+/// How often it is handed on once no way is known: six of a circle's members and more of them then keep it, of which
+/// whoever was away meets one among its eight neighbours.
+pub const HANDED_ON_ASTRAY: u8 = 6;
+
+/// Statements in one frame that hands them on: a hundred members state within the seconds that they are gathered in,
+/// and as many signatures are looked at in ten milliseconds.
+pub const HANDED_AT_ONCE: usize = 256;
+
+/// Bytes of the statements of one such frame, after which there is one more of them at most.
+pub const HANDED_BYTES: usize = 256 << 10;
 
 /// Statements of one holder that are carried on its behalf, in one circle: about so many authors that it is not
 /// connected with. With [`CARRIED_BYTES`], 32 KiB is what one that lies can make others keep.
@@ -214,8 +230,8 @@ pub const CARRIED_PER_HOLDER: usize = 32;
 /// A statement that is handed on: eight logs, where one is usual, or some epochs that do not open.
 pub const CARRIED_BYTES: usize = 1 << 10;
 
-/// To how many one statement is handed, until it says something new. One is usual; others, when that one went, or gave
-/// it back.
+/// To how many one statement is handed that looks for its way, until it says something new. One is usual; others, when
+/// that one went, or gave it back.
 pub const CARRIED_HOPS: usize = 4;
 
 /// How long a statement is kept for somebody who does not come by. Then "unknown" it is, until its holder says more.

@@ -8,7 +8,7 @@
 use std::ops::RangeInclusive;
 
 use cwn_crypto::{
-    Hash, PublicKey,
+    Hash, PublicKey, Time,
     encoding::{self, Refusal},
     issuer_log::LogId,
     root::SignedRoot,
@@ -84,6 +84,48 @@ impl std::fmt::Debug for GivenKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "GivenKey({}, {} bytes)", self.epoch, self.wrapped.len())
     }
+}
+
+/// Statements that are handed on to the same nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Bundle {
+    /// For whom, besides the receiver, as far as the sender knows.
+    #[n(0)]
+    pub to: Vec<PublicKey>,
+    /// How they came so far.
+    #[n(1)]
+    pub trail: Trail,
+    /// The statements.
+    #[n(2)]
+    pub statements: Vec<SignedStatement>,
+}
+
+/// How a statement came to where it is, as far as that decides where it goes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Trail {
+    /// How often it may be handed on from here: at most [`limits::HANDED_ON`].
+    #[n(0)]
+    pub left: u8,
+    /// Whether it left the ways that are known, and is looking for another.
+    #[n(1)]
+    pub astray: bool,
+}
+
+/// A statement that was looking for its way came to some whom it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Arrival {
+    /// Who made it.
+    #[n(0)]
+    pub holder: PublicKey,
+    /// About whose logs.
+    #[n(1)]
+    pub author: PublicKey,
+    /// When.
+    #[n(2)]
+    pub time: Time,
+    /// Who has it.
+    #[n(3)]
+    pub at: Vec<PublicKey>,
 }
 
 /// A frame of the live stream.
@@ -186,18 +228,25 @@ pub enum Frame {
         #[n(1)]
         statement: SignedStatement,
     },
-    /// What somebody holds, for some whom it is not connected with.
+    /// What some hold, for some whom they are not connected with; and for the receiver, if it is for it to know.
     #[n(11)]
     HandOn {
         /// The circle.
         #[n(0)]
         tag: Tag,
-        /// The statement.
+        /// The statements, at most [`limits::HANDED_AT_ONCE`].
         #[n(1)]
-        statement: SignedStatement,
-        /// For whom, as far as the sender knows.
-        #[n(2)]
-        to: Vec<PublicKey>,
+        bundles: Vec<Bundle>,
+    },
+    /// Statements that were looking for their way came to whom they are for: they need not be kept for those.
+    #[n(18)]
+    Arrived {
+        /// The circle.
+        #[n(0)]
+        tag: Tag,
+        /// The statements, at most [`limits::HANDED_AT_ONCE`].
+        #[n(1)]
+        arrivals: Vec<Arrival>,
     },
     /// A newcomer asks for the keys of epochs from before it was added.
     #[n(12)]
@@ -220,7 +269,7 @@ pub enum Frame {
         keys: Vec<GivenKey>,
     },
     /// The sender lost records of epochs to damage on its disk, and asks for them again.
-    #[n(18)]
+    #[n(19)]
     WantRecords {
         /// The circle.
         #[n(0)]
@@ -230,7 +279,7 @@ pub enum Frame {
         epochs: Vec<Hash>,
     },
     /// The answer: those of them that the sender has, as many as fit into a frame.
-    #[n(19)]
+    #[n(20)]
     Records {
         /// The circle.
         #[n(0)]
@@ -299,7 +348,7 @@ impl Frame {
 }
 
 /// The types of a [`Frame`] that this version knows.
-const TYPES: [u32; 17] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 17, 18, 19];
+const TYPES: [u32; 18] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 17, 18, 19, 20];
 
 /// What opens the stream of a run: the receiver asks.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -5,6 +5,7 @@
 
 use cwn_crypto::{Hash, PublicKey, encoding, issuer_log::LogId};
 use cwn_engine::{
+    held::SignedStatement,
     log::{Header, LogKind},
     output::Reply,
     wire::Frame,
@@ -114,6 +115,13 @@ fn announced(world: &World, from: usize, frame: &Frame) -> Result<(), String> {
             _ => Err(format!("{} announced {height} entries of log {log}, which are not durable there", node.name)),
         }
     };
+    let stated = |statement: &SignedStatement| {
+        // What it hands on for others says nothing of itself.
+        let said = statement.unverified(cwn_engine::limits::HELD_BYTES).ok();
+        let said = said.filter(|said| said.holder == world.nodes[from].me);
+        let lines = said.iter().flat_map(|said| said.heads.iter().map(move |line| (said.author, line)));
+        lines.into_iter().try_for_each(|(author, line)| holds(author, line.log, line.height, Some(line.head)))
+    };
     match frame {
         Frame::Tips { tips, .. } | Frame::Have { tips, .. } => {
             tips.iter().try_for_each(|tip| holds(tip.author, tip.log, tip.height, tip.head))
@@ -122,13 +130,8 @@ fn announced(world: &World, from: usize, frame: &Frame) -> Result<(), String> {
             let header: Option<Header> = encoding::from_bytes(&entry.header, 1 << 16).ok();
             header.map_or(Ok(()), |header| holds(header.author, header.log, header.seq + 1, None))
         }
-        Frame::Held { statement, .. } | Frame::HandOn { statement, .. } => {
-            // What it hands on for others says nothing of itself.
-            let statement = statement.unverified(cwn_engine::limits::HELD_BYTES).ok();
-            let statement = statement.filter(|said| said.holder == world.nodes[from].me);
-            let lines = statement.iter().flat_map(|said| said.heads.iter().map(move |line| (said.author, line)));
-            lines.into_iter().try_for_each(|(author, line)| holds(author, line.log, line.height, Some(line.head)))
-        }
+        Frame::Held { statement, .. } => stated(statement),
+        Frame::HandOn { bundles, .. } => bundles.iter().flat_map(|bundle| &bundle.statements).try_for_each(stated),
         _ => Ok(()),
     }
 }

@@ -523,6 +523,8 @@ async fn i7_what_goes_beyond_a_quota_waits_is_shown_and_comes_once_it_is_raised(
     }
     world.connected("ncsc", 1).await?;
     let entries = |entries: u64| serde_json::json!({ "quota": { "entries": entries } });
+    let refused = change(&world, "ncsc", "policy", entries(0)).await.unwrap_err();
+    assert!(refused.contains("at least 1"), "{refused}");
     change(&world, "ncsc", "policy", entries(2)).await.unwrap();
     let heard = async || Ok(detail(&world, "z-cert").await?.quota.entries == 2);
     world.until("z-cert", "it knows the quota", heard).await?;

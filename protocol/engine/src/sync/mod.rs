@@ -185,11 +185,13 @@ pub(crate) struct Sync {
     announce_due: Option<Time>,
     /// Those of them that grew by their author's own push, and by nothing else.
     pushed: BTreeSet<LogKey>,
-    held: BTreeSet<(CircleId, PublicKey)>,
+    /// About whose logs it is looked next whether there is something to state, and to whom it is owed though there is
+    /// nothing new.
+    held: BTreeMap<(CircleId, PublicKey), BTreeSet<PublicKey>>,
     held_due: Option<Time>,
-    /// About whose logs this node stated what it holds, since its start.
-    stated: BTreeSet<(CircleId, PublicKey)>,
-    /// From whom something of each author came last: there the way to it begins.
+    /// What this node stated last about each author's logs since its start, and for whom.
+    stated: BTreeMap<(CircleId, PublicKey), statements::Said>,
+    /// From whom something of each author came last, or of a steward what it states: there the way to it begins.
     toward: BTreeMap<(CircleId, PublicKey), PublicKey>,
     /// Statements on their way, this node's own among them.
     carried: BTreeMap<relay::About, relay::Carried>,
@@ -556,12 +558,17 @@ impl Engine {
             Frame::Root { held, document } => self.root_heard(peer, held, document),
             Frame::Held { tag, statement } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
-                    self.held_heard(peer, circle, &statement, store)?;
+                    self.held_heard(peer, circle, statement, store)?;
                 }
             }
-            Frame::HandOn { tag, statement, to } => {
+            Frame::HandOn { tag, bundles } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
-                    self.handed_on(peer, circle, statement, to, store)?;
+                    self.handed_on(peer, circle, bundles, store)?;
+                }
+            }
+            Frame::Arrived { tag, arrivals } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    self.arrived(peer, circle, arrivals);
                 }
             }
         }

@@ -1,9 +1,13 @@
-//! Held statements that are handed on: to an author and to stewards that the holder is not connected with.
+//! Held statements on their way: to an author and to stewards, some of whom the holder is not connected with.
 //!
 //! A statement is signed by its holder, so that any member can carry it. It goes back the way the entries came: each
-//! hands it to the neighbour from which it last got something of whoever it is for, until somebody is connected with
-//! that one. Where no such neighbour is left it goes to another, or back to where it came from, to be tried elsewhere;
-//! and who has it keeps it for a day, for when whoever it is for comes by. Nothing is acknowledged: a statement that is lost leaves "unknown", and the next one says more.
+//! hands it to the neighbour from which it last got something of whoever it is for. Whom no way is known to gets it by
+//! way of the author: what a steward itself states goes there too, and shows everybody on that way, the author last, in
+//! which direction the steward is. What comes within a few seconds goes on together, and is let go with that.
+//!
+//! Where no way is left a statement goes astray: a few neighbours try it one after the other, and each of them keeps it
+//! for a day, for when whoever it is for comes by. Once that one has it they say so to each other, and let it go. What
+//! went along a known way nobody acknowledges: a statement that is lost leaves "unknown", and the next one says more.
 //!
 //! Who belongs to a circle can make others carry so much and no more: the newest about each of a few authors.
 
@@ -12,17 +16,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use cwn_crypto::{PublicKey, Time};
 
 use super::live::distance;
-use crate::engine::Engine;
+use crate::engine::{Engine, Offer};
 use crate::held::{SignedStatement, Statement};
 use crate::limits;
 use crate::log::CircleId;
 use crate::store::{Damage, Read};
-use crate::wire::{Frame, Tag};
+use crate::wire::{Arrival, Bundle, Frame, Tag, Trail};
 
 /// A circle, who holds, and whose logs.
 pub(super) type About = (CircleId, PublicKey, PublicKey);
 
-/// A statement on its way.
+/// A statement that waits: for others to go with it, or for whom it has not reached. There may be many of them, each
+/// with one or two names, so that those lie in lists; a tree sets aside room for eleven.
 #[derive(Debug)]
 pub(super) struct Carried {
     statement: SignedStatement,
@@ -30,20 +35,66 @@ pub(super) struct Carried {
     time: Time,
     /// When it came here.
     since: Time,
+    trail: Trail,
     /// Whom it has not reached, as far as is known here.
-    far: BTreeSet<PublicKey>,
+    far: Vec<PublicKey>,
     /// Who handed it over.
-    from: BTreeSet<PublicKey>,
-    /// To whom it was handed on.
-    told: BTreeSet<PublicKey>,
+    from: Vec<PublicKey>,
+    /// To whom it was handed on while it was astray.
+    told: Vec<PublicKey>,
 }
 
-/// Where a statement goes next.
+impl Carried {
+    /// Who else has it, or had, because of this node or before it.
+    fn others(&self) -> impl Iterator<Item = &PublicKey> {
+        self.from.iter().chain(self.told.iter().filter(|peer| !self.from.contains(peer)))
+    }
+}
+
+/// Where a statement goes next so that it comes nearer to one that it is for.
 enum Way {
-    /// To this neighbour.
-    Next(PublicKey),
-    /// Nowhere: it went there, or nobody is left to try.
-    Handed,
+    /// To that one itself.
+    There,
+    /// To a neighbour that is nearer.
+    Nearer(PublicKey),
+    /// To a neighbour that may be.
+    Astray(PublicKey),
+    /// Nowhere: nobody is left to try.
+    Nowhere,
+}
+
+/// What goes to each neighbour.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    bundles: BTreeMap<(CircleId, PublicKey), Vec<Bundle>>,
+    arrivals: BTreeMap<(CircleId, PublicKey), Vec<Arrival>>,
+}
+
+impl Outgoing {
+    fn add(&mut self, circle: CircleId, hop: PublicKey, to: Vec<PublicKey>, trail: Trail, statement: &SignedStatement) {
+        let bundles = self.bundles.entry((circle, hop)).or_default();
+        match bundles.iter_mut().find(|bundle| bundle.to == to && bundle.trail == trail) {
+            Some(bundle) => bundle.statements.push(statement.clone()),
+            None => bundles.push(Bundle { to, trail, statements: vec![statement.clone()] }),
+        }
+    }
+
+    /// Says to others that have a statement who has got it.
+    fn arrived(&mut self, about: &About, carried: &Carried, at: &[PublicKey], but: Option<&PublicKey>) {
+        let (circle, holder, author) = *about;
+        for peer in carried.others().filter(|peer| Some(*peer) != but) {
+            let arrival = Arrival { holder, author, time: carried.time, at: at.to_vec() };
+            self.arrivals.entry((circle, *peer)).or_default().push(arrival);
+        }
+    }
+}
+
+/// Adds to a list of few, if it does not stand there.
+fn note(list: &mut Vec<PublicKey>, node: PublicKey) {
+    if !list.contains(&node) {
+        list.reserve_exact(1);
+        list.push(node);
+    }
 }
 
 impl Engine {
@@ -52,6 +103,27 @@ impl Engine {
         if circle != self.network && author != self.me {
             self.sync.toward.insert((circle, author), *peer);
         }
+    }
+
+    /// A circle that was offered is joined: whoever offered it heard of its stewards before.
+    pub(crate) fn offered_by(&mut self, offer: &Offer) {
+        let Some(peer) = offer.from.iter().find(|peer| **peer != self.me) else { return };
+        let roster = offer.preview.fold().roster();
+        let stewards = roster.iter().filter(|(_, member)| member.steward.is_some());
+        stewards.for_each(|(node, _)| self.came_from(peer, offer.preview.id(), *node));
+    }
+
+    /// A steward's statement came from a peer, which shows a way to it, should there be none.
+    fn stated_by(&mut self, peer: &PublicKey, circle: CircleId, holder: PublicKey) {
+        let known = self.sync.toward.get(&(circle, holder)).is_some_and(|hop| self.tag_for(hop, &circle).is_some());
+        if !known && holder != *peer && self.is_steward(&circle, &holder) {
+            self.came_from(peer, circle, holder);
+        }
+    }
+
+    pub(super) fn is_steward(&self, circle: &CircleId, node: &PublicKey) -> bool {
+        let member = self.circles.get(circle).and_then(|replica| replica.fold().roster().member(node));
+        member.is_some_and(|member| member.steward.is_some())
     }
 
     /// Whom statements about an author's logs are for, this node aside.
@@ -68,59 +140,59 @@ impl Engine {
         Some(self.sync.peers.get(peer)?.shared.get(circle)?.mine)
     }
 
-    /// This node stated what it holds, and whom that did not reach.
-    pub(super) fn carry_own(&mut self, about: About, statement: SignedStatement, far: BTreeSet<PublicKey>) {
-        if let Some(carried) = self.sync.carried.get_mut(&about) {
-            carried.far.clear();
-        }
-        self.carry(about, statement, self.wall, far, None);
-    }
-
-    /// Takes a statement along for whom it has not reached.
-    fn carry(
+    /// This node states what it holds, to these. What says more than it said before is kept for those it does not reach.
+    pub(super) fn state(
         &mut self,
         about: About,
         statement: SignedStatement,
-        time: Time,
-        far: BTreeSet<PublicKey>,
-        from: Option<PublicKey>,
+        far: Vec<PublicKey>,
+        says_more: bool,
+        outgoing: &mut Outgoing,
     ) {
-        let before = self.sync.carried.remove(&about);
+        let trail = Trail { left: limits::HANDED_ON, astray: false };
+        let (time, since) = (self.wall, self.now);
+        let carried = Carried { statement, time, since, trail, far, from: Vec::new(), told: Vec::new() };
+        let rest = self.send_off(&about, carried, outgoing);
+        if says_more {
+            self.sync.carried.remove(&about);
+            rest.into_iter().for_each(|rest| self.keep_carried(about, rest));
+        }
+    }
+
+    /// Takes along a statement that a peer handed over.
+    fn carry(&mut self, about: About, fresh: Carried) {
         let says = |signed: &SignedStatement| {
             let said = signed.unverified(limits::HELD_BYTES).ok();
             said.map(|said: Statement| (said.heads, said.unopenable))
         };
-        let fresh = Carried {
-            statement,
-            time,
-            since: self.now,
-            far: BTreeSet::new(),
-            from: BTreeSet::new(),
-            told: BTreeSet::new(),
-        };
-        let mut carried = match before {
-            Some(before) if before.time > time => before,
-            // It says nothing new: who was told needs not be told again.
-            Some(before) if says(&before.statement) == says(&fresh.statement) => {
-                Carried { since: before.since, far: before.far, from: before.from, told: before.told, ..fresh }
-            }
-            Some(before) => Carried { far: before.far, ..fresh },
+        let carried = match self.sync.carried.remove(&about) {
             None => fresh,
+            Some(mut before) => {
+                let Carried { statement, time, since, trail, far, from, told } = fresh;
+                // What says nothing new goes on from where it was: who was told needs not be told again.
+                let same = says(&before.statement) == says(&statement);
+                let left = if same { before.trail.left.min(trail.left) } else { trail.left };
+                if before.time <= time {
+                    if !same {
+                        (before.from, before.told, before.since) = (Vec::new(), Vec::new(), since);
+                    }
+                    (before.statement, before.time, before.trail) = (statement, time, Trail { left, ..trail });
+                }
+                far.into_iter().for_each(|node| note(&mut before.far, node));
+                from.into_iter().for_each(|node| note(&mut before.from, node));
+                told.into_iter().for_each(|node| note(&mut before.told, node));
+                before
+            }
         };
-        carried.far.extend(far);
-        carried.from.extend(from);
-        if carried.far.is_empty() {
-            return;
-        }
-        self.make_room(&about);
-        self.sync.carried.insert(about, carried);
+        self.keep_carried(about, carried);
         self.hand_on_soon(about);
     }
 
     /// One holder's statements take so much room and no more: the oldest gives way.
-    fn make_room(&mut self, (circle, holder, _): &About) {
-        let first = (*circle, *holder, PublicKey([0; 32]));
-        let last = (*circle, *holder, PublicKey([255; 32]));
+    fn keep_carried(&mut self, about: About, carried: Carried) {
+        let (circle, holder, _) = about;
+        let first = (circle, holder, PublicKey([0; 32]));
+        let last = (circle, holder, PublicKey([255; 32]));
         let of_holder = self.sync.carried.range(first..=last);
         if of_holder.clone().count() >= limits::CARRIED_PER_HOLDER
             && let Some((oldest, _)) = of_holder.min_by_key(|(_, carried)| carried.since)
@@ -128,6 +200,7 @@ impl Engine {
             let oldest = *oldest;
             self.sync.carried.remove(&oldest);
         }
+        self.sync.carried.insert(about, carried);
     }
 
     fn hand_on_soon(&mut self, about: About) {
@@ -148,89 +221,197 @@ impl Engine {
         self.sync.hand_due = None;
         let now = self.now;
         self.sync.carried.retain(|_, carried| carried.since.plus(limits::CARRIED_MS) > now);
+        let mut outgoing = Outgoing::default();
         for about in std::mem::take(&mut self.sync.handing) {
-            let Some(mut carried) = self.sync.carried.remove(&about) else { continue };
-            let (circle, holder, author) = about;
-            let concerned = self.concerned(&circle, &author);
-            let mut hops: BTreeMap<PublicKey, Vec<PublicKey>> = BTreeMap::new();
-            for target in std::mem::take(&mut carried.far).intersection(&concerned) {
-                if let Some(tag) = self.tag_for(target, &circle) {
-                    self.send(target, &Frame::Held { tag, statement: carried.statement.clone() });
-                    continue;
-                }
-                carried.far.insert(*target);
-                if let Way::Next(hop) = self.way(&circle, &holder, target, &carried) {
-                    hops.entry(hop).or_default().push(*target);
-                }
-            }
-            for (hop, to) in hops {
-                let Some(tag) = self.tag_for(&hop, &circle) else { continue };
-                if carried.told.len() < limits::CARRIED_HOPS && carried.told.insert(hop) {
-                    self.send(&hop, &Frame::HandOn { tag, statement: carried.statement.clone(), to });
-                }
-            }
-            if !carried.far.is_empty() {
-                self.sync.carried.insert(about, carried);
+            let Some(carried) = self.sync.carried.remove(&about) else { continue };
+            if let Some(rest) = self.send_off(&about, carried, &mut outgoing) {
+                self.sync.carried.insert(about, rest);
             }
         }
+        self.send_all(outgoing);
     }
 
-    /// To whom a statement is handed so that it comes nearer to one that it is for.
-    fn way(&self, circle: &CircleId, holder: &PublicKey, target: &PublicKey, carried: &Carried) -> Way {
-        let sharing = self.sync.sharing(circle);
-        let there = |peer: &PublicKey| sharing.iter().any(|(other, _)| other == peer);
-        let toward = self.sync.toward.get(&(*circle, *target)).filter(|peer| there(peer));
-        match toward.filter(|peer| *peer != holder && !carried.from.contains(peer)) {
-            Some(peer) if carried.told.contains(peer) => return Way::Handed,
-            Some(peer) => return Way::Next(*peer),
+    /// Sends a statement to those it is for, or nearer to them; gives it back if it is to be kept for some of them.
+    fn send_off(&self, about: &About, mut carried: Carried, outgoing: &mut Outgoing) -> Option<Carried> {
+        let (circle, _, author) = about;
+        let sharing: BTreeSet<PublicKey> = self.sync.sharing(circle).into_iter().map(|(peer, _)| peer).collect();
+        let concerned = self.concerned(circle, author);
+        let mut hops: BTreeMap<PublicKey, Vec<PublicKey>> = BTreeMap::new();
+        let mut astray: BTreeSet<PublicKey> = BTreeSet::new();
+        let mut there = Vec::new();
+        for target in std::mem::take(&mut carried.far).into_iter().filter(|target| concerned.contains(target)) {
+            match self.way(about, &target, &carried, &sharing) {
+                Way::There => {
+                    hops.entry(target).or_default();
+                    there.push(target);
+                }
+                Way::Nearer(hop) if !carried.trail.astray => hops.entry(hop).or_default().push(target),
+                Way::Nearer(hop) | Way::Astray(hop) => {
+                    hops.entry(hop).or_default().push(target);
+                    astray.insert(hop);
+                    note(&mut carried.far, target);
+                }
+                Way::Nowhere => note(&mut carried.far, target),
+            }
+        }
+        if carried.trail.astray && !there.is_empty() {
+            outgoing.arrived(about, &carried, &there, None);
+        }
+        if !astray.is_empty() {
+            carried.trail = Trail { left: carried.trail.left.min(limits::HANDED_ON_ASTRAY), astray: true };
+        }
+        if !hops.is_empty() {
+            carried.trail.left = carried.trail.left.saturating_sub(1);
+        }
+        for (hop, to) in hops {
+            outgoing.add(*circle, hop, to, carried.trail, &carried.statement);
+        }
+        astray.into_iter().for_each(|hop| note(&mut carried.told, hop));
+        (!carried.far.is_empty()).then_some(carried)
+    }
+
+    fn way(&self, about: &About, target: &PublicKey, carried: &Carried, sharing: &BTreeSet<PublicKey>) -> Way {
+        let (circle, holder, author) = about;
+        if sharing.contains(target) {
+            return Way::There;
+        }
+        if carried.trail.left == 0 {
+            return Way::Nowhere;
+        }
+        let Carried { from, told, .. } = carried;
+        // Back to its holder it goes only once it is astray, to be tried elsewhere.
+        let untried = |peer: &&PublicKey| sharing.contains(*peer) && !from.contains(peer);
+        let open = |peer: &&PublicKey| untried(peer) && (carried.trail.astray || *peer != holder);
+        let toward = |node: &PublicKey| self.sync.toward.get(&(*circle, *node)).filter(open);
+        let with_author = (!carried.trail.astray).then_some(author);
+        let known = toward(target).or_else(|| with_author.filter(open).or_else(|| toward(with_author?)));
+        match known {
+            // It went there when no way was known, and is on its way or came to an end there.
+            Some(peer) if told.contains(peer) => return Way::Nowhere,
+            Some(peer) => return Way::Nearer(*peer),
+            None if told.len() >= limits::CARRIED_HOPS => return Way::Nowhere,
             None => {}
         }
-        let known = |peer: &PublicKey| peer == holder || carried.from.contains(peer) || carried.told.contains(peer);
-        let untold = sharing.iter().map(|(peer, _)| *peer).filter(|peer| !known(peer));
         // Any is as good as another; each node tries others than its neighbour does.
-        if let Some(peer) = untold.min_by_key(|peer| distance(&self.me.0, &peer.0, &target.0)) {
-            return Way::Next(peer);
-        }
-        // Whoever gave it tries another, as soon as it comes back.
-        let back = carried.from.iter().find(|peer| there(peer) && !carried.told.contains(peer));
-        back.map_or(Way::Handed, |peer| Way::Next(*peer))
+        let untold = |peer: &&PublicKey| sharing.contains(*peer) && !told.contains(peer);
+        let others = sharing.iter().filter(untried).filter(untold).filter(|peer| *peer != holder);
+        let next = others.min_by_key(|peer| distance(&self.me.0, &peer.0, &target.0));
+        // Whoever gave it, or made it, tries another as soon as it comes back.
+        let next = next.or_else(|| from.iter().chain([holder]).find(untold));
+        next.map_or(Way::Nowhere, |peer| Way::Astray(*peer))
     }
 
-    /// A peer hands on a statement that is meant for others, or for this node among others.
+    /// Sends to each neighbour what goes there.
+    pub(super) fn send_all(&mut self, outgoing: Outgoing) {
+        for ((circle, peer), arrivals) in outgoing.arrivals {
+            let Some(tag) = self.tag_for(&peer, &circle) else { continue };
+            for arrivals in arrivals.chunks(limits::HANDED_AT_ONCE) {
+                self.send(&peer, &Frame::Arrived { tag, arrivals: arrivals.to_vec() });
+            }
+        }
+        for ((circle, hop), bundles) in outgoing.bundles {
+            let Some(tag) = self.tag_for(&hop, &circle) else { continue };
+            if let [Bundle { to, statements, .. }] = bundles.as_slice()
+                && let ([], [statement]) = (to.as_slice(), statements.as_slice())
+            {
+                self.send(&hop, &Frame::Held { tag, statement: statement.clone() });
+                continue;
+            }
+            let (mut frame, mut count, mut bytes): (Vec<Bundle>, usize, usize) = (Vec::new(), 0, 0);
+            for Bundle { to, trail, statements } in bundles {
+                frame.push(Bundle { to: to.clone(), trail, statements: Vec::new() });
+                for statement in statements {
+                    if count == limits::HANDED_AT_ONCE || bytes > limits::HANDED_BYTES {
+                        let next = vec![Bundle { to: to.clone(), trail, statements: Vec::new() }];
+                        let bundles = std::mem::replace(&mut frame, next);
+                        self.send(&hop, &Frame::HandOn { tag, bundles });
+                        (count, bytes) = (0, 0);
+                    }
+                    (count, bytes) = (count + 1, bytes + statement.bytes().len());
+                    frame.last_mut().into_iter().for_each(|last| last.statements.push(statement.clone()));
+                }
+            }
+            self.send(&hop, &Frame::HandOn { tag, bundles: frame });
+        }
+    }
+
+    /// A peer hands on statements that are meant for others, or for this node among others.
     pub(super) fn handed_on(
         &mut self,
         peer: &PublicKey,
         circle: CircleId,
+        bundles: Vec<Bundle>,
+        store: &dyn Read,
+    ) -> Result<(), Damage> {
+        if bundles.iter().map(|bundle| bundle.statements.len()).sum::<usize>() > limits::HANDED_AT_ONCE {
+            self.fault(peer, circle, "more statements of what is held than go into one frame".to_owned());
+            return Ok(());
+        }
+        for Bundle { to, trail, statements } in bundles {
+            let trail = Trail { left: trail.left.min(limits::HANDED_ON), ..trail };
+            for statement in statements {
+                self.one_handed_on(peer, circle, statement, &to, trail, store)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn one_handed_on(
+        &mut self,
+        peer: &PublicKey,
+        circle: CircleId,
         signed: SignedStatement,
-        to: Vec<PublicKey>,
+        to: &[PublicKey],
+        trail: Trail,
         store: &dyn Read,
     ) -> Result<(), Damage> {
         let Some(statement) = self.verified(peer, circle, &signed) else { return Ok(()) };
-        let about = (circle, statement.holder, statement.author);
-        let time = statement.time;
+        let Statement { holder, author, time, .. } = statement;
         let belongs = |node: &PublicKey| self.circles.get(&circle).is_some_and(|replica| replica.counts(node));
-        if statement.holder == self.me {
-            // It came to an end there.
-            if let Some(carried) = self.sync.carried.get_mut(&about) {
-                carried.from.insert(*peer);
-                self.hand_on_soon(about);
-            }
-            return Ok(());
-        }
-        if !belongs(&statement.holder) || !belongs(&statement.author) {
-            return Ok(());
-        }
-        let concerned = self.concerned(&circle, &statement.author);
-        let far: BTreeSet<PublicKey> = to
-            .into_iter()
-            .filter(|node| concerned.contains(node) && *node != statement.holder && node != peer)
-            .collect();
-        self.take_statement(statement, store)?;
+        let mut far = Vec::new();
         // What says more than a usual one goes to whom its holder meets, and no further.
-        if signed.bytes().len() <= limits::CARRIED_BYTES {
-            self.carry(about, signed, time, far, Some(*peer));
+        if signed.bytes().len() <= limits::CARRIED_BYTES && belongs(&holder) && belongs(&author) {
+            let concerned = self.concerned(&circle, &author);
+            let meant = |node: &&PublicKey| concerned.contains(node) && **node != holder && *node != peer;
+            to.iter().filter(meant).for_each(|node| note(&mut far, *node));
+        }
+        // An own one that comes back came to an end there.
+        let mut told = Vec::new();
+        if holder == self.me {
+            told.push(*peer);
+        } else {
+            self.stated_by(peer, circle, holder);
+            self.take_statement(statement, store)?;
+        }
+        if !far.is_empty() {
+            let carried = Carried { statement: signed, time, since: self.now, trail, far, from: vec![*peer], told };
+            self.carry((circle, holder, author), carried);
         }
         Ok(())
+    }
+
+    /// A peer that has statements which are kept here says who has got them.
+    pub(super) fn arrived(&mut self, peer: &PublicKey, circle: CircleId, arrivals: Vec<Arrival>) {
+        if arrivals.len() > limits::HANDED_AT_ONCE {
+            return self.fault(peer, circle, "more statements that arrived than go into one frame".to_owned());
+        }
+        let mut outgoing = Outgoing::default();
+        for Arrival { holder, author, time, at } in arrivals {
+            let about = (circle, holder, author);
+            let Some(carried) = self.sync.carried.get_mut(&about) else { continue };
+            // Whoever never had it cannot know, and an earlier one says less.
+            if carried.time > time || !carried.others().any(|other| other == peer) {
+                continue;
+            }
+            let reached: Vec<PublicKey> = carried.far.extract_if(.., |target| at.contains(target)).collect();
+            if !reached.is_empty() {
+                outgoing.arrived(&about, carried, &reached, Some(peer));
+            }
+            if carried.far.is_empty() {
+                self.sync.carried.remove(&about);
+            }
+        }
+        self.send_all(outgoing);
     }
 
     /// How many statements of others this node carries, and their bytes: at most [`limits::CARRIED_PER_HOLDER`] of

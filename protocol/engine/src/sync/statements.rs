@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use cwn_crypto::issuer_log::LogId;
-use cwn_crypto::{Hash, PublicKey};
+use cwn_crypto::{Domain, Hash, PublicKey, Time, encoding};
 
+use super::relay::Outgoing;
 use crate::engine::{Engine, HELD_FACT, fact_key};
 use crate::held::{SignedStatement, Statement};
 use crate::limits;
@@ -13,12 +14,28 @@ use crate::log::{CircleId, LogKey};
 use crate::planted::{Bug, planted};
 use crate::rot::{Rot, read_circle};
 use crate::store::{Damage, Read, Write};
-use crate::wire::{Frame, Tag};
+use crate::wire::{Bundle, Trail};
+
+/// By this it is known again that a statement says the same to the same: a few bytes of a hash, for a node has one for
+/// every author of every circle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Said([u8; 8]);
+
+impl Said {
+    fn of(statement: &Statement, concerned: &BTreeSet<PublicKey>) -> Self {
+        let timeless = encoding::to_bytes(&Statement { time: Time(0), ..statement.clone() });
+        let to: Vec<u8> = concerned.iter().flat_map(|node| node.0).collect();
+        let mut said = [0; 8];
+        said.copy_from_slice(&Hash::of(Domain::HELD, &[&timeless, &to]).0[..8]);
+        Self(said)
+    }
+}
 
 impl Engine {
+    /// More may be held of an author's logs than was stated.
     pub(crate) fn held_changed(&mut self, circle: CircleId, author: PublicKey) {
         if author != self.me {
-            self.sync.held.insert((circle, author));
+            self.sync.held.entry((circle, author)).or_default();
             self.sync.held_due.get_or_insert(self.now.plus(limits::HELD_WAIT_MS));
         }
     }
@@ -27,14 +44,17 @@ impl Engine {
     /// those that were not made since the start: what was handed on before may not have left.
     pub(super) fn held_due_to(&mut self, peer: &PublicKey, circle: CircleId) {
         let Some(replica) = self.circles.get(&circle).filter(|replica| replica.control().is_some()) else { return };
-        let steward = replica.fold().roster().member(peer).is_some_and(|member| member.steward.is_some());
-        let new = |author: &PublicKey| !self.sync.stated.contains(&(circle, *author));
-        let authors: BTreeSet<PublicKey> = replica
-            .logs()
-            .map(|(key, _)| key.author)
-            .filter(|author| steward || author == peer || new(author))
-            .collect();
-        authors.into_iter().for_each(|author| self.held_changed(circle, author));
+        let steward = self.is_steward(&circle, peer);
+        let authors: BTreeSet<PublicKey> = replica.logs().map(|(key, _)| key.author).collect();
+        for author in authors {
+            let owed = steward || author == *peer;
+            if owed || !self.sync.stated.contains_key(&(circle, author)) {
+                self.held_changed(circle, author);
+            }
+            if let Some(to) = self.sync.held.get_mut(&(circle, author)).filter(|_| owed) {
+                to.insert(*peer);
+            }
+        }
     }
 
     /// This node counts in a circle by another right than before: who did not count it in meanwhile may have let its
@@ -45,6 +65,7 @@ impl Engine {
         if self.sync.counts_under.insert(*circle, under) == Some(under) || under.is_none() {
             return;
         }
+        self.sync.stated.retain(|(of, _), _| of != circle);
         for (peer, _) in self.sync.sharing(circle) {
             self.held_due_to(&peer, *circle);
         }
@@ -52,9 +73,9 @@ impl Engine {
 
     pub(super) fn state_held(&mut self) {
         self.sync.held_due = None;
-        for (circle, author) in std::mem::take(&mut self.sync.held) {
+        let mut outgoing = Outgoing::default();
+        for ((circle, author), owed) in std::mem::take(&mut self.sync.held) {
             let Some(replica) = self.circles.get(&circle) else { continue };
-            let roster = replica.fold().roster();
             let unopenable = self.unopenable.get(&circle).into_iter().flatten();
             let of_author = |epoch: &&Hash| replica.epoch(epoch).is_some_and(|epoch| epoch.admits(&author));
             let mut statement = Statement {
@@ -71,36 +92,27 @@ impl Engine {
             if statement.heads.is_empty() && statement.unopenable.is_empty() {
                 continue;
             }
-            let steward = |peer: &PublicKey| roster.member(peer).is_some_and(|member| member.steward.is_some());
-            let mut far = self.concerned(&circle, &author);
-            let targets: Vec<(PublicKey, Tag)> = self
-                .sync
-                .peers
-                .iter()
-                .filter(|(peer, _)| **peer == author || steward(peer))
-                .filter_map(|(peer, state)| Some((*peer, state.shared.get(&circle)?.mine)))
-                .collect();
-            let signed = statement.sign(&self.key);
-            self.sync.stated.insert((circle, author));
-            for (peer, tag) in targets {
-                far.remove(&peer);
-                self.send(&peer, &Frame::Held { tag, statement: signed.clone() });
+            let concerned = self.concerned(&circle, &author);
+            let said = Said::of(&statement, &concerned);
+            let says_more = self.sync.stated.insert((circle, author), said) != Some(said);
+            let to: Vec<PublicKey> = concerned.into_iter().filter(|node| says_more || owed.contains(node)).collect();
+            if !to.is_empty() {
+                let signed = statement.sign(&self.key);
+                self.state((circle, self.me, author), signed, to, says_more, &mut outgoing);
             }
-            self.carry_own((circle, self.me, author), signed, far);
         }
+        self.send_all(outgoing);
     }
 
     pub(super) fn held_heard(
         &mut self,
         peer: &PublicKey,
         circle: CircleId,
-        signed: &SignedStatement,
+        statement: SignedStatement,
         store: &dyn Read,
     ) -> Result<(), Damage> {
-        match self.verified(peer, circle, signed) {
-            Some(statement) => self.take_statement(statement, store),
-            None => Ok(()),
-        }
+        let trail = Trail { left: 0, astray: false };
+        self.handed_on(peer, circle, vec![Bundle { to: Vec::new(), trail, statements: vec![statement] }], store)
     }
 
     /// What its holder said; who bears a statement that nobody signed like this is to blame.

@@ -1,7 +1,7 @@
 //! Circles whose members are not all connected with all: what goes from neighbour to neighbour.
 
 use cwn_crypto::{
-    Hash, PublicKey,
+    Hash, PublicKey, Time,
     issuer_log::{CutLine, LogId},
 };
 use cwn_engine::{
@@ -11,7 +11,7 @@ use cwn_engine::{
     limits,
     log::CircleId,
     output::Reply,
-    wire::Frame,
+    wire::{Arrival, Bundle, Frame, Trail},
 };
 
 use crate::world::{World, key_of, partner};
@@ -64,9 +64,28 @@ fn statement(world: &World, circle: CircleId, holder: &str, author: PublicKey, h
 }
 
 fn hand_on(world: &mut World, from: &str, to: &str, circle: CircleId, statement: SignedStatement, for_whom: &[&str]) {
-    let tag = world.tag(from, to, circle);
     let for_whom = for_whom.iter().map(|name| world.key(name)).collect();
-    world.send_raw(from, to, Frame::HandOn { tag, statement, to: for_whom }.to_bytes());
+    hand_on_all(world, from, to, circle, vec![statement], for_whom, u8::MAX);
+}
+
+fn hand_on_all(
+    world: &mut World,
+    from: &str,
+    to: &str,
+    circle: CircleId,
+    statements: Vec<SignedStatement>,
+    for_whom: Vec<PublicKey>,
+    left: u8,
+) {
+    let tag = world.tag(from, to, circle);
+    let trail = Trail { left, astray: false };
+    let bundles = vec![Bundle { to: for_whom, trail, statements }];
+    world.send_raw(from, to, Frame::HandOn { tag, bundles }.to_bytes());
+}
+
+/// How many frames were sent that say what somebody holds.
+fn held_frames(world: &World) -> u64 {
+    [8, 11].iter().filter_map(|kind| world.frames_of.get(kind)).sum()
 }
 
 #[test]
@@ -146,6 +165,46 @@ fn where_all_are_connected_with_all_nothing_is_handed_on() {
 }
 
 #[test]
+fn a_steward_that_comes_back_is_told_what_it_may_have_missed_and_nobody_else_is_told_again() {
+    let (mut world, circle) = connected(&["ncsc", "ferm", "surf"], &[("ncsc", "ferm"), ("ferm", "surf")]);
+    let entry = publish(&mut world, "surf", circle, "who has it?");
+    world.disconnect("ncsc", "ferm");
+    let before = held_frames(&world);
+    world.connect("ncsc", "ferm").settle();
+    // Ferm says to ncsc what it holds of surf and of ncsc; what ncsc holds is for surf, which knows it.
+    assert_eq!(held_frames(&world) - before, 1);
+    assert_eq!(known_to_hold(&world, "surf", circle, "surf", entry, &["ncsc", "ferm"]), ["ncsc", "ferm"]);
+}
+
+#[test]
+fn more_statements_than_go_into_a_frame_are_a_fault_of_who_sends_them() {
+    let (mut world, circle) = line(&["ncsc", "ferm", "surf"]);
+    let author = world.key("ncsc");
+    let one = statement(&world, circle, "surf", author, 1).sign(&key_of("surf", 1));
+    for (count, faults) in [(limits::HANDED_AT_ONCE, 0), (limits::HANDED_AT_ONCE + 1, 1)] {
+        hand_on_all(&mut world, "surf", "ferm", circle, vec![one.clone(); count], vec![author], u8::MAX);
+        assert_eq!(world.refusals_of("ferm", "surf").len(), faults, "{count}");
+    }
+}
+
+#[test]
+fn who_was_handed_a_statement_can_say_that_it_arrived_and_nobody_else() {
+    let (mut world, circle) = connected(&["ncsc", "ferm", "surf", "haven"], &[("ncsc", "surf"), ("ncsc", "haven")]);
+    let (holder, author) = (world.key("surf"), world.key("ferm"));
+    world.connect("ncsc", "ferm").settle().disconnect("ncsc", "ferm");
+    let kept = statement(&world, circle, "surf", author, 1);
+    let time = kept.time;
+    hand_on_all(&mut world, "surf", "ncsc", circle, vec![kept.sign(&key_of("surf", 1))], vec![author], 0);
+    world.settle();
+    for (says, time, keeps) in [("haven", time, 1), ("surf", Time(time.0 - 1), 1), ("surf", time, 0)] {
+        let tag = world.tag(says, "ncsc", circle);
+        let arrivals = vec![Arrival { holder, author, time, at: vec![author] }];
+        world.send_raw(says, "ncsc", Frame::Arrived { tag, arrivals }.to_bytes());
+        assert_eq!(world.engine("ncsc").carries().0, keeps, "{says}, {time}");
+    }
+}
+
+#[test]
 fn a_statement_that_was_altered_on_the_way_is_refused_and_its_bearer_blamed() {
     let (mut world, circle) = line(&["ncsc", "ferm", "surf", "haven"]);
     let entry = publish(&mut world, "ferm", circle, "who has it?");
@@ -180,9 +239,7 @@ fn a_member_that_states_without_end_makes_others_carry_a_little_and_no_more() {
         for (number, node) in nodes.iter().enumerate() {
             let mut invented = statement(&world, circle, "surf", *node, 4);
             invented.time = world.now.plus(round * 40 + number as u64);
-            let tag = world.tag("surf", "ferm", circle);
-            let frame = Frame::HandOn { tag, statement: invented.sign(&liar), to: nodes.clone() };
-            world.send_raw("surf", "ferm", frame.to_bytes());
+            hand_on_all(&mut world, "surf", "ferm", circle, vec![invented.sign(&liar)], nodes.clone(), u8::MAX);
             let (count, bytes) = world.engine("ferm").carries();
             assert!(count <= limits::CARRIED_PER_HOLDER && bytes <= count * limits::CARRIED_BYTES, "{count}, {bytes}");
         }
@@ -269,6 +326,48 @@ fn from_neighbour_to_neighbour_an_entry_reaches_everybody_within_a_second_and_ea
     let (took, total, _) = spread(&mut world, circle, &names, 50, 1_000);
     assert!(total <= 1.5, "{total}");
     assert!(took <= 1_000, "{took}");
+}
+
+#[test]
+fn what_a_crowd_holds_of_an_entry_goes_to_its_author_and_stewards_in_few_frames_and_nobody_keeps_it() {
+    let (mut world, circle, names) = crowd(40, Some(4));
+    let members: Vec<&str> = names.iter().map(String::as_str).collect();
+    let before = held_frames(&world);
+    let entry = publish(&mut world, members[3], circle, "who has it?");
+    let frames = held_frames(&world) - before;
+    for (knows, but) in [(3, vec![3]), (0, vec![0, 3])] {
+        let others: Vec<&str> = (0..40).filter(|number| !but.contains(number)).map(|number| members[number]).collect();
+        assert_eq!(known_to_hold(&world, members[knows], circle, members[3], entry, &others), others, "{knows}");
+    }
+    assert!(frames <= 3 * 39, "{frames} frames");
+    let kept: Vec<(usize, usize)> = members.iter().map(|name| world.engine(name).carries()).collect();
+    assert_eq!(kept, vec![(0, 0); 40]);
+}
+
+#[test]
+fn an_author_that_went_away_hears_from_those_it_meets_later_who_received_what_it_wrote() {
+    let (mut world, circle, names) = crowd(40, Some(4));
+    let author = 3;
+    let id = world.append(&names[author], circle, "and away");
+    world.run(1_000);
+    let before = held_frames(&world);
+    let peers: Vec<usize> = (0..40).filter(|other| world.is_connected(&names[author], &names[*other])).collect();
+    peers.iter().for_each(|other| world.disconnect_indexes(author, *other));
+    world.settle();
+    let frames = held_frames(&world) - before;
+    assert!(frames <= 6 * 39, "nothing is looked for without end: {frames} frames");
+    // Half of those it meets are others than before.
+    let others = (0..40).filter(|other| *other != author && !peers.contains(other)).take(peers.len() / 2);
+    let meets: Vec<usize> = peers.iter().copied().take(peers.len() / 2).chain(others).collect();
+    meets.iter().for_each(|other| world.connect_indexes(author, *other));
+    world.settle();
+    let Some(Ok(Reply::Appended { place, .. })) = world.reply(&names[author], id) else { panic!("not published") };
+    let entry = (place.key.log, place.seq);
+    let others: Vec<&str> = names.iter().map(String::as_str).filter(|name| *name != names[author]).collect();
+    let known = known_to_hold(&world, &names[author], circle, &names[author], entry, &others);
+    assert!(known.len() >= 36, "{known:?}");
+    let kept = |world: &World| names.iter().map(|name| world.engine(name).carries().0).sum::<usize>();
+    assert!(kept(&world) <= 39 - known.len(), "{}", kept(&world));
 }
 
 #[test]

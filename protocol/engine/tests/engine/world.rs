@@ -222,6 +222,8 @@ pub struct World {
     next_command: u64,
     /// Bytes that were sent on live streams, by the kind of frame.
     pub bytes_of: BTreeMap<u8, u64>,
+    /// How many frames of each kind that were.
+    pub frames_of: BTreeMap<u8, u64>,
     last_delivery: BTreeMap<(usize, usize), Time>,
     slow: BTreeMap<(usize, usize), u64>,
     /// How much a line carries in a millisecond, where that is little.
@@ -314,6 +316,7 @@ impl World {
             next_stream: 0,
             next_command: 0,
             bytes_of: BTreeMap::new(),
+            frames_of: BTreeMap::new(),
             last_delivery: BTreeMap::new(),
             slow: BTreeMap::new(),
             narrow: BTreeMap::new(),
@@ -698,6 +701,7 @@ impl World {
                     self.nodes[index].frames += 1;
                     // Behind the head of the array stands the kind.
                     *self.bytes_of.entry(bytes[1]).or_default() += bytes.len() as u64;
+                    *self.frames_of.entry(bytes[1]).or_default() += 1;
                     if self.sessions.get(&(index, to)) == Some(&session) {
                         let later = self.nodes[index].later;
                         for bytes in if later { skew::as_later(bytes) } else { vec![bytes] } {
