@@ -33,7 +33,13 @@ use cwn_engine::{
 use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
-use crate::{clock, inbox::Told, keyring::Keyring, network, runs, store::Store};
+use crate::{
+    clock,
+    inbox::Told,
+    keyring::Keyring,
+    network, runs,
+    store::{self, Store},
+};
 
 /// What gathers before the log thread: frames of at most 1 MiB each.
 const INBOX: usize = 256;
@@ -70,7 +76,7 @@ pub enum Failure {
     #[error(transparent)]
     Refused(#[from] CommandRefusal),
     /// The store takes no more writes.
-    #[error("this node is read-only since its disk failed: {0}; free or mend the disk, then start it again")]
+    #[error("this node is read-only: {0}")]
     ReadOnly(String),
     /// The daemon is ending.
     #[error("the daemon is ending; start it again")]
@@ -262,6 +268,18 @@ pub fn random() -> [u8; 32] {
     }
 }
 
+/// What happened, and what to do: a disk is somebody's to mend, a write that the store refuses is our mistake.
+fn why_read_only(error: &store::Error) -> String {
+    match error {
+        store::Error::TooLong { .. } | store::Error::Conflict { .. } | store::Error::Gap { .. } => {
+            format!(
+                "a fault in this program kept something from being stored: {error}; start it again, and report this"
+            )
+        }
+        _ => format!("the disk failed: {error}; free or mend the disk, then start it again"),
+    }
+}
+
 impl Driver {
     fn run(mut self, mut messages: mpsc::Receiver<Message>, deadline: &watch::Sender<Option<Time>>) {
         self.settle();
@@ -330,7 +348,7 @@ impl Driver {
                 return;
             }
             if let Err(error) = self.store.append(&batch) {
-                self.fail(&error.to_string());
+                self.fail(why_read_only(&error));
                 return;
             }
             for ticket in tickets {
@@ -340,14 +358,14 @@ impl Driver {
     }
 
     /// What was not made durable must not be acknowledged: the node stands still, and says so.
-    fn fail(&mut self, why: &str) {
-        tracing::error!(why, "the disk failed: this node takes no more writes");
-        self.failed.send_replace(Some(why.to_owned()));
-        self.network.shut_down();
+    fn fail(&mut self, why: String) {
+        tracing::error!(why, "this node takes no more writes");
         for (_, reply) in std::mem::take(&mut self.replies) {
             // Whoever asked may have gone.
-            let _ = reply.send(Err(Failure::ReadOnly(why.to_owned())));
+            let _ = reply.send(Err(Failure::ReadOnly(why.clone())));
         }
+        self.failed.send_replace(Some(why));
+        self.network.shut_down();
     }
 
     fn carry_out(&mut self, output: Output) {
@@ -488,5 +506,29 @@ async fn tick(mut deadlines: watch::Receiver<Option<Time>>, inbox: mpsc::Sender<
         if changed.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cwn_crypto::{Hash, PublicKey, issuer_log::LogId};
+    use cwn_engine::log::{CircleId, LogKey};
+
+    use super::*;
+
+    #[test]
+    fn what_the_store_refuses_is_not_blamed_on_the_disk() {
+        let key = LogKey { circle: CircleId(Hash([1; 32])), author: PublicKey([2; 32]), log: LogId([3; 16]) };
+        let refused = [
+            store::Error::TooLong { what: "the value of a fact", length: 2, limit: 1 },
+            store::Error::Conflict { key, seq: 4 },
+            store::Error::Gap { key, seq: 4, expected: 3 },
+        ];
+        for refused in refused {
+            let why = Failure::ReadOnly(why_read_only(&refused)).to_string();
+            assert!(!why.contains("disk") && why.contains(&refused.to_string()) && why.contains("report"), "{why}");
+        }
+        let why = Failure::ReadOnly(why_read_only(&store::Error::Poisoned)).to_string();
+        assert!(why.contains("the disk failed") && why.contains("start it again"), "{why}");
     }
 }

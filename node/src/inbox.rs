@@ -334,7 +334,11 @@ impl Inbox {
             Suite::Epoch | Suite::Named | Suite::Later(_) => cursor,
         };
         while next < height {
-            let entries = self.reader.get().entries(key, next, height, READ_BYTES)?;
+            let read = self.reader.get().entries(key, next, height, READ_BYTES);
+            // Members may have what rotted, and it is listed once it came again. When the daemon is ending there is nobody
+            // to tell.
+            let entries =
+                read.inspect_err(|_damage| drop(driver.input_blocking(Input::Damaged { key: *key, seq: next })))?;
             if entries.is_empty() {
                 anyhow::bail!("entry {next} is accepted, but cannot be read back");
             }

@@ -135,6 +135,14 @@ impl Held {
                 }
                 self.blank(&entry.key(), seq);
             }
+            Write::Mend(entry) => {
+                let seq = entry.header().seq;
+                let held = self.logs.get_mut(&entry.key()).and_then(|log| log.get_mut(seq as usize));
+                if let Some((_, bytes)) = held.filter(|(hash, _)| *hash == entry.hash()) {
+                    *bytes = Arc::new(entry.bytes().clone());
+                }
+                self.blank(&entry.key(), seq);
+            }
             Write::Rewind { key, height } => {
                 if let Some(log) = self.logs.get_mut(key) {
                     log.truncate(*height as usize);
@@ -237,7 +245,7 @@ impl Disk {
             Write::Entry(entry) => drop(self.rotten.remove(&(entry.key(), entry.header().seq))),
             Write::Record { circle, hash, .. } => drop(self.rotten_records.remove(&(*circle, *hash))),
             Write::Fact { key, .. } => drop(self.rotten_facts.remove(key)),
-            Write::Rewind { .. } | Write::Erase { .. } | Write::Drop { .. } => {}
+            Write::Mend(_) | Write::Rewind { .. } | Write::Erase { .. } | Write::Drop { .. } => {}
         }
         self.held.write(write);
     }

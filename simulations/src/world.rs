@@ -921,7 +921,11 @@ impl World {
                     let circle = circles.into_iter().find(|circle| key.ends_with(&circle.0.0));
                     circle.into_iter().for_each(|circle| self.hear_from_disk(index, &circle));
                 }
-                Write::Fact { .. } | Write::Erase { .. } | Write::Drop { .. } | Write::Rewind { .. } => {}
+                Write::Fact { .. }
+                | Write::Mend(_)
+                | Write::Erase { .. }
+                | Write::Drop { .. }
+                | Write::Rewind { .. } => {}
             }
             self.saw(&Seen::HandedToStore { node: index, write, fresh });
         }

@@ -39,9 +39,7 @@ impl Api {
                 .map_err(Problem::broken)?;
         checks.push(match self.node.driver.failure() {
             None => check("store", "ok", "takes writes"),
-            Some(why) => {
-                check("store", "broken", format!("read-only since the disk failed: {why}; mend it, then restart"))
-            }
+            Some(why) => check("store", "broken", format!("read-only: {why}")),
         });
         checks.push(match self.node.damage.get() {
             None => check("stored data", "ok", "nothing damaged was met since the start"),

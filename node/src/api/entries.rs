@@ -8,7 +8,7 @@ use std::{
 use cwn_crypto::{Hash, PartnerId, PublicKey, Time};
 use cwn_engine::{
     engine::Engine,
-    input::{Audience, Command},
+    input::{Audience, Command, Input},
     log::{CircleId, LogKey, Retracts, Stored},
     output::Reply,
     store::Read,
@@ -253,14 +253,22 @@ impl Api {
     /// Opens an entry that was located.
     pub(super) async fn opened(&self, key: LogKey, seq: u64) -> Result<(Stored, Result<Payload, Unread>), Problem> {
         let (reader, inbox) = (self.node.reader.get(), std::sync::Arc::clone(&self.node.inbox));
-        let read = move || {
-            let bytes = reader.entry(&key, seq).map_err(Problem::broken)?;
-            let bytes = bytes.ok_or_else(|| Problem::not_found("the entry is no longer held"))?;
+        let bytes = tokio::task::spawn_blocking(move || reader.entry(&key, seq)).await.map_err(Problem::broken)?;
+        let bytes = match bytes {
+            Ok(bytes) => bytes.ok_or_else(|| Problem::not_found("the entry is no longer held"))?,
+            Err(damage) => {
+                self.node.driver.input(Input::Damaged { key, seq }).await?;
+                return Err(Problem::broken(format!(
+                    "{damage}; it is asked of members: try again when one is connected"
+                )));
+            }
+        };
+        let open = move || {
             let entry = Stored::read(bytes).map_err(Problem::broken)?;
             let payload = inbox.open(&entry, None);
             Ok((entry, payload))
         };
-        tokio::task::spawn_blocking(read).await.map_err(Problem::broken)?
+        tokio::task::spawn_blocking(open).await.map_err(Problem::broken)?
     }
 
     /// One entry, opened.

@@ -279,7 +279,7 @@ impl Api {
         }
         let failure = self.node.driver.failure();
         if let Some(why) = &failure {
-            warnings.push(format!("this node is read-only since its disk failed: {why}"));
+            warnings.push(format!("this node is read-only: {why}"));
         }
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),

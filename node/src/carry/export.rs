@@ -13,7 +13,7 @@ use cwn_engine::{
     branches,
     circle::Operation,
     engine::Engine,
-    limits,
+    fork, limits,
     log::{CircleId, EntryBytes, LogKey, LogKind, Stored},
     replica::Replica,
     store::{Damage, Read},
@@ -89,6 +89,7 @@ pub struct Plan {
     network: Vec<Part>,
     control: Vec<Part>,
     content: Vec<Part>,
+    forked: Vec<LogKey>,
     chunks: Option<Vec<ChunkHash>>,
     /// Chunks that would go along and are not here.
     pub missing: usize,
@@ -127,6 +128,7 @@ impl Plan {
             network: issuers.into_iter().chain(others).collect(),
             control: accepted(replica, LogKind::Control).collect(),
             content: accepted(replica, LogKind::Content).collect(),
+            forked: engine.forks(&wanted.circle).into_iter().map(|(key, _)| key).collect(),
             chunks: None,
             missing: 0,
         })
@@ -293,6 +295,12 @@ impl Writer {
             self.run(part, reader, &mut known)?;
         }
         self.operations(plan, reader)?;
+        // Before the logs: a proof vouches for what stands before the fork.
+        for key in &plan.forked {
+            if let Some(proof) = fork::proof_of(reader, key)? {
+                self.item(Item::Fork { proof })?;
+            }
+        }
         for part in &plan.content {
             self.run(part, reader, &mut known)?;
         }

@@ -8,10 +8,11 @@ use std::{
 use cwn_crypto::{NetworkId, Time};
 use cwn_engine::{
     circle::Charter,
+    fork::ForkProof,
     input::Command,
     limits,
     log::{CircleId, EntryBytes, Header, LogKey, Stored},
-    output::{Carried, CarriedCircle, Reply, Rest},
+    output::{Carried, CarriedCircle, CommandRefusal, Reply, Rest},
     store::Damage,
     wire::RunFrame,
 };
@@ -236,6 +237,7 @@ impl Import<'_> {
                 }
                 self.run(LogKey { circle, author, log }, &frame).await
             }
+            (Item::Fork { proof }, Some((circle, _))) => self.fork(circle, proof).await,
             (Item::Chunk { sealed }, Some((circle, _))) => self.chunk(circle, sealed).await,
             (Item::End, Some(_)) => {
                 self.ended = true;
@@ -293,6 +295,19 @@ impl Import<'_> {
             CarriedCircle::TooManyOffers => Joined::TooManyOffers,
         });
         Ok(())
+    }
+
+    async fn fork(&mut self, circle: CircleId, proof: ForkProof) -> Result<(), Stop> {
+        if !matches!(self.account.joined, Some(Joined::Before | Joined::Now)) {
+            return Ok(());
+        }
+        match self.node.driver.command(Command::CarryFork { circle, proof }).await {
+            Ok(_) => Ok(()),
+            Err(Failure::Refused(CommandRefusal::NoFork)) => {
+                Err(Stop::Contradiction("what is said to prove a fork of one of its logs does not"))
+            }
+            Err(failure) => Err(failure.into()),
+        }
     }
 
     async fn run(&mut self, key: LogKey, frame: &[u8]) -> Result<(), Stop> {

@@ -4,8 +4,8 @@
 //! The file is a parcel. Its first frame is the key of the others, sealed to the nodes it is for; every other frame
 //! is sealed with that key and numbered, so that a finder learns how long it is and for how many nodes, and who can
 //! open it cannot be handed its parts in another order. What comes first is needed by what follows: issuers' logs,
-//! the network circle, the circle's charter and operations, its logs with the records of their epochs, and, when
-//! asked for, sealed chunks of attachments.
+//! the network circle, the circle's charter and operations, the proofs of forks, its logs with the records of their
+//! epochs, and, when asked for, sealed chunks of attachments.
 //!
 //! Who made a file is not believed: `import` takes it in through the very checks that a peer's entries pass.
 //!
@@ -19,7 +19,10 @@ use cwn_crypto::{
     issuer_log::LogId,
     seal::{self, Age, EpochKey, Recipient, Seal},
 };
-use cwn_engine::log::{CircleId, EntryBytes};
+use cwn_engine::{
+    fork::ForkProof,
+    log::{CircleId, EntryBytes},
+};
 use minicbor::{Decode, Encode};
 
 use crate::parcel;
@@ -82,6 +85,12 @@ enum Item {
     /// The last.
     #[n(4)]
     End,
+    /// The proof that a log of the circle forks.
+    #[n(5)]
+    Fork {
+        #[n(0)]
+        proof: ForkProof,
+    },
 }
 
 #[derive(Debug, Encode, Decode)]

@@ -35,7 +35,7 @@ pub use self::{
 /// Where a node can be reached, such as `/dns4/mesh.example.org/tcp/4001`.
 pub use libp2p::Multiaddr as Address;
 
-use self::session::{Order, Push, Shared};
+use self::session::{Order, Shared};
 
 pub mod admission;
 mod dialer;
@@ -179,8 +179,8 @@ pub enum Event {
         /// Why it failed, for people.
         reason: String,
     },
-    /// A peer is too slow for the live frames meant for it, and misses some from here on. Said once until its
-    /// queue is empty again.
+    /// A peer was too slow for the live frames meant for it, and missed some; its queue is empty again. Said before, what
+    /// is said again because of it would be lost as well.
     LiveQueueDropped {
         /// The slow peer.
         peer: PublicKey,
@@ -306,12 +306,10 @@ impl Handle {
         self.command(Command::Recheck);
     }
 
-    /// Queues a live frame. When the peer's queue is full the frame is dropped, which is reported once as
-    /// [`Event::LiveQueueDropped`]. For a session that is over nothing happens.
+    /// Queues a live frame. When the peer's queue is full the frame is dropped, which is reported once, as
+    /// [`Event::LiveQueueDropped`] when there is room again. For a session that is over nothing happens.
     pub fn send(&self, peer: PublicKey, session: u64, bytes: Vec<u8>) {
-        if self.shared.push(&peer, session, bytes) == Push::FirstDropped {
-            self.report(Event::LiveQueueDropped { peer, session });
-        }
+        self.shared.push(&peer, session, bytes);
     }
 
     /// Asks a peer for a run. Its frames come as [`Event::RunFrame`] with the number `pull`, which the caller

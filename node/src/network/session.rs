@@ -88,17 +88,6 @@ struct Writer {
     _place: OwnedSemaphorePermit,
 }
 
-/// What became of a live frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Push {
-    Queued,
-    /// The queue is full; this is the first frame dropped since it was last empty.
-    FirstDropped,
-    Dropped,
-    /// There is no such session.
-    Gone,
-}
-
 impl Shared {
     fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
@@ -109,8 +98,9 @@ impl Shared {
         doors.get(&session).filter(|door| door.peer == *peer).cloned()
     }
 
-    pub(super) fn push(&self, peer: &PublicKey, session: u64, bytes: Vec<u8>) -> Push {
-        self.door(peer, session).map_or(Push::Gone, |door| door.outbox.push(bytes))
+    pub(super) fn push(&self, peer: &PublicKey, session: u64, bytes: Vec<u8>) {
+        // What is lost is said once there is room again.
+        let _queued = self.door(peer, session).is_some_and(|door| door.outbox.push(bytes));
     }
 
     /// Hands an order to a session, or gives it back when the session is over.
@@ -174,6 +164,8 @@ impl Shared {
 struct Outbox {
     queue: Mutex<Queue>,
     filled: Notify,
+    /// Frames were dropped, and there is room again.
+    drained: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -184,17 +176,18 @@ struct Queue {
 }
 
 impl Outbox {
-    fn push(&self, bytes: Vec<u8>) -> Push {
+    /// Queues a frame; false when the queue is full and it is dropped.
+    fn push(&self, bytes: Vec<u8>) -> bool {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.bytes + bytes.len() > LIVE_QUEUE_BYTES {
-            let first = !std::mem::replace(&mut queue.dropping, true);
-            return if first { Push::FirstDropped } else { Push::Dropped };
+            queue.dropping = true;
+            return false;
         }
         queue.bytes += bytes.len();
         queue.frames.push_back(bytes);
         drop(queue);
         self.filled.notify_one();
-        Push::Queued
+        true
     }
 
     fn pop(&self) -> Option<Vec<u8>> {
@@ -209,7 +202,10 @@ impl Outbox {
     fn written(&self, bytes: usize) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.bytes = queue.bytes.saturating_sub(bytes);
-        queue.dropping &= queue.bytes > 0;
+        if queue.dropping && queue.bytes == 0 {
+            queue.dropping = false;
+            self.drained.notify_one();
+        }
     }
 }
 
@@ -334,6 +330,7 @@ impl Session {
                 Some((kind, stream)) = self.link.arrived.recv() => work.serve(kind, stream),
                 (pull, error) = work.ended() => events.send(Event::RunEnded { pull, error }).await?,
                 received = &mut receiving => break received?,
+                () = outbox.drained.notified() => events.send(Event::LiveQueueDropped { peer, session }).await?,
                 () = look_again, if leaving.is_some() => {
                     if work.is_idle() && outbox.is_empty() {
                         break leaving.take().unwrap_or_default();
@@ -552,24 +549,26 @@ async fn chunk(opener: &Opener, places: &Semaphore, request: &[u8]) -> Result<Ve
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
-    #[test]
-    fn a_full_queue_drops_frames_says_so_once_and_takes_more_once_drained() {
+    #[tokio::test]
+    async fn a_full_queue_drops_frames_says_so_once_and_takes_more_once_drained() {
         let outbox = Outbox::default();
         let half = vec![0; LIVE_QUEUE_BYTES / 2];
-        assert_eq!(
-            [0; 4].map(|_| outbox.push(half.clone())),
-            [Push::Queued, Push::Queued, Push::FirstDropped, Push::Dropped]
-        );
+        let says = || outbox.drained.notified().now_or_never().is_some();
+        assert_eq!([0; 4].map(|_| outbox.push(half.clone())), [true, true, false, false]);
         let first = outbox.pop().unwrap();
-        assert_eq!(outbox.push(half.clone()), Push::Dropped, "what is being written still counts");
+        assert!(!outbox.push(half.clone()), "what is being written still counts");
         outbox.written(first.len());
-        assert_eq!(outbox.push(half.clone()), Push::Queued);
-        assert_eq!(outbox.push(half.clone()), Push::Dropped, "not said again before it was empty");
+        assert!(outbox.push(half.clone()));
+        assert!(!outbox.push(half.clone()));
+        assert!(!says(), "what is said again before there is room would be lost too");
         while let Some(frame) = outbox.pop() {
             outbox.written(frame.len());
         }
-        assert_eq!([0; 3].map(|_| outbox.push(half.clone())), [Push::Queued, Push::Queued, Push::FirstDropped]);
+        assert!(says() && !says());
+        assert_eq!([0; 3].map(|_| outbox.push(half.clone())), [true, true, false]);
     }
 }

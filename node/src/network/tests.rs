@@ -514,9 +514,6 @@ async fn a_slow_driver_holds_back_its_peers_and_their_memory_stays_bounded() {
         one.handle.send(two.key, at_one, frame);
         tokio::task::yield_now().await;
     }
-    one.until(|event| matches!(event, Event::LiveQueueDropped { session, .. } if *session == at_one).then_some(()))
-        .await;
-
     // A mark that is taken once there is room again ends what was under way.
     let mut arrived = 0;
     loop {
@@ -529,6 +526,8 @@ async fn a_slow_driver_holds_back_its_peers_and_their_memory_stays_bounded() {
     }
     // Queue, events and what yamux and TCP hold under way; of 200 MiB sent.
     assert!(arrived < 64 << 20, "{} MiB were held", arrived >> 20);
+    one.until(|event| matches!(event, Event::LiveQueueDropped { session, .. } if *session == at_one).then_some(()))
+        .await;
 }
 
 #[tokio::test]

@@ -464,7 +464,10 @@ impl Store {
                     let (key, seq, hash) = (entry.key(), entry.header().seq, entry.hash());
                     let known = self.knows_erasure(&key, seq, hash)?;
                     match &entry.bytes().payload {
-                        Payload::Retracted(_) if !known => missing.extend([Put::Retraction(entry), Put::Erased(entry)]),
+                        Payload::Retracted(_) if !known => match self.was_erased(&key, seq, hash)? {
+                            true => missing.extend([Put::Retraction(entry), Put::Erased(entry)]),
+                            false => missing.push(Put::Bare(entry)),
+                        },
                         Payload::Sealed(_) if !known && !erasing.contains(&(key, seq, hash)) => {
                             let erased = self.reader.index.erasure(&key, seq, hash)?.is_some();
                             missing.push(if erased { Put::Erased(entry) } else { Put::Write(write) });
@@ -474,6 +477,15 @@ impl Store {
                         }
                         _ => missing.push(Put::Erased(entry)),
                     }
+                }
+                Write::Mend(entry) => {
+                    let (key, seq, hash) = (entry.key(), entry.header().seq, entry.hash());
+                    check_length("the payload of an entry", entry.bytes().payload.len(), limits::PAYLOAD_BYTES)?;
+                    if self.reader.find(&key, seq, hash)?.is_none() {
+                        continue;
+                    }
+                    let erased = erasing.contains(&(key, seq, hash)) || self.was_erased(&key, seq, hash)?;
+                    missing.push(if erased { Put::Erased(entry) } else { Put::of(entry, write) });
                 }
                 Write::Erase { key, seq, hash, because } => {
                     check_length("the header of a retraction", because.header.len(), limits::HEADER_BYTES)?;
@@ -512,6 +524,13 @@ impl Store {
     fn knows_erasure(&self, key: &LogKey, seq: u64, hash: Hash) -> Result<bool, Error> {
         let place = self.reader.index.erasure(key, seq, hash)?;
         Ok(place.is_some_and(|place| self.reader.read_erasure(place).is_ok()))
+    }
+
+    /// Whether an entry's payload was erased here, be it that by what cannot be read any more.
+    fn was_erased(&self, key: &LogKey, seq: u64, hash: Hash) -> Result<bool, Error> {
+        let held = self.reader.find(key, seq, hash)?;
+        let stands_so = held.is_some_and(|held| self.reader.is_erased(held));
+        Ok(stands_so || self.reader.index.erasure(key, seq, hash)?.is_some())
     }
 
     /// Whether there is something to forget; moves the log's tip in `tips` back.
@@ -585,14 +604,8 @@ impl Store {
             return Err(conflict());
         }
         // Behind a gap that damage tore, the entry that comes next may be held, and must follow this one.
-        if seq + 1 < row.beyond
-            && let Some(next) = index.entry(row.id, seq + 1)?
-        {
-            let next = self.reader.read_entry(&key, seq + 1, next).ok();
-            let next = next.and_then(|next| Header::from_bytes(&next.header).ok());
-            if next.is_some_and(|next| next.previous != Some(hash)) {
-                return Err(conflict());
-            }
+        if seq + 1 < row.beyond && self.reader.is_followed_by_another(&key, row.id, seq, hash)? {
+            return Err(conflict());
         }
         (row.height, row.head, row.beyond) = (seq + 1, hash, row.beyond.max(seq + 1));
         Ok(wanted)
@@ -603,7 +616,10 @@ impl Store {
         let mut draft = Draft::of(&self.reader.index);
         for (put, place) in puts.iter().zip(places) {
             match *put {
-                Put::Write(Write::Entry(entry)) | Put::Erased(entry) | Put::Dropped(entry) => {
+                Put::Write(Write::Entry(entry) | Write::Mend(entry))
+                | Put::Erased(entry)
+                | Put::Dropped(entry)
+                | Put::Bare(entry) => {
                     let Header { seq, previous, .. } = *entry.header();
                     let fits =
                         draft.add_entry(entry.key(), seq, previous, Held { place: *place, hash: entry.hash() })?;
@@ -728,7 +744,7 @@ impl Store {
             self.rebuild_next_time()?;
         }
         let mut scrubbed = Scrubbed { damaged: damages.count, damages: damages.described, ..Scrubbed::default() };
-        if [Kind::Entry, Kind::Dropped, Kind::Record].iter().any(|kind| holes.may_hide(*kind)) {
+        if [Kind::Entry, Kind::Dropped, Kind::Bare, Kind::Record].iter().any(|kind| holes.may_hide(*kind)) {
             self.withdraw(&holes, &mut scrubbed)?;
         }
         if holes.may_hide(Kind::Fact) {
@@ -902,14 +918,27 @@ enum Put<'a> {
     Erased(&'a Authentic),
     /// An entry whose payload time dropped elsewhere.
     Dropped(&'a Authentic),
+    /// An entry with a retraction in the place of its payload.
+    Bare(&'a Authentic),
     /// By what the author of this entry took it back.
     Retraction(&'a Authentic),
 }
 
-impl Put<'_> {
+impl<'a> Put<'a> {
+    /// How an entry is put down that nothing here says is erased.
+    fn of(entry: &'a Authentic, write: &'a Write) -> Self {
+        match entry.bytes().payload {
+            Payload::Sealed(_) => Self::Write(write),
+            Payload::Retracted(_) => Self::Bare(entry),
+            Payload::Dropped => Self::Dropped(entry),
+        }
+    }
+
     fn entry(&self) -> Option<&Authentic> {
         match *self {
-            Put::Write(Write::Entry(entry)) | Put::Erased(entry) | Put::Dropped(entry) => Some(entry),
+            Put::Write(Write::Entry(entry)) | Put::Erased(entry) | Put::Dropped(entry) | Put::Bare(entry) => {
+                Some(entry)
+            }
             _ => None,
         }
     }
@@ -945,17 +974,18 @@ fn encode(put: &Put<'_>, body: &mut Vec<u8>) -> Kind {
             signed(&entry.bytes().header, &entry.bytes().signature, body);
             return Kind::Dropped;
         }
-        Put::Retraction(entry) => match &entry.bytes().payload {
-            Payload::Retracted(because) => {
-                return erasure(&entry.key(), entry.header().seq, entry.hash(), because, body);
-            }
-            Payload::Sealed(_) | Payload::Dropped => {
-                unreachable!("only an entry that was taken back brings its retraction")
-            }
-        },
+        Put::Retraction(entry) => {
+            return erasure(&entry.key(), entry.header().seq, entry.hash(), brought_by(entry), body);
+        }
+        Put::Bare(entry) => {
+            signed(&entry.bytes().header, &entry.bytes().signature, body);
+            let because = brought_by(entry);
+            signed(&because.header, &because.signature, body);
+            return Kind::Bare;
+        }
     };
     match write {
-        Write::Entry(entry) => {
+        Write::Entry(entry) | Write::Mend(entry) => {
             let EntryBytes { header, signature, payload } = entry.bytes();
             signed(header, signature, body);
             body.extend_from_slice(payload.sealed().unwrap_or_default());
@@ -988,6 +1018,16 @@ fn encode(put: &Put<'_>, body: &mut Vec<u8>) -> Kind {
     }
 }
 
+/// The retraction that stands in the place of an entry's payload.
+fn brought_by(entry: &Authentic) -> &Retraction {
+    match &entry.bytes().payload {
+        Payload::Retracted(because) => because,
+        Payload::Sealed(_) | Payload::Dropped => {
+            unreachable!("only an entry that was taken back brings its retraction")
+        }
+    }
+}
+
 /// Splits what a length says off.
 fn split_by_length(body: &[u8], between: usize) -> Option<(&[u8], &[u8], &[u8])> {
     let (length, rest) = body.split_first_chunk()?;
@@ -1006,6 +1046,14 @@ fn decode_entry(body: &[u8]) -> Option<EntryBytes> {
     let (signature, header, payload) = split_by_length(body, 64)?;
     let signature = Signature(signature.try_into().ok()?);
     Some(EntryBytes { header: header.to_vec(), signature, payload: Payload::Sealed(payload.to_vec()) })
+}
+
+fn decode_bare(body: &[u8]) -> Option<EntryBytes> {
+    let (signature, header, because) = split_by_length(body, 64)?;
+    let signature = Signature(signature.try_into().ok()?);
+    let (because, by) = decode_signed(because)?;
+    let payload = Payload::Retracted(Retraction { header: because, signature: by });
+    Some(EntryBytes { header: header.to_vec(), signature, payload })
 }
 
 /// A header and its signature, without what may stand behind them.
@@ -1158,7 +1206,7 @@ impl<'a> Draft<'a> {
                 };
                 return self.add_read(stored.header(), Held { place, hash: stored.hash() });
             }
-            Kind::Erased | Kind::Dropped => {
+            Kind::Erased | Kind::Dropped | Kind::Bare => {
                 let Some((bytes, _)) = decode_signed(body) else { return malformed };
                 let header = match Header::from_bytes(&bytes) {
                     Ok(header) => header,
@@ -1375,13 +1423,14 @@ impl Reader {
 
     /// What a frame keeps of the entry that was indexed there.
     fn decode_kept(&self, key: &LogKey, seq: u64, held: Held, kind: Kind, body: &[u8]) -> Result<EntryBytes, String> {
-        if !matches!(kind, Kind::Entry | Kind::Erased | Kind::Dropped) {
+        if !matches!(kind, Kind::Entry | Kind::Erased | Kind::Dropped | Kind::Bare) {
             return Err("not the frame that was written here".to_owned());
         }
         // The payload may still stand there: what erases it comes first.
         let erasure = self.index.erasure(key, seq, held.hash).map_err(|trouble| trouble.to_string())?;
         let entry = match (kind, erasure) {
             (Kind::Entry, None) => decode_entry(body).ok_or(MALFORMED)?,
+            (Kind::Bare, None) => decode_bare(body).ok_or(MALFORMED)?,
             (_, Some(place)) => {
                 let (header, signature) = decode_signed(body).ok_or(MALFORMED)?;
                 EntryBytes { header, signature, payload: Payload::Retracted(self.read_erasure(place)?.because) }
@@ -1412,6 +1461,14 @@ impl Reader {
     fn is_whole_entry(&self, key: &LogKey, seq: u64, hash: Hash) -> Result<bool, Trouble> {
         let held = self.find(key, seq, hash)?;
         Ok(held.is_some_and(|held| self.files.frame(held.place).is_ok_and(|(kind, _)| kind == Kind::Entry)))
+    }
+
+    /// Whether the entry that stands next is known to follow another than the one with this hash.
+    fn is_followed_by_another(&self, key: &LogKey, id: u64, seq: u64, hash: Hash) -> Result<bool, Trouble> {
+        let next = self.index.entry(id, seq + 1)?;
+        let next = next.and_then(|next| self.read_entry(key, seq + 1, next).ok());
+        let next = next.and_then(|next| Header::from_bytes(&next.header).ok());
+        Ok(next.is_some_and(|next| next.previous != Some(hash)))
     }
 
     /// Whether what stands there is an entry without its payload.
@@ -1487,6 +1544,20 @@ impl Read for Reader {
         Ok(self.held(key, seq)?.map(|held| held.hash))
     }
 
+    fn parts(&self, key: &LogKey, run: &[(u64, Hash)]) -> Result<Option<u64>, Damage> {
+        let Some(row) = self.row(key)? else { return Ok(None) };
+        let trouble = |trouble: Trouble| damage(format!("log {}", key.log), trouble);
+        for (seq, hash) in run.iter().take_while(|(seq, _)| *seq < row.beyond) {
+            match self.index.entry(row.id, *seq).map_err(trouble)? {
+                Some(held) if held.hash != *hash => return Ok(Some(*seq)),
+                _ => {}
+            }
+        }
+        let Some((last, hash)) = run.last().filter(|(last, _)| last + 1 < row.beyond) else { return Ok(None) };
+        let parts = self.is_followed_by_another(key, row.id, *last, *hash).map_err(trouble)?;
+        Ok(parts.then_some(last + 1))
+    }
+
     fn bytes(&self, key: &LogKey, from: u64, to: u64) -> Result<u64, Damage> {
         let Some(row) = self.row(key)?.filter(|row| from < row.height.min(to)) else { return Ok(0) };
         let mut bytes = 0;
@@ -1548,6 +1619,10 @@ impl Read for Store {
 
     fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage> {
         self.reader.hash(key, seq)
+    }
+
+    fn parts(&self, key: &LogKey, run: &[(u64, Hash)]) -> Result<Option<u64>, Damage> {
+        self.reader.parts(key, run)
     }
 
     fn bytes(&self, key: &LogKey, from: u64, to: u64) -> Result<u64, Damage> {

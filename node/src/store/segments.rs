@@ -92,10 +92,12 @@ pub(super) enum Kind {
     Drop,
     /// An entry whose payload was dropped by time.
     Dropped,
+    /// An entry that came with a retraction in the place of its payload.
+    Bare,
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Entry,
         Self::Record,
         Self::Fact,
@@ -106,6 +108,7 @@ impl Kind {
         Self::Rewind,
         Self::Drop,
         Self::Dropped,
+        Self::Bare,
     ];
 
     fn byte(self) -> u8 {
@@ -120,6 +123,7 @@ impl Kind {
             Self::Rewind => 8,
             Self::Drop => 9,
             Self::Dropped => 10,
+            Self::Bare => 11,
         }
     }
 

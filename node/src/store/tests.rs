@@ -715,6 +715,46 @@ fn an_entry_that_comes_dropped_is_stored_so_and_damage_to_it_is_found_and_healed
 }
 
 #[test]
+fn an_entry_that_came_with_its_retraction_gets_its_payload_unless_it_was_erased_here() {
+    let world = World::new();
+    let mut log = writer(1);
+    let mut named = |payload: &str, retracts| {
+        let payload = payload.as_bytes().to_vec();
+        log.append(Time(1), EntryDraft { suite: Suite::Named, epoch: None, payload, expiry: None, retracts })
+    };
+    let (one, other) = (named("payload <1>", None), named("payload <2>", None));
+    let take_back =
+        |entry: &Authentic| Some(Retracts { log: entry.key().log, seq: entry.header().seq, hash: entry.hash() });
+    let (of_one, of_other) = (named("", take_back(&one)), named("", take_back(&other)));
+    let bare = |entry: &Authentic, by: &Authentic| taken_back(entry, by);
+    let run = [bare(&one, &of_one), bare(&other, &of_other), of_one.bytes().clone(), of_other.bytes().clone()];
+    let run = run.map(|bytes| Decoded::decode(bytes).unwrap()).to_vec();
+    let proven = authenticate(run, Link::Start).unwrap().proven;
+    let mut store = world.open();
+    store.append(&writes(&proven)).unwrap();
+    let entry = |store: &Store, seq: u64| store.entry(&one.key(), seq).unwrap().unwrap();
+    assert_eq!([entry(&store, 0), entry(&store, 1)], [bare(&one, &of_one), bare(&other, &of_other)]);
+    let (mut store, _) = world.rebuild(store);
+    assert_eq!([entry(&store, 0), entry(&store, 1)], [bare(&one, &of_one), bare(&other, &of_other)]);
+
+    store.append(&[erase(&other, &of_other)]).unwrap();
+    store.append(&writes(&[one.clone(), other.clone()])).unwrap();
+    assert_eq!(entry(&store, 0), bare(&one, &of_one), "it is held already");
+    store.append(&[Write::Mend(one.clone()), Write::Mend(other.clone())]).unwrap();
+    let as_expected = |store: &Store| {
+        assert_eq!([entry(store, 0), entry(store, 1)], [one.bytes().clone(), bare(&other, &of_other)]);
+        assert!(!stands_somewhere(world.dir.path(), b"<2>"));
+    };
+    as_expected(&store);
+    let (mut store, opened) = world.rebuild(store);
+    assert_eq!(opened.damaged, 0, "{opened:?}");
+    as_expected(&store);
+    store.append(&[erase(&one, &of_one), Write::Mend(one.clone())]).unwrap();
+    assert_eq!(entry(&store, 0), bare(&one, &of_one));
+    assert!(!stands_somewhere(world.dir.path(), b"<1>"));
+}
+
+#[test]
 fn an_entry_erased_before_it_came_never_gets_its_payload_and_a_fork_of_it_is_left_alone() {
     let world = World::new();
     let mut log = writer(1);
@@ -823,6 +863,38 @@ fn a_log_that_is_rewound_is_forgotten_from_there_and_takes_other_entries() {
     let there_and_back = [writes(&first), vec![Write::Rewind { key, height: 3 }], writes(&second)].concat();
     store.append(&there_and_back).unwrap();
     as_expected(&store);
+}
+
+#[test]
+fn behind_an_entry_that_rotted_another_branch_takes_the_place_of_the_one_that_stands_there() {
+    for parts_at in [3, 4, 6] {
+        let world = World::new();
+        let (mut one, mut other) = (writer(1), writer(1));
+        let shared = |log: &mut Writer| (0..parts_at).map(|n| entry(log, format!("<{n}>").as_bytes())).collect();
+        let (mut first, mut second): (Vec<Authentic>, Vec<Authentic>) = (shared(&mut one), shared(&mut other));
+        first.extend((parts_at..10).map(|n| entry(&mut one, format!("one branch <{n}>").as_bytes())));
+        second.extend((parts_at..8).map(|n| entry(&mut other, format!("the other {n}").as_bytes())));
+        let key = one.key();
+        let mut store = world.open();
+        store.append(&writes(&first)).unwrap();
+        flip_where(&segment_with(&world, b"<3>"), b"<3>");
+        store.scrub(&mut |_| {}).unwrap();
+        assert_eq!(store.logs().unwrap()[0].1.height, 3);
+        // What was there comes back as it was, and nothing need be forgotten.
+        let hashes = |entries: &[Authentic]| -> Vec<(u64, Hash)> {
+            entries.iter().map(|entry| (entry.header().seq, entry.hash())).collect()
+        };
+        assert_eq!(store.parts(&key, &hashes(&first[3..5])).unwrap(), None);
+        for batch in [&second[3..4], &second[4..]] {
+            let rewind = store.parts(&key, &hashes(batch)).unwrap().map(|height| Write::Rewind { key, height });
+            let batch: Vec<Write> = rewind.into_iter().chain(writes(batch)).collect();
+            store.append(&batch).unwrap();
+        }
+        let expected: Vec<EntryBytes> = second.iter().map(|entry| entry.bytes().clone()).collect();
+        assert_eq!(store.entries(&key, 0, 20, usize::MAX).unwrap(), expected, "apart at {parts_at}");
+        let rebuilt = world.rebuild(store).0.entries(&key, 0, 20, usize::MAX);
+        assert_eq!(rebuilt.unwrap(), expected, "apart at {parts_at}");
+    }
 }
 
 /// All files below a directory.
@@ -1003,6 +1075,10 @@ impl Model {
             Write::Fact { key, value } => drop(self.facts.insert(key.clone(), value.clone())),
             Write::Erase { hash, because, .. } => drop(self.erased.insert(*hash, because.clone())),
             Write::Drop { hash, .. } => assert!(self.dropped.insert(*hash), "a story drops a payload once"),
+            Write::Mend(entry) => {
+                let log = self.entries.entry(entry.key()).or_default();
+                log[entry.header().seq as usize] = entry.clone();
+            }
             Write::Rewind { key, height } => self.entries.entry(*key).or_default().truncate(*height as usize),
         }
     }

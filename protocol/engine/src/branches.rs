@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cwn_crypto::{Domain, Hash, PublicKey, Time, encoding, issuer_log::LogId};
+use cwn_crypto::{Hash, PublicKey, Time, encoding, issuer_log::LogId};
 
 use crate::{
     circle::Operation,
@@ -344,12 +344,15 @@ impl Replica {
 impl Engine {
     /// Hands a peer whose digest differs the operations behind forks that are held here; the same ones once a session.
     pub(crate) fn tell_branches(&mut self, peer: &PublicKey, circle: CircleId, store: &dyn Read) -> Result<(), Damage> {
-        if self.circles.get(&circle).is_none_or(|replica| replica.branches.held.is_empty()) {
+        let held_here = self.circles.get(&circle).map(|replica| &replica.branches.held);
+        let durable = held_here.into_iter().flatten().filter(|(_, durable)| **durable);
+        let names: BTreeSet<Hash> = durable.map(|(hash, _)| *hash).collect();
+        if names.is_empty() {
             return Ok(());
         }
-        let entries = self.branches_held(&circle, store)?;
-        let names = entries.iter().map(|entry| Hash::of(Domain::ENTRY, &[&entry.header])).collect();
+        // Before they are read: a peer may compare over and over.
         let Some(tag) = self.sync.tell_branches(peer, &circle, names) else { return Ok(()) };
+        let entries = self.branches_held(&circle, store)?;
         for entries in in_frames(entries).into_iter().filter(|entries| !entries.is_empty()) {
             self.send(peer, &Frame::Branches { tag, entries });
         }

@@ -29,7 +29,7 @@ use crate::{
     root::{self, ROOT_FACT, Trust},
     rot::{Logs, Rot, read_circle},
     store::{Damage, Read, Write},
-    sync::{GIVEN_FACT, Sync},
+    sync::{BARE_FACT, GIVEN_FACT, Mending, Sync},
 };
 
 /// Which circles this node joins when members offer them.
@@ -93,6 +93,7 @@ pub(crate) enum After {
     Root(Box<TrustRoot>),
     Erased(CircleId),
     Dropped { key: LogKey, seqs: Vec<u64>, total: u64 },
+    Mended { key: LogKey, seq: u64 },
     Reply(CommandId, Reply),
 }
 
@@ -143,6 +144,7 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     pub(crate) sync: Sync,
     pub(crate) retractions: Retractions,
+    pub(crate) mending: Mending,
     pub(crate) keeping: Keeping,
     pub(crate) expiring: Expiring,
     /// What the clock said last: goes into what is signed, and may jump.
@@ -246,6 +248,7 @@ impl Engine {
             outputs: VecDeque::new(),
             sync: Sync::default(),
             retractions: Retractions::load(store, now, &mut rot)?,
+            mending: Mending::load(store, now, &mut rot)?,
             keeping: Keeping::load(store, &mut rot)?,
             expiring: Expiring::load(store, logs, &mut rot)?,
             wall: now,
@@ -352,7 +355,7 @@ impl Engine {
             Input::RunRequested { peer, session, stream, bytes } => self.run_requested(&peer, session, stream, &bytes),
             Input::RunFrame { pull, bytes } => self.run_frame(pull, &bytes, store)?,
             Input::RunEnded { pull } => self.run_ended(pull, store)?,
-            Input::LiveDropped { peer, session } => self.live_dropped(&peer, session),
+            Input::LiveDropped { peer, session } => self.live_dropped(&peer, session, store)?,
             Input::Stored { ticket } => self.stored(ticket, store),
             Input::Command { id, command, random } => {
                 if let Err(refusal) = self.command(id, command, random, store) {
@@ -508,7 +511,7 @@ impl Engine {
                         self.tell_accepted_log(key);
                     }
                     self.announce(key);
-                    self.log_grew(&key, store)?;
+                    self.log_grew(&key, opened, store)?;
                     if let Some((from, proof)) = self.waiting_forks.remove(&key) {
                         self.fork_proven(&from, proof, store)?;
                     }
@@ -540,6 +543,7 @@ impl Engine {
             }
             After::Root(root) => self.root_advanced(*root, store)?,
             After::Dropped { key, seqs, total } => self.output(Output::Dropped { key, seqs, total }),
+            After::Mended { key, seq } => self.mended(key, seq),
             After::Erased(circle) => self.output(Output::Emit(Event::Erased { circle })),
             After::Reply(id, reply) => self.output(Output::Reply { id, reply: Ok(reply) }),
         }
@@ -613,7 +617,11 @@ impl Engine {
                     }
                 }
                 Write::Record { circle, hash, .. } => after.push(After::RecordDurable { circle: *circle, hash: *hash }),
-                Write::Fact { .. } | Write::Erase { .. } | Write::Drop { .. } | Write::Rewind { .. } => {}
+                Write::Fact { .. }
+                | Write::Mend(_)
+                | Write::Erase { .. }
+                | Write::Drop { .. }
+                | Write::Rewind { .. } => {}
             }
         }
         let operations: Vec<Hash> = writes.iter().filter_map(branches::in_fact).collect();
@@ -621,8 +629,9 @@ impl Engine {
             after.push(After::BranchesDurable { circle, operations });
         }
         writes.extend(self.note_retractions(&writes));
+        writes.extend(self.note_bare(&writes));
         writes.extend(self.note_expiring(&writes));
-        match self.circles.get(&circle).map_or(Ok(Vec::new()), |replica| replica.rewinds(store, &writes)) {
+        match rewinds(store, &writes) {
             Ok(rewinds) => drop(writes.splice(0..0, rewinds)),
             Err(damage) => self.output(Output::Emit(Event::Damaged { what: damage.to_string() })),
         }
@@ -755,6 +764,7 @@ impl Engine {
                 Ok(())
             }
             Command::CarryRun { key, records, entries } => self.carry_run(id, key, records, entries, store),
+            Command::CarryFork { circle, proof } => self.carry_fork(id, circle, proof, store),
             Command::CarryCircle { charter, entries } => self.carry_circle(id, &charter, entries, store),
             Command::Decline { circle } => {
                 self.take_offer(&circle)?;
@@ -1278,7 +1288,24 @@ fn assert_not_ours(key: &[u8]) {
         BEYOND_FACT,
         DROPPED_FACT,
         RETENTION_FACT,
+        BARE_FACT,
     ];
     let ours = engines.iter().any(|prefix| key.starts_with(prefix));
     assert!(!ours, "a fact of the node is named as one of the engine's");
+}
+
+/// What must leave the store before these can be written: the other branch that it holds in their place. It may hold
+/// more of a log than this node counts, for that was set aside or stands behind damage.
+fn rewinds(store: &dyn Read, writes: &[Write]) -> Result<Vec<Write>, Damage> {
+    let mut runs: BTreeMap<LogKey, Vec<(u64, Hash)>> = BTreeMap::new();
+    for write in writes {
+        if let Write::Entry(entry) = write {
+            runs.entry(entry.key()).or_default().push((entry.header().seq, entry.hash()));
+        }
+    }
+    let rewind = |(key, run): (LogKey, Vec<(u64, Hash)>)| {
+        let height = store.parts(&key, &run)?;
+        Ok(height.map(|height| Write::Rewind { key, height }))
+    };
+    runs.into_iter().map(rewind).filter_map(Result::transpose).collect()
 }

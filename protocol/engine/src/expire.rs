@@ -330,7 +330,7 @@ impl Engine {
     pub(crate) fn note_expiring(&mut self, writes: &[Write]) -> Vec<Write> {
         let mut facts = BTreeMap::new();
         for write in writes {
-            let Write::Entry(entry) = write else { continue };
+            let (Write::Entry(entry) | Write::Mend(entry)) = write else { continue };
             let header = entry.header();
             let key = entry.key();
             let days = self.expiring.days(&key.circle);

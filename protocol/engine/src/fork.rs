@@ -215,6 +215,12 @@ pub(crate) fn fork_fact(Forked { key, seq }: &Forked) -> Vec<u8> {
     [forks_of(key).as_slice(), &seq.to_be_bytes()].concat()
 }
 
+/// The proof that a log forks, as a store holds it.
+pub fn proof_of(store: &dyn Read, key: &LogKey) -> Result<Option<ForkProof>, Damage> {
+    let mut proofs = known_facts(store, &forks_of(key))?.into_iter();
+    Ok(proofs.find_map(|(_, value)| encoding::from_bytes(&value, limits::FRAME_BYTES).ok()))
+}
+
 impl Engine {
     /// The places that authors signed twice, in one circle.
     pub fn forks(&self, circle: &CircleId) -> Vec<(LogKey, u64)> {
@@ -399,7 +405,7 @@ impl Engine {
         }
         self.sync.ask_again(&key);
         self.sync.compare_soon(&key.circle, self.now);
-        self.log_grew(&key, store)
+        self.log_grew(&key, true, store)
     }
 
     /// A peer holds another branch than this node of a log that is known to fork. Which of them a cut names shows once all
@@ -414,7 +420,7 @@ impl Engine {
         }
         self.tell_accepted_log(*key);
         self.sync.compare_soon(&key.circle, self.now);
-        self.log_grew(key, store)
+        self.log_grew(key, true, store)
     }
 
     /// Takes in the forks that entries of a circle's control logs, from one bearer, prove among themselves.
@@ -431,9 +437,7 @@ impl Engine {
 
     /// Sends a peer the proof of a fork that its tip shows it does not know.
     pub(crate) fn tell_fork(&mut self, peer: &PublicKey, key: &LogKey, store: &dyn Read) -> Result<(), Damage> {
-        let proofs = known_facts(store, &forks_of(key))?.into_iter();
-        let mut proofs = proofs.filter_map(|(_, value)| encoding::from_bytes(&value, limits::FRAME_BYTES).ok());
-        let Some(proof) = proofs.next() else { return Ok(()) };
+        let Some(proof) = proof_of(store, key)? else { return Ok(()) };
         let sharing = self.sync.sharing(&key.circle);
         if let Some((_, tag)) = sharing.into_iter().find(|(one, _)| one == peer && !planted(Bug::ForkKeptQuiet)) {
             self.send(peer, &Frame::Fork { tag, proof });

@@ -7,6 +7,7 @@ use cwn_crypto::{Hash, PartnerId, PublicKey, Time, certificate::Certificate, roo
 use crate::{
     circle::{Charter, MemberNode, Terms},
     epoch::SignedRecord,
+    fork::ForkProof,
     log::{CircleId, EntryBytes, LogKey, Retracts},
     wire::{GivenKey, Nonce},
 };
@@ -84,7 +85,7 @@ pub enum Input {
         /// Which run.
         pull: PullId,
     },
-    /// Frames to a peer were dropped because its queue is full.
+    /// Frames to a peer were dropped because its queue was full, and there is room again.
     LiveDropped {
         /// The peer.
         peer: PublicKey,
@@ -319,6 +320,13 @@ pub enum Command {
         charter: Vec<u8>,
         /// Control entries, in whatever order.
         entries: Vec<EntryBytes>,
+    },
+    /// Take the proof of a fork that was carried here by hand.
+    CarryFork {
+        /// The circle of the log.
+        circle: CircleId,
+        /// The proof.
+        proof: ForkProof,
     },
     /// Do not join it, and do not ask again.
     Decline {

@@ -104,6 +104,13 @@ pub const DROPS_AT_ONCE: usize = 65_536;
 /// more at worst, and mostly by less.
 pub const LACKING_AGAIN_MS: u64 = 10 * 60_000;
 
+/// How often what is held without its payload, or without a signature that erases something, is asked of peers again:
+/// they may have got it meanwhile.
+pub const MEND_EVERY_MS: u64 = 3_600_000;
+
+/// So many entries at a time: each costs a frame of at most 1 MiB from every peer that has no more of it.
+pub const MENDED_AT_ONCE: usize = 64;
+
 /// Two clocks agree that are no further apart: an hour, which no time zone or daylight saving set wrongly is below,
 /// and next to which the days and months after which something is dropped are long. A clock that goes on by more
 /// between two inputs has jumped.
@@ -128,6 +135,13 @@ pub const OFFER_BYTES_PER_PEER: usize = 8 << 20;
 
 /// A welcome, over all its frames.
 pub const WELCOME_BYTES: usize = 4 << 20;
+
+/// After so much of them no further circle is handed to a peer at once: with what else is said it fits into the queue of
+/// a line, which drops what does not.
+pub const WELCOMES_AT_ONCE_BYTES: usize = 1 << 20;
+
+/// How often in one session circles are handed again to a peer to which frames were lost.
+pub const WELCOMED_AGAIN: u32 = 8;
 
 /// Operations in one welcome: those of a circle of two hundred nodes over years.
 pub const WELCOME_OPERATIONS: usize = 4_096;
@@ -242,6 +256,14 @@ pub const DIGEST_EVERY_MS: u64 = 60_000;
 
 /// Comparisons with one peer about one circle are not started more often.
 pub const COMPARE_EVERY_MS: u64 = 1_000;
+
+/// Lists of tips of one circle that are looked at of one peer within [`COMPARE_EVERY_MS`]: three it says at most, and a
+/// line that stood still brings some at once.
+pub const LISTS_AT_ONCE: u32 = 16;
+
+/// Of so many logs that are wanted it is looked through in a millisecond whom to ask for which, so that it takes a small
+/// part of the time: a log is looked at in less than a tenth of a microsecond.
+pub const WANTS_A_MILLISECOND: usize = 256;
 
 /// Runs in a row in one circle that bring nothing, after which a peer is asked for nothing more there until it says
 /// anew what it holds. It may not count this node any more, which this node has not heard; or a cut came between.

@@ -488,7 +488,8 @@ impl Decoded {
     }
 }
 
-/// An entry of which it is shown that its author wrote it. Only [`authenticate`] and [`Writer`] make one.
+/// An entry of which it is shown that its author wrote it. Only [`authenticate`] and [`Writer`] make one, and
+/// [`Stored::mended`] of one that was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authentic(Decoded);
 
@@ -559,6 +560,24 @@ impl Stored {
     /// Whether the author's own signature on this very entry holds.
     pub(crate) fn is_signed(&self) -> bool {
         self.0.signature_holds()
+    }
+
+    /// This entry with what it is held without and a peer sent: the payload, where a retraction stands in its place, or
+    /// its author's own signature. None when it is no more than what is held.
+    pub(crate) fn mended(&self, sent: &EntryBytes) -> Option<Authentic> {
+        let held = self.bytes();
+        if sent.header != held.header {
+            return None;
+        }
+        let gives_payload = held.payload.sealed().is_none() && sent.payload.sealed().is_some();
+        let payload = if gives_payload { &sent.payload } else { &held.payload }.clone();
+        let signed = Decoded::decode(EntryBytes { payload, ..sent.clone() }).ok()?;
+        let gives_signature = !self.is_signed() && signed.signature_holds();
+        let mended = match gives_signature {
+            true => signed,
+            false => Decoded::decode(EntryBytes { signature: held.signature, ..signed.bytes }).ok()?,
+        };
+        (gives_payload || gives_signature).then_some(Authentic(mended))
     }
 }
 

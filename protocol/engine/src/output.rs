@@ -245,6 +245,9 @@ pub enum CommandRefusal {
     /// No such offer here.
     #[error("no such circle was offered to this node; `cwn circle list` shows what is offered")]
     UnknownOffer,
+    /// What was carried here proves no fork of a log of the circle.
+    #[error("it does not prove that a log of the circle forks; it was altered, or is of another circle")]
+    NoFork,
     /// Only stewards do this.
     #[error("this node is no steward of the circle; ask one of {}", .stewards.join(", "))]
     NotASteward {

@@ -183,8 +183,6 @@ pub struct Replica {
     vouched: BTreeMap<(PublicKey, LogId), Hash>,
     /// Logs of which the store may hold another branch behind what is held of them here.
     aside: BTreeSet<(PublicKey, LogId)>,
-    /// Logs that are held up to damage: behind it the store holds more of them, on whichever branch.
-    torn: BTreeSet<(PublicKey, LogId)>,
     /// Logs of which it is known that they fork and that cannot be parted before the store answers.
     parting: BTreeSet<(PublicKey, LogId)>,
     /// Operations behind forks of control logs: of those there may be several for one place.
@@ -232,7 +230,6 @@ impl Replica {
             forks: BTreeMap::new(),
             vouched: BTreeMap::new(),
             aside: BTreeSet::new(),
-            torn: BTreeSet::new(),
             parting: BTreeSet::new(),
             branches: Branches::default(),
             reaches: BTreeMap::new(),
@@ -258,7 +255,6 @@ impl Replica {
             match load_log(store, key, tip).map(|log| self.without_dropped(key, log)) {
                 Ok(log) => {
                     if log.height < tip.height {
-                        self.torn.insert((key.author, key.log));
                         let what = format!("entry {} of log {} of {}", log.height, key.log, key.author);
                         damages.push(Damage { what, why: "nor what follows it".to_owned() });
                     }
@@ -268,10 +264,7 @@ impl Replica {
                     self.count_in(&key.author, &log);
                     self.logs.insert((key.author, key.log), log);
                 }
-                Err(damage) => {
-                    self.torn.insert((key.author, key.log));
-                    damages.push(damage);
-                }
+                Err(damage) => damages.push(damage),
             }
         }
         let mut branches = self.load_branches(store, &mut damages);
@@ -348,7 +341,6 @@ impl Replica {
     /// Holds a log no further than this, because of damage behind it.
     pub(crate) fn hold_up_to(&mut self, store: &dyn Read, key: &LogKey, height: u64) {
         if height < self.height(key) {
-            self.torn.insert((key.author, key.log));
             self.hold(store, key, height);
         }
     }
@@ -607,24 +599,6 @@ impl Replica {
         if self.epochs.insert(hash, epoch).is_none() {
             self.used.entry((maker, Measured::Content)).or_default().epochs += 1;
         }
-    }
-
-    /// What must leave the store before these can be written: the other branch that it holds in their place.
-    pub(crate) fn rewinds(&self, store: &dyn Read, writes: &[Write]) -> Result<Vec<Write>, Damage> {
-        let mut rewinds: Vec<Write> = Vec::new();
-        let mut seen: BTreeSet<LogKey> = BTreeSet::new();
-        for write in writes {
-            let Write::Entry(entry) = write else { continue };
-            let (key, seq) = (entry.key(), entry.header().seq);
-            let place = (key.author, key.log);
-            if (self.aside.contains(&place) || self.torn.contains(&place))
-                && store.hash(&key, seq)?.is_some_and(|held| held != entry.hash())
-                && seen.insert(key)
-            {
-                rewinds.push(Write::Rewind { key, height: seq });
-            }
-        }
-        Ok(rewinds)
     }
 
     /// Takes a record that the store holds back into memory. One that builds on an operation which is not held, or

@@ -13,8 +13,8 @@ use crate::{
     acceptance,
     engine::{After, Engine, fact_key},
     limits,
-    log::{CircleId, Header, LogKey, Retraction, Retracts},
-    output::Output,
+    log::{Authentic, CircleId, Header, LogKey, Retraction, Retracts},
+    output::{Event, Output},
     planted::{Bug, planted},
     replica::read_entry,
     rot::{Rot, read_place},
@@ -62,7 +62,7 @@ impl Taken {
 }
 
 /// An entry that was taken back: its log, its place and its hash.
-type Target = (LogKey, u64, Hash);
+pub(crate) type Target = (LogKey, u64, Hash);
 
 /// The retractions that this node holds.
 #[derive(Debug, Default)]
@@ -108,6 +108,14 @@ impl Retractions {
         self.waiting.first().map(|(due, ..)| *due)
     }
 
+    /// Whether this node erased an entry because it was taken back.
+    pub(crate) fn has_erased(&self, target: &Target) -> bool {
+        let erased = |(by, seq): &(LogKey, u64)| {
+            self.taken.get(by).and_then(|in_log| in_log.get(seq)).is_some_and(|taken| taken.erased)
+        };
+        self.acting.get(target).is_some_and(|acting| acting.iter().any(erased))
+    }
+
     fn wait(&mut self, by: LogKey, seq: u64, due: Time) {
         self.done(&by, seq);
         self.due.insert((by, seq), due);
@@ -130,14 +138,48 @@ fn erased_at(first_seen: Time) -> Time {
 impl Engine {
     /// Notes what new entries take back; gives what is to be written down with them.
     pub(crate) fn note_retractions(&mut self, writes: &[Write]) -> Vec<Write> {
-        let entries = writes.iter().filter_map(|write| match write {
-            Write::Entry(entry) => Some(entry),
-            _ => None,
-        });
-        let taken: Vec<Taken> = entries.filter_map(|entry| taken(entry.header(), self.wall)).collect();
-        let facts = taken.iter().map(Taken::fact).collect();
-        taken.into_iter().for_each(|taken| self.retractions.note(taken));
+        let mut facts = Vec::new();
+        for write in writes {
+            let Write::Entry(entry) = write else { continue };
+            facts.extend(self.forget_other(entry));
+            if let Some(taken) = taken(entry.header(), self.wall) {
+                facts.push(taken.fact());
+                self.retractions.note(taken);
+            }
+        }
         facts
+    }
+
+    /// Forgets the retraction that stood where another entry comes now: that of a branch which does not count.
+    fn forget_other(&mut self, entry: &Authentic) -> Option<Write> {
+        let (by, seq) = (entry.key(), entry.header().seq);
+        let in_log = self.retractions.taken.get_mut(&by)?;
+        let taken = in_log.get(&seq).filter(|taken| Some(taken.what) != entry.header().retracts)?.clone();
+        in_log.remove(&seq);
+        self.retractions.done(&by, seq);
+        self.acts(&taken, false);
+        let Write::Fact { key, .. } = taken.fact() else { return None };
+        Some(Write::Fact { key, value: Vec::new() })
+    }
+
+    /// A retraction acts from now on, or no longer.
+    fn acts(&mut self, taken: &Taken, acts: bool) {
+        let (target, by) = (taken.target(), (taken.by(), taken.seq));
+        let acting = self.retractions.acting.entry(target).or_default();
+        let before = !acting.is_empty();
+        if acts {
+            acting.insert(by);
+        } else {
+            acting.remove(&by);
+        }
+        let after = !acting.is_empty();
+        if !after {
+            self.retractions.acting.remove(&target);
+        }
+        if after != before {
+            let (key, seq, hash) = target;
+            self.output(Output::Retracted { key, seq, hash, retracted: after });
+        }
     }
 
     /// What is accepted of a log changed: the retractions among it act, and those do not that a cut or a fork puts
@@ -154,26 +196,11 @@ impl Engine {
         let acts = |seq: u64| seq < height || comes_again(seq);
         let judged: Vec<_> = in_log.iter().map(|(seq, taken)| (*seq, taken.clone(), acts(*seq))).collect();
         for (seq, taken, acts) in judged {
-            let target = taken.target();
-            let acting = self.retractions.acting.entry(target).or_default();
-            let before = !acting.is_empty();
-            if acts {
-                acting.insert((*by, seq));
-            } else {
-                acting.remove(&(*by, seq));
-            }
-            let after = !acting.is_empty();
-            if !after {
-                self.retractions.acting.remove(&target);
-            }
+            self.acts(&taken, acts);
             match acts && !taken.erased {
                 true if self.retractions.due.contains_key(&(*by, seq)) => {}
                 true => self.retractions.wait(*by, seq, erased_at(taken.first_seen)),
                 false => self.retractions.done(by, seq),
-            }
-            if after != before {
-                let (key, seq, hash) = target;
-                self.output(Output::Retracted { key, seq, hash, retracted: after });
             }
         }
     }
@@ -195,22 +222,34 @@ impl Engine {
                 }
                 // Where it does not come to it now, it is tried again.
                 self.retractions.wait(by, seq, self.wall.plus(limits::RETRACT_MS));
-                let Some(entry) = store.entry(&by, seq)? else { continue };
-                // On the way here somebody may have altered the signature of an entry that a later one vouches for. It
-                // hides what it takes back all the same; but it could not show to others why the payload is gone.
-                if by.author.verify(Domain::ENTRY, &entry.header, &entry.signature).is_err() {
-                    continue;
-                }
-                self.retractions.done(&by, seq);
+                let entry = match store.entry(&by, seq) {
+                    Ok(Some(entry)) => entry,
+                    Ok(None) => continue,
+                    Err(damage) => {
+                        // What else is due is erased all the same.
+                        self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
+                        self.fetch_again(&by, seq, store);
+                        continue;
+                    }
+                };
                 let in_log = self.retractions.taken.get_mut(&by);
                 let Some(taken) = in_log.and_then(|in_log| in_log.get_mut(&seq)) else { continue };
-                taken.erased = true;
-                let (key, seq, hash) = taken.target();
+                let (key, target, hash) = taken.target();
                 let because = Retraction { header: entry.header, signature: entry.signature };
-                if !planted(Bug::NeverErase) {
-                    writes.push(Write::Erase { key, seq, hash, because });
+                // On the way here somebody may have altered the signature of an entry that a later one vouches for. It
+                // hides what it takes back all the same; but it could not show to others why the payload is gone.
+                if by.author.verify(Domain::ENTRY, &because.header, &because.signature).is_err() {
+                    self.retractions.done(&by, seq);
+                    self.note_unsigned(by, seq);
+                    continue;
                 }
+                taken.erased = true;
                 writes.push(taken.fact());
+                self.retractions.done(&by, seq);
+                if !planted(Bug::NeverErase) {
+                    writes.push(Write::Erase { key, seq: target, hash, because });
+                }
+                writes.extend(self.mending.settled(&(key, target)));
                 circles.insert(by.circle);
             }
             if !writes.is_empty() {

@@ -10,8 +10,12 @@ use crate::log::{Authentic, CircleId, EntryBytes, LogKey, Retraction};
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant, reason = "nearly all writes are entries; a box would be one allocation for each")]
 pub enum Write {
-    /// An entry at its place in its log.
+    /// An entry at its place in its log. One that comes with a retraction in the place of its payload may get that yet, by
+    /// [`Self::Mend`]: whether the retraction counts is not known.
     Entry(Authentic),
+    /// An entry that is held, with what it was held without: its payload, or its author's signature. One that was erased
+    /// gets no payload.
+    Mend(Authentic),
     /// An epoch record; its hash names it within the circle.
     Record {
         /// The circle.
@@ -101,6 +105,18 @@ pub trait Read {
     fn entry(&self, key: &LogKey, seq: u64) -> Result<Option<EntryBytes>, Damage>;
     /// The hash of the entry at a place, without reading the entry.
     fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage>;
+    /// To which height a log must be rewound before these entries, one behind the other, can be written: from there on
+    /// another branch stands in their place or follows them, be it behind a gap that damage tore. None when nothing does.
+    fn parts(&self, key: &LogKey, run: &[(u64, Hash)]) -> Result<Option<u64>, Damage> {
+        for (seq, hash) in run {
+            match self.hash(key, *seq)? {
+                Some(held) if held == *hash => {}
+                Some(_) => return Ok(Some(*seq)),
+                None => break,
+            }
+        }
+        Ok(None)
+    }
     /// How many bytes the headers and payloads of a log's entries from one place up to another took when they
     /// came, about; without reading the entries.
     fn bytes(&self, key: &LogKey, from: u64, to: u64) -> Result<u64, Damage>;

@@ -8,10 +8,11 @@ use cwn_crypto::{Domain, Hash};
 use crate::circle::Charter;
 use crate::engine::{After, Engine, Offering};
 use crate::epoch::SignedRecord;
+use crate::fork::ForkProof;
 use crate::input::CommandId;
 use crate::limits;
-use crate::log::{Decoded, EntryBytes, LogKey};
-use crate::output::{Carried, CarriedCircle, CommandRefusal, Reply, Rest};
+use crate::log::{CircleId, Decoded, EntryBytes, LogKey};
+use crate::output::{Carried, CarriedCircle, CommandRefusal, Event, Output, Reply, Rest};
 use crate::replica::Stop;
 use crate::store::Read;
 
@@ -103,6 +104,25 @@ impl Engine {
             }
         };
         self.carried(id, Reply::CarriedCircle { circle, outcome });
+        Ok(())
+    }
+
+    /// Takes the proof of a fork: who gets a log by file alone ends where all end.
+    pub(crate) fn carry_fork(
+        &mut self,
+        id: CommandId,
+        circle: CircleId,
+        proof: ForkProof,
+        store: &dyn Read,
+    ) -> Result<(), CommandRefusal> {
+        let of_circle = proof.verify().is_ok_and(|forked| forked.key.circle == circle);
+        if !of_circle {
+            return Err(CommandRefusal::NoFork);
+        }
+        if let Err(damage) = self.fork_proven(&self.me.clone(), proof, store) {
+            self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
+        }
+        self.carried(id, Reply::Done);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::{Hash, PublicKey, Time, issuer_log::LogId};
 
-use super::{FIRST_NAME, LAST_NAME, Peer, Shared, Source, Want};
+use super::{FIRST_NAME, LAST_NAME, Peer, Pull, Purpose, Shared, Source, Want};
 use crate::engine::Engine;
 use crate::log::{CircleId, LogKey, LogKind, LogName};
 use crate::planted::{Bug, planted};
@@ -133,6 +133,9 @@ impl Engine {
         last: bool,
         store: &dyn Read,
     ) -> Result<(), Damage> {
+        if !self.takes_list(peer, &circle) {
+            return Ok(());
+        }
         self.forget_unlisted(peer, &circle, &tips, last);
         for tip in tips {
             self.tip_heard(peer, circle, tip, self.now);
@@ -150,6 +153,18 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether one more list of tips is looked at: the end of each has this node look through all it holds of a circle. An
+    /// honest peer says a few in a second, and says again what was passed over.
+    fn takes_list(&mut self, peer: &PublicKey, circle: &CircleId) -> bool {
+        let now = self.now;
+        let Some(shared) = self.shared(peer, circle) else { return false };
+        if shared.lists_until <= now {
+            (shared.lists_until, shared.lists) = (now.plus(limits::COMPARE_EVERY_MS), 0);
+        }
+        shared.lists += 1;
+        shared.lists <= limits::LISTS_AT_ONCE
+    }
+
     /// A peer lists all of an author's logs or none: what it listed before and does not list now, a log that it does
     /// list cites.
     fn forget_unlisted(&mut self, peer: &PublicKey, circle: &CircleId, tips: &[WireTip], last: bool) {
@@ -160,8 +175,10 @@ impl Engine {
         let authors = listed.iter().map(|(author, _)| *author).filter(|author| begun != Some(*author));
         for author in authors.collect::<BTreeSet<PublicKey>>() {
             let of_author = (author, FIRST_NAME.1)..=(author, LAST_NAME.1);
-            let gone = shared.tips.range(of_author).map(|(name, _)| *name).filter(|name| !listed.contains(name));
-            let gone: Vec<LogName> = gone.collect();
+            // Of more logs than are remembered those come next of which this node lacks something still.
+            let crowded = shared.tips_of.get(&author).is_some_and(|logs| *logs >= limits::TIPS_PER_AUTHOR);
+            let gone = shared.tips.range(of_author).map(|(name, _)| *name);
+            let gone: Vec<LogName> = gone.filter(|name| crowded || !listed.contains(name)).collect();
             for name in &gone {
                 shared.tips.remove(name);
             }
@@ -175,7 +192,13 @@ impl Engine {
     /// Wants of a peer what held logs cite and it does not list, though it lists another log of that author: it holds
     /// that log to where it is cited.
     fn want_cited(&mut self, peer: &PublicKey, circle: CircleId) {
-        for (name, height) in self.cited_of(peer, &circle) {
+        let cited = self.circles.get(&circle).map(Replica::cited_and_missing).unwrap_or_default();
+        self.want_of_cited(peer, circle, &cited);
+    }
+
+    /// As [`Self::want_cited`], of these.
+    fn want_of_cited(&mut self, peer: &PublicKey, circle: CircleId, cited: &[(LogName, u64)]) {
+        for (name, height) in self.unlisted_by(peer, &circle, cited) {
             let held = self.circles.get(&circle).and_then(|replica| replica.log(&name.0, &name.1));
             if held.map_or(0, |held| held.height) < height {
                 self.want(peer, circle, name, height, false, self.now);
@@ -183,16 +206,16 @@ impl Engine {
         }
     }
 
-    /// What held logs cite and is not durable here, and a peer holds without listing it.
-    fn cited_of(&self, peer: &PublicKey, circle: &CircleId) -> Vec<(LogName, u64)> {
+    /// Of what held logs cite and is not durable here that which a peer holds without listing it.
+    fn unlisted_by(&self, peer: &PublicKey, circle: &CircleId, cited: &[(LogName, u64)]) -> Vec<(LogName, u64)> {
         let shared = self.sync.peers.get(peer).and_then(|state| state.shared.get(circle));
-        let (Some(shared), Some(replica)) = (shared, self.circles.get(circle)) else { return Vec::new() };
+        let Some(shared) = shared else { return Vec::new() };
         let unlisted = |(name, _): &(LogName, u64)| {
             shared.tips_of.get(&name.0).is_some_and(|logs| *logs > 0)
                 && !shared.tips.contains_key(name)
                 && !shared.refused.contains(name)
         };
-        replica.cited_and_missing().into_iter().filter(unlisted).collect()
+        cited.iter().copied().filter(unlisted).collect()
     }
 
     /// A peer's tip may be of another branch than the one held here.
@@ -243,23 +266,23 @@ impl Engine {
         if !self.hears_out(peer, &circle) {
             return;
         }
+        let Some(replica) = self.circles.get(&circle) else { return };
+        let (height, first) = acceptable(replica, &tip);
+        let log = replica.log(&tip.author, &tip.log);
+        let (held, durable) = log.map_or((0, 0), |log| (log.height, log.durable));
         let Some(shared) = self.shared(peer, &circle) else { return };
         if !shared.tips.contains_key(&name) {
             let of_author = shared.tips_of.get(&tip.author).copied().unwrap_or(0);
-            let many = of_author >= limits::TIPS_PER_AUTHOR || shared.tips.len() >= limits::TIPS_PER_PEER;
+            // Half of the room is for what this node lacks: what it has would keep it from ever hearing of that.
+            let room = if height > durable { 1 } else { 2 };
+            let many = of_author >= limits::TIPS_PER_AUTHOR / room || shared.tips.len() >= limits::TIPS_PER_PEER / room;
             if many && !planted(Bug::RememberEveryHeight) {
                 return;
             }
             shared.tips_of.insert(tip.author, of_author + 1);
         }
         shared.tips.insert(name, tip);
-        if shared.refused.contains(&name) {
-            return;
-        }
-        let Some(replica) = self.circles.get(&circle) else { return };
-        let held = replica.log(&tip.author, &tip.log).map_or(0, |held| held.height);
-        let (height, first) = acceptable(replica, &tip);
-        if height > held {
+        if height > held && !shared.refused.contains(&name) {
             self.want(peer, circle, name, height, first, due);
         }
     }
@@ -284,8 +307,9 @@ impl Engine {
         self.sync.look_at(due);
     }
 
-    /// A log grew durably, from wherever: what is wanted of it no longer needs to be pulled from anybody.
-    pub(crate) fn log_grew(&mut self, key: &LogKey, store: &dyn Read) -> Result<(), Damage> {
+    /// A log grew durably, from wherever: what is wanted of it no longer needs to be pulled from anybody. `opened`, when
+    /// what it cites may be news.
+    pub(crate) fn log_grew(&mut self, key: &LogKey, opened: bool, store: &dyn Read) -> Result<(), Damage> {
         let name = (key.author, key.log);
         let replica = self.circles.get(&key.circle);
         let height = replica.and_then(|replica| replica.log(&key.author, &key.log)).map_or(0, |held| held.durable);
@@ -295,9 +319,11 @@ impl Engine {
                 self.sync.wants.remove(&(key.circle, name));
             }
         }
-        if replica.and_then(|replica| replica.log(&key.author, &key.log)).is_some_and(Log::cites) {
+        let cites = replica.and_then(|replica| replica.log(&key.author, &key.log)).is_some_and(Log::cites);
+        if let Some(replica) = replica.filter(|_| cites && opened) {
             // What is known by now to be cited is wanted of those who were asked what they hold before it was.
-            self.compared(&key.circle).iter().for_each(|peer| self.want_cited(peer, key.circle));
+            let cited = replica.cited_and_missing();
+            self.compared(&key.circle).iter().for_each(|peer| self.want_of_cited(peer, key.circle, &cited));
         }
         self.settle_all(key.circle, store)
     }
@@ -310,19 +336,36 @@ impl Engine {
 
     /// What one peer sent may be all that was left to get from others too.
     pub(super) fn settle_all(&mut self, circle: CircleId, store: &dyn Read) -> Result<(), Damage> {
-        self.compared(&circle).iter().try_for_each(|peer| self.settle(peer, circle, store))
+        let mut cited = None;
+        self.compared(&circle).iter().try_for_each(|peer| self.settle_with(peer, circle, &mut cited, store))
     }
 
     /// When nothing is left to get from a peer, this node has caught up with it.
     pub(super) fn settle(&mut self, peer: &PublicKey, circle: CircleId, store: &dyn Read) -> Result<(), Damage> {
+        self.settle_with(peer, circle, &mut None, store)
+    }
+
+    /// As [`Self::settle`]; what is cited and missing is looked for once, and only when it comes to that.
+    fn settle_with(
+        &mut self,
+        peer: &PublicKey,
+        circle: CircleId,
+        cited: &mut Option<Vec<(LogName, u64)>>,
+        store: &dyn Read,
+    ) -> Result<(), Damage> {
         let of_circle = (circle, FIRST_NAME)..=(circle, LAST_NAME);
         let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
         if !shared.compared || shared.caught_up {
             return Ok(());
         }
         let wanted = self.sync.wants.range(of_circle).any(|(_, want)| want.sources.contains_key(peer));
-        let pulling = self.sync.pulls.values().any(|pull| pull.peer == *peer && pull.circle == circle);
-        if wanted || pulling || self.lacks(peer, &circle) {
+        let pulls = |pull: &Pull| pull.peer == *peer && pull.circle == circle && pull.purpose != Purpose::Mend;
+        if wanted || self.sync.pulls.values().any(pulls) {
+            return Ok(());
+        }
+        let missing = || self.circles.get(&circle).map(Replica::cited_and_missing).unwrap_or_default();
+        let cited = cited.get_or_insert_with(missing);
+        if self.lacks(peer, &circle, cited) {
             return Ok(());
         }
         let due = self.now.plus(limits::DIGEST_EVERY_MS);
@@ -356,14 +399,14 @@ impl Engine {
 
     /// Whether a peer said that it holds what would be accepted here and is not durable here yet. It may have been
     /// asked in vain: a peer that does not send what it has is not caught up with.
-    fn lacks(&self, peer: &PublicKey, circle: &CircleId) -> bool {
+    fn lacks(&self, peer: &PublicKey, circle: &CircleId, cited: &[(LogName, u64)]) -> bool {
         let shared = self.sync.peers.get(peer).and_then(|state| state.shared.get(circle));
         let (Some(shared), Some(replica)) = (shared, self.circles.get(circle)) else { return false };
         let durable = |author: &PublicKey, log: &LogId| replica.log(author, log).map_or(0, |held| held.durable);
         let short = |(name, tip): (&LogName, &WireTip)| {
             !shared.refused.contains(name) && acceptable(replica, tip).0 > durable(&name.0, &name.1)
         };
-        shared.tips.iter().any(short) || !self.cited_of(peer, circle).is_empty()
+        shared.tips.iter().any(short) || !self.unlisted_by(peer, circle, cited).is_empty()
     }
 }
 

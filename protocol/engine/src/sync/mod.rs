@@ -30,6 +30,7 @@ mod carry;
 mod compare;
 mod keys;
 mod live;
+mod mend;
 mod records;
 mod relay;
 mod runs;
@@ -38,6 +39,7 @@ mod welcome;
 
 pub(crate) use keys::GIVEN_FACT;
 pub use keys::given_key;
+pub(crate) use mend::{BARE_FACT, Mending};
 
 const FIRST_NAME: LogName = (PublicKey([0; 32]), LogId([0; 16]));
 const LAST_NAME: LogName = (PublicKey([255; 32]), LogId([255; 16]));
@@ -61,6 +63,9 @@ struct Shared {
     /// Everything the peer held at that comparison is held here too.
     caught_up: bool,
     compare_after: Time,
+    /// How many lists of tips it said until then.
+    lists: u32,
+    lists_until: Time,
     /// The digest that the peer said last.
     heard: Hash,
     /// When buckets may be answered with buckets next, and with tips.
@@ -115,6 +120,8 @@ struct Peer {
     /// The version of the root document that it holds, as far as it is known here.
     root_held: u32,
     faults: u32,
+    /// How often frames to it were lost.
+    losses: u32,
     /// How often in a row it said anew what it then did not send.
     empty_rounds: u32,
     /// Runs that it let wait, since the last that brought something.
@@ -161,8 +168,25 @@ struct Pull {
     counted_from: Time,
     brought: usize,
     slow: u32,
-    /// Whether it looks for where the peer's log parts from the one held here.
-    probe: bool,
+    purpose: Purpose,
+}
+
+/// What a run is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To take what is lacking of a log.
+    Take,
+    /// To look where the peer's log parts from the one held here.
+    Probe,
+    /// Because of its first entry, which is held without something.
+    Mend,
+}
+
+impl Pull {
+    fn key(&self) -> LogKey {
+        let (author, log) = self.name;
+        LogKey { circle: self.circle, author, log }
+    }
 }
 
 /// The state of all sessions.
@@ -176,6 +200,8 @@ pub(crate) struct Sync {
     /// When to look next whether something wanted can be asked for; `None` while nothing is or all of it waits for
     /// something that is under way.
     look_due: Option<Time>,
+    /// Not before then: looking takes the longer the more is wanted, and a peer can have it look for every frame.
+    look_after: Time,
     pulls: BTreeMap<PullId, Pull>,
     next_pull: u64,
     synced: BTreeSet<(CircleId, PublicKey)>,
@@ -346,6 +372,7 @@ impl Engine {
             welcome: None,
             root_held: 1,
             faults: 0,
+            losses: 0,
             empty_rounds: 0,
             stalls: 0,
         };
@@ -398,18 +425,34 @@ impl Engine {
         }
     }
 
-    pub(crate) fn live_dropped(&mut self, peer: &PublicKey, session: SessionId) {
+    /// Frames to a peer were lost, any of them but its greeting, and there is room for more again. What is said once in a
+    /// session is said again.
+    pub(crate) fn live_dropped(
+        &mut self,
+        peer: &PublicKey,
+        session: SessionId,
+        store: &dyn Read,
+    ) -> Result<(), Damage> {
         let later = self.now.plus(limits::COMPARE_EVERY_MS);
         let state = self.sync.peers.get_mut(peer).filter(|state| state.session == session);
-        for (_, shared) in state.into_iter().flat_map(|state| state.shared.iter_mut()) {
+        let Some(state) = state.filter(|state| state.their_nonce.is_some()) else { return Ok(()) };
+        for (_, shared) in state.shared.iter_mut() {
             shared.digest_due = shared.digest_due.min(later);
             shared.pushed_epoch = None;
+            shared.told_forks.clear();
+            shared.told_branches.clear();
         }
+        state.my_tags = LiteMap::new_vec();
+        state.losses += 1;
+        if state.losses <= limits::WELCOMED_AGAIN {
+            state.welcomed.clear();
+        }
+        let circles: Vec<CircleId> = state.shared.keys().copied().collect();
         self.sync.digest_at(later);
-        // What was dropped may have been a statement of what is held here, and nothing else would say it again.
-        let state = self.sync.peers.get(peer).filter(|state| state.session == session);
-        let circles: Vec<CircleId> = state.into_iter().flat_map(|state| state.shared.keys().copied()).collect();
+        self.say_root(peer);
         circles.into_iter().for_each(|circle| self.held_due_to(peer, circle));
+        self.offer(peer, false, store)?;
+        self.welcome(peer, store)
     }
 
     /// The connected peers.
@@ -640,7 +683,8 @@ impl Engine {
             self.disconnect(peer, "an offer before a greeting".to_owned());
             return Ok(());
         }
-        for (tag, digest) in circles {
+        // One of a circle that is shared already it says again when frames were lost.
+        for (tag, digest) in circles.into_iter().filter(|(tag, _)| !state.by_tag.contains_key(tag)) {
             if state.unknown.len() < limits::UNKNOWN_TAGS {
                 state.unknown.insert(tag, digest);
             }
@@ -681,6 +725,8 @@ impl Engine {
                 compared: false,
                 caught_up: false,
                 compare_after: Time(0),
+                lists: 0,
+                lists_until: Time(0),
                 heard: digest,
                 buckets_after: Time(0),
                 tips_after: Time(0),
@@ -720,6 +766,8 @@ impl Engine {
             }
             if !self.shares(&peer, replica) && !planted(Bug::GoOnWithRemoved) {
                 if let Some(state) = self.sync.peers.get_mut(&peer) {
+                    let doubts = self.sync.doubts.get_mut(&peer);
+                    doubts.into_iter().for_each(|doubts| doubts.retain(|key, _| key.circle != *circle));
                     if let Some(shared) = state.shared.remove(circle) {
                         state.by_tag.remove(&shared.theirs);
                         // The peer does not show its tag twice; it counts again when it is added again.
@@ -759,8 +807,9 @@ impl Engine {
         let stalls = self.sync.pulls.values().map(|pull| pull.last_frame.min(pull.counted_from)).min();
         let stalls = stalls.map(|since| since.plus(limits::PULL_STALL_MS));
         let Sync { digest_due, look_due, announce_due, held_due, hand_due, lacking_due, .. } = self.sync;
+        let (keys_due, records_due) = (self.sync.keys.due, self.sync.records.due);
         let timers = [digest_due, look_due, announce_due, held_due, hand_due, lacking_due, stalls];
-        let asks = [self.sync.keys.due, self.sync.records.due];
+        let asks = [keys_due, records_due, self.mending.due];
         let next = timers.into_iter().chain(asks).flatten().min().map(|next| self.wall.plus(next.since(self.now)));
         let drops = self.expiring.due(self.wall).filter(|_| !self.clock_doubtful());
         next.into_iter().chain(self.retractions.due()).chain(self.keeping.due()).chain(drops).min()
@@ -783,6 +832,7 @@ impl Engine {
         }
         self.ask_for_keys();
         self.ask_for_records();
+        self.begin_mending(store);
         self.erase_due(store)?;
         self.drop_beyond(store)?;
         self.drop_expired(store)?;
@@ -798,7 +848,7 @@ impl Engine {
             self.sync.pulls.iter().filter(|(_, pull)| stalled(pull)).map(|(id, _)| *id).collect();
         for id in stalled {
             self.output(Output::CancelPull { pull: id });
-            if let Some(pull) = self.sync.pulls.get(&id) {
+            if let Some(pull) = self.sync.pulls.get(&id).filter(|pull| pull.purpose == Purpose::Take) {
                 let (peer, circle, name) = (pull.peer, pull.circle, pull.name);
                 self.drop_source(&peer, circle, name);
                 self.sync.peers.get_mut(&peer).into_iter().for_each(|state| state.stalls += 1);
@@ -828,6 +878,10 @@ impl Engine {
         }
         let all = self.sync.peers.values().flat_map(|state| state.shared.values());
         self.sync.digest_due = all.map(|shared| shared.digest_due).min();
-        due.into_iter().try_for_each(|(peer, circle)| self.say_digest(&peer, circle, store))
+        // What was too much to be handed to a newcomer at once.
+        let peers: BTreeSet<PublicKey> = due.iter().map(|(peer, _)| *peer).collect();
+        let welcomed = peers.iter().try_for_each(|peer| self.welcome(peer, store));
+        due.into_iter().try_for_each(|(peer, circle)| self.say_digest(&peer, circle, store))?;
+        welcomed
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::{Hash, PublicKey};
 
-use super::{Pull, Source, Sync};
+use super::{Pull, Purpose, Source, Sync};
 use crate::engine::Engine;
 use crate::fork::Found;
 use crate::input::{PullId, SessionId, StreamId};
@@ -30,7 +30,11 @@ struct Choice {
 impl Engine {
     /// Starts the pulls that are due.
     pub(super) fn start_pulls(&mut self, store: &dyn Read) -> Result<(), Damage> {
+        if let Some(due) = self.sync.look_due.filter(|_| self.sync.look_after > self.now) {
+            self.sync.look_due = Some(due.max(self.sync.look_after));
+        }
         while self.sync.look_due.is_some_and(|due| due <= self.now) {
+            self.sync.look_after = self.now.plus((self.sync.wants.len() / limits::WANTS_A_MILLISECOND) as u64);
             // What is due and not chosen waits for a run to end, or for a source; either looks again.
             let later = self.sync.wants.values().map(|want| want.due).filter(|due| *due > self.now);
             self.sync.look_due = later.min();
@@ -53,15 +57,24 @@ impl Engine {
                     self.sync.pulls.remove(&id);
                     self.output(Output::CancelPull { pull: id });
                 }
-                self.ask_run(peer, LogKey { circle, author: name.0, log: name.1 }, from, epoch, false);
+                let key = LogKey { circle, author: name.0, log: name.1 };
+                self.ask_run(peer, key, from, epoch, Purpose::Take);
             }
         }
         self.start_probes();
+        self.start_mending();
         Ok(())
     }
 
     /// Asks a peer for a run; false when it does not share the circle.
-    fn ask_run(&mut self, peer: PublicKey, key: LogKey, from: u64, epoch: Option<Hash>, probe: bool) -> bool {
+    pub(super) fn ask_run(
+        &mut self,
+        peer: PublicKey,
+        key: LogKey,
+        from: u64,
+        epoch: Option<Hash>,
+        purpose: Purpose,
+    ) -> bool {
         let LogKey { circle, author, log } = key;
         let Some(state) = self.sync.peers.get(&peer) else { return false };
         let Some(shared) = state.shared.get(&circle) else { return false };
@@ -78,7 +91,7 @@ impl Engine {
             counted_from: self.now,
             brought: 0,
             slow: 0,
-            probe,
+            purpose,
         };
         self.sync.pulls.insert(pull, asked);
         self.output(Output::Pull { peer, session, pull, bytes: request.to_bytes() });
@@ -90,7 +103,7 @@ impl Engine {
         let Sync { doubts, pulls, .. } = &self.sync;
         let busy = |peer: &PublicKey| {
             let of_peer = pulls.values().filter(|pull| pull.peer == *peer);
-            of_peer.clone().any(|pull| pull.probe) || of_peer.count() >= limits::PULLS_PER_PEER
+            of_peer.clone().any(|pull| pull.purpose == Purpose::Probe) || of_peer.count() >= limits::PULLS_PER_PEER
         };
         let open = doubts.iter().filter(|(peer, _)| !busy(peer));
         let due: Vec<(PublicKey, LogKey, u64)> = open
@@ -100,7 +113,7 @@ impl Engine {
             })
             .collect();
         for (peer, key, from) in due {
-            let asked = self.ask_run(peer, key, from, None, true);
+            let asked = self.ask_run(peer, key, from, None, Purpose::Probe);
             let doubts = self.sync.doubts.entry(peer).or_default();
             match doubts.get_mut(&key) {
                 Some(doubt) if asked => doubt.asked = true,
@@ -115,8 +128,7 @@ impl Engine {
     fn probe_frame(&mut self, id: PullId, bytes: &[u8], store: &dyn Read) -> Result<(), Damage> {
         let Some(pull) = self.sync.pulls.get_mut(&id) else { return Ok(()) };
         pull.last_frame = self.now;
-        let (peer, (author, log)) = (pull.peer, pull.name);
-        let key = LogKey { circle: pull.circle, author, log };
+        let (peer, key) = (pull.peer, pull.key());
         let mut run = std::mem::take(&mut pull.tail);
         let entries = RunFrame::from_bytes(bytes).map(|frame| frame.entries).unwrap_or_default();
         run.extend(
@@ -145,7 +157,8 @@ impl Engine {
         self.output(Output::CancelPull { pull: id });
         self.sync.pulls.remove(&id);
         self.sync.look_at(self.now);
-        Ok(())
+        // It may be all that was waited for of that peer.
+        self.settle(&peer, key.circle, store)
     }
 
     /// What can be asked for now, and of whom.
@@ -153,7 +166,7 @@ impl Engine {
         let Sync { peers, wants, pulls, .. } = &self.sync;
         let pulled: BTreeMap<(CircleId, LogName), (PullId, &Pull)> = pulls
             .iter()
-            .filter(|(_, pull)| !pull.probe)
+            .filter(|(_, pull)| pull.purpose == Purpose::Take)
             .map(|(id, pull)| ((pull.circle, pull.name), (*id, pull)))
             .collect();
         // What decides who belongs comes first, of each peer: one that announces what it never sends holds up
@@ -212,8 +225,10 @@ impl Engine {
 
     pub(crate) fn run_frame(&mut self, id: PullId, bytes: &[u8], store: &dyn Read) -> Result<(), Damage> {
         let Some(pull) = self.sync.pulls.get_mut(&id) else { return Ok(()) };
-        if pull.probe {
-            return self.probe_frame(id, bytes, store);
+        match pull.purpose {
+            Purpose::Take => {}
+            Purpose::Probe => return self.probe_frame(id, bytes, store),
+            Purpose::Mend => return self.mend_frame(id, bytes, store),
         }
         let (peer, circle, name) = (pull.peer, pull.circle, pull.name);
         pull.brought = pull.brought.saturating_add(bytes.len());
@@ -350,12 +365,15 @@ impl Engine {
     pub(crate) fn run_ended(&mut self, id: PullId, store: &dyn Read) -> Result<(), Damage> {
         let Some(pull) = self.sync.pulls.remove(&id) else { return Ok(()) };
         self.sync.look_at(self.now);
-        if pull.probe {
-            let key = LogKey { circle: pull.circle, author: pull.name.0, log: pull.name.1 };
-            if let Some(doubts) = self.sync.doubts.get_mut(&pull.peer) {
-                doubts.remove(&key);
+        match pull.purpose {
+            Purpose::Take => {}
+            Purpose::Probe => {
+                if let Some(doubts) = self.sync.doubts.get_mut(&pull.peer) {
+                    doubts.remove(&pull.key());
+                }
+                return self.settle(&pull.peer, pull.circle, store);
             }
-            return Ok(());
+            Purpose::Mend => return Ok(()),
         }
         let Pull { peer, circle, name, start, .. } = pull;
         let replica = self.circles.get(&circle);

@@ -26,16 +26,21 @@ impl Engine {
             .circles
             .values()
             .filter(|replica| replica.control().is_some())
+            // Before what costs more: a peer may show tags over and over.
+            .filter(|replica| !state.shared.contains_key(&replica.id()) && !state.welcomed.contains(&replica.id()))
             .filter(|replica| self.shares(peer, replica) || planted(Bug::WelcomeStrangers))
             .filter(|replica| {
                 let durable = |log: &Log| log.kind != LogKind::Control || log.height == log.durable;
                 replica.logs().all(|(_, log)| durable(log)) || planted(Bug::WelcomeBeforeDurable)
             })
             .map(Replica::id)
-            .filter(|circle| !state.shared.contains_key(circle) && !state.welcomed.contains(circle))
             .collect();
-        let mut outcome = Ok(());
+        let (mut outcome, mut handed) = (Ok(()), 0);
         for circle in unknown {
+            if handed > limits::WELCOMES_AT_ONCE_BYTES {
+                // The rest with the next digest: a line's queue has an end.
+                break;
+            }
             let Some(replica) = self.circles.get(&circle) else { continue };
             let Some(control) = replica.control() else { continue };
             let (charter, operations) = (control.charter().to_bytes(), control.operations());
@@ -64,6 +69,7 @@ impl Engine {
                 // What rot took is still on its way; what names the peer may be among it.
                 continue;
             }
+            handed += entries.iter().map(EntryBytes::length).sum::<usize>();
             let frames = branches::in_frames(entries);
             if let Some(state) = self.sync.peers.get_mut(peer) {
                 state.welcomed.insert(circle);

@@ -3,13 +3,14 @@
 use cwn_crypto::{encoding, issuer_log::LogId};
 use cwn_engine::{
     circle::Charter,
+    fork::proof_of,
     input::{Command, CommandId, Input},
     limits,
     log::{CircleId, EntryBytes, LogKey, LogKind, Payload, Stored},
     output::{Carried, CarriedCircle, CommandRefusal, Event, Reply, Rest},
 };
 
-use crate::world::World;
+use crate::{fork::forked, world::World};
 
 /// Nodes that are never connected, and a circle of which the first alone knows.
 fn islands(names: &[&str]) -> (World, CircleId) {
@@ -87,6 +88,25 @@ fn a_circle_and_its_entries_are_taken_from_a_file_as_from_a_peer() {
     let again = carry_run(&mut world, "ncsc", "z-cert", key, entries);
     assert_eq!(again, Carried { taken: 0, height: 2, rest: None });
     assert_eq!(carry_circle(&mut world, circle, "ncsc", "z-cert"), CarriedCircle::Known { taken: 0, left: 0 });
+}
+
+#[test]
+fn i4_who_is_cut_off_and_gets_the_proof_of_a_fork_in_a_file_ends_where_all_end() {
+    let (mut world, circle, fork) = forked(2, 3);
+    world.partition(&[&["ncsc"], &["z-cert"], &["ibd"], &["ferm"]]);
+    world.import("ibd", &fork.branches[0]);
+    world.import("z-cert", &fork.branches[0]);
+    world.import("ncsc", &fork.branches[1]);
+    world.connect("ncsc", "z-cert").settle();
+    assert_eq!((world.accepted("ncsc", &fork.key), world.accepted("ibd", &fork.key)), (2, 5));
+    let proof = proof_of(&world.node("ncsc").store, &fork.key).unwrap().unwrap();
+    let elsewhere = CircleId(world.engine("ibd").network().0);
+    let command = Command::CarryFork { circle: elsewhere, proof: proof.clone() };
+    assert_eq!(done(&mut world, "ibd", command), Err(CommandRefusal::NoFork));
+    assert_eq!(done(&mut world, "ibd", Command::CarryFork { circle, proof }), Ok(Reply::Done));
+    assert_eq!(world.accepted("ibd", &fork.key), 2);
+    assert_eq!(world.knows_the_fork("ibd", &fork.key), Some(2));
+    assert_eq!(world.digest("ibd", circle), world.digest("ncsc", circle));
 }
 
 #[test]

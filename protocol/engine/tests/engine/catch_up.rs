@@ -1,6 +1,6 @@
 //! Catching up with much from several peers at once: what that brings, and what one of them can spoil.
 
-use cwn_engine::{limits, log::CircleId};
+use cwn_engine::{circle::Terms, input::Command, limits, log::CircleId};
 
 use crate::world::World;
 
@@ -80,4 +80,44 @@ fn a_source_that_sends_what_is_no_run_is_left_for_the_others() {
     let two = time_to_catch_up(6, &AUTHORS[1..3], |_| {});
     let spoilt = time_to_catch_up(6, &AUTHORS[..3], |world| world.answer_runs_with(AUTHORS[0], vec![vec![0x80]]));
     assert!(spoilt <= two * 2, "{spoilt} ms, {two} ms from the other two");
+}
+
+#[test]
+fn what_a_full_line_lost_is_said_again_once_there_is_room() {
+    // The welcome is lost, then the tag by which a newcomer shows that it has the circle.
+    for (from, to) in [("ncsc", "z-cert"), ("z-cert", "ncsc")] {
+        let mut world = World::new(&["ncsc", "z-cert"]);
+        let circle = world.found(&["ncsc"]);
+        world.clog_line(from, to);
+        world.add("ncsc", circle, "z-cert");
+        world.run(1_000);
+        world.free_line(from, to).run(1_000);
+        world.append("ncsc", circle, "here");
+        world.append("z-cert", circle, "there");
+        world.run(1_000);
+        for name in ["ncsc", "z-cert"] {
+            world.expect_reads(name, circle, &["here", "there"]);
+        }
+    }
+}
+
+#[test]
+fn i7_circles_with_long_histories_are_handed_over_one_after_the_other() {
+    let mut world = World::new(&["ncsc", "z-cert"]);
+    world.ask_before_joining("z-cert");
+    world.crash("z-cert").start("z-cert");
+    let circles: Vec<CircleId> = (0..4).map(|_| world.found(&["ncsc"])).collect();
+    for circle in circles.iter().copied() {
+        for number in 0..8 {
+            let terms = Terms { policy: vec![number; 100_000], ..Terms::default() };
+            world.command("ncsc", Command::Policy { circle, terms });
+        }
+        world.add("ncsc", circle, "z-cert");
+    }
+    let before = world.node("ncsc").frame_bytes;
+    world.connect("ncsc", "z-cert").run(5_000);
+    let at_once = world.node("ncsc").frame_bytes - before;
+    assert!(at_once < 2 << 20, "{at_once} bytes, where a line's queue has four MiB for all that is said");
+    world.settle();
+    assert_eq!(world.engine("z-cert").offers().count(), circles.len());
 }

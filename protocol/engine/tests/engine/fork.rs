@@ -23,6 +23,11 @@ pub struct Fork {
 }
 
 impl Fork {
+    /// The hash of one entry of a branch.
+    pub fn hash_of(&self, branch: usize, place: usize) -> Hash {
+        Hash::of(Domain::ENTRY, &[&self.branches[branch][place].header])
+    }
+
     /// What proves it: of each branch the header of its own first entry.
     pub fn proof(&self, common: usize) -> ForkProof {
         let branch = |entries: &[EntryBytes]| Branch {

@@ -98,6 +98,18 @@ fn i4_a_member_that_holds_few_logs_hears_of_the_many_that_another_holds() {
 /// Found by cwn-sim, seed 168 among malicious members: of a log that is cited to two heights a member said that it
 /// holds nothing, when it held it to the lower, as did one that held less of it.
 #[test]
+fn i4_of_an_author_of_more_logs_than_are_remembered_of_a_peer_a_member_that_was_away_gets_all() {
+    let (mut world, circle) = circle_of_four();
+    world.crash("z-cert");
+    world.scatter("ferm", circle, limits::TIPS_PER_AUTHOR + 300, &["ncsc"]);
+    world.settle();
+    world.crash("ferm").crash("ibd").start("z-cert").connect("ncsc", "z-cert");
+    world.settle();
+    assert_eq!(world.digest("z-cert", circle), world.digest("ncsc", circle));
+    assert!(world.engine("z-cert").remembered_of(&world.key("ncsc")).heights <= limits::TIPS_PER_AUTHOR);
+}
+
+#[test]
 fn i4_of_a_log_that_is_cited_twice_members_end_with_all_that_any_of_them_holds() {
     let (mut world, circle) = circle_of_four();
     world.disconnect("ncsc", "z-cert").disconnect("ncsc", "ibd").disconnect("z-cert", "ibd");
@@ -255,6 +267,40 @@ fn i7_an_author_that_forks_its_log_does_not_set_honest_members_against_each_othe
 }
 
 // ---- Announcements of what nobody has.
+
+#[test]
+fn i7_whoever_announces_log_after_log_costs_no_more_than_what_it_says() {
+    // Looking through all that is wanted at each of these would take minutes.
+    let (mut world, circle) = circle_of_four();
+    for number in 0..12_000_u32 {
+        let author = PublicKey([(number / 1_000) as u8 + 1; 32]);
+        let tip = WireTip { author, log: invented(number), first: true, height: 1, head: None, forked: false };
+        world.have_raw("ferm", "ncsc", circle, vec![tip]);
+    }
+    world.append("z-cert", circle, "honest");
+    assert!(world.reads_within(1_000, "ncsc", circle, "honest"));
+}
+
+#[test]
+fn i7_of_lists_without_end_a_few_are_looked_at_in_a_second() {
+    let (mut world, circle) = circle_of_four();
+    let ferm = world.key("ferm");
+    let tag = world.tag("ferm", "ncsc", circle);
+    let heard_of = |world: &mut World, lists: std::ops::Range<u8>| {
+        for number in lists {
+            let (author, log) = (PublicKey([number; 32]), invented(number.into()));
+            let tips = vec![WireTip { author, log, first: false, height: 1, head: None, forked: false }];
+            world.send_raw("ferm", "ncsc", Frame::Tips { tag, tips, last: true }.to_bytes());
+        }
+        world.engine("ncsc").remembered_of(&ferm).heights
+    };
+    assert_eq!(heard_of(&mut world, 0..100), limits::LISTS_AT_ONCE as usize);
+    world.run(limits::COMPARE_EVERY_MS - 10);
+    let before = world.engine("ncsc").remembered_of(&ferm).heights;
+    world.run(20);
+    assert!(heard_of(&mut world, 100..101) <= before + 1, "one that says less is listened to again");
+    assert!(world.is_connected("ncsc", "ferm"));
+}
 
 #[test]
 fn i7_announced_operations_that_never_come_hold_up_nobody_elses_entries() {

@@ -4,11 +4,14 @@ use cwn_crypto::{Hash, Signature, Time};
 use cwn_engine::{
     input::{Command, CommandId},
     limits,
-    log::{CircleId, Decoded, EntryBytes, EntryRefusal, Payload, Retraction, Retracts},
+    log::{
+        CircleId, Decoded, Draft, EntryBytes, EntryRefusal, Header, LogKey, Payload, Retraction, Retracts, Suite,
+        Writer,
+    },
     output::{CommandRefusal, Event, Reply},
 };
 
-use crate::world::World;
+use crate::{fork, world::World};
 
 const FOUR: [&str; 4] = ["ncsc", "z-cert", "ibd", "ferm"];
 
@@ -137,6 +140,103 @@ fn a_thiefs_retraction_that_a_cut_puts_aside_within_the_day_acts_no_longer() {
     }
 }
 
+/// ferm's thief takes back what ferm wrote, and z-cert erases it before it hears that ferm was removed below that. ibd,
+/// which is new, gets the entry from z-cert.
+fn erased_by_a_thief() -> (World, CircleId, LogKey) {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&["ncsc", "z-cert", "ferm"]);
+    let honest = world.append("ferm", circle, "honest");
+    world.settle();
+    let log = world.content_log("ferm", circle);
+    world.partition(&[&["ncsc"], &["ibd"], &["z-cert", "ferm"]]);
+    world.retract("ferm", circle, honest);
+    world.settle();
+    a_day_passes(&mut world);
+    world.crash("ferm");
+    world.remove("ncsc", circle, "ferm");
+    world.add("ncsc", circle, "ibd");
+    world.connect("ncsc", "z-cert").settle();
+    world.crash("ncsc").connect("z-cert", "ibd").settle();
+    assert!(matches!(payload_of(&world, "ibd", &log), Payload::Retracted(_)), "it comes with the thief's retraction");
+    world.start("ncsc");
+    (world, circle, log)
+}
+
+fn payload_of(world: &World, name: &str, log: &LogKey) -> Payload {
+    world.node(name).store.logs[log][0].1.payload.clone()
+}
+
+#[test]
+fn i3_what_nobody_accepts_as_taken_back_comes_back_to_who_got_it_without_its_payload() {
+    let (mut world, circle, log) = erased_by_a_thief();
+    world.crash("ibd").start("ibd");
+    world.connect_all().run(limits::LACKING_AGAIN_MS + 1_000);
+    assert!(payload_of(&world, "ibd", &log).sealed().is_some(), "ncsc has it still");
+    assert!(!world.node("ibd").retracted.contains(&(log, 0)));
+    assert_eq!(world.digest("ibd", circle), world.digest("ncsc", circle));
+    assert_eq!(world.refusals_of("ibd", "z-cert"), Vec::<String>::new());
+    assert!(world.node("ibd").store.facts.keys().all(|name| !name.starts_with(b"bare/")), "it is not asked for again");
+    // What z-cert erased while that counted stays so.
+    world.run(2 * limits::MEND_EVERY_MS);
+    assert!(matches!(payload_of(&world, "z-cert", &log), Payload::Retracted(_)));
+}
+
+#[test]
+fn i7_what_nobody_has_any_more_is_asked_of_everybody_once_an_hour() {
+    let (mut world, _, log) = erased_by_a_thief();
+    world.connect("z-cert", "ibd").settle();
+    let before = world.node("ibd").frame_bytes;
+    world.run(24 * limits::MEND_EVERY_MS);
+    assert!(matches!(payload_of(&world, "ibd", &log), Payload::Retracted(_)));
+    let sent = world.node("ibd").frame_bytes - before;
+    assert!(sent < 1 << 20, "{sent} bytes in a day");
+}
+
+#[test]
+fn i6_a_retraction_that_is_accepted_later_leaves_nothing_to_ask_for() {
+    let (mut world, circle, _) = one_taken_back(&["ncsc", "z-cert", "ferm"]);
+    let log = world.content_log("ferm", circle);
+    a_day_passes(&mut world);
+    world.add("ncsc", circle, "ibd");
+    world.settle();
+    assert!(matches!(payload_of(&world, "ibd", &log), Payload::Retracted(_)));
+    assert!(world.node("ibd").retracted.contains(&(log, 0)));
+    a_day_passes(&mut world);
+    assert!(world.node("ibd").store.facts.keys().all(|name| !name.starts_with(b"bare/")));
+    assert_eq!(world.node("ibd").store.erased.len(), 1);
+}
+
+#[test]
+fn i3_a_retraction_on_a_branch_that_does_not_count_takes_nothing_back() {
+    // ferm signs two entries for one place, of which one takes back what came before; the cut names the other.
+    let (mut world, circle, fork) = fork::forked(1, 2);
+    let retracts = Some(Retracts { log: fork.key.log, seq: 0, hash: fork.hash_of(0, 0) });
+    let under = Header::from_bytes(&fork.branches[0][0].header).unwrap().opening.unwrap();
+    let mut writer = Writer::open(circle, world.node("ferm").key.clone(), fork.key.log, under);
+    let mut write = |text: &str, retracts| {
+        let payload = text.as_bytes().to_vec();
+        writer.append(world.now, Draft { suite: Suite::Named, epoch: None, payload, expiry: None, retracts })
+    };
+    write("common 0", None);
+    let taking_back = write("(retraction)", retracts);
+    let lying = [fork.branches[0][0].clone(), taking_back.bytes().clone()];
+    world.disconnect("ibd", "ncsc");
+    world.hand("ibd", circle, &lying);
+    assert!(world.engine("ibd").is_retracted(&fork.key, 0, fork.hash_of(0, 0)));
+    world.hand("z-cert", circle, &fork.branches[0]);
+    world.crash("ferm");
+    world.settle();
+    world.remove("ncsc", circle, "ferm");
+    world.settle();
+    world.connect_all().settle();
+    assert_eq!(world.accepted("ibd", &fork.key), 3);
+    assert!(!world.engine("ibd").is_retracted(&fork.key, 0, fork.hash_of(0, 0)));
+    a_day_passes(&mut world);
+    assert!(payload_of(&world, "ibd", &fork.key).sealed().is_some());
+    world.crash("ibd").start("ibd");
+    assert!(!world.engine("ibd").is_retracted(&fork.key, 0, fork.hash_of(0, 0)));
+}
+
 #[test]
 fn nobody_takes_back_what_somebody_else_wrote() {
     let mut world = World::new(&FOUR);
@@ -206,5 +306,17 @@ fn i6_a_retraction_whose_signature_was_altered_on_the_way_hides_all_the_same() {
     world.run(1_000);
     world.expect_reads("ibd", circle, &["right"]);
     a_day_passes(&mut world);
+    world.expect_reads("ibd", circle, &["right"]);
+    let damages = |world: &World| {
+        let told = |event: &&Event| matches!(event, Event::Damaged { what } if what.contains("takes another back"));
+        world.node("ibd").events.iter().filter(told).count()
+    };
+    assert_eq!((damages(&world), world.node("ibd").store.erased.len()), (1, 0), "there is nothing to show others");
+    a_day_passes(&mut world);
+    assert_eq!(damages(&world), 1, "it is told once");
+    // Others have it as it was signed.
+    world.connect_all().run(2 * limits::MEND_EVERY_MS);
+    assert_eq!(world.node("ibd").store.erased.len(), 1);
+    assert_eq!(world.node("ibd").store.logs[&log], world.node("ncsc").store.logs[&log]);
     world.expect_reads("ibd", circle, &["right"]);
 }

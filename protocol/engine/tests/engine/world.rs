@@ -52,6 +52,8 @@ pub struct MemStore {
     pub rotten_records: BTreeSet<Hash>,
     /// Facts, of which the names are known.
     pub rotten_facts: BTreeSet<Vec<u8>>,
+    /// Those of them that a look at the whole store found: what stands behind one does not count until it comes again.
+    gaps: BTreeSet<(LogKey, u64)>,
 }
 
 impl MemStore {
@@ -65,13 +67,27 @@ impl MemStore {
                         assert_eq!(log.len() as u64, seq, "a store is handed every log in order");
                         log.push((entry.hash(), entry.bytes().clone()));
                     }
+                    Some(_) if self.gaps.remove(&(entry.key(), seq)) => {
+                        log[seq as usize] = (entry.hash(), entry.bytes().clone());
+                        let next = log.get(seq as usize + 1).filter(|_| !self.gaps.contains(&(entry.key(), seq + 1)));
+                        let follows = next.is_none_or(|(_, next)| previous(next) == Some(entry.hash()));
+                        assert!(follows, "what fills a gap is followed by what stands behind it");
+                    }
                     Some((hash, _)) => assert_eq!(*hash, entry.hash(), "a store holds one entry at a place"),
                 }
                 self.rotten.remove(&(entry.key(), seq));
                 self.blank(&entry.key(), seq);
             }
+            Write::Mend(entry) => {
+                let seq = entry.header().seq;
+                let place = &mut self.logs.get_mut(&entry.key()).expect("what is mended is held")[seq as usize];
+                assert_eq!(place.0, entry.hash(), "what is mended is the same entry");
+                place.1 = entry.bytes().clone();
+                self.blank(&entry.key(), seq);
+            }
             Write::Rewind { key, height } => {
                 self.logs.get_mut(&key).expect("a log that is rewound is held").truncate(height as usize);
+                self.gaps.retain(|(of, seq)| *of != key || *seq < height);
             }
             Write::Erase { key, seq, hash, because } => {
                 self.erased.insert((key, seq), (hash, because));
@@ -102,7 +118,22 @@ impl MemStore {
     }
 }
 
+fn previous(entry: &EntryBytes) -> Option<Hash> {
+    Header::from_bytes(&entry.header).unwrap().previous
+}
+
 impl MemStore {
+    /// Looks at all there is, as a store does when it is told to: what rotted counts as not there.
+    pub fn scrub(&mut self) {
+        self.gaps.append(&mut self.rotten);
+    }
+
+    /// How many entries of a log are there up to its first gap.
+    fn height(&self, key: &LogKey) -> u64 {
+        let gap = self.gaps.range((*key, 0)..=(*key, u64::MAX)).next().map(|(_, seq)| *seq);
+        gap.unwrap_or(self.logs.get(key).map_or(0, |log| log.len() as u64))
+    }
+
     /// Takes the payload out of an entry that was erased, if it is held.
     fn blank(&mut self, key: &LogKey, seq: u64) {
         let Some((hash, because)) = self.erased.get(&(*key, seq)) else { return };
@@ -118,18 +149,33 @@ impl Read for MemStore {
         if self.rotten.contains(&(*key, seq)) {
             return Err(Damage { what: format!("entry {seq}"), why: "its checksum does not fit".to_owned() });
         }
-        Ok(self.logs.get(key).and_then(|log| log.get(seq as usize)).map(|(_, bytes)| bytes.clone()))
+        let log = self.logs.get(key).filter(|_| seq < self.height(key));
+        Ok(log.and_then(|log| log.get(seq as usize)).map(|(_, bytes)| bytes.clone()))
     }
     fn hash(&self, key: &LogKey, seq: u64) -> Result<Option<Hash>, Damage> {
-        Ok(self.logs.get(key).and_then(|log| log.get(seq as usize)).map(|(hash, _)| *hash))
+        let log = self.logs.get(key).filter(|_| seq < self.height(key));
+        Ok(log.and_then(|log| log.get(seq as usize)).map(|(hash, _)| *hash))
+    }
+    fn parts(&self, key: &LogKey, run: &[(u64, Hash)]) -> Result<Option<u64>, Damage> {
+        let stands = |seq: u64| {
+            let log = self.logs.get(key).filter(|_| !self.gaps.contains(&(*key, seq)));
+            log.and_then(|log| log.get(seq as usize))
+        };
+        let other = run.iter().find(|(seq, hash)| stands(*seq).is_some_and(|(held, _)| held != hash));
+        let next =
+            run.last().filter(|(seq, hash)| stands(seq + 1).is_some_and(|(_, next)| previous(next) != Some(*hash)));
+        Ok(other.map(|(seq, _)| *seq).or(next.map(|(seq, _)| seq + 1)))
     }
     fn bytes(&self, key: &LogKey, from: u64, to: u64) -> Result<u64, Damage> {
         let entries = self.logs.get(key).into_iter().flatten().take(to as usize).skip(from as usize);
         Ok(entries.map(|(_, bytes)| (bytes.header.len() + bytes.payload.len()) as u64).sum())
     }
     fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {
-        let tip = |log: &Vec<(Hash, EntryBytes)>| Some(Tip { height: log.len() as u64, head: log.last()?.0 });
-        Ok(self.logs.iter().filter_map(|(key, log)| Some((*key, tip(log)?))).collect())
+        let tip = |key: &LogKey, log: &Vec<(Hash, EntryBytes)>| {
+            let height = self.height(key);
+            Some(Tip { height, head: log.get(height.checked_sub(1)? as usize)?.0 })
+        };
+        Ok(self.logs.iter().filter_map(|(key, log)| Some((*key, tip(key, log)?))).collect())
     }
     fn record(&self, circle: &CircleId, hash: &Hash) -> Result<Option<Vec<u8>>, Damage> {
         if self.rotten_records.contains(hash) {
@@ -226,6 +272,8 @@ pub struct World {
     pub frames_of: BTreeMap<u8, u64>,
     last_delivery: BTreeMap<(usize, usize), Time>,
     slow: BTreeMap<(usize, usize), u64>,
+    /// Lines whose queue is full: what is said on them live is lost.
+    clogged: BTreeSet<(usize, usize)>,
     /// How much a line carries in a millisecond, where that is little.
     narrow: BTreeMap<(usize, usize), u64>,
     /// For every entry sealed to a circle, the nodes that its author counted in when it wrote it.
@@ -319,6 +367,7 @@ impl World {
             frames_of: BTreeMap::new(),
             last_delivery: BTreeMap::new(),
             slow: BTreeMap::new(),
+            clogged: BTreeSet::new(),
             narrow: BTreeMap::new(),
             sealed_to: BTreeMap::new(),
             sealed_while: BTreeMap::new(),
@@ -519,6 +568,21 @@ impl World {
         self.slow.insert(line, ms);
     }
 
+    /// What one node says to another is lost from here on, for its line takes no more.
+    pub fn clog_line(&mut self, from: &str, to: &str) -> &mut Self {
+        self.clogged.insert((self.index(from), self.index(to)));
+        self
+    }
+
+    /// The line is free again, and its end hears that frames were lost.
+    pub fn free_line(&mut self, from: &str, to: &str) -> &mut Self {
+        let (index, other) = (self.index(from), self.index(to));
+        self.clogged.remove(&(index, other));
+        let (peer, session) = (self.key(to), self.session(from, to));
+        self.input(index, Input::LiveDropped { peer, session });
+        self
+    }
+
     /// What one node sends another comes at so many bytes in a millisecond.
     pub fn narrow_line(&mut self, from: &str, to: &str, bytes_per_ms: u64) {
         let line = (self.index(from), self.index(to));
@@ -702,7 +766,7 @@ impl World {
                     // Behind the head of the array stands the kind.
                     *self.bytes_of.entry(bytes[1]).or_default() += bytes.len() as u64;
                     *self.frames_of.entry(bytes[1]).or_default() += 1;
-                    if self.sessions.get(&(index, to)) == Some(&session) {
+                    if self.sessions.get(&(index, to)) == Some(&session) && !self.clogged.contains(&(index, to)) {
                         let later = self.nodes[index].later;
                         for bytes in if later { skew::as_later(bytes) } else { vec![bytes] } {
                             self.deliver(index, to, Input::Frame { peer: me, session, bytes });

@@ -125,6 +125,30 @@ fn i4_behind_an_entry_that_rotted_a_log_may_go_on_along_another_branch() {
 }
 
 #[test]
+fn i4_a_gap_that_was_found_in_front_of_another_branch_is_filled_with_the_one_that_a_cut_names() {
+    for rotten in [1, 2, 3] {
+        let (mut world, circle, fork) = forked(2, 3);
+        world.partition(&[&["ncsc", "z-cert"], &["ibd", "ferm"]]);
+        world.import("ibd", &fork.branches[0]);
+        world.import("ncsc", &fork.branches[1]);
+        world.crash("ferm");
+        world.remove("ncsc", circle, "ferm");
+        world.settle();
+        world.crash("ibd");
+        let index = world.index("ibd");
+        world.nodes[index].store.rotten.insert((fork.key, rotten));
+        world.nodes[index].store.scrub();
+        world.start("ibd");
+        assert_eq!(held(&world, "ibd", &fork.key), rotten);
+        world.entries_per_frame = rotten as usize;
+        world.connect("ncsc", "ibd").settle();
+        assert_eq!(world.accepted("ibd", &fork.key), 5, "{rotten}: {}", world.describe("ibd", circle));
+        assert_eq!(stored(&world, "ibd", &fork.key, 4), Some(&fork.branches[1][4]), "{rotten}");
+        assert_eq!(world.digest("ibd", circle), world.digest("ncsc", circle), "{rotten}");
+    }
+}
+
+#[test]
 fn i4_who_knows_fork_and_cut_and_then_takes_the_wrong_branch_comes_off_it() {
     let (mut world, circle, fork) = cut_known_before_its_branch();
     world.prove_raw("z-cert", "ibd", circle, &fork);
