@@ -318,6 +318,32 @@ impl World {
         Ok(titles)
     }
 
+    /// Flips a bit of an entry on the disk of a node that does not run.
+    pub fn rot(&self, name: &str, published: &Published) -> anyhow::Result<()> {
+        let data = &self.node(name).data;
+        let (store, _) = Store::open(data, &mut |_| {})?;
+        let mut sealed = None;
+        for (key, tip) in store.logs()? {
+            for seq in 0..tip.height {
+                let entry = Stored::read(store.entry(&key, seq)?.context("it is held")?)?;
+                if entry.hash().to_string().starts_with(&published.reference) {
+                    sealed = entry.payload().map(<[u8]>::to_vec);
+                }
+            }
+        }
+        store.close()?;
+        let sealed = sealed.context("it holds no such entry")?;
+        for segment in std::fs::read_dir(data.join("segments"))? {
+            let path = segment?.path();
+            let mut bytes = std::fs::read(&path)?;
+            if let Some(at) = bytes.windows(sealed.len()).position(|window| window == sealed) {
+                bytes[at] ^= 1;
+                return Ok(std::fs::write(path, bytes)?);
+            }
+        }
+        bail!("no segment has it")
+    }
+
     /// Asks a node.
     pub fn client(&self, name: &str) -> Client {
         Client::new(self.node(name).data.join("cwn.sock"))

@@ -145,6 +145,8 @@ pub struct Engine {
     pub(crate) sync: Sync,
     pub(crate) retractions: Retractions,
     pub(crate) mending: Mending,
+    /// Of logs that rotted while nobody was there to send them again the first such place.
+    rotten: BTreeMap<LogKey, u64>,
     pub(crate) keeping: Keeping,
     pub(crate) expiring: Expiring,
     /// What the clock said last: goes into what is signed, and may jump.
@@ -249,6 +251,7 @@ impl Engine {
             sync: Sync::default(),
             retractions: Retractions::load(store, now, &mut rot)?,
             mending: Mending::load(store, now, &mut rot)?,
+            rotten: BTreeMap::new(),
             keeping: Keeping::load(store, &mut rot)?,
             expiring: Expiring::load(store, logs, &mut rot)?,
             wall: now,
@@ -553,10 +556,11 @@ impl Engine {
     pub(crate) fn tell_accepted_log(&mut self, key: LogKey) {
         let Some(replica) = self.circles.get(&key.circle) else { return };
         let height = replica.accepted(&key.author, &key.log);
-        if self.told.get(&key).copied().unwrap_or(0) != height {
+        let before = self.told.get(&key).copied().unwrap_or(0);
+        if before != height {
             self.told.insert(key, height);
             self.output(Output::Accepted { key, height });
-            self.judge_retractions(&key);
+            self.judge_retractions(&key, before.min(height));
         }
     }
 
@@ -663,9 +667,11 @@ impl Engine {
     }
 
     /// Holds a log up to an entry that cannot be read back, and compares with the peers at once. Alone, this node
-    /// keeps what it has, and gives false: nobody could send it again.
+    /// keeps what it has until somebody comes who could send it again, and gives false.
     pub(crate) fn fetch_again(&mut self, key: &LogKey, seq: u64, store: &dyn Read) -> bool {
         if !self.sync.compare_soon(&key.circle, self.now) {
+            let lowest = self.rotten.entry(*key).or_insert(seq);
+            *lowest = seq.min(*lowest);
             return false;
         }
         self.leave_log(key);
@@ -674,6 +680,17 @@ impl Engine {
         }
         self.tell_accepted_log(*key);
         true
+    }
+
+    /// Somebody shares a circle by now: what was met of it while this node was alone, and cannot be read still, is fetched
+    /// again.
+    pub(crate) fn fetch_rotten(&mut self, circle: &CircleId, store: &dyn Read) {
+        let of_circle: Vec<(LogKey, u64)> = self.rotten.extract_if(.., |key, _| key.circle == *circle).collect();
+        for (key, seq) in of_circle {
+            if store.entry(&key, seq).is_err() {
+                self.fetch_again(&key, seq, store);
+            }
+        }
     }
 
     /// Takes entries that may build on one another, round after round until nothing moves.

@@ -398,7 +398,9 @@ impl Engine {
         // A log that is held no longer at all is told of too.
         self.tell_accepted_log(key);
         self.tell_accepted_by(&key.circle, &key.author);
-        for (peer, tag) in self.sync.sharing(&key.circle) {
+        let now = self.now;
+        let told = if self.sync.tells_fork(now) { self.sync.sharing(&key.circle) } else { Vec::new() };
+        for (peer, tag) in told {
             if peer != *from && !planted(Bug::ForkKeptQuiet) {
                 self.send(&peer, &Frame::Fork { tag, proof: proof.clone() });
             }

@@ -265,6 +265,9 @@ pub const LISTS_AT_ONCE: u32 = 16;
 /// part of the time: a log is looked at in less than a tenth of a microsecond.
 pub const WANTS_A_MILLISECOND: usize = 256;
 
+/// Forks that are told to all within [`COMPARE_EVERY_MS`], and to one peer after one comparison: honest authors have none.
+pub const FORKS_TOLD_AT_ONCE: usize = 64;
+
 /// Runs in a row in one circle that bring nothing, after which a peer is asked for nothing more there until it says
 /// anew what it holds. It may not count this node any more, which this node has not heard; or a cut came between.
 pub const EMPTY_RUNS: u32 = 8;

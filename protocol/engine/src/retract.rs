@@ -183,8 +183,8 @@ impl Engine {
     }
 
     /// What is accepted of a log changed: the retractions among it act, and those do not that a cut or a fork puts
-    /// aside. One that rot took here acts on until it has come again.
-    pub(crate) fn judge_retractions(&mut self, by: &LogKey) {
+    /// aside. One that rot took here acts on until it has come again. Before `from` all was accepted and is still.
+    pub(crate) fn judge_retractions(&mut self, by: &LogKey, from: u64) {
         let (Some(in_log), Some(replica)) = (self.retractions.taken.get(by), self.circles.get(&by.circle)) else {
             return;
         };
@@ -194,7 +194,7 @@ impl Engine {
         let comes_again =
             |seq: u64| (held..fork).contains(&seq) && acceptance::hope(replica, author, log, seq + 1) > seq;
         let acts = |seq: u64| seq < height || comes_again(seq);
-        let judged: Vec<_> = in_log.iter().map(|(seq, taken)| (*seq, taken.clone(), acts(*seq))).collect();
+        let judged: Vec<_> = in_log.range(from..).map(|(seq, taken)| (*seq, taken.clone(), acts(*seq))).collect();
         for (seq, taken, acts) in judged {
             self.acts(&taken, acts);
             match acts && !taken.erased {
@@ -208,7 +208,7 @@ impl Engine {
     /// After a start the retractions act that were here before, be it that rot took what they stand in.
     pub(crate) fn judge_all_retractions(&mut self) {
         let logs: Vec<LogKey> = self.retractions.taken.keys().copied().collect();
-        logs.iter().for_each(|by| self.judge_retractions(by));
+        logs.iter().for_each(|by| self.judge_retractions(by, 0));
     }
 
     /// Erases what was taken back a day ago.

@@ -6,13 +6,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cwn_engine::log::CircleId;
+use cwn_crypto::{Time, encoding, issuer_log::LogId};
+use cwn_engine::{
+    circle::{Act, Operation},
+    fork::{Branch, ForkProof},
+    log::{Authentic, CircleId, Draft, EntryBytes, Opening, Stored, Suite, Under, Writer},
+    store::{Read, Write},
+};
 use cwn_node::{
     api::{
         Circles,
         types::{ExportView, Imported, NewEntry, Published, Status, Uploaded},
     },
     config::Accept,
+    keystore::Keys,
+    store::Store,
 };
 use cwn_tests::{
     shell::{Said, say},
@@ -148,6 +156,88 @@ async fn two_nodes_that_never_meet_share_a_circle_and_a_file_by_stick() -> anyho
         assert_eq!(status.peers, 0, "{name} was never connected");
     }
     Ok(())
+}
+
+/// Two entries of a log that somebody with a node's keys signs, the second once more with other content.
+fn signed_twice(keys: &Keys, circle: CircleId, under: Under) -> [Vec<Authentic>; 2] {
+    ["one thing", "another"]
+        .map(|lie| {
+            let opening = Opening { under, cites: Vec::new() };
+            let mut writer = Writer::open(circle, keys.signing.clone(), LogId([0xf0; 16]), opening);
+            ["before", lie].map(|text| {
+                let (payload, suite) = (text.as_bytes().to_vec(), Suite::Named);
+                writer.append(Time(1), Draft { suite, epoch: None, payload, expiry: None, retracts: None })
+            })
+        })
+        .map(Vec::from)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_cut_off_hears_by_file_that_a_member_signed_two_entries_for_one_place() -> anyhow::Result<()> {
+    let mut world = islands(&["ncsc", "z-cert", "ferm"]).await?;
+    let dir = tempfile::tempdir()?;
+    let (stick, later) = (dir.path().join("stick.cwn"), dir.path().join("later.cwn"));
+    world.found_at_once("ncsc", "haven", &["z-cert", "ferm"]).await?;
+    world.publish("ncsc", "haven", "storm").await?;
+    export(&world, "ncsc", &stick, "")?;
+    done(import(&world, "z-cert", &stick)?);
+    done(cwn(&world, "z-cert", "circle accept haven")?);
+    done(import(&world, "z-cert", &stick)?);
+    let circles: Circles = world.client("ncsc").get("/v1/circles").await?;
+    let circle = CircleId::from_hex(&circles.circles[0].id).unwrap();
+
+    // z-cert holds one of the two, and ncsc has been shown both.
+    world.stop("ncsc")?;
+    world.stop("z-cert")?;
+    let keys = world.keys("ferm")?;
+    let [one, other] = {
+        let (store, _) = Store::open(&world.node("ncsc").data, &mut |_| {})?;
+        let adds_ferm = |entry: &Stored| {
+            let operation = Operation::from_bytes(entry.payload().unwrap_or_default());
+            matches!(operation, Ok(Operation { act: Act::Add { partner, .. }, .. }) if partner.to_string() == "ferm")
+        };
+        let operations = operations_of(&store, circle)?;
+        let under = operations.iter().find(|entry| adds_ferm(entry)).map(|entry| Under::Add(entry.hash())).unwrap();
+        store.close()?;
+        signed_twice(&keys, circle, under)
+    };
+    let branch = |entries: &[Authentic]| {
+        let EntryBytes { header, signature, .. } = entries[1].bytes().clone();
+        Branch { headers: vec![header.into()], signature }
+    };
+    let proof = ForkProof { one: branch(&one), other: branch(&other) };
+    let fact = [b"fork/".as_slice(), &circle.0.0, &keys.signing.public().0, &[0xf0; 16]].concat();
+    let proven = Write::Fact { key: fact, value: encoding::to_bytes(&proof) };
+    for (name, writes) in [
+        ("ncsc", vec![Write::Entry(one[0].clone()), proven]),
+        ("z-cert", other.into_iter().map(Write::Entry).collect()),
+    ] {
+        let (mut store, _) = Store::open(&world.node(name).data, &mut |_| {})?;
+        store.append(&writes)?;
+        store.close()?;
+        world.start(name).await?;
+    }
+    let lists = async |count: usize| Ok(world.titles("z-cert", "haven").await?.len() == count);
+    world.until("z-cert", "it lists both", async || lists(3).await).await?;
+    export(&world, "ncsc", &later, "--to z-cert")?;
+    done(import(&world, "z-cert", &later)?);
+    world.until("z-cert", "it lists what stood before alone", async || lists(2).await).await?;
+    assert_eq!(world.titles("z-cert", "haven").await?, world.titles("ncsc", "haven").await?);
+    let shown = done(cwn(&world, "z-cert", "circle show haven")?);
+    assert!(shown.contains("ferm signed two entries for one place"), "{shown}");
+    Ok(())
+}
+
+/// The operations of a circle that a store holds.
+fn operations_of(store: &Store, circle: CircleId) -> anyhow::Result<Vec<Stored>> {
+    let mut operations = Vec::new();
+    for (key, tip) in store.logs()?.into_iter().filter(|(key, _)| key.circle == circle) {
+        for seq in 0..tip.height {
+            let entry = Stored::read(store.entry(&key, seq)?.unwrap())?;
+            operations.extend((entry.header().suite == Suite::Control).then_some(entry));
+        }
+    }
+    Ok(operations)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,31 @@ async fn i3_a_killed_partner_catches_up_and_publishes() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_rotted_is_asked_of_members_when_somebody_reads_it() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc", "z-cert"])?;
+    world.start_all().await?;
+    world.connected("z-cert", 1).await?;
+    world.found("ncsc", "zorg", &["z-cert"]).await?;
+    let mut published = Vec::new();
+    for title in ["first", "second", "third"] {
+        published.push(world.publish("ncsc", "zorg", title).await?);
+    }
+    world.expect_titles("z-cert", "zorg", &["first", "second", "third"]).await?;
+    world.stop("z-cert")?;
+    world.rot("z-cert", &published[1])?;
+    world.start("z-cert").await?;
+    world.connected("z-cert", 1).await?;
+    let refused = world.read("z-cert", &published[1].reference).await.unwrap_err().to_string();
+    assert!(refused.contains("cannot be read back") && refused.contains("try again"), "{refused}");
+    let reads = async || {
+        let read = world.read("z-cert", &published[1].reference).await;
+        Ok(read.is_ok_and(|entry| entry.body.as_deref() == Some("The body of second.")))
+    };
+    world.until("z-cert", "it reads what rotted", reads).await?;
+    world.expect_titles("z-cert", "zorg", &["first", "second", "third"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_renewed_certificate_is_taken_into_use_while_the_node_runs() -> anyhow::Result<()> {
     let mut world = World::new(&["ncsc"])?;
     let keys = Keys::generate();

@@ -247,13 +247,18 @@ impl Engine {
     fn tell_forks(&mut self, peer: &PublicKey, circle: CircleId, store: &dyn Read) -> Result<(), Damage> {
         let Some(replica) = self.circles.get(&circle) else { return Ok(()) };
         let forks: Vec<(LogName, u64)> = replica.forks().map(|(name, seq)| (*name, *seq)).collect();
-        let now = self.now;
+        let (now, mut telling) = (self.now, 0);
         for (name, seq) in forks {
+            if telling >= limits::FORKS_TOLD_AT_ONCE {
+                // The rest with the next comparison: so much fits into the queue of a line.
+                break;
+            }
             let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
             let knows = shared.tips.get(&name).is_some_and(|tip| tip.forked && tip.height <= seq);
             let told = shared.told_forks.get(&name).is_some_and(|told| told.plus(limits::DIGEST_EVERY_MS) > now);
             if !knows && !told {
                 shared.told_forks.insert(name, now);
+                telling += 1;
                 self.tell_fork(peer, &LogKey { circle, author: name.0, log: name.1 }, store)?;
             }
         }

@@ -228,7 +228,7 @@ impl Engine {
                 let retracted = self.is_retracted(&key, seq, hash);
                 self.output(Output::Retracted { key, seq, hash, retracted });
             }
-            Some(Lack::Signature) => self.judge_retractions(&key),
+            Some(Lack::Signature) => self.judge_retractions(&key, seq),
             None => {}
         }
     }

@@ -196,6 +196,9 @@ pub(crate) struct Sync {
     /// By what this node counted in each circle when it last looked.
     counts_under: BTreeMap<CircleId, Option<Under>>,
     pub(crate) doubts: Doubts,
+    /// How many forks were told to all until then.
+    forks_told: usize,
+    forks_until: Time,
     wants: BTreeMap<(CircleId, LogName), Want>,
     /// When to look next whether something wanted can be asked for; `None` while nothing is or all of it waits for
     /// something that is under way.
@@ -286,6 +289,16 @@ impl Sync {
         for shared in shared {
             shared.refused.remove(&(key.author, key.log));
         }
+    }
+
+    /// Whether one more fork is told to all at once. An author that forks without end would have all tell all; what goes
+    /// beyond is told where a comparison shows that it is not known.
+    pub(crate) fn tells_fork(&mut self, now: Time) -> bool {
+        if self.forks_until <= now {
+            (self.forks_until, self.forks_told) = (now.plus(limits::COMPARE_EVERY_MS), 0);
+        }
+        self.forks_told += 1;
+        self.forks_told <= limits::FORKS_TOLD_AT_ONCE
     }
 
     /// Whether more of a log can be had of somebody else than this peer.
@@ -741,6 +754,7 @@ impl Engine {
             state.shared.insert(circle, Box::new(shared));
             state.by_tag.insert(theirs, circle);
             self.sync.digest_at(digest_due);
+            self.fetch_rotten(&circle, store);
             self.compare(peer, circle, digest, store)?;
             self.look_for_keys();
             self.records_may_come(&circle, peer);

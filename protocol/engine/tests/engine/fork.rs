@@ -348,6 +348,30 @@ fn i7_many_forks_that_are_told_in_a_row_are_compared_about_once() {
 }
 
 #[test]
+fn i7_forks_without_end_are_not_told_to_all_by_all_and_are_known_to_all_in_the_end() {
+    let (mut world, circle, _) = forked(0, 0);
+    let count = 200_u16;
+    let held = fork(&world, circle, LogId([9; 16]), count.into(), 0);
+    ["ncsc", "z-cert", "ibd"].iter().for_each(|name| world.hand(name, circle, &held.branches[0]));
+    world.settle();
+    let tag = world.tag("ncsc", "ibd", circle);
+    let before = world.node("ibd").frames;
+    // Each for an earlier place of one log.
+    for place in (0..count).rev() {
+        let proof = fork(&world, circle, LogId([9; 16]), usize::from(place), 1).proof(place.into());
+        world.send_raw("ncsc", "ibd", Frame::Fork { tag, proof }.to_bytes());
+    }
+    world.run(500);
+    let sent = world.node("ibd").frames - before;
+    assert!(sent < 2 * limits::FORKS_TOLD_AT_ONCE as u64, "{sent} frames");
+    world.settle();
+    for name in ["ncsc", "z-cert", "ibd"] {
+        assert_eq!(world.knows_the_fork(name, &held.key), Some(0), "{name}");
+        assert_eq!(world.digest(name, circle), world.digest("ibd", circle), "{name}");
+    }
+}
+
+#[test]
 fn i9_who_hands_on_a_branch_that_begins_without_signatures_is_not_blamed_unless_it_wrote_it() {
     let (mut world, circle, fork) = forked(2, 5);
     // Large entries come one in a frame.

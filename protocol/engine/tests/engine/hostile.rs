@@ -10,7 +10,7 @@ use cwn_engine::{
     held::Statement,
     input::{Audience, Command, Input},
     limits,
-    log::{CircleId, Draft, EntryBytes, Opening, Payload, Suite, Under, Writer},
+    log::{CircleId, Draft, EntryBytes, Opening, Payload, Retracts, Suite, Under, Writer},
     output::{CommandRefusal, Event, Reply},
     wire::{Frame, RunFrame, WireTip},
 };
@@ -688,6 +688,22 @@ fn i7_a_welcome_of_more_operations_than_any_circle_has_is_refused() {
         world.send_raw("ferm", "z-cert", welcome(&charter, chunk.to_vec(), false));
     }
     assert!(world.refusals_of("z-cert", "ferm")[0].contains("longer than"));
+}
+
+#[test]
+fn i7_retractions_without_end_cost_no_more_than_they_are() {
+    // Looking through all of them with each would take minutes.
+    let (mut world, circle) = circle_of_four();
+    let mut writer = world.hidden_log("ferm", circle, invented(1));
+    let first = writer.append(world.now, named(b"wrong"));
+    world.push_raw("ferm", "ncsc", circle, first.bytes().clone());
+    let retracts = Some(Retracts { log: first.key().log, seq: 0, hash: first.hash() });
+    for _ in 0..6_000 {
+        let entry = writer.append(world.now, Draft { retracts, ..named(b"(retraction)") });
+        world.push_raw("ferm", "ncsc", circle, entry.bytes().clone());
+        world.run(2);
+    }
+    assert!(world.engine("ncsc").is_retracted(&first.key(), 0, first.hash()));
 }
 
 // ---- Statements of what is held.

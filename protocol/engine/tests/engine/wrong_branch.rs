@@ -125,6 +125,24 @@ fn i4_behind_an_entry_that_rotted_a_log_may_go_on_along_another_branch() {
 }
 
 #[test]
+fn what_rotted_while_a_node_was_alone_comes_again_with_the_first_who_has_it() {
+    let mut world = World::new(&["ncsc", "z-cert"]);
+    let circle = world.circle(&["ncsc", "z-cert"]);
+    for text in ["one", "two", "three"] {
+        world.append("ncsc", circle, text);
+    }
+    world.settle();
+    let (key, index) = (world.content_log("ncsc", circle), world.index("z-cert"));
+    world.disconnect("ncsc", "z-cert");
+    world.nodes[index].store.rotten.insert((key, 1));
+    world.input(index, Input::Damaged { key, seq: 1 });
+    assert_eq!(held(&world, "z-cert", &key), 3, "nobody could send it again");
+    world.connect("ncsc", "z-cert").settle();
+    world.expect_reads("z-cert", circle, &["one", "two", "three"]);
+    assert!(world.node("z-cert").store.rotten.is_empty());
+}
+
+#[test]
 fn i4_a_gap_that_was_found_in_front_of_another_branch_is_filled_with_the_one_that_a_cut_names() {
     for rotten in [1, 2, 3] {
         let (mut world, circle, fork) = forked(2, 3);
