@@ -20,7 +20,7 @@ use cwn_engine::{
     engine::{self, AcceptRule, Engine},
     input::{Command, Input, PullId, SessionId, StreamId},
     output::Event,
-    store::Read,
+    store::known_facts,
     wire::Nonce,
 };
 use cwn_functions::directory::NodeAddresses;
@@ -427,7 +427,7 @@ fn announce(node: &Arc<Node>) {
         };
         let me = node.me;
         let known = node.driver.ask(move |engine, store| {
-            let said = store.facts(ANNOUNCED_FACT).unwrap_or_default();
+            let said = known_facts(store, ANNOUNCED_FACT).unwrap_or_default();
             // What stands in a log that no longer counts, for it was opened under a certificate of a thief, is unsaid.
             let network = engine.circle(&engine.network());
             let heard =

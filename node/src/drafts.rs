@@ -27,7 +27,7 @@ use cwn_crypto::{
 use cwn_engine::{
     limits,
     log::{CircleId, Retracts},
-    store::{Damage, Read},
+    store::{Damage, Fact, Read},
 };
 use cwn_functions::{marking::Tlp, payload::Payload, sharing::Report};
 use minicbor::{Decode, Encode};
@@ -237,13 +237,27 @@ impl Drafts {
             }
         }
         let facts = store.facts(FACT)?;
+        let mut done = Vec::new();
         if !facts.is_empty() {
             let own: BTreeMap<LogId, _> =
                 store.logs()?.into_iter().filter(|(key, _)| key.author == *me).map(|(key, _)| (key.log, key)).collect();
-            for (fact, value) in &facts {
-                let id = fact[FACT.len()..].try_into().map(DraftId);
-                let became: Result<(LogId, u64, Hash), _> = encoding::from_bytes(value, 256);
-                let (Ok(id), Ok((log, seq, hash))) = (id, became) else { continue };
+            for Fact { key, value } in facts {
+                let Ok(id) = key[FACT.len()..].try_into().map(DraftId) else { continue };
+                let value = match value {
+                    Ok(value) => value,
+                    Err(damage) => {
+                        // It may have been published, and is not published again by itself: somebody looks.
+                        tracing::error!(draft = %id, %damage, "whether a draft was published before the end is not known");
+                        if let Some(kept) = lock(&drafts.kept).get_mut(&id) {
+                            kept.outline = None;
+                            continue;
+                        }
+                        Vec::new()
+                    }
+                };
+                done.push(key);
+                let became: Result<(LogId, u64, Hash), _> = encoding::from_bytes(&value, 256);
+                let Ok((log, seq, hash)) = became else { continue };
                 let Some(key) = own.get(&log) else { continue };
                 if store.hash(key, seq)? == Some(hash) {
                     tracing::info!(draft = %id, entry = %hash, "a draft was published just before the node ended");
@@ -251,7 +265,7 @@ impl Drafts {
                 }
             }
         }
-        Ok((drafts, facts.into_iter().map(|(fact, _)| fact).collect()))
+        Ok((drafts, done))
     }
 
     fn path(&self, id: DraftId) -> PathBuf {
@@ -414,7 +428,7 @@ mod tests {
     use cwn_crypto::seal::SealingKey;
     use cwn_engine::{
         log::{EntryBytes, LogKey},
-        store::{Fact, Tip},
+        store::Tip,
     };
 
     use super::*;
@@ -450,7 +464,7 @@ mod tests {
             Ok(Vec::new())
         }
         fn facts(&self, prefix: &[u8]) -> Result<Vec<Fact>, Damage> {
-            Ok(self.facts.iter().filter(|(key, _)| key.starts_with(prefix)).cloned().collect())
+            Ok(self.facts.iter().filter(|fact| fact.key.starts_with(prefix)).cloned().collect())
         }
     }
 
@@ -513,8 +527,9 @@ mod tests {
         let place = Place::new();
         let (drafts, _) = place.open(Vec::new());
         let [done, lost, elsewhere] = [(); 3].map(|()| drafts.keep(&draft(Tlp::Amber, "")).unwrap());
-        let fact = |id: DraftId, log: LogId, seq: u64, hash: u8| {
-            (id.fact(), encoding::to_bytes(&(log, seq, Hash([hash; 32]))))
+        let fact = |id: DraftId, log: LogId, seq: u64, hash: u8| Fact {
+            key: id.fact(),
+            value: Ok(encoding::to_bytes(&(log, seq, Hash([hash; 32])))),
         };
         let facts = vec![fact(done, LOG.log, 0, 5), fact(lost, LOG.log, 1, 6), fact(elsewhere, LogId([9; 16]), 0, 5)];
         let (drafts, of_no_use) = place.open(facts);
@@ -522,6 +537,20 @@ mod tests {
         assert_eq!(left, BTreeSet::from([lost, elsewhere]));
         assert_eq!(of_no_use.len(), 3);
         assert!(matches!(drafts.read(done), Err(Error::Gone(_))));
+    }
+
+    #[test]
+    fn a_draft_of_which_it_is_not_known_whether_it_was_published_waits_for_somebody() {
+        let place = Place::new();
+        let (drafts, _) = place.open(Vec::new());
+        let id = drafts.keep(&draft(Tlp::Amber, "")).unwrap();
+        let damage = || Damage { what: "a fact".to_owned(), why: "its checksum differs".to_owned() };
+        let rotted = |id: DraftId| Fact { key: id.fact(), value: Err(damage()) };
+        let gone = DraftId([7; 8]);
+        let (drafts, of_no_use) = place.open(vec![rotted(id), rotted(gone)]);
+        assert!(drafts.outline(id).unwrap().is_none(), "nothing publishes it by itself");
+        assert_eq!(of_no_use, [gone.fact()], "so at the next start too");
+        drafts.forget(id).unwrap();
     }
 
     #[test]

@@ -381,10 +381,14 @@ impl Driver {
                 let run = runs::Run { key, from, to, epoch };
                 let writer = self.network.serve(stream.0);
                 let inputs = self.inputs.clone();
-                let damaged = move |seq| {
+                let damaged = move |unread| {
+                    let input = match unread {
+                        runs::Unread::Entry(seq) => Input::Damaged { key, seq },
+                        runs::Unread::Record(epoch) => Input::RecordDamaged { circle: key.circle, epoch },
+                    };
                     if let Some(inputs) = inputs.upgrade() {
                         // When the inbox is full, the next who asks for the run finds the damage again.
-                        drop(inputs.try_send(Message::Input(Input::Damaged { key, seq })));
+                        drop(inputs.try_send(Message::Input(input)));
                     }
                 };
                 self.runtime.spawn(runs::serve(run, self.store.reader(), writer, damaged));
@@ -450,18 +454,26 @@ fn seal_all(jobs: &std_mpsc::Receiver<SealJob>, keyring: &Keyring, inbox: &mpsc:
                 Input::KeysChecked { peer, circle, right, wrong }
             }
             SealJob::Payload { id, circle, target, plaintext } => {
-                let sealed = match target {
+                let sealed = match &target {
                     SealTarget::Recipients(recipients) => {
-                        Age.seal_to_recipients(&recipients, &plaintext).map_err(|refusal| refusal.to_string())
+                        Age.seal_to_recipients(recipients, &plaintext).map_err(|refusal| refusal.to_string())
                     }
                     SealTarget::Epoch(epoch) => keyring
-                        .epoch(&circle, &epoch)
+                        .epoch(&circle, epoch)
                         .map(|key| Age.seal_to_epoch(&key, &plaintext))
                         .map_err(|closed| closed.to_string()),
                 };
                 match sealed {
                     Ok(payload) => Input::Sealed { id, payload, random: random() },
-                    Err(why) => Input::NotSealed { id: Some(id), circle, why },
+                    Err(why) => {
+                        // If it is for its record, that is fetched again, and something newer sealed to meanwhile.
+                        if let SealTarget::Epoch(epoch) = target
+                            && inbox.blocking_send(Message::Input(Input::RecordDamaged { circle, epoch })).is_err()
+                        {
+                            return;
+                        }
+                        Input::NotSealed { id: Some(id), circle, why }
+                    }
                 }
             }
         };

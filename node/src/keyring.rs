@@ -73,7 +73,8 @@ impl Keyring {
         let key = match self.unwrap(&record, &record.wrapped) {
             Err(Closed::NotForUs) => {
                 let given = self.reader.get().facts(&given_key(circle, epoch)).map_err(|damage| unreadable(&damage))?;
-                let (_, wrapped) = given.into_iter().next().ok_or(Closed::NotForUs)?;
+                let given = given.into_iter().next().ok_or(Closed::NotForUs)?;
+                let wrapped = given.value.map_err(|damage| unreadable(&damage))?;
                 self.unwrap(&record, &wrapped)
             }
             unwrapped => unwrapped,

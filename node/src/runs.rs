@@ -29,22 +29,32 @@ pub struct Run {
     pub epoch: Option<Hash>,
 }
 
-/// Streams a run; ends the stream early when the peer goes away or the disk does. `damaged` is told of an entry that
-/// cannot be read back.
-pub async fn serve(run: Run, reader: Reader, mut writer: RunWriter, damaged: impl FnOnce(u64) + Send + 'static) {
+/// What of a run cannot be read back.
+#[derive(Debug, Clone, Copy)]
+pub enum Unread {
+    /// The entry at this place.
+    Entry(u64),
+    /// The record of this epoch.
+    Record(Hash),
+}
+
+/// Streams a run; ends the stream early when the peer goes away or the disk does. `damaged` is told of what cannot be
+/// read back. Entries whose record cannot be are sent without it: whoever lacks it waits for it, and sees that this node
+/// sends what it says it holds.
+pub async fn serve(run: Run, reader: Reader, mut writer: RunWriter, damaged: impl Fn(Unread) + Send + 'static) {
     let Run { key, from, to, epoch } = run;
     let mut known: BTreeSet<Hash> = epoch.into_iter().collect();
     let mut next = from;
     while next < to {
-        let (asked, reader) = (reader.clone(), reader.clone());
+        let (asked, reader, mut sent) = (reader.clone(), reader.clone(), known.clone());
         let read = tokio::task::spawn_blocking(move || {
-            let frames = frames(&reader, &key, next, to, &mut known);
-            (frames, known)
+            let frames = frames(&reader, &key, next, to, &mut sent);
+            (frames, sent)
         });
-        let Ok((frames, known_then)) = read.await else { return };
-        known = known_then;
+        let Ok((frames, sent)) = read.await else { return };
         match frames {
             Ok((frames, after)) => {
+                known = sent;
                 for frame in frames {
                     if writer.send(frame).await.is_err() {
                         return;
@@ -57,17 +67,28 @@ pub async fn serve(run: Run, reader: Reader, mut writer: RunWriter, damaged: imp
                 next = after;
             }
             Err(damage) => {
-                tracing::error!(%damage, log = %key.log, "a run breaks off");
-                let find = move || (next..to).find(|seq| asked.entry(&key, *seq).is_err());
-                if let Ok(Some(seq)) = tokio::task::spawn_blocking(find).await {
-                    damaged(seq);
-                }
-                return;
+                tracing::error!(%damage, log = %key.log, "a run cannot be read back");
+                let has = known.clone();
+                let find = move || (next..to).find_map(|seq| unread(&asked, &key, seq, &has));
+                let Ok(Some(unread)) = tokio::task::spawn_blocking(find).await else { return };
+                damaged(unread);
+                let Unread::Record(epoch) = unread else { return };
+                known.insert(epoch);
             }
         }
     }
     if let Err(broken) = writer.finish().await {
         tracing::debug!(%broken, "a peer went away before the end of its run");
+    }
+}
+
+/// What of an entry, or of what its epoch needs and the asker has not, cannot be read back.
+fn unread(reader: &Reader, key: &LogKey, seq: u64, known: &BTreeSet<Hash>) -> Option<Unread> {
+    let Ok(entry) = reader.entry(key, seq) else { return Some(Unread::Entry(seq)) };
+    let epoch = Header::from_bytes(&entry?.header).ok()?.epoch.filter(|epoch| !known.contains(epoch))?;
+    match reader.record(&key.circle, &epoch) {
+        Ok(Some(_)) => None,
+        Ok(None) | Err(_) => Some(Unread::Record(epoch)),
     }
 }
 

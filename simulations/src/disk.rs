@@ -1,8 +1,8 @@
 //! Disks: what was synced, apart from what was not.
 //!
 //! Writes wait in a queue; a sync takes all that wait and takes its time. A crash keeps what was synced, and of what
-//! was not any beginning, for that is what a torn tail is once it was cut back. An entry at rest may rot: reading it
-//! then gives [`Damage`], as a checksum would find it.
+//! was not any beginning, for that is what a torn tail is once it was cut back. An entry, an epoch record or a fact at
+//! rest may rot: reading it then gives [`Damage`], as a checksum would find it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -184,6 +184,8 @@ pub(crate) struct Disk {
     /// From where on logs are gone with the power all the same: what a planted bug left out of syncs.
     loose: BTreeMap<LogKey, u64>,
     rotten: BTreeSet<(LogKey, u64)>,
+    rotten_records: BTreeSet<(CircleId, Hash)>,
+    rotten_facts: BTreeSet<Vec<u8>>,
     ever_rotten: bool,
 }
 
@@ -238,9 +240,12 @@ impl Disk {
     }
 
     fn write(&mut self, write: &Write) {
-        if let Write::Entry(entry) = write {
-            // What cannot be read back is written once more.
-            self.rotten.remove(&(entry.key(), entry.header().seq));
+        // What cannot be read back is written once more.
+        match write {
+            Write::Entry(entry) => drop(self.rotten.remove(&(entry.key(), entry.header().seq))),
+            Write::Record { circle, hash, .. } => drop(self.rotten_records.remove(&(*circle, *hash))),
+            Write::Fact { key, .. } => drop(self.rotten_facts.remove(key)),
+            Write::Mend(_) | Write::Rewind { .. } | Write::Erase { .. } | Write::Drop { .. } => {}
         }
         self.held.write(write);
     }
@@ -256,12 +261,26 @@ impl Disk {
         self.syncing = 0;
         self.loose.clear();
         self.rotten.clear();
+        self.rotten_records.clear();
+        self.rotten_facts.clear();
         self.held = backup;
     }
 
     /// An entry at rest rots.
     pub(crate) fn rot(&mut self, key: LogKey, seq: u64) {
         self.rotten.insert((key, seq));
+        self.ever_rotten = true;
+    }
+
+    /// An epoch record rots.
+    pub(crate) fn rot_record(&mut self, circle: CircleId, hash: Hash) {
+        self.rotten_records.insert((circle, hash));
+        self.ever_rotten = true;
+    }
+
+    /// The value of a fact rots; its name is known all the same.
+    pub(crate) fn rot_fact(&mut self, key: Vec<u8>) {
+        self.rotten_facts.insert(key);
         self.ever_rotten = true;
     }
 
@@ -323,6 +342,9 @@ impl Read for Disk {
     }
 
     fn record(&self, circle: &CircleId, hash: &Hash) -> Result<Option<Vec<u8>>, Damage> {
+        if self.rotten_records.contains(&(*circle, *hash)) {
+            return Err(Damage { what: format!("epoch record {hash}"), why: "its checksum differs".into() });
+        }
         Ok(self.held.records.get(&(*circle, *hash)).map(|bytes| bytes.to_vec()))
     }
 
@@ -333,7 +355,12 @@ impl Read for Disk {
     fn facts(&self, prefix: &[u8]) -> Result<Vec<Fact>, Damage> {
         let from = self.held.facts.range(prefix.to_vec()..);
         let starts = from.take_while(|(key, _)| key.starts_with(prefix));
-        Ok(starts.map(|(key, value)| (key.clone(), value.clone())).collect())
+        let read = |(key, value): (&Vec<u8>, &Vec<u8>)| {
+            let damage = || Damage { what: "a fact".into(), why: "its checksum differs".into() };
+            let value = if self.rotten_facts.contains(key) { Err(damage()) } else { Ok(value.clone()) };
+            Fact { key: key.clone(), value }
+        };
+        Ok(starts.map(read).collect())
     }
 }
 

@@ -1,5 +1,7 @@
 //! People and misfortune: what is done and what goes wrong, drawn by a scenario's rates.
 
+use std::collections::BTreeSet;
+
 use cwn_crypto::{Hash, Time, encoding, issuer_log::Statement};
 use cwn_engine::{
     circle::{Charter, History, Steward, Terms},
@@ -39,6 +41,8 @@ enum Deed {
     OneWayCut,
     ClockJump,
     Rot,
+    RotRecord,
+    RotFact,
     DiskFull,
 }
 
@@ -70,6 +74,8 @@ impl World {
             (faults.one_way_cut, Deed::OneWayCut),
             (faults.clock_jump, Deed::ClockJump),
             (faults.rot, Deed::Rot),
+            (faults.rot_record, Deed::RotRecord),
+            (faults.rot_fact, Deed::RotFact),
             (faults.disk_full, Deed::DiskFull),
         ]
     }
@@ -174,6 +180,8 @@ impl World {
                 self.trace.tell(self.now, || format!("the clock of p{node:02} is {by} ms ahead now"));
             }
             Deed::Rot => self.rot(node),
+            Deed::RotRecord => self.rot_record(node),
+            Deed::RotFact => self.rot_fact(node),
             Deed::DiskFull => {
                 // The node stops at once, and starts again when somebody made room.
                 self.trace.tell(self.now, || format!("the disk of p{node:02} is full"));
@@ -194,6 +202,28 @@ impl World {
             let seq = self.faults.below(height as u64);
             self.trace.tell(self.now, || format!("entry {seq} of log {} rots on p{node:02}", key.log));
             self.nodes[node].disk.rot(key, seq);
+        }
+    }
+
+    fn rot_record(&mut self, node: usize) {
+        let records: Vec<_> = self.nodes[node].disk.held().records.keys().copied().collect();
+        if let Some((circle, hash)) = self.faults.pick(&records).copied() {
+            self.trace.tell(self.now, || format!("epoch record {hash} rots on p{node:02}"));
+            self.nodes[node].disk.rot_record(circle, hash);
+        }
+    }
+
+    fn rot_fact(&mut self, node: usize) {
+        // Of each kind there are as many as there are of others: what is written most is not what matters most.
+        let facts = &self.nodes[node].disk.held().facts;
+        let kind = |key: &[u8]| key.split_inclusive(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
+        let kinds: Vec<Vec<u8>> = facts.keys().map(|key| kind(key)).collect::<BTreeSet<_>>().into_iter().collect();
+        let Some(drawn) = self.faults.pick(&kinds).cloned() else { return };
+        let of_kind: Vec<Vec<u8>> = facts.keys().filter(|key| key.starts_with(&drawn)).cloned().collect();
+        if let Some(key) = self.faults.pick(&of_kind).cloned() {
+            let name = String::from_utf8_lossy(&drawn).into_owned();
+            self.trace.tell(self.now, || format!("a fact of {name} rots on p{node:02}"));
+            self.nodes[node].disk.rot_fact(key);
         }
     }
 

@@ -65,7 +65,10 @@ impl Plan {
             }
             Trouble::Drops => faults.connection_drop = 0,
             Trouble::Clocks => (faults.clock_jump, faults.clock_skew_ms) = (0, 0),
-            Trouble::Disks => (faults.rot, faults.disk_full, faults.slow_sync_per_mille) = (0, 0, 0),
+            Trouble::Disks => {
+                (faults.rot, faults.rot_record, faults.rot_fact) = (0, 0, 0);
+                (faults.disk_full, faults.slow_sync_per_mille) = (0, 0);
+            }
             Trouble::Backups => (people.restore, people.clone) = (0, 0),
             Trouble::Revocations => people.revoke = 0,
             Trouble::Removals => people.remove = 0,

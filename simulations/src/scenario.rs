@@ -95,7 +95,12 @@ pub(crate) struct Faults {
     pub(crate) clock_jump_seconds: u64,
     /// Clocks differ by up to so many milliseconds from the start.
     pub(crate) clock_skew_ms: u64,
+    /// Entries.
     pub(crate) rot: u64,
+    /// Epoch records.
+    pub(crate) rot_record: u64,
+    /// What a node noted for itself.
+    pub(crate) rot_fact: u64,
     pub(crate) disk_full: u64,
     /// Of a thousand syncs, and of a thousand seals, so many take seconds.
     pub(crate) slow_sync_per_mille: u64,

@@ -26,7 +26,7 @@ use cwn_engine::{
     neighbours::{Breadth, Draw, Reach, Standpoint},
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
     replica::Replica,
-    store::{Read, Write},
+    store::{Read, Write, known_facts},
     sync::given_key,
     wire::{Frame, GivenKey, Nonce, RunFrame},
 };
@@ -604,18 +604,7 @@ impl World {
         let node = &mut self.nodes[index];
         node.start += 1;
         node.heard.clear();
-        for (key, log) in &node.disk.held().logs {
-            let control =
-                self.truth.logs.get(&(key.author, key.log)).is_some_and(|(_, kind, _)| *kind == LogKind::Control);
-            // What builds on something that rotted is on the disk, and does not act.
-            let replica = opened.as_ref().ok().and_then(|engine| engine.circle(&key.circle));
-            let acts = |hash: &Hash| replica?.control().map(|control| control.holds(hash));
-            if control {
-                let acting = log.iter().map(|(hash, _)| hash).filter(|hash| acts(hash).unwrap_or(false));
-                node.heard.entry(key.circle).or_default().extend(acting);
-            }
-        }
-        node.known = node.heard.clone();
+        node.known.clear();
         let start = node.start;
         self.trace.event(self.now, 1, index, &start.to_be_bytes());
         match opened {
@@ -626,6 +615,8 @@ impl World {
                 return;
             }
         }
+        let circles = self.truth.histories.keys().copied().collect::<Vec<_>>();
+        circles.iter().for_each(|circle| self.hear_from_disk(index, circle));
         self.trace.tell(self.now, || format!("{} starts", name_of(index)));
         self.saw(&Seen::Started { node: index });
         self.drain(index);
@@ -636,6 +627,23 @@ impl World {
             self.nodes[index].draw = self.lines.bytes();
         }
         self.dial_others(index);
+    }
+
+    /// A node's engine took in what its disk holds of a circle.
+    fn hear_from_disk(&mut self, index: usize, circle: &CircleId) {
+        let node = &mut self.nodes[index];
+        let Some(replica) = node.engine.as_ref().and_then(|engine| engine.circle(circle)) else { return };
+        // What builds on something that rotted is on the disk, and does not act.
+        let acts = |hash: &&Hash| replica.control().is_some_and(|control| control.holds(hash));
+        let control = |key: &LogKey| {
+            let told = self.truth.logs.get(&(key.author, key.log));
+            key.circle == *circle && told.is_some_and(|(_, kind, _)| *kind == LogKind::Control)
+        };
+        let logs = node.disk.held().logs.iter().filter(|(key, _)| control(key));
+        let operations = logs.flat_map(|(_, log)| log.iter().map(|(hash, _)| hash));
+        let heard = node.heard.entry(*circle).or_default();
+        heard.extend(operations.filter(acts));
+        node.known.insert(*circle, heard.clone());
     }
 
     /// A node dials whom it wants to be connected with.
@@ -924,6 +932,12 @@ impl World {
                     }
                 }
                 Write::Record { circle, hash, bytes } => self.open_record(index, *circle, *hash, bytes),
+                Write::Fact { key, .. } if key.starts_with(b"circle/") => {
+                    // Its charter came again, if its disk holds more of it.
+                    let circles = self.truth.histories.keys().copied();
+                    let circle = circles.into_iter().find(|circle| key.ends_with(&circle.0.0));
+                    circle.into_iter().for_each(|circle| self.hear_from_disk(index, &circle));
+                }
                 Write::Fact { .. }
                 | Write::Mend(_)
                 | Write::Erase { .. }
@@ -971,7 +985,7 @@ impl World {
             (key.commitment() == record.commitment).then_some(key)
         };
         let kept = || {
-            let facts = node.disk.facts(&given_key(&circle, &epoch)).ok()?;
+            let facts = known_facts(&node.disk, &given_key(&circle, &epoch)).ok()?;
             open(&facts.first()?.1)
         };
         match handed {
@@ -1271,12 +1285,16 @@ impl World {
             };
             let Ok(header) = Header::from_bytes(&entry.header) else { break };
             if let Some(epoch) = header.epoch.filter(|epoch| known.insert(*epoch)) {
-                let Ok(Some(record)) = self.nodes[index].disk.record(&key.circle, &epoch) else { break };
-                let Ok(record) = encoding::from_bytes::<SignedRecord>(&record, limits::SIGNED_RECORD_BYTES) else {
-                    break;
-                };
-                bytes += record.bytes().len();
-                frame.records.push(record);
+                let record = self.nodes[index].disk.record(&key.circle, &epoch).ok().flatten();
+                let record = record.and_then(|bytes| encoding::from_bytes(&bytes, limits::SIGNED_RECORD_BYTES).ok());
+                match record {
+                    Some::<SignedRecord>(record) => {
+                        bytes += record.bytes().len();
+                        frame.records.push(record);
+                    }
+                    // The entries go without it.
+                    None => self.local(index, 1, Input::RecordDamaged { circle: key.circle, epoch }),
+                }
             }
             bytes += entry.length();
             frame.entries.push(entry);

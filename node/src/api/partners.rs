@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cwn_crypto::{PartnerId, PublicKey, Time, encoding, issuer_log::Certified, seal::Recipient};
-use cwn_engine::input::Input;
+use cwn_engine::{input::Input, store::known_facts};
 
 use super::{
     door::Api,
@@ -64,7 +64,7 @@ impl Api {
 
     /// When fingerprints were compared by telephone.
     pub(super) fn compared(&self) -> Result<BTreeMap<(PublicKey, Recipient), Time>, Problem> {
-        let facts = cwn_engine::store::Read::facts(&self.node.reader.get(), COMPARED_FACT).map_err(Problem::broken)?;
+        let facts = known_facts(&self.node.reader.get(), COMPARED_FACT).map_err(Problem::broken)?;
         let read = |(key, value): (Vec<u8>, Vec<u8>)| {
             let (node, recipient) = key.get(COMPARED_FACT.len()..)?.split_first_chunk::<32>()?;
             let recipient: [u8; 32] = recipient.try_into().ok()?;

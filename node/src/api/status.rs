@@ -10,7 +10,7 @@ use cwn_engine::{
     log::{CircleId, LogKind},
     replica::Replica,
     root::{Alarm, Freshness},
-    store::Read,
+    store::{Fact, Read},
     sync::PeerStatus,
 };
 use cwn_functions::circle_policy::Policy;
@@ -318,9 +318,11 @@ impl Api {
     /// In which circles this node's key was in use elsewhere, and when that was seen first.
     async fn elsewhere(&self) -> Result<Vec<(String, Time)>, Problem> {
         let facts = self.node.reader.get().facts(ELSEWHERE_FACT).map_err(Problem::broken)?;
-        let read = |(key, value): (Vec<u8>, Vec<u8>)| {
+        let read = |Fact { key, value }: Fact| {
             let circle: [u8; 32] = key.get(ELSEWHERE_FACT.len()..)?.try_into().ok()?;
-            Some((CircleId(Hash(circle)), encoding::from_bytes::<Time>(&value, 16).ok()?))
+            // Of one that rotted the name says where; since when is not known any more.
+            let since = value.ok().and_then(|value| encoding::from_bytes::<Time>(&value, 16).ok());
+            Some((CircleId(Hash(circle)), since.unwrap_or(clock::now())))
         };
         let seen: Vec<(CircleId, Time)> = facts.into_iter().filter_map(read).collect();
         let ask = move |engine: &Engine, _: &_| {
@@ -337,7 +339,7 @@ impl Api {
     /// Somebody knows why this node's key was in use elsewhere: that is said no more, until it shows again.
     pub async fn acknowledge(&self) -> Result<Acknowledged, Problem> {
         let circles = self.elsewhere().await?.into_iter().map(|(name, _)| name).collect();
-        for (key, _) in self.node.reader.get().facts(ELSEWHERE_FACT).map_err(Problem::broken)? {
+        for Fact { key, .. } in self.node.reader.get().facts(ELSEWHERE_FACT).map_err(Problem::broken)? {
             self.node.driver.command(Command::Remember { key, value: Vec::new() }).await?;
         }
         Ok(Acknowledged { circles })

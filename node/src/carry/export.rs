@@ -343,12 +343,10 @@ impl Writer {
         let mut gathered: Vec<EntryBytes> = Vec::new();
         let mut done = BTreeSet::new();
         let mut parts = plan.control.clone();
-        let branches =
-            branches::held(reader, &plan.circle)?.into_iter().map(Stored::read).collect::<Result<Vec<_>, _>>();
-        let mut branches = branches.map_err(|refusal| {
-            let what = "an operation of a branch".to_owned();
-            Damage { what, why: refusal.to_string() }
-        })?;
+        let (mut branches, lost) = branches::held(reader, &plan.circle)?;
+        if let Some((_, damage)) = lost.into_iter().next() {
+            return Err(damage.into());
+        }
         loop {
             let mut moved = false;
             for part in &mut parts {

@@ -33,7 +33,7 @@ use cwn_crypto::{Domain, Hash, PublicKey, Signature, issuer_log::LogId};
 use cwn_engine::{
     limits,
     log::{Authentic, CircleId, EntryBytes, Header, LogKey, Payload, Retraction, Stored},
-    store::{Damage, Read, Tip, Write},
+    store::{self, Damage, Read, Tip, Write},
 };
 
 use disk::{Disk, DiskFile, Site};
@@ -1599,15 +1599,16 @@ impl Read for Reader {
         listed.map(|()| records).map_err(|trouble| damage("the list of epoch records", trouble))
     }
 
-    fn facts(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Damage> {
+    fn facts(&self, prefix: &[u8]) -> Result<Vec<store::Fact>, Damage> {
         let mut facts = Vec::new();
         let listed = self.index.facts(prefix, &mut |key, fact| facts.push((key.to_vec(), fact)));
         listed.map_err(|trouble| damage("the facts of this node", trouble))?;
-        let read = |(key, fact): (Vec<u8>, Fact)| match self.read_fact(&key, fact) {
-            Ok(value) => Ok((key, value)),
-            Err(why) => Err(damage(format!("the fact {}", String::from_utf8_lossy(&key)), why)),
+        let read = |(key, fact): (Vec<u8>, Fact)| {
+            let value = self.read_fact(&key, fact);
+            let value = value.map_err(|why| damage(format!("the fact {}", String::from_utf8_lossy(&key)), why));
+            store::Fact { key, value }
         };
-        facts.into_iter().map(read).collect()
+        Ok(facts.into_iter().map(read).collect())
     }
 }
 
@@ -1640,7 +1641,7 @@ impl Read for Store {
         self.reader.records()
     }
 
-    fn facts(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Damage> {
+    fn facts(&self, prefix: &[u8]) -> Result<Vec<store::Fact>, Damage> {
         self.reader.facts(prefix)
     }
 }

@@ -116,12 +116,12 @@ pub(super) fn fact(key: &str, value: &str) -> Write {
 
 fn facts(store: &impl Read, prefix: &str) -> Vec<(String, String)> {
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    store.facts(prefix.as_bytes()).unwrap().into_iter().map(|(key, value)| (text(key), text(value))).collect()
+    let facts = store.facts(prefix.as_bytes()).unwrap().into_iter();
+    facts.map(|fact| (text(fact.key), text(fact.value.unwrap()))).collect()
 }
 
 /// Everything a store holds, in an order that does not depend on how it came there.
-pub(super) type Contents =
-    (Vec<(LogKey, Tip)>, Vec<EntryBytes>, Vec<((CircleId, Hash), Vec<u8>)>, Vec<(Vec<u8>, Vec<u8>)>);
+pub(super) type Contents = (Vec<(LogKey, Tip)>, Vec<EntryBytes>, Vec<((CircleId, Hash), Vec<u8>)>, Vec<store::Fact>);
 
 pub(super) fn contents(store: &Store) -> Contents {
     let logs = store.logs().unwrap();
@@ -446,6 +446,24 @@ fn a_scrub_withdraws_damaged_records_and_writes_facts_again() {
 }
 
 #[test]
+fn a_fact_whose_value_is_damaged_is_listed_and_keeps_no_other_from_being_read() {
+    let world = World::new();
+    let mut store = world.open();
+    let long = "long".repeat(200);
+    store.append(&[fact("a", "one"), fact("b", &long), fact("c", "three")]).unwrap();
+    flip_where(&world.segment(1), long.as_bytes());
+    let read = |store: &Store| -> Vec<(Vec<u8>, bool)> {
+        store.facts(&[]).unwrap().into_iter().map(|fact| (fact.key, fact.value.is_ok())).collect()
+    };
+    let expected = [(b"a".to_vec(), true), (b"b".to_vec(), false), (b"c".to_vec(), true)];
+    assert_eq!(read(&store), expected);
+    store.scrub(&mut |_| {}).unwrap();
+    assert_eq!(read(&store), expected, "a scrub does not make up what it was");
+    store.append(&[fact("b", &long)]).unwrap();
+    assert!(read(&store).iter().all(|(_, reads)| *reads), "and it is whole once it is written anew");
+}
+
+#[test]
 fn what_is_held_is_not_written_twice_and_a_fork_is_refused_before_anything_is_written() {
     let world = World::new();
     let mut log = writer(1);
@@ -491,7 +509,7 @@ fn what_is_too_long_is_refused_before_anything_is_written() {
     }
     assert_eq!(store.facts(&[]).unwrap(), []);
     store.append(&[Write::Fact { key: long(FACT_KEY_BYTES), value: long(VALUE_BYTES) }]).unwrap();
-    assert_eq!(store.facts(&[]).unwrap()[0].1.len(), VALUE_BYTES);
+    assert_eq!(store.facts(&[]).unwrap()[0].value.as_ref().unwrap().len(), VALUE_BYTES);
 }
 
 #[test]
@@ -933,7 +951,10 @@ fn expect_nothing_else(store: &Store, opened: &Opened, held: &Contents, what: &s
     }
     match store.facts(&[]) {
         Ok(found) => {
-            assert!(found.iter().all(|fact| known.contains(fact)) && (said > 0 || found == *known), "{what}");
+            let (read, lost): (Vec<store::Fact>, Vec<store::Fact>) =
+                found.into_iter().partition(|fact| fact.value.is_ok());
+            said += lost.len();
+            assert!(read.iter().all(|fact| known.contains(fact)) && (said > 0 || read == *known), "{what}");
         }
         Err(_) => said += 1,
     }
@@ -1079,7 +1100,7 @@ impl Model {
             self.entries.iter().map(|(key, log)| (*key, tip(log))).collect(),
             self.entries.values().flatten().map(|entry| self.kept(entry)).collect(),
             self.records.clone().into_iter().collect(),
-            self.facts.clone().into_iter().collect(),
+            self.facts.iter().map(|(key, value)| store::Fact { key: key.clone(), value: Ok(value.clone()) }).collect(),
         )
     }
 }

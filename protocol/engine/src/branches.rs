@@ -18,7 +18,9 @@ use crate::{
     epoch::SignedRecord,
     limits,
     log::{self, Authentic, CircleId, Decoded, EntryBytes, Header, Link, LogKey, LogKind, RunRefusal, Stored},
+    output::{Event, Output},
     replica::{Ingested, Refusal, Replica, Stop, in_order, read_entry},
+    rot::Rot,
     store::{Damage, Read, Write},
     wire::Frame,
 };
@@ -54,13 +56,20 @@ impl Branches {
     }
 }
 
+/// Operations that were read back, and those that could not be.
+pub type Held = (Vec<Stored>, Vec<(Hash, Damage)>);
+
 /// The operations of a circle that a store holds behind forks.
-pub fn held(store: &dyn Read, circle: &CircleId) -> Result<Vec<EntryBytes>, Damage> {
-    let facts = store.facts(&fact_key(BRANCH_FACT, &[&circle.0.0]))?;
-    let entries = facts.iter().map(|(_, value)| encoding::from_bytes(value, limits::FRAME_BYTES));
-    let damage =
-        |refusal: encoding::Refusal| Damage { what: "an operation of a branch".to_owned(), why: refusal.to_string() };
-    entries.map(|entry| entry.map_err(damage)).collect()
+pub fn held(store: &dyn Read, circle: &CircleId) -> Result<Held, Damage> {
+    let mut rot = Rot::default();
+    let prefix = fact_key(BRANCH_FACT, &[&circle.0.0]);
+    let (held, lost) = rot.facts(store, (&prefix, "an operation of a branch"), |name, value| {
+        let bytes = encoding::from_bytes(value, limits::FRAME_BYTES).map_err(|refusal| refusal.to_string())?;
+        let entry = Stored::read(bytes).map_err(|refusal| refusal.to_string())?;
+        if entry.hash().0 == name { Ok(entry) } else { Err("another stands in its place".to_owned()) }
+    })?;
+    let names = lost.into_iter().map(|name| Hash(name.try_into().unwrap_or_default()));
+    Ok((held, names.zip(rot.damages).collect()))
 }
 
 /// Operations in lists that each fit into a frame; one empty list when there are none.
@@ -138,24 +147,15 @@ impl Replica {
 
     /// The operations behind forks that the store holds. That they are held says where their logs fork.
     pub(crate) fn load_branches(&mut self, store: &dyn Read, damages: &mut Vec<Damage>) -> Vec<Stored> {
-        let entries = held(store, &self.id()).unwrap_or_else(|damage| {
+        let (branches, lost) = held(store, &self.id()).unwrap_or_else(|damage| {
             damages.push(damage);
-            Vec::new()
+            Default::default()
         });
-        let mut branches = Vec::new();
-        for bytes in entries {
-            match Stored::read(bytes) {
-                Ok(entry) => {
-                    self.branches.held.insert(entry.hash(), true);
-                    let Header { author, log, seq, .. } = *entry.header();
-                    self.note_fork(author, log, seq);
-                    branches.push(entry);
-                }
-                Err(refusal) => {
-                    let what = "an operation of a branch".to_owned();
-                    damages.push(Damage { what, why: refusal.to_string() });
-                }
-            }
+        damages.extend(lost.into_iter().map(|(_, damage)| damage));
+        for entry in &branches {
+            self.branches.held.insert(entry.hash(), true);
+            let Header { author, log, seq, .. } = *entry.header();
+            self.note_fork(author, log, seq);
         }
         branches
     }
@@ -198,7 +198,12 @@ impl Replica {
     pub(crate) fn offer_branches(&mut self, peer: &PublicKey, entries: Vec<Decoded>) -> bool {
         let proven = vouched_for(&entries);
         let vouched = !proven.is_empty() || entries.is_empty();
-        let fresh = |entry: &Authentic| !self.control().is_none_or(|control| control.holds(&entry.hash()));
+        // What is not durable here may be what rot took: it counts, and is written once more.
+        let durable = |hash: &Hash| match self.branches.held.get(hash) {
+            Some(durable) => *durable,
+            None => self.control().is_none_or(|control| control.holds(hash)),
+        };
+        let fresh = |entry: &Authentic| !durable(&entry.hash());
         let proven: Vec<Authentic> = proven.into_iter().filter(fresh).collect();
         if !proven.is_empty() {
             let offered = self.branches.offered.entry(*peer).or_default();
@@ -242,7 +247,8 @@ impl Replica {
         if offered.is_empty() {
             return Vec::new();
         }
-        let held: BTreeSet<Hash> = self.branches.held.keys().copied().collect();
+        let durable = self.branches.held.iter().filter(|(_, durable)| **durable);
+        let held: BTreeSet<Hash> = durable.map(|(hash, _)| *hash).collect();
         let mut taken = Vec::new();
         for entry in in_order(offered.into_values().collect()) {
             if self.take_branch(&entry).is_ok() {
@@ -313,6 +319,12 @@ impl Replica {
         outcome.membership_changed |= self.bring(heads.into_iter().collect(), &mut outcome.writes);
     }
 
+    /// An operation behind a fork cannot be read back: it counts, and is not said to be held until it came again. False
+    /// when that was known.
+    pub(crate) fn branch_lost(&mut self, hash: &Hash) -> bool {
+        self.branches.held.get_mut(hash).is_some_and(std::mem::take)
+    }
+
     /// The store made an operation behind a fork durable.
     pub(crate) fn branch_stored(&mut self, hash: &Hash) {
         self.branches.held.get_mut(hash).into_iter().for_each(|durable| *durable = true);
@@ -340,11 +352,23 @@ impl Engine {
         }
         // Before they are read: a peer may compare over and over.
         let Some(tag) = self.sync.tell_branches(peer, &circle, names) else { return Ok(()) };
-        let entries = held(store, &circle)?;
+        let entries = self.branches_held(&circle, store)?;
         for entries in in_frames(entries).into_iter().filter(|entries| !entries.is_empty()) {
             self.send(peer, &Frame::Branches { tag, entries });
         }
         Ok(())
+    }
+
+    /// The operations behind forks that can be handed to others. What rot took of them members hand to this node.
+    pub(crate) fn branches_held(&mut self, circle: &CircleId, store: &dyn Read) -> Result<Vec<EntryBytes>, Damage> {
+        let (entries, lost) = held(store, circle)?;
+        for (hash, damage) in lost {
+            if self.circles.get_mut(circle).is_some_and(|replica| replica.branch_lost(&hash)) {
+                self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
+                self.sync.compare_soon(circle, self.now);
+            }
+        }
+        Ok(entries.iter().map(|entry| entry.bytes().clone()).collect())
     }
 
     /// A peer holds these operations behind forks.

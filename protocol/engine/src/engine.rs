@@ -14,23 +14,21 @@ use cwn_crypto::{
 use crate::{
     branches::{self, BRANCH_FACT},
     circle::{Act, Charter, Control, Member, Operation, Quota, Rank, Steward, Stewardship},
-    epoch::{self, Record, SignedRecord},
+    epoch::{self, Record},
     expire::{DROPPED_FACT, Expiring, RETENTION_FACT},
     fork::{self, FORK_FACT, ForkProof, Forked},
     held::Ledger,
     input::{Audience, Command, CommandId, EntryPlace, Input, Kept, Ticket},
     keep::{BEYOND_FACT, Keeping},
     limits,
-    log::{
-        Authentic, CircleId, Decoded, Draft, EntryBytes, LogKey, LogKind, Opening, Retracts, Stored, Suite, Under,
-        Writer,
-    },
+    log::{Authentic, CircleId, Decoded, Draft, EntryBytes, LogKey, LogKind, Opening, Retracts, Suite, Under, Writer},
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
     planted::{Bug, planted},
     replica::{Replica, Rule},
     retract::{RETRACT_FACT, Retractions},
     root::{self, ROOT_FACT, Trust},
-    store::{Damage, Read, Tip, Write},
+    rot::{Logs, Rot, read_circle},
+    store::{Damage, Read, Write},
     sync::{BARE_FACT, GIVEN_FACT, Mending, Sync},
 };
 
@@ -129,6 +127,8 @@ pub struct Engine {
     pub(crate) trust: Trust,
     pub(crate) circles: BTreeMap<CircleId, Replica>,
     pub(crate) declined: BTreeSet<CircleId>,
+    /// Circles of this node whose charters cannot be read back: they are joined again when a member hands one over.
+    lost: BTreeSet<CircleId>,
     pub(crate) offers: BTreeMap<CircleId, Offer>,
     founded_now: BTreeSet<CircleId>,
     writers: BTreeMap<(CircleId, LogKind), Writer>,
@@ -166,8 +166,16 @@ pub(crate) fn fact_key(prefix: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     key
 }
 
-fn logs_by_circle(store: &dyn Read) -> Result<BTreeMap<CircleId, Vec<(LogKey, Tip)>>, Damage> {
-    let mut logs: BTreeMap<CircleId, Vec<(LogKey, Tip)>> = BTreeMap::new();
+fn records_by_circle(store: &dyn Read) -> Result<BTreeMap<CircleId, Vec<Hash>>, Damage> {
+    let mut records: BTreeMap<CircleId, Vec<Hash>> = BTreeMap::new();
+    for (circle, hash) in store.records()? {
+        records.entry(circle).or_default().push(hash);
+    }
+    Ok(records)
+}
+
+fn logs_by_circle(store: &dyn Read) -> Result<Logs, Damage> {
+    let mut logs = Logs::new();
     for (log, tip) in store.logs()? {
         logs.entry(log.circle).or_default().push((log, tip));
     }
@@ -175,14 +183,16 @@ fn logs_by_circle(store: &dyn Read) -> Result<BTreeMap<CircleId, Vec<(LogKey, Ti
 }
 
 impl Engine {
-    /// Starts an engine on what the store holds, and says how far every log is accepted.
+    /// Starts an engine on what the store holds, and says how far every log is accepted. What cannot be read back it
+    /// says, and starts without; only a store that cannot even list what it holds is damage that keeps it from that.
     pub fn open(config: Config, now: Time, store: &dyn Read) -> Result<Self, Damage> {
+        let mut rot = Rot::default();
         let mut root = config.root.clone();
-        root::load(&mut root, store)?;
+        root::load(&mut root, store, &mut rot)?;
         let mut network = Replica::network(root);
         let logs = logs_by_circle(store)?;
-        let damages = network.load(store, logs.get(&network.id()).map(Vec::as_slice).unwrap_or_default());
-        Self::start(config, network, damages, &logs, now, store)
+        rot.damages.extend(network.load(store, logs.get(&network.id()).map(Vec::as_slice).unwrap_or_default()));
+        Self::start(config, network, rot, &logs, now, store)
     }
 
     /// As [`Self::open`], on a network circle that was loaded from a store which held the same of it. Where thousands
@@ -194,51 +204,38 @@ impl Engine {
         now: Time,
         store: &dyn Read,
     ) -> Result<Self, Damage> {
-        Self::start(config, network, damages, &logs_by_circle(store)?, now, store)
+        let rot = Rot { damages, writes: Vec::new() };
+        Self::start(config, network, rot, &logs_by_circle(store)?, now, store)
     }
 
     fn start(
         config: Config,
         network_replica: Replica,
-        mut damages: Vec<Damage>,
-        logs: &BTreeMap<CircleId, Vec<(LogKey, Tip)>>,
+        mut rot: Rot,
+        logs: &Logs,
         now: Time,
         store: &dyn Read,
     ) -> Result<Self, Damage> {
         let Config { key, root, accept } = config;
         let trust = Trust::new(network_replica.root().cloned().unwrap_or(root));
         let network = network_replica.id();
-        let logs_of = |circle: &CircleId| logs.get(circle).map(Vec::as_slice).unwrap_or_default();
-        let expiring = Expiring::load(store)?;
-        let mut circles = BTreeMap::from([(network, network_replica)]);
-        for (fact, charter) in store.facts(CIRCLE_FACT)? {
-            let damage = |why: String| Damage { what: format!("the charter in {} bytes of fact", fact.len()), why };
-            let charter = Charter::from_bytes(&charter).map_err(|refusal| damage(refusal.to_string()))?;
-            let mut replica = Replica::closed(Control::new(charter));
-            replica.dropped_before(expiring.bytes_of(&replica.id()));
-            damages.extend(replica.load(store, logs_of(&replica.id())));
-            circles.insert(replica.id(), replica);
-        }
-        for (circle, hash) in store.records()? {
-            let Some(replica) = circles.get_mut(&circle) else { continue };
-            let damage = |why: String| Damage { what: format!("epoch record {hash}"), why };
-            let bytes = store.record(&circle, &hash)?.ok_or_else(|| damage("it is not there".to_owned()))?;
-            let record: SignedRecord = cwn_crypto::encoding::from_bytes(&bytes, limits::SIGNED_RECORD_BYTES)
-                .map_err(|refusal| damage(refusal.to_string()))?;
-            replica.load_record(hash, record).map_err(|refusal| damage(refusal.to_string()))?;
-        }
-        let declined = store.facts(DECLINED_FACT)?.into_iter().filter_map(|(fact, _)| {
-            let id: [u8; 32] = fact[DECLINED_FACT.len()..].try_into().ok()?;
-            Some(CircleId(Hash(id)))
-        });
+        let about = (CIRCLE_FACT, "the charter of a circle, which its members hand over again,");
+        let (charters, lost) = rot.facts(store, about, |name, value| {
+            let charter = Charter::from_bytes(value).map_err(|refusal| refusal.to_string())?;
+            if charter.id().0.0 == name { Ok(charter) } else { Err("another stands in its place".to_owned()) }
+        })?;
+        // What was declined the name says.
+        let declined = store.facts(DECLINED_FACT)?;
+        let declined = declined.iter().filter_map(|fact| Some(read_circle(&fact.key[DECLINED_FACT.len()..])?.0));
         let mut engine = Self {
             me: key.public(),
             key,
             accept,
             network,
             trust,
-            circles,
+            circles: BTreeMap::from([(network, network_replica)]),
             declined: declined.collect(),
+            lost: lost.iter().filter_map(|name| Some(read_circle(name)?.0)).collect(),
             offers: BTreeMap::new(),
             founded_now: BTreeSet::new(),
             writers: BTreeMap::new(),
@@ -252,33 +249,95 @@ impl Engine {
             next_ticket: 0,
             outputs: VecDeque::new(),
             sync: Sync::default(),
-            retractions: Retractions::load(store)?,
-            mending: Mending::load(store, now)?,
+            retractions: Retractions::load(store, now, &mut rot)?,
+            mending: Mending::load(store, now, &mut rot)?,
             rotten: BTreeMap::new(),
-            keeping: Keeping::load(store)?,
-            expiring,
+            keeping: Keeping::load(store, &mut rot)?,
+            expiring: Expiring::load(store, logs, &mut rot)?,
             wall: now,
             now,
         };
-        for damage in damages {
-            engine.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
-        }
-        engine.load_forks(store)?;
-        for replica in engine.circles.values_mut() {
-            replica.keep_to_branches(store);
-        }
-        engine.load_held(store)?;
-        engine.load_given(store)?;
-        for circle in engine.circles.keys().copied().collect::<Vec<_>>() {
-            engine.tell_accepted(&circle);
-            engine.note_beyond(&circle);
-            engine.note_retention(&circle, store);
-            engine.reckon(&circle, store);
+        engine.load_held(store, &mut rot)?;
+        let mut records = records_by_circle(store)?;
+        engine.load_rest(network, Vec::new(), store, &mut rot)?;
+        for charter in charters {
+            let records = records.remove(&charter.id()).unwrap_or_default();
+            engine.load_circle(charter, (logs, records), store, &mut rot)?;
         }
         engine.tell_dropped();
         engine.judge_all_retractions();
         engine.look_for_alarms();
+        engine.tell_rot(rot);
         Ok(engine)
+    }
+
+    /// Takes a circle back into memory, with all that the store holds of it.
+    fn load_circle(
+        &mut self,
+        charter: Charter,
+        (logs, records): (&Logs, Vec<Hash>),
+        store: &dyn Read,
+        rot: &mut Rot,
+    ) -> Result<(), Damage> {
+        let mut replica = Replica::closed(Control::new(charter));
+        let circle = replica.id();
+        replica.dropped_before(self.expiring.bytes_of(&circle));
+        rot.damages.extend(replica.load(store, logs.get(&circle).map(Vec::as_slice).unwrap_or_default()));
+        self.circles.insert(circle, replica);
+        self.load_rest(circle, records, store, rot)
+    }
+
+    fn load_rest(
+        &mut self,
+        circle: CircleId,
+        records: Vec<Hash>,
+        store: &dyn Read,
+        rot: &mut Rot,
+    ) -> Result<(), Damage> {
+        self.load_records(circle, records, store, rot);
+        self.load_forks(&circle, store, rot)?;
+        if let Some(replica) = self.circles.get_mut(&circle) {
+            replica.keep_to_branches(store);
+        }
+        self.load_given(circle, store, rot)?;
+        self.tell_accepted(&circle);
+        self.note_beyond(&circle);
+        self.note_retention(&circle, store);
+        self.reckon(&circle, store);
+        Ok(())
+    }
+
+    /// Says what cannot be read back, and writes what stands in its place.
+    fn tell_rot(&mut self, rot: Rot) {
+        for damage in rot.damages {
+            self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
+        }
+        if !rot.writes.is_empty() {
+            self.store(rot.writes, Vec::new());
+        }
+    }
+
+    /// A charter came: if it is that of a circle of this node whose own copy cannot be read back, the circle is there
+    /// again, with all that the store holds of it.
+    pub(crate) fn regain(&mut self, charter: &Charter, store: &dyn Read) {
+        if !self.lost.contains(&charter.id()) {
+            return;
+        }
+        let mut rot = Rot::default();
+        if let Err(damage) = self.load_again(charter, store, &mut rot) {
+            rot.damages.push(damage);
+        }
+        self.tell_rot(rot);
+    }
+
+    fn load_again(&mut self, charter: &Charter, store: &dyn Read, rot: &mut Rot) -> Result<(), Damage> {
+        let circle = charter.id();
+        let records = records_by_circle(store)?.remove(&circle).unwrap_or_default();
+        self.load_circle(charter.clone(), (&logs_by_circle(store)?, records), store, rot)?;
+        self.lost.remove(&circle);
+        let key = fact_key(CIRCLE_FACT, &[&circle.0.0]);
+        self.store(vec![Write::Fact { key, value: charter.to_bytes() }], vec![After::Membership(circle)]);
+        Ok(())
     }
 
     /// Takes one input. Outputs follow from [`Self::poll_output`].
@@ -317,6 +376,7 @@ impl Engine {
             Input::KeysSealed { peer, session, circle, keys } => self.keys_sealed(&peer, session, circle, keys),
             Input::KeysChecked { peer, circle, right, wrong } => self.keys_checked(&peer, circle, right, &wrong),
             Input::Damaged { key, seq } => self.damaged(&key, seq, store),
+            Input::RecordDamaged { circle, epoch } => self.record_damaged(circle, epoch, store),
             Input::Import { entries } => self.import(entries, store),
             Input::Shown { certificate } => self.shown(*certificate),
             Input::Tick => {}
@@ -466,13 +526,14 @@ impl Engine {
                 }
                 self.sync.compare_soon(&circle, self.now);
             }
-            After::Push(entry) => self.push(&entry, store)?,
+            After::Push(entry) => self.push(&entry, store),
             After::Membership(circle) => self.membership_changed(&circle, store)?,
             After::RecordDurable { circle, hash } => {
                 if let Some(replica) = self.circles.get_mut(&circle) {
                     replica.record_stored(hash);
                 }
                 self.record_came(circle, hash);
+                self.record_found(circle, hash);
                 if self.making.get(&circle).is_some_and(|making| making.made == Some(hash)) {
                     self.making.remove(&circle);
                     self.advance_appends(&circle);
@@ -1152,7 +1213,10 @@ impl Engine {
             if let Ok(Forked { key, seq }) = proof.verify() {
                 preview.note_fork(key.author, key.log, seq);
                 preview.vouch_before(&key, &proof);
-                writes.push(Write::Fact { key: fork::fork_fact(&key), value: encoding::to_bytes(&proof) });
+                writes.push(Write::Fact {
+                    key: fork::fork_fact(&Forked { key, seq }),
+                    value: encoding::to_bytes(&proof),
+                });
             }
         }
         writes.splice(0..0, preview.ingest_operations(entries).writes);
@@ -1261,11 +1325,4 @@ fn rewinds(store: &dyn Read, writes: &[Write]) -> Result<Vec<Write>, Damage> {
         Ok(height.map(|height| Write::Rewind { key, height }))
     };
     runs.into_iter().map(rewind).filter_map(Result::transpose).collect()
-}
-
-/// Reads an entry that the store must have.
-pub(crate) fn held_entry(store: &dyn Read, key: &LogKey, seq: u64) -> Result<Stored, Damage> {
-    let damage = |why: String| Damage { what: format!("entry {seq} of log {}", key.log), why };
-    let bytes = store.entry(key, seq)?.ok_or_else(|| damage("it is not there".to_owned()))?;
-    Stored::read(bytes).map_err(|refusal| damage(refusal.to_string()))
 }

@@ -19,12 +19,12 @@ use minicbor::{Decode, Encode};
 
 use crate::{
     engine::{After, Engine, fact_key},
-    keep::read_place,
     limits,
     log::{CircleId, Decoded, Header, LogKey, LogKind, Payload},
     output::Output,
     planted::{Bug, planted},
     replica::{Replica, read_entry},
+    rot::{Logs, Rot, height_in, read_circle, read_log},
     store::{Damage, Read, Write},
 };
 
@@ -131,23 +131,30 @@ pub(crate) struct Expiring {
 }
 
 impl Expiring {
-    pub(crate) fn load(store: &dyn Read) -> Result<Self, Damage> {
+    /// What was noted of a log and cannot be read back is counted anew, from what the store has of it. How long a circle
+    /// is kept follows from its policy again, a shorter time not before a week.
+    pub(crate) fn load(store: &dyn Read, logs: &Logs, rot: &mut Rot) -> Result<Self, Damage> {
         let mut expiring = Self::default();
-        for (fact, value) in store.facts(DROPPED_FACT)? {
-            let damage = |why: String| Damage { what: "the note of what was dropped of a log".to_owned(), why };
-            let key = read_place(&fact[DROPPED_FACT.len()..]).ok_or_else(|| damage("it names no log".to_owned()))?;
-            let noted = encoding::from_bytes(&value, limits::HEADER_BYTES);
-            let noted: Noted = noted.map_err(|refusal| damage(refusal.to_string()))?;
+        let about = (DROPPED_FACT, "the note of what was dropped of a log");
+        let (noted, lost) = rot.facts(store, about, |name, value| {
+            let (key, _) = read_log(name).ok_or("it names no log")?;
+            let noted = encoding::from_bytes(value, limits::HEADER_BYTES);
+            Ok((key, noted.map_err(|refusal| refusal.to_string())?))
+        })?;
+        noted.into_iter().for_each(|(key, noted)| expiring.set(key, Aging { noted, ..Aging::default() }));
+        for key in lost.iter().filter_map(|name| Some(read_log(name)?.0)) {
+            let noted = counted(store, &key, height_in(logs, &key));
+            rot.writes.push(note(&key, &noted));
             expiring.set(key, Aging { noted, ..Aging::default() });
         }
-        for (fact, value) in store.facts(RETENTION_FACT)? {
-            let damage = |why: String| Damage { what: "the note of how long a circle is kept".to_owned(), why };
-            let circle: [u8; 32] =
-                fact[RETENTION_FACT.len()..].try_into().map_err(|_length| damage("it names no circle".to_owned()))?;
-            let kept: Kept =
-                encoding::from_bytes(&value, limits::HEADER_BYTES).map_err(|refusal| damage(refusal.to_string()))?;
-            expiring.retentions.insert(CircleId(Hash(circle)), kept);
-        }
+        let about = (RETENTION_FACT, "the note of how long a circle is kept");
+        let (kept, lost) = rot.facts(store, about, |name, value| {
+            let (circle, _) = read_circle(name).ok_or("it names no circle")?;
+            let kept = encoding::from_bytes(value, limits::HEADER_BYTES);
+            Ok((circle, kept.map_err(|refusal| refusal.to_string())?))
+        })?;
+        expiring.retentions.extend(kept);
+        rot.forget(RETENTION_FACT, lost);
         Ok(expiring)
     }
 
@@ -197,6 +204,25 @@ fn order(days: Option<u32>) -> u32 {
 
 fn fact_of(key: &LogKey) -> Vec<u8> {
     fact_key(DROPPED_FACT, &[&key.circle.0.0, &key.author.0, &key.log.0])
+}
+
+/// What was dropped of a log, and when what it still has expires, as its entries show.
+fn counted(store: &dyn Read, key: &LogKey, height: u64) -> Noted {
+    let mut noted = Noted::default();
+    // What cannot be read is looked at again once it has come again.
+    for entry in (0..height).filter_map(|seq| read_entry(store, key, seq).ok()) {
+        match &entry.bytes().payload {
+            Payload::Dropped => {
+                noted.entries += 1;
+                noted.bytes += u64::from(entry.header().payload_length);
+            }
+            Payload::Sealed(_) if ages(entry.header()) => {
+                noted.expiry = noted.expiry.into_iter().chain(entry.header().expiry).min();
+            }
+            Payload::Sealed(_) | Payload::Retracted(_) => {}
+        }
+    }
+    noted
 }
 
 fn note(key: &LogKey, noted: &Noted) -> Write {

@@ -20,7 +20,8 @@ use crate::{
     output::{Event, Output},
     planted::{Bug, planted},
     replica::Replica,
-    store::{Damage, Read, Write},
+    rot::{Rot, read_place},
+    store::{Damage, Read, Write, known_facts},
     wire::Frame,
 };
 
@@ -202,14 +203,22 @@ pub(crate) fn proofs_among(circle: CircleId, entries: &[EntryBytes]) -> Vec<Fork
     proofs.into_values().filter(|proof| proof.verify().is_ok()).collect()
 }
 
-pub(crate) fn fork_fact(key: &LogKey) -> Vec<u8> {
+/// What stands in the place of a proof that cannot be read back: where the log forks the name says, and others can
+/// prove it.
+const UNPROVEN: &[u8] = &[0];
+
+fn forks_of(key: &LogKey) -> Vec<u8> {
     fact_key(FORK_FACT, &[&key.circle.0.0, &key.author.0, &key.log.0])
+}
+
+pub(crate) fn fork_fact(Forked { key, seq }: &Forked) -> Vec<u8> {
+    [forks_of(key).as_slice(), &seq.to_be_bytes()].concat()
 }
 
 /// The proof that a log forks, as a store holds it.
 pub fn proof_of(store: &dyn Read, key: &LogKey) -> Result<Option<ForkProof>, Damage> {
-    let Some((_, value)) = store.facts(&fork_fact(key))?.into_iter().next() else { return Ok(None) };
-    Ok(encoding::from_bytes(&value, limits::FRAME_BYTES).ok())
+    let mut proofs = known_facts(store, &forks_of(key))?.into_iter();
+    Ok(proofs.find_map(|(_, value)| encoding::from_bytes(&value, limits::FRAME_BYTES).ok()))
 }
 
 impl Engine {
@@ -220,17 +229,32 @@ impl Engine {
         forks.map(|((author, log), seq)| (LogKey { circle: *circle, author: *author, log: *log }, *seq)).collect()
     }
 
-    /// Takes what the store knows of forks back into memory.
-    pub(crate) fn load_forks(&mut self, store: &dyn Read) -> Result<(), Damage> {
-        for (_, value) in store.facts(FORK_FACT)? {
-            let damage = |why: String| Damage { what: "the proof of a fork".to_owned(), why };
-            let proof: ForkProof =
-                encoding::from_bytes(&value, limits::FRAME_BYTES).map_err(|refusal| damage(refusal.to_string()))?;
-            let forked = proof.verify().map_err(|refusal| damage(refusal.to_string()))?;
-            if let Some(replica) = self.circles.get_mut(&forked.key.circle) {
-                replica.vouch_before(&forked.key, &proof);
-                // A crash between the proof and what follows from it cannot be: they are one write.
-                replica.fork(store, forked)?;
+    /// Takes what the store knows of a circle's forks back into memory. Of a log whose proof cannot be read back no more
+    /// is held for that.
+    pub(crate) fn load_forks(&mut self, circle: &CircleId, store: &dyn Read, rot: &mut Rot) -> Result<(), Damage> {
+        let prefix = fact_key(FORK_FACT, &[&circle.0.0]);
+        let place = |name: &[u8]| {
+            let (key, seq) = read_place(&[circle.0.0.as_slice(), name].concat())?;
+            Some(Forked { key, seq })
+        };
+        let (mut known, lost) = rot.facts(store, (&prefix, "the proof of a fork"), |name, value| {
+            if value == UNPROVEN {
+                return Ok((place(name).ok_or("it names no place")?, None));
+            }
+            let proof = encoding::from_bytes::<ForkProof>(value, limits::FRAME_BYTES);
+            let proof = proof.map_err(|refusal| refusal.to_string())?;
+            Ok((proof.verify().map_err(|refusal| refusal.to_string())?, Some(proof)))
+        })?;
+        for forked in lost.iter().filter_map(|name| place(name)) {
+            rot.writes.push(Write::Fact { key: fork_fact(&forked), value: UNPROVEN.to_vec() });
+            known.push((forked, None));
+        }
+        let Some(replica) = self.circles.get_mut(circle) else { return Ok(()) };
+        for (forked, proof) in known {
+            proof.into_iter().for_each(|proof| replica.vouch_before(&forked.key, &proof));
+            // A crash between the proof and what follows from it cannot be: they are one write.
+            if let Err(damage) = replica.fork(store, forked) {
+                rot.damages.push(damage);
             }
         }
         Ok(())
@@ -360,7 +384,10 @@ impl Engine {
         replica.vouch_before(&key, &proof);
         let mut writes = replica.fork(store, forked)?;
         let decides = replica.control().is_some() && !writes.is_empty();
-        writes.push(Write::Fact { key: fork_fact(&key), value: encoding::to_bytes(&proof) });
+        // Only the lowest place is remembered.
+        let before = known.map(|seq| Write::Fact { key: fork_fact(&Forked { key, seq }), value: Vec::new() });
+        writes.extend(before);
+        writes.push(Write::Fact { key: fork_fact(&forked), value: encoding::to_bytes(&proof) });
         self.keep(key.circle, writes, decides, store);
         self.output(Output::Emit(Event::Fork { key, seq }));
         if key.author == self.me {

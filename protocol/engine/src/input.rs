@@ -171,6 +171,13 @@ pub enum Input {
         /// Its place.
         seq: u64,
     },
+    /// The record of an epoch turned out not to be readable: it is asked of members again.
+    RecordDamaged {
+        /// The circle.
+        circle: CircleId,
+        /// The epoch.
+        epoch: Hash,
+    },
     /// Entries that came otherwise than from a peer: an issuer's log from a file or from the desk.
     Import {
         /// The entries, every log in order.

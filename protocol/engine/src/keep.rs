@@ -20,6 +20,7 @@ use crate::{
     limits,
     log::{CircleId, LogKey},
     output::CommandRefusal,
+    rot::{Rot, read_log},
     store::{Damage, Read, Write},
 };
 
@@ -71,14 +72,17 @@ pub(crate) struct Keeping {
 }
 
 impl Keeping {
-    pub(crate) fn load(store: &dyn Read) -> Result<Self, Damage> {
+    /// What was noted and cannot be read back is noted anew, and kept as if it had come now.
+    pub(crate) fn load(store: &dyn Read, rot: &mut Rot) -> Result<Self, Damage> {
         let mut keeping = Self::default();
-        for (fact, value) in store.facts(BEYOND_FACT)? {
-            let damage = |why: String| Damage { what: "the note of what lies beyond a cut".to_owned(), why };
-            let key = read_place(&fact[BEYOND_FACT.len()..]).ok_or_else(|| damage("it names no log".to_owned()))?;
-            let noted = encoding::from_bytes(&value, limits::HEADER_BYTES);
-            keeping.note(key, Some(noted.map_err(|refusal| damage(refusal.to_string()))?));
-        }
+        let about = (BEYOND_FACT, "the note of what lies beyond a cut");
+        let (noted, lost) = rot.facts(store, about, |name, value| {
+            let (key, _) = read_log(name).ok_or("it names no log")?;
+            let noted = encoding::from_bytes(value, limits::HEADER_BYTES);
+            Ok((key, noted.map_err(|refusal| refusal.to_string())?))
+        })?;
+        noted.into_iter().for_each(|(key, noted)| keeping.note(key, Some(noted)));
+        rot.forget(BEYOND_FACT, lost);
         Ok(keeping)
     }
 
@@ -118,16 +122,6 @@ impl Keeping {
 
 fn fact_of(key: &LogKey) -> Vec<u8> {
     fact_key(BEYOND_FACT, &[&key.circle.0.0, &key.author.0, &key.log.0])
-}
-
-pub(crate) fn read_place(bytes: &[u8]) -> Option<LogKey> {
-    let (circle, rest) = bytes.split_at_checked(32)?;
-    let (author, log) = rest.split_at_checked(32)?;
-    Some(LogKey {
-        circle: CircleId(Hash(circle.try_into().ok()?)),
-        author: PublicKey(author.try_into().ok()?),
-        log: LogId(log.try_into().ok()?),
-    })
 }
 
 impl Engine {

@@ -78,6 +78,7 @@ pub mod planted;
 pub mod replica;
 mod retract;
 pub mod root;
+mod rot;
 pub mod store;
 pub mod succession;
 pub mod sync;

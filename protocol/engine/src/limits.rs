@@ -289,6 +289,10 @@ pub const GIVEN_KEY_BYTES: usize = 1_024;
 /// A key that a peer could not hand over is asked of it again after so long: it may have got it meanwhile.
 pub const KEY_RETRY_MS: u64 = 10 * 60_000;
 
+/// Records in one request of a node that lost them: a damaged place of a disk takes a few, and they come two in a frame
+/// when they are as long as they may be.
+pub const RECORDS_AT_ONCE: usize = 16;
+
 /// Faults after which a peer is disconnected. One can be an accident of version skew.
 pub const FAULTS: u32 = 3;
 

@@ -1192,6 +1192,16 @@ impl Replica {
         self.durable_epochs.contains(hash) && self.epochs.get(hash).is_some_and(open)
     }
 
+    /// Whether an epoch's record is durable here.
+    pub(crate) fn has_durable(&self, hash: &Hash) -> bool {
+        self.durable_epochs.contains(hash)
+    }
+
+    /// An epoch's record cannot be read back: nothing is sealed to it until it is durable again.
+    pub(crate) fn record_lost(&mut self, hash: &Hash) {
+        self.durable_epochs.remove(hash);
+    }
+
     /// The store made an epoch's record durable.
     pub fn record_stored(&mut self, hash: Hash) {
         self.durable_epochs.insert(hash);

@@ -13,9 +13,11 @@ use crate::{
     acceptance,
     engine::{After, Engine, fact_key},
     limits,
-    log::{Authentic, CircleId, LogKey, Retraction, Retracts},
+    log::{Authentic, CircleId, Header, LogKey, Retraction, Retracts},
     output::{Event, Output},
     planted::{Bug, planted},
+    replica::read_entry,
+    rot::{Rot, read_place},
     store::{Damage, Read, Write},
 };
 
@@ -74,19 +76,31 @@ pub(crate) struct Retractions {
 }
 
 impl Retractions {
-    pub(crate) fn load(store: &dyn Read) -> Result<Self, Damage> {
+    /// A note that cannot be read back is made anew from the retraction itself, as if that had come now: what it takes
+    /// back stays hidden, and is erased later than it would have been.
+    pub(crate) fn load(store: &dyn Read, now: Time, rot: &mut Rot) -> Result<Self, Damage> {
         let mut retractions = Self::default();
         if planted(Bug::ForgetRetractions) {
             return Ok(retractions);
         }
-        for (key, value) in store.facts(RETRACT_FACT)? {
-            let taken: Taken = encoding::from_bytes(&value, limits::HEADER_BYTES).map_err(|refusal| Damage {
-                what: format!("the note of a retraction under {} bytes of name", key.len()),
-                why: refusal.to_string(),
-            })?;
-            retractions.taken.entry(taken.by()).or_default().insert(taken.seq, taken);
+        let read = |_: &[u8], value: &[u8]| {
+            encoding::from_bytes::<Taken>(value, limits::HEADER_BYTES).map_err(|refusal| refusal.to_string())
+        };
+        let (known, lost) = rot.facts(store, (RETRACT_FACT, "the note of a retraction"), read)?;
+        known.into_iter().for_each(|taken| retractions.note(taken));
+        for (key, seq) in lost.iter().filter_map(|name| read_place(name)) {
+            // One that cannot be read itself comes again, and is noted then.
+            let Ok(entry) = read_entry(store, &key, seq) else { continue };
+            if let Some(taken) = taken(entry.header(), now) {
+                rot.writes.push(taken.fact());
+                retractions.note(taken);
+            }
         }
         Ok(retractions)
+    }
+
+    fn note(&mut self, taken: Taken) {
+        self.taken.entry(taken.by()).or_default().insert(taken.seq, taken);
     }
 
     /// When the next of them is to be acted on for good, by this node's clock.
@@ -128,9 +142,9 @@ impl Engine {
         for write in writes {
             let Write::Entry(entry) = write else { continue };
             facts.extend(self.forget_other(entry));
-            if let Some(taken) = taken(entry, self.wall) {
+            if let Some(taken) = taken(entry.header(), self.wall) {
                 facts.push(taken.fact());
-                self.retractions.taken.entry(taken.by()).or_default().insert(taken.seq, taken);
+                self.retractions.note(taken);
             }
         }
         facts
@@ -252,9 +266,8 @@ impl Engine {
 }
 
 /// What an entry takes back.
-fn taken(entry: &Authentic, now: Time) -> Option<Taken> {
-    let header = entry.header();
+fn taken(header: &Header, now: Time) -> Option<Taken> {
     let what = header.retracts?;
-    let (circle, author, log, seq) = (header.circle, header.author, header.log, header.seq);
+    let Header { circle, author, log, seq, .. } = *header;
     Some(Taken { circle, author, log, seq, what, first_seen: now, erased: false })
 }

@@ -24,6 +24,7 @@ use crate::{
     log::LogKey,
     output::{CommandRefusal, Event, Output, Reply},
     replica::Replica,
+    rot::Rot,
     store::{Damage, Read, Write},
     wire::Frame,
 };
@@ -133,14 +134,16 @@ impl Trust {
     }
 }
 
-/// Goes on to the versions that the store holds.
-pub(crate) fn load(root: &mut TrustRoot, store: &dyn Read) -> Result<(), Damage> {
-    for (key, bytes) in store.facts(ROOT_FACT)? {
-        let adopted = SignedRoot::from_bytes(&bytes).and_then(|signed| root.adopt(&[signed]));
-        adopted.map_err(|refusal| Damage {
-            what: format!("a version of the root document, in {} bytes of fact", key.len()),
-            why: refusal.to_string(),
-        })?;
+/// Goes on to the versions that the store holds, up to one that cannot be read back. That one and those behind it peers
+/// hand over again.
+pub(crate) fn load(root: &mut TrustRoot, store: &dyn Read, rot: &mut Rot) -> Result<(), Damage> {
+    let read = |_: &[u8], value: &[u8]| SignedRoot::from_bytes(value).map_err(|refusal| refusal.to_string());
+    let (versions, _) = rot.facts(store, (ROOT_FACT, "a version of the root document"), read)?;
+    for signed in versions {
+        if let Err(refusal) = root.adopt(&[signed]) {
+            let (what, why) = ("a version of the root document".to_owned(), refusal.to_string());
+            rot.damages.push(Damage { what, why });
+        }
     }
     Ok(())
 }

@@ -81,8 +81,23 @@ pub struct Damage {
     pub why: String,
 }
 
-/// A fact: its name and its value.
-pub type Fact = (Vec<u8>, Vec<u8>);
+/// A fact of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact {
+    /// Its name, which a store knows in any case.
+    pub key: Vec<u8>,
+    /// Its value, if it can be read back.
+    pub value: Result<Vec<u8>, Damage>,
+}
+
+/// The name and the value of a fact.
+pub type KnownFact = (Vec<u8>, Vec<u8>);
+
+/// The facts whose names start with `prefix` and whose values can be read back, for those who can do without the others.
+pub fn known_facts(store: &dyn Read, prefix: &[u8]) -> Result<Vec<KnownFact>, Damage> {
+    let facts = store.facts(prefix)?.into_iter();
+    Ok(facts.filter_map(|Fact { key, value }| Some((key, value.ok()?))).collect())
+}
 
 /// Reads what was stored.
 pub trait Read {
@@ -111,6 +126,6 @@ pub trait Read {
     fn record(&self, circle: &CircleId, hash: &Hash) -> Result<Option<Vec<u8>>, Damage>;
     /// The names of all epoch records held.
     fn records(&self) -> Result<Vec<(CircleId, Hash)>, Damage>;
-    /// The facts whose names start with `prefix`, in the order of their names.
+    /// The facts whose names start with `prefix`, in the order of their names; those too whose values cannot be read back.
     fn facts(&self, prefix: &[u8]) -> Result<Vec<Fact>, Damage>;
 }

@@ -268,6 +268,26 @@ pub enum Frame {
         #[n(1)]
         keys: Vec<GivenKey>,
     },
+    /// The sender lost records of epochs to damage on its disk, and asks for them again.
+    #[n(19)]
+    WantRecords {
+        /// The circle.
+        #[n(0)]
+        tag: Tag,
+        /// The epochs, at most [`limits::RECORDS_AT_ONCE`].
+        #[n(1)]
+        epochs: Vec<Hash>,
+    },
+    /// The answer: those of them that the sender has, as many as fit into a frame.
+    #[n(20)]
+    Records {
+        /// The circle.
+        #[n(0)]
+        tag: Tag,
+        /// The records.
+        #[n(1)]
+        records: Vec<SignedRecord>,
+    },
     /// An author forked a log.
     #[n(10)]
     Fork {
@@ -328,7 +348,7 @@ impl Frame {
 }
 
 /// The types of a [`Frame`] that this version knows.
-const TYPES: [u32; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 17, 18];
+const TYPES: [u32; 18] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 17, 18, 19, 20];
 
 /// What opens the stream of a run: the receiver asks.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -6,7 +6,7 @@ use cwn_crypto::{PublicKey, Time, encoding, issuer_log::LogId};
 use cwn_engine::{
     limits,
     log::{CircleId, Retracts},
-    store::{Read, Write},
+    store::{Write, known_facts},
 };
 use cwn_node::{
     api::types::{NewEntry, Published, Uploaded},
@@ -22,7 +22,7 @@ type Noted = (CircleId, PublicKey, LogId, u64, Retracts, Time, bool);
 fn a_day_passes(world: &World, name: &str) -> anyhow::Result<()> {
     let (mut store, _) = Store::open(&world.node(name).data, &mut |_| {})?;
     let mut aged = Vec::new();
-    for (key, value) in store.facts(b"retract/")? {
+    for (key, value) in known_facts(&store, b"retract/")? {
         let mut noted: Noted = encoding::from_bytes(&value, 1 << 16)?;
         noted.5 = Time(clock::now().0 - limits::RETRACT_MS - limits::ERASE_EVERY_MS);
         aged.push(Write::Fact { key, value: encoding::to_bytes(&noted) });

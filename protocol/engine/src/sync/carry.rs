@@ -78,6 +78,7 @@ impl Engine {
     ) -> Result<(), CommandRefusal> {
         let charter = Charter::from_bytes(charter)?;
         let circle = charter.id();
+        self.regain(&charter, store);
         self.forks_among(self.me, circle, &entries, store);
         let outcome = if let Some(replica) = self.circles.get_mut(&circle) {
             let brought: Vec<Hash> = entries.iter().map(|entry| Hash::of(Domain::ENTRY, &[&entry.header])).collect();

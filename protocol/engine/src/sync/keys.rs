@@ -15,6 +15,8 @@ use crate::input::SessionId;
 use crate::limits;
 use crate::log::CircleId;
 use crate::output::Output;
+use crate::replica::Replica;
+use crate::rot::Rot;
 use crate::store::{Damage, Read, Write};
 use crate::wire::{Frame, GivenKey};
 
@@ -50,24 +52,19 @@ pub(super) struct PeerKeys {
 }
 
 impl Engine {
-    /// Reads back which keys were handed to this node, and finds those it lacks.
-    pub(crate) fn load_given(&mut self, store: &dyn Read) -> Result<(), Damage> {
-        let mut given: BTreeMap<CircleId, BTreeSet<Hash>> = BTreeMap::new();
-        for (fact, _) in store.facts(GIVEN_FACT)? {
-            let (circle, epoch) = fact[GIVEN_FACT.len()..].split_at_checked(32).unwrap_or_default();
-            if let (Ok(circle), Ok(epoch)) = (circle.try_into(), epoch.try_into()) {
-                given.entry(CircleId(Hash(circle))).or_default().insert(Hash(epoch));
-            }
-        }
-        let found: Vec<(CircleId, Hash)> = self
-            .circles
-            .values()
-            .flat_map(|replica| replica.epochs().map(|(epoch, _)| (replica.id(), *epoch)))
-            .filter(|(circle, epoch)| !given.get(circle).is_some_and(|given| given.contains(epoch)))
-            .collect();
-        found.into_iter().for_each(|(circle, epoch)| self.record_came(circle, epoch));
-        for (circle, epochs) in given {
-            self.output(Output::Given { circle, epochs: epochs.into_iter().collect() });
+    /// Reads back which keys of a circle's epochs were handed to this node, and finds those it lacks; one that cannot be
+    /// read back is among them.
+    pub(crate) fn load_given(&mut self, circle: CircleId, store: &dyn Read, rot: &mut Rot) -> Result<(), Damage> {
+        let prefix = fact_key(GIVEN_FACT, &[&circle.0.0]);
+        let (given, _) = rot.facts(store, (&prefix, "a key that was handed to this node"), |name, _| {
+            name.try_into().map(Hash).map_err(|_length| "it names no epoch".to_owned())
+        })?;
+        let given: BTreeSet<Hash> = given.into_iter().collect();
+        let epochs = self.circles.get(&circle).into_iter().flat_map(Replica::epochs);
+        let others: Vec<Hash> = epochs.map(|(epoch, _)| *epoch).filter(|epoch| !given.contains(epoch)).collect();
+        others.into_iter().for_each(|epoch| self.record_came(circle, epoch));
+        if !given.is_empty() {
+            self.output(Output::Given { circle, epochs: given.into_iter().collect() });
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use cwn_crypto::{Hash, PublicKey, Time};
 
-use super::Shared;
+use super::{Shared, records};
 use crate::engine::Engine;
 use crate::epoch::SignedRecord;
 use crate::limits;
@@ -19,7 +19,7 @@ use crate::wire::{Frame, Tag, WireTip};
 
 impl Engine {
     /// Pushes an own entry, which is durable, to every connected member.
-    pub(crate) fn push(&mut self, entry: &Authentic, store: &dyn Read) -> Result<(), Damage> {
+    pub(crate) fn push(&mut self, entry: &Authentic, store: &dyn Read) {
         let circle = entry.key().circle;
         let epoch = entry.header().epoch;
         let mut targets = Vec::new();
@@ -33,15 +33,18 @@ impl Engine {
         let record: Option<SignedRecord> = match epoch.filter(|_| targets.iter().any(|(.., news)| *news)) {
             None => None,
             Some(hash) => {
-                let bytes = store.record(&circle, &hash)?;
-                bytes.and_then(|bytes| cwn_crypto::encoding::from_bytes(&bytes, limits::SIGNED_RECORD_BYTES).ok())
+                // Whoever lacks it pulls, here or elsewhere; the entry itself is not kept back.
+                let record = records::read_record(store, &circle, &hash).ok();
+                if record.is_none() {
+                    self.record_damaged(circle, hash, store);
+                }
+                record
             }
         };
         for (peer, tag, news) in targets {
             let record = record.clone().filter(|_| news);
             self.send(&peer, &Frame::Push { tag, record, entry: entry.bytes().clone() });
         }
-        Ok(())
     }
 
     pub(super) fn push_heard(

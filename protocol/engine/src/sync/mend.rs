@@ -19,10 +19,11 @@ use cwn_crypto::{Hash, PublicKey, Time};
 use super::{Purpose, Sync};
 use crate::engine::{After, Engine, fact_key};
 use crate::input::PullId;
-use crate::keep::read_place;
 use crate::limits;
 use crate::log::{EntryBytes, LogKey, Payload, Stored};
 use crate::output::{Event, Output};
+use crate::replica::read_entry;
+use crate::rot::{Rot, read_place};
 use crate::store::{Damage, Read, Write};
 use crate::wire::RunFrame;
 
@@ -60,16 +61,25 @@ fn take_back(place: &Place) -> Write {
     Write::Fact { key: fact_of(place), value: Vec::new() }
 }
 
-fn read_fact(fact: &[u8], hash: &[u8]) -> Option<(Place, Lack)> {
-    let (key, seq) = fact[BARE_FACT.len()..].split_at_checked(80)?;
-    let place = (read_place(key)?, u64::from_be_bytes(seq.try_into().ok()?));
-    Some((place, Lack::Payload(Hash(hash.try_into().ok()?))))
-}
-
 impl Mending {
-    pub(crate) fn load(store: &dyn Read, now: Time) -> Result<Self, Damage> {
-        let facts = store.facts(BARE_FACT)?;
-        let lacking: BTreeMap<Place, Lack> = facts.iter().filter_map(|(fact, hash)| read_fact(fact, hash)).collect();
+    /// A note that cannot be read back is made anew from the entry, if that still lacks its payload.
+    pub(crate) fn load(store: &dyn Read, now: Time, rot: &mut Rot) -> Result<Self, Damage> {
+        let (noted, lost) =
+            rot.facts(store, (BARE_FACT, "the note of an entry without its payload"), |name, hash| {
+                let place = read_place(name).ok_or("it names no place")?;
+                Ok((place, Lack::Payload(Hash(hash.try_into().map_err(|_length| "it names no entry")?))))
+            })?;
+        let mut lacking: BTreeMap<Place, Lack> = noted.into_iter().collect();
+        for (key, seq) in lost.iter().filter_map(|name| read_place(name)) {
+            let entry = read_entry(store, &key, seq).ok();
+            match entry.filter(|entry| matches!(entry.bytes().payload, Payload::Retracted(_))) {
+                Some(entry) => {
+                    rot.writes.push(Write::Fact { key: fact_of(&(key, seq)), value: entry.hash().0.to_vec() });
+                    lacking.insert((key, seq), Lack::Payload(entry.hash()));
+                }
+                None => rot.writes.push(take_back(&(key, seq))),
+            }
+        }
         let due = (!lacking.is_empty()).then(|| now.plus(limits::LACKING_AGAIN_MS));
         Ok(Self { lacking, due, ..Self::default() })
     }

@@ -24,12 +24,14 @@ use crate::replica::Replica;
 use crate::store::{Damage, Read};
 use crate::wire::{Frame, LEAST_VERSION, Nonce, Tag, VERSION, WireTip, common_version};
 use keys::{Keys, PeerKeys};
+use records::Records;
 
 mod carry;
 mod compare;
 mod keys;
 mod live;
 mod mend;
+mod records;
 mod relay;
 mod runs;
 mod statements;
@@ -76,6 +78,8 @@ struct Shared {
     pushed_epoch: Option<Hash>,
     /// The keys that are handed over between the peer and this node.
     keys: PeerKeys,
+    /// When it may ask next for records of epochs that it lost.
+    records_after: Time,
     /// Logs of which the peer holds what can never be part of the circle as it is held here: the other branch of a
     /// fork. They are not asked of it again.
     refused: BTreeSet<LogName>,
@@ -222,6 +226,7 @@ pub(crate) struct Sync {
     next_pull: u64,
     synced: BTreeSet<(CircleId, PublicKey)>,
     keys: Keys,
+    records: Records,
     announce: BTreeSet<LogKey>,
     announce_due: Option<Time>,
     /// Those of them that grew by their author's own push, and by nothing else.
@@ -613,6 +618,16 @@ impl Engine {
                     self.keys_heard(peer, circle, keys);
                 }
             }
+            Frame::WantRecords { tag, epochs } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    self.records_wanted(peer, circle, &epochs, store);
+                }
+            }
+            Frame::Records { tag, records } => {
+                if let Some(circle) = self.circle_of(peer, &tag) {
+                    self.records_heard(peer, circle, records, store);
+                }
+            }
             Frame::Root { held, document } => self.root_heard(peer, held, document),
             Frame::Held { tag, statement } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
@@ -749,6 +764,7 @@ impl Engine {
                 digest_after: Time(0),
                 pushed_epoch: None,
                 keys: PeerKeys::default(),
+                records_after: Time(0),
                 refused: BTreeSet::new(),
                 empty_runs: 0,
             };
@@ -758,6 +774,7 @@ impl Engine {
             self.fetch_rotten(&circle, store);
             self.compare(peer, circle, digest, store)?;
             self.look_for_keys();
+            self.records_may_come(&circle, peer);
             if !planted(Bug::HeldUnsaidOnConnect) {
                 self.held_due_to(peer, circle);
             }
@@ -821,9 +838,10 @@ impl Engine {
         let stalls = self.sync.pulls.values().map(|pull| pull.last_frame.min(pull.counted_from)).min();
         let stalls = stalls.map(|since| since.plus(limits::PULL_STALL_MS));
         let Sync { digest_due, look_due, announce_due, held_due, hand_due, lacking_due, .. } = self.sync;
-        let (keys_due, mend_due) = (self.sync.keys.due, self.mending.due);
-        let timers = [digest_due, look_due, announce_due, held_due, hand_due, lacking_due, keys_due, mend_due, stalls];
-        let next = timers.into_iter().flatten().min().map(|next| self.wall.plus(next.since(self.now)));
+        let (keys_due, records_due) = (self.sync.keys.due, self.sync.records.due);
+        let timers = [digest_due, look_due, announce_due, held_due, hand_due, lacking_due, stalls];
+        let asks = [keys_due, records_due, self.mending.due];
+        let next = timers.into_iter().chain(asks).flatten().min().map(|next| self.wall.plus(next.since(self.now)));
         let drops = self.expiring.due(self.wall).filter(|_| !self.clock_doubtful());
         next.into_iter().chain(self.retractions.due()).chain(self.keeping.due()).chain(drops).min()
     }
@@ -844,6 +862,7 @@ impl Engine {
             self.sync.look_at(self.now);
         }
         self.ask_for_keys();
+        self.ask_for_records();
         self.begin_mending(store);
         self.erase_due(store)?;
         self.drop_beyond(store)?;

@@ -41,6 +41,10 @@ impl Engine {
             for Choice { peer, circle, name, supersedes } in self.choose_pulls() {
                 let held = self.circles.get(&circle).and_then(|replica| replica.log(&name.0, &name.1));
                 let (from, epoch) = held.map_or((0, None), |held| (held.height, held.epoch));
+                // A record that was lost comes again with the run.
+                let has =
+                    |epoch: &Hash| self.circles.get(&circle).is_some_and(|replica| replica.epoch(epoch).is_some());
+                let epoch = epoch.filter(has);
                 let want = self.sync.wants.get(&(circle, name));
                 if want.and_then(|want| want.sources.get(&peer)).is_none_or(|source| source.height <= from) {
                     // It came otherwise meanwhile.

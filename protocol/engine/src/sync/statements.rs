@@ -8,10 +8,11 @@ use cwn_crypto::{Domain, Hash, PublicKey, Time, encoding};
 
 use super::relay::Outgoing;
 use crate::engine::{Engine, HELD_FACT, fact_key};
-use crate::held::{Ledger, SignedStatement, Statement};
+use crate::held::{SignedStatement, Statement};
 use crate::limits;
 use crate::log::{CircleId, LogKey};
 use crate::planted::{Bug, planted};
+use crate::rot::{Rot, read_circle};
 use crate::store::{Damage, Read, Write};
 use crate::wire::{Bundle, Trail};
 
@@ -162,21 +163,18 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads back what was heard before this start.
-    pub(crate) fn load_held(&mut self, store: &dyn Read) -> Result<(), Damage> {
-        for (key, value) in store.facts(HELD_FACT)? {
-            let damage = |why: &str| Damage { what: "a remembered statement".to_owned(), why: why.to_owned() };
-            let rest = &key[HELD_FACT.len()..];
-            let part = |index: usize| -> Result<[u8; 32], Damage> {
-                let bytes = rest.get(index * 32..index * 32 + 32).and_then(|bytes| bytes.try_into().ok());
-                bytes.ok_or_else(|| damage("its name is cut short"))
-            };
-            let circle = CircleId(Hash(part(0)?));
-            let (author, holder) = (PublicKey(part(1)?), PublicKey(part(2)?));
-            let ledger: &mut Ledger = self.ledgers.entry(circle).or_default();
-            let log = rest.get(96..).unwrap_or_default();
-            ledger.recall(holder, author, log, &value).map_err(|refusal| damage(&refusal.to_string()))?;
-        }
+    /// Reads back what was heard before this start. What cannot be read is unknown again.
+    pub(crate) fn load_held(&mut self, store: &dyn Read, rot: &mut Rot) -> Result<(), Damage> {
+        let ledgers = &mut self.ledgers;
+        let (_, lost) = rot.facts(store, (HELD_FACT, "a remembered statement"), |name, value| {
+            let (circle, rest) = read_circle(name).ok_or("its name is cut short")?;
+            let (author, rest) = rest.split_first_chunk::<32>().ok_or("its name is cut short")?;
+            let (holder, log) = rest.split_first_chunk::<32>().ok_or("its name is cut short")?;
+            let recalled =
+                ledgers.entry(circle).or_default().recall(PublicKey(*holder), PublicKey(*author), log, value);
+            recalled.map_err(|refusal| refusal.to_string())
+        })?;
+        rot.forget(HELD_FACT, lost);
         Ok(())
     }
 }

@@ -7,12 +7,12 @@ use cwn_crypto::PublicKey;
 use super::Welcome;
 use crate::branches;
 use crate::circle::Charter;
-use crate::engine::{Engine, Offering, held_entry};
+use crate::engine::{Engine, Offering};
 use crate::limits;
 use crate::log::{CircleId, EntryBytes, LogKind};
 use crate::output::{Event, Output};
 use crate::planted::{Bug, planted};
-use crate::replica::{Log, Replica};
+use crate::replica::{Log, Replica, read_entry};
 use crate::store::{Damage, Read};
 use crate::wire::Frame;
 
@@ -47,7 +47,7 @@ impl Engine {
             let logs = replica.logs().filter(|(_, log)| log.kind == LogKind::Control);
             let (mut entries, mut met) = (Vec::new(), None);
             for (key, seq) in logs.flat_map(|(key, log)| (0..log.durable).map(move |seq| (key, seq))) {
-                match held_entry(store, &key, seq) {
+                match read_entry(store, &key, seq) {
                     Ok(entry) => entries.push(entry.bytes().clone()),
                     Err(damage) => {
                         met = Some((key, seq, damage));
@@ -55,7 +55,7 @@ impl Engine {
                     }
                 }
             }
-            let behind = branches::held(store, &circle)?;
+            let behind = self.branches_held(&circle, store)?;
             if let Some((key, seq, damage)) = met {
                 // Once others sent it again, who belongs is looked at anew, and with it who lacks the circle.
                 match self.fetch_again(&key, seq, store) {
@@ -116,6 +116,7 @@ impl Engine {
             }
         };
         let circle = charter.id();
+        self.regain(&charter, store);
         if !self.circles.contains_key(&circle) {
             match self.offered(*peer, charter, welcome.entries) {
                 Offering::Taken => {}

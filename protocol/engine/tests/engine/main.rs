@@ -20,6 +20,7 @@ mod nodes;
 mod quota;
 mod retract;
 mod root;
+mod rot;
 mod skew;
 mod stewards;
 mod stories;

@@ -23,7 +23,7 @@ use cwn_engine::{
     },
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
     replica::Replica,
-    store::{Damage, Read, Tip, Write},
+    store::{Damage, Fact, Read, Tip, Write},
     sync::given_key,
     wire::{GivenKey, Nonce, RunFrame, Tag},
 };
@@ -48,6 +48,10 @@ pub struct MemStore {
     pub erased: BTreeMap<(LogKey, u64), (Hash, Retraction)>,
     /// Entries that rot took.
     pub rotten: BTreeSet<(LogKey, u64)>,
+    /// Epoch records, likewise.
+    pub rotten_records: BTreeSet<Hash>,
+    /// Facts, of which the names are known.
+    pub rotten_facts: BTreeSet<Vec<u8>>,
     /// Those of them that a look at the whole store found: what stands behind one does not count until it comes again.
     gaps: BTreeSet<(LogKey, u64)>,
 }
@@ -97,9 +101,16 @@ impl MemStore {
                     bytes.payload = Payload::Dropped;
                 }
             }
-            Write::Record { circle, hash, bytes } => drop(self.records.insert((circle, hash), bytes)),
-            Write::Fact { key, value } if value.is_empty() => drop(self.facts.remove(&key)),
+            Write::Record { circle, hash, bytes } => {
+                self.rotten_records.remove(&hash);
+                self.records.insert((circle, hash), bytes);
+            }
+            Write::Fact { key, value } if value.is_empty() => {
+                self.rotten_facts.remove(&key);
+                self.facts.remove(&key);
+            }
             Write::Fact { key, value } => {
+                self.rotten_facts.remove(&key);
                 assert!(value.len() <= FACT_BYTES, "a store takes no fact of {} bytes", value.len());
                 self.facts.insert(key, value);
             }
@@ -167,14 +178,22 @@ impl Read for MemStore {
         Ok(self.logs.iter().filter_map(|(key, log)| Some((*key, tip(key, log)?))).collect())
     }
     fn record(&self, circle: &CircleId, hash: &Hash) -> Result<Option<Vec<u8>>, Damage> {
+        if self.rotten_records.contains(hash) {
+            return Err(Damage { what: format!("epoch record {hash}"), why: "its checksum does not fit".to_owned() });
+        }
         Ok(self.records.get(&(*circle, *hash)).cloned())
     }
     fn records(&self) -> Result<Vec<(CircleId, Hash)>, Damage> {
         Ok(self.records.keys().copied().collect())
     }
-    fn facts(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Damage> {
+    fn facts(&self, prefix: &[u8]) -> Result<Vec<Fact>, Damage> {
         let starts = |(key, _): &(&Vec<u8>, &Vec<u8>)| key.starts_with(prefix);
-        Ok(self.facts.iter().filter(starts).map(|(key, value)| (key.clone(), value.clone())).collect())
+        let read = |(key, value): (&Vec<u8>, &Vec<u8>)| {
+            let damage = || Damage { what: "a fact".to_owned(), why: "its checksum does not fit".to_owned() };
+            let value = if self.rotten_facts.contains(key) { Err(damage()) } else { Ok(value.clone()) };
+            Fact { key: key.clone(), value }
+        };
+        Ok(self.facts.iter().filter(starts).map(read).collect())
     }
 }
 
@@ -899,8 +918,9 @@ impl World {
             for entry in chunk {
                 let header = Header::from_bytes(&entry.header).unwrap();
                 if let Some(epoch) = header.epoch.filter(|epoch| known.insert(*epoch)) {
-                    let bytes = &self.nodes[index].store.records[&(key.circle, epoch)];
-                    records.push(encoding::from_bytes::<SignedRecord>(bytes, 1 << 20).unwrap());
+                    // One that cannot be read back the entries go without.
+                    let record = self.nodes[index].store.record(&key.circle, &epoch).ok().map(Option::unwrap);
+                    records.extend(record.map(|bytes| encoding::from_bytes::<SignedRecord>(&bytes, 1 << 20).unwrap()));
                 }
             }
             let bytes = RunFrame { records, entries: chunk.to_vec() }.to_bytes();

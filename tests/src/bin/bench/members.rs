@@ -10,7 +10,7 @@ use cwn_engine::{
     input::{Input, PullId, SessionId, StreamId},
     log::{CircleId, EntryBytes, LogKey},
     output::Output,
-    store::{Damage, Read, Tip},
+    store::{Damage, Fact, Read, Tip},
     wire::Nonce,
 };
 use cwn_node::{
@@ -185,7 +185,7 @@ impl Read for Nothing {
         Ok(Vec::new())
     }
 
-    fn facts(&self, _: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Damage> {
+    fn facts(&self, _: &[u8]) -> Result<Vec<Fact>, Damage> {
         Ok(Vec::new())
     }
 }

@@ -1,0 +1,208 @@
+//! Epoch records that rot took from this node, asked of members again, each of one at a time.
+//!
+//! What comes is known by its hash, and verified as one that comes with a run. Until then what was sealed to the epoch
+//! stays closed here, and this node seals nothing more to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cwn_crypto::{Domain, Hash, PublicKey, Time, encoding};
+
+use super::Sync;
+use crate::engine::Engine;
+use crate::epoch::SignedRecord;
+use crate::limits;
+use crate::log::CircleId;
+use crate::output::{Event, Output};
+use crate::rot::Rot;
+use crate::store::{Damage, Read, Write};
+use crate::wire::Frame;
+
+/// The records that this node lacks, over all peers.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    lost: BTreeMap<CircleId, Lost>,
+    /// When to look next whom to ask.
+    pub(super) due: Option<Time>,
+}
+
+/// The records that are lost of one circle.
+#[derive(Debug, Default)]
+struct Lost {
+    epochs: BTreeSet<Hash>,
+    /// Who was asked since the last of them came, or since all had been asked.
+    asked: BTreeSet<PublicKey>,
+}
+
+pub(super) fn read_record(store: &dyn Read, circle: &CircleId, epoch: &Hash) -> Result<SignedRecord, Damage> {
+    let damage = |why: String| Damage { what: format!("epoch record {epoch}"), why };
+    let bytes = store.record(circle, epoch)?.ok_or_else(|| damage("it is not there".to_owned()))?;
+    let record: SignedRecord =
+        encoding::from_bytes(&bytes, limits::SIGNED_RECORD_BYTES).map_err(|refusal| damage(refusal.to_string()))?;
+    match record.hash(Domain::EPOCH) == *epoch {
+        true => Ok(record),
+        false => Err(damage("another stands in its place".to_owned())),
+    }
+}
+
+impl Engine {
+    /// Takes the records of a circle back into memory. Those that cannot be read back, and those that logs build on and
+    /// the store does not know, are asked of members.
+    pub(crate) fn load_records(&mut self, circle: CircleId, hashes: Vec<Hash>, store: &dyn Read, rot: &mut Rot) {
+        let Some(replica) = self.circles.get_mut(&circle) else { return };
+        let named: BTreeSet<Hash> = hashes.iter().copied().collect();
+        let mut lost = Vec::new();
+        for hash in hashes {
+            match read_record(store, &circle, &hash) {
+                Ok(record) => {
+                    if let Err(refusal) = replica.load_record(hash, record) {
+                        rot.damages.push(Damage { what: format!("epoch record {hash}"), why: refusal.to_string() });
+                    }
+                }
+                Err(damage) => {
+                    rot.damages.push(damage);
+                    lost.push(hash);
+                }
+            }
+        }
+        let built_on: BTreeSet<Hash> = replica.logs().filter_map(|(_, log)| log.epoch).collect();
+        for hash in built_on.difference(&named) {
+            let (what, why) = (format!("epoch record {hash}"), "it is not there".to_owned());
+            rot.damages.push(Damage { what, why });
+            lost.push(*hash);
+        }
+        lost.into_iter().for_each(|hash| self.record_lost(circle, hash));
+    }
+
+    fn record_lost(&mut self, circle: CircleId, epoch: Hash) {
+        self.circles.get_mut(&circle).into_iter().for_each(|replica| replica.record_lost(&epoch));
+        self.sync.records.lost.entry(circle).or_default().epochs.insert(epoch);
+        self.sync.records.due = Some(self.now);
+    }
+
+    /// Somebody could not read a record back.
+    pub(crate) fn record_damaged(&mut self, circle: CircleId, epoch: Hash, store: &dyn Read) {
+        let known = self.sync.records.lost.get(&circle).is_some_and(|lost| lost.epochs.contains(&epoch));
+        if known || !self.circles.contains_key(&circle) {
+            return;
+        }
+        if let Err(damage) = read_record(store, &circle, &epoch) {
+            self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
+            self.record_lost(circle, epoch);
+        }
+    }
+
+    /// A peer came to share a circle: it may have what was lost of it.
+    pub(super) fn records_may_come(&mut self, circle: &CircleId, peer: &PublicKey) {
+        if let Some(lost) = self.sync.records.lost.get_mut(circle) {
+            lost.asked.remove(peer);
+            self.sync.records.due = Some(self.now);
+        }
+    }
+
+    /// Asks, in each circle of which records are lost, the next member for them.
+    pub(super) fn ask_for_records(&mut self) {
+        let now = self.now;
+        if self.sync.records.due.is_none_or(|due| due > now) {
+            return;
+        }
+        let mut ask = Vec::new();
+        let mut waits = None;
+        let Sync { peers, records, .. } = &mut self.sync;
+        for (circle, lost) in &mut records.lost {
+            let sharing = peers.iter().filter_map(|(peer, state)| Some((*peer, state.shared.get(circle)?.mine)));
+            let sharing: Vec<_> = sharing.collect();
+            match sharing.iter().find(|(peer, _)| !lost.asked.contains(peer)) {
+                Some((peer, tag)) => {
+                    lost.asked.insert(*peer);
+                    let epochs = lost.epochs.iter().take(limits::RECORDS_AT_ONCE).copied().collect();
+                    ask.push((*peer, Frame::WantRecords { tag: *tag, epochs }));
+                    waits = Some(limits::PULL_STALL_MS);
+                }
+                None => {
+                    // Somebody may have got them meanwhile.
+                    lost.asked.clear();
+                    waits = waits.or_else(|| (!sharing.is_empty()).then_some(limits::KEY_RETRY_MS));
+                }
+            }
+        }
+        records.due = waits.map(|wait| now.plus(wait));
+        ask.into_iter().for_each(|(peer, frame)| self.send(&peer, &frame));
+    }
+
+    /// A peer lost records of a circle that it counts in: it is sent those that can be read here, as many as a frame
+    /// takes.
+    pub(super) fn records_wanted(&mut self, peer: &PublicKey, circle: CircleId, epochs: &[Hash], store: &dyn Read) {
+        if epochs.len() > limits::RECORDS_AT_ONCE {
+            return self.fault(peer, circle, "it asks for more epoch records than may be asked for at once".to_owned());
+        }
+        let now = self.now;
+        let Some(shared) = self.shared(peer, &circle).filter(|shared| shared.records_after <= now) else { return };
+        shared.records_after = now.plus(limits::COMPARE_EVERY_MS);
+        let tag = shared.mine;
+        let Some(replica) = self.circles.get(&circle) else { return };
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        for record in epochs.iter().filter(|epoch| replica.has_durable(epoch)) {
+            // Whoever needs it here finds what is damaged, and says so.
+            let Ok(record) = read_record(store, &circle, record) else { continue };
+            bytes += record.bytes().len();
+            if bytes > limits::FRAME_BYTES / 2 && !records.is_empty() {
+                break;
+            }
+            records.push(record);
+        }
+        self.send(peer, &Frame::Records { tag, records });
+    }
+
+    /// A peer sends records that it was asked for.
+    pub(super) fn records_heard(
+        &mut self,
+        peer: &PublicKey,
+        circle: CircleId,
+        records: Vec<SignedRecord>,
+        store: &dyn Read,
+    ) {
+        let Some(lost) = self.sync.records.lost.get_mut(&circle) else { return };
+        // What nobody asked for is not looked at.
+        if !lost.asked.contains(peer) {
+            return;
+        }
+        let of_lost = |record: &SignedRecord| lost.epochs.contains(&record.hash(Domain::EPOCH));
+        let records: Vec<SignedRecord> = records.into_iter().filter(of_lost).collect();
+        if !records.is_empty() {
+            // It may have more of them.
+            lost.asked.remove(peer);
+        }
+        self.sync.records.due = Some(self.now.plus(2 * limits::COMPARE_EVERY_MS));
+        self.take_records(circle, records, store);
+    }
+
+    /// Takes records that were lost and came again.
+    fn take_records(&mut self, circle: CircleId, records: Vec<SignedRecord>, store: &dyn Read) {
+        let Some(replica) = self.circles.get_mut(&circle) else { return };
+        // Of those that were loaded before rot took them only the bytes are gone.
+        let (known, others): (Vec<SignedRecord>, Vec<SignedRecord>) =
+            records.into_iter().partition(|record| replica.epoch(&record.hash(Domain::EPOCH)).is_some());
+        let again = |record: &SignedRecord| {
+            let (hash, bytes) = (record.hash(Domain::EPOCH), encoding::to_bytes(record));
+            Write::Record { circle, hash, bytes }
+        };
+        let mut writes: Vec<Write> = known.iter().map(again).collect();
+        let ingested = replica.ingest(others, Vec::new());
+        writes.extend(ingested.writes);
+        self.keep(circle, writes, ingested.membership_changed, store);
+    }
+
+    /// The record of an epoch is durable. If it was lost, what is sealed to the epoch opens from here on.
+    pub(crate) fn record_found(&mut self, circle: CircleId, epoch: Hash) {
+        let Some(lost) = self.sync.records.lost.get_mut(&circle) else { return };
+        if !lost.epochs.remove(&epoch) {
+            return;
+        }
+        if lost.epochs.is_empty() {
+            self.sync.records.lost.remove(&circle);
+        }
+        self.output(Output::Given { circle, epochs: vec![epoch] });
+        self.sync.unblock(&circle, self.now);
+    }
+}

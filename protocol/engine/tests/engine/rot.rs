@@ -1,0 +1,414 @@
+//! Epoch records and facts that rot: told, gone on without, and there again as far as anybody has them.
+
+use cwn_crypto::{Hash, Time, encoding};
+use cwn_engine::{
+    circle::History,
+    input::{Audience, Command, Input},
+    limits,
+    log::CircleId,
+    output::Event,
+    wire::Frame,
+};
+
+use crate::{
+    fork::forked,
+    world::{World, partner},
+};
+
+const FOUR: [&str; 4] = ["ncsc", "z-cert", "ibd", "ferm"];
+
+impl World {
+    /// Of the facts of a node whose names start like this the values rot; how many there are.
+    fn rot_facts(&mut self, name: &str, prefix: &str) -> usize {
+        let index = self.index(name);
+        let store = &mut self.nodes[index].store;
+        let rotten = store.facts.keys().filter(|key| key.starts_with(prefix.as_bytes())).cloned();
+        store.rotten_facts.extend(rotten);
+        store.rotten_facts.len()
+    }
+
+    fn rot_records(&mut self, name: &str, circle: CircleId) -> usize {
+        let index = self.index(name);
+        let store = &mut self.nodes[index].store;
+        let rotten = store.records.keys().filter(|(of, _)| *of == circle).map(|(_, hash)| *hash);
+        store.rotten_records.extend(rotten);
+        store.rotten_records.len()
+    }
+
+    fn rotten(&self, name: &str) -> usize {
+        let store = &self.node(name).store;
+        store.rotten_facts.len() + store.rotten_records.len()
+    }
+
+    /// A node starts anew, alone, and has said nothing yet.
+    fn start_anew(&mut self, name: &str) {
+        let index = self.index(name);
+        self.crash(name);
+        self.nodes[index].events.clear();
+        self.start(name);
+        self.run(100);
+    }
+
+    /// What a node said cannot be read back.
+    fn damages(&self, name: &str) -> Vec<String> {
+        let damage = |event: &Event| match event {
+            Event::Damaged { what } => Some(what.clone()),
+            _ => None,
+        };
+        self.node(name).events.iter().filter_map(damage).collect()
+    }
+}
+
+#[test]
+fn i3_rotted_epoch_records_are_told_and_members_send_them_again() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    world.append("ferm", circle, "one");
+    world.append("ibd", circle, "two");
+    world.settle();
+    assert_eq!(world.rot_records("ferm", circle), 2);
+    world.start_anew("ferm");
+    assert_eq!(world.damages("ferm").len(), 2, "{:?}", world.damages("ferm"));
+    world.connect_all().settle();
+    assert_eq!(world.rotten("ferm"), 0, "they came again");
+    world.expect_reads("ferm", circle, &["one", "two"]);
+    world.append("ferm", circle, "three");
+    world.append("ibd", circle, "four");
+    world.settle();
+    for name in FOUR {
+        world.expect_reads(name, circle, &["one", "three", "two", "four"]);
+    }
+}
+
+#[test]
+fn i1_nothing_more_is_sealed_to_an_epoch_whose_record_rotted() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    world.append("ferm", circle, "one");
+    world.settle();
+    world.rot_records("ferm", circle);
+    world.start_anew("ferm");
+    world.append("ferm", circle, "alone");
+    world.settle();
+    assert!(world.reads("ferm", circle).contains(&"alone".to_owned()), "sealed to another");
+    world.connect_all().settle();
+    for name in FOUR {
+        let mut reads = world.reads(name, circle);
+        reads.sort();
+        assert_eq!(reads, ["alone", "one"], "{name}");
+    }
+}
+
+#[test]
+fn i3_a_record_that_rots_while_a_node_runs_is_asked_for_as_soon_as_somebody_meets_it() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    world.append("ferm", circle, "one");
+    world.settle();
+    world.rot_records("ibd", circle);
+    let epoch = *world.engine("ibd").circle(&circle).unwrap().epochs().next().unwrap().0;
+    let ibd = world.index("ibd");
+    world.input(ibd, Input::RecordDamaged { circle, epoch });
+    world.input(ibd, Input::RecordDamaged { circle, epoch });
+    assert_eq!(world.damages("ibd").len(), 1, "it is told once");
+    world.settle();
+    assert_eq!(world.rotten("ibd"), 0);
+    world.expect_reads("ibd", circle, &["one"]);
+}
+
+#[test]
+fn i7_whoever_asks_for_records_without_end_is_answered_once_a_second_and_sends_none_that_nobody_asked_for() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    world.append("ferm", circle, "one");
+    world.settle();
+    let epoch = *world.engine("ibd").circle(&circle).unwrap().epochs().next().unwrap().0;
+    let tag = world.tag("ferm", "ibd", circle);
+    let before = world.node("ibd").frames;
+    for _ in 0..100 {
+        world.send_raw("ferm", "ibd", Frame::WantRecords { tag, epochs: vec![epoch] }.to_bytes());
+    }
+    assert_eq!(world.node("ibd").frames, before + 1);
+    let record = encoding::from_bytes(&world.node("ibd").store.records[&(circle, epoch)], 1 << 20).unwrap();
+    let writes = |world: &World| world.node("ibd").store.records.len();
+    let held = writes(&world);
+    world.send_raw("ferm", "ibd", Frame::Records { tag, records: vec![record] }.to_bytes());
+    world.settle();
+    assert_eq!(writes(&world), held);
+    assert!(world.refusals_of("ibd", "ferm").is_empty());
+    let many = Frame::WantRecords { tag, epochs: vec![epoch; limits::RECORDS_AT_ONCE + 1] };
+    world.send_raw("ferm", "ibd", many.to_bytes());
+    assert_eq!(world.refusals_of("ibd", "ferm").len(), 1);
+}
+
+/// Found by cwn-sim, seed 3 with `--malicious 10%`.
+#[test]
+fn i7_nobody_is_blamed_for_entries_whose_record_rotted_before_anybody_else_had_it() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    world.partition(&[&["ferm"], &["ncsc", "z-cert", "ibd"]]);
+    world.append("ferm", circle, "one");
+    world.settle();
+    world.rot_records("ferm", circle);
+    world.start_anew("ferm");
+    world.connect_all().settle();
+    for _ in 0..100 {
+        world.run(limits::DIGEST_EVERY_MS);
+    }
+    for name in ["ncsc", "z-cert", "ibd"] {
+        assert!(world.is_connected(name, "ferm"), "{name}");
+        assert!(world.refusals_of(name, "ferm").is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn i3_a_rotted_charter_comes_back_from_a_member_with_all_that_the_store_holds() {
+    for rule in ["by itself", "though its operator is asked before a circle is joined"] {
+        let mut world = World::new(&FOUR);
+        let circle = world.circle(&FOUR);
+        world.append("ferm", circle, "one");
+        world.append("ibd", circle, "two");
+        world.settle();
+        if rule != "by itself" {
+            world.ask_before_joining("ferm");
+        }
+        assert_eq!(world.rot_facts("ferm", "circle/"), 1);
+        world.start_anew("ferm");
+        assert_eq!(world.damages("ferm").len(), 1, "{:?}", world.damages("ferm"));
+        assert!(world.engine("ferm").circle(&circle).is_none());
+        world.connect("ibd", "ferm").settle();
+        assert_eq!(world.rotten("ferm"), 0, "{rule}");
+        world.expect_reads("ferm", circle, &["one", "two"]);
+        assert_eq!(world.conclusions("ferm", circle), world.conclusions("ibd", circle), "{rule}");
+        world.append("ferm", circle, "three");
+        world.connect_all().settle();
+        for name in FOUR {
+            world.expect_reads(name, circle, &["one", "three", "two"]);
+        }
+        world.start_anew("ferm");
+        assert!(world.damages("ferm").is_empty(), "{rule}: it is whole again");
+    }
+}
+
+#[test]
+fn a_circle_that_was_declined_stays_declined_though_the_note_of_it_rotted() {
+    let mut world = World::new(&FOUR);
+    world.ask_before_joining("ferm");
+    world.crash("ferm").start("ferm").connect_all();
+    let circle = world.circle(&FOUR);
+    world.command("ferm", Command::Decline { circle });
+    world.settle();
+    assert_eq!(world.rot_facts("ferm", "declined/"), 1);
+    world.start_anew("ferm");
+    world.connect_all().settle();
+    assert_eq!(world.engine("ferm").offers().count(), 0);
+}
+
+#[test]
+fn i6_what_was_taken_back_stays_hidden_and_is_erased_though_the_note_of_it_rotted() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    let wrong = world.append("ferm", circle, "wrong");
+    world.append("ferm", circle, "right");
+    world.settle();
+    world.retract("ferm", circle, wrong);
+    world.settle();
+    assert_eq!(world.rot_facts("ibd", "retract/"), 1);
+    world.start_anew("ibd");
+    assert_eq!(world.damages("ibd").len(), 1, "{:?}", world.damages("ibd"));
+    world.expect_reads("ibd", circle, &["right"]);
+    assert_eq!(world.rotten("ibd"), 0, "it follows from the retraction, and is noted anew");
+    world.connect_all().settle();
+    world.now = world.now.plus(limits::RETRACT_MS + limits::ERASE_EVERY_MS);
+    world.settle();
+    assert_eq!(world.node("ibd").store.erased.len(), 1);
+}
+
+#[test]
+fn i5_a_log_that_forks_goes_no_further_though_the_proof_rotted() {
+    let (mut world, circle, fork) = forked(2, 2);
+    world.hand("z-cert", circle, &fork.branches[0]);
+    world.hand("ibd", circle, &fork.branches[1]);
+    world.connect_all().settle();
+    assert_eq!(world.accepted("z-cert", &fork.key), 2);
+    assert_eq!(world.rot_facts("z-cert", "fork/"), 1);
+    world.start_anew("z-cert");
+    assert_eq!(world.damages("z-cert").len(), 1, "{:?}", world.damages("z-cert"));
+    assert_eq!((world.accepted("z-cert", &fork.key), world.knows_the_fork("z-cert", &fork.key)), (2, Some(2)));
+    world.start_anew("z-cert");
+    assert!(world.damages("z-cert").is_empty(), "it is told once");
+    assert_eq!((world.accepted("z-cert", &fork.key), world.knows_the_fork("z-cert", &fork.key)), (2, Some(2)));
+    world.connect_all().settle();
+    for name in ["ncsc", "z-cert", "ibd"] {
+        assert_eq!(world.digest(name, circle), world.digest("ncsc", circle), "{name}");
+    }
+}
+
+#[test]
+fn i10_no_log_of_this_node_is_written_further_though_every_note_of_it_rotted() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    world.append("ferm", circle, "one");
+    world.settle();
+    let before = world.content_log("ferm", circle);
+    world.rot_facts("ferm", "");
+    world.start_anew("ferm");
+    world.connect_all().settle();
+    world.append("ferm", circle, "two");
+    world.settle();
+    assert_eq!(world.engine("ncsc").circle(&circle).unwrap().log(&before.author, &before.log).unwrap().height, 1);
+    world.expect_reads("ncsc", circle, &["one", "two"]);
+    assert!(world.engine("ncsc").forks(&circle).is_empty());
+}
+
+#[test]
+fn i9_what_was_heard_of_who_holds_what_is_unknown_again_when_it_rotted() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    world.append("ferm", circle, "one");
+    world.settle();
+    let log = world.content_log("ferm", circle);
+    let received = |world: &World| {
+        let ledger = world.engine("ferm").ledger(&circle);
+        ledger.and_then(|ledger| ledger.received(&world.key("ibd"), &log.author, &log.log, 0)).is_some()
+    };
+    assert!(received(&world));
+    assert!(world.rot_facts("ferm", "held/") > 0);
+    world.start_anew("ferm");
+    assert!(!world.damages("ferm").is_empty());
+    assert!(!received(&world), "what is not known is not said");
+    world.connect_all().settle();
+    assert!(received(&world), "who holds it says so again");
+}
+
+#[test]
+fn a_rotted_key_of_an_older_epoch_is_asked_for_again() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&["ncsc", "z-cert"]);
+    world.set_history("ncsc", circle, History::All).settle();
+    world.append("ncsc", circle, "one");
+    world.settle();
+    world.add("ncsc", circle, "ferm");
+    world.settle();
+    assert_eq!(world.rot_facts("ferm", "given/"), 1);
+    world.start_anew("ferm");
+    assert_eq!(world.damages("ferm").len(), 1, "{:?}", world.damages("ferm"));
+    assert!(world.node("ferm").given.is_empty(), "what cannot be read opens nothing");
+    world.connect_all().settle();
+    assert_eq!(world.rotten("ferm"), 0);
+    world.expect_reads("ferm", circle, &["one"]);
+}
+
+#[test]
+fn what_expires_is_dropped_and_counted_though_the_note_of_it_rotted() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    let days = |world: &World, days: u64| Some(world.now.plus(days * Time::DAY_MS));
+    for (text, after) in [("one", 1), ("five", 5)] {
+        let expiry = days(&world, after);
+        world.append_until("ferm", circle, text, Audience::Circle, expiry);
+    }
+    let pass = |world: &mut World, days: u64| {
+        world.settle();
+        world.now = world.now.plus(days * Time::DAY_MS);
+        world.settle();
+        world.append("ncsc", circle, "still here");
+        world.settle();
+        world.run(limits::LOOK_EVERY_MS);
+    };
+    pass(&mut world, 2);
+    let log = world.content_log("ferm", circle);
+    let used = |world: &World| world.engine("ibd").circle(&circle).unwrap().used(&log.author);
+    world.start_anew("ibd");
+    let (before, noted) = (used(&world), world.rot_facts("ibd", "dropped/"));
+    assert!(noted > 0);
+    world.start_anew("ibd");
+    assert_eq!(world.damages("ibd").len(), noted, "{:?}", world.damages("ibd"));
+    assert_eq!((used(&world), world.node("ibd").dropped.get(&log)), (before, Some(&1)), "as its entries show");
+    assert_eq!(world.rotten("ibd"), 0);
+    world.connect_all().settle();
+    pass(&mut world, 4);
+    assert_eq!(world.node("ibd").dropped.get(&log), Some(&2));
+}
+
+#[test]
+fn a_retention_and_what_lies_beyond_a_cut_follow_anew_where_the_notes_rotted() {
+    let mut world = World::new(&FOUR);
+    let circle = world.found(&["ncsc", "z-cert"]);
+    world.add("ncsc", circle, "ibd");
+    world.add("ncsc", circle, "ferm");
+    world.set_retention("ncsc", circle, Some(30)).settle();
+    world.partition(&[&["z-cert"], &["ncsc", "ibd", "ferm"]]);
+    world.append("ferm", circle, "unheard");
+    world.settle();
+    world.remove("z-cert", circle, "ferm");
+    world.connect_all().settle();
+    let stands = |world: &World| {
+        let withheld = world.engine("ibd").withheld(&circle);
+        let shorter = world.engine("ibd").retention(&circle).shorter.map(|(days, _)| days);
+        (shorter, withheld.iter().map(|one| one.cut).collect::<Vec<_>>())
+    };
+    let before = stands(&world);
+    assert_eq!((world.rot_facts("ibd", "retention/"), world.rot_facts("ibd", "beyond/")), (1, 2));
+    world.start_anew("ibd");
+    assert_eq!(world.damages("ibd").len(), 2, "{:?}", world.damages("ibd"));
+    assert_eq!(stands(&world), before);
+    assert_eq!(world.rotten("ibd"), 0);
+}
+
+#[test]
+fn i2_a_rotted_version_of_the_root_document_comes_again_from_peers() {
+    let mut world = World::new(&FOUR);
+    for _ in 0..2 {
+        let next = world.next_root(&[0, 1], |_| {});
+        world.adopt_root("ncsc", &next);
+        world.settle();
+    }
+    assert_eq!(world.engine("ibd").root().version(), 3);
+    let ibd = world.index("ibd");
+    let second = [b"root/".as_slice(), &2_u32.to_be_bytes()].concat();
+    world.nodes[ibd].store.rotten_facts.insert(second);
+    world.start_anew("ibd");
+    assert!(!world.damages("ibd").is_empty());
+    world.connect_all().settle();
+    assert_eq!((world.engine("ibd").root().version(), world.rotten("ibd")), (3, 0));
+}
+
+/// A node that has a bit of everything starts, whatever of it rots, and in the end agrees with the others.
+#[test]
+fn i3_whatever_record_or_fact_rots_a_node_starts_and_comes_to_agree() {
+    let (mut world, circle, fork) = forked(1, 2);
+    world.hand("z-cert", circle, &fork.branches[0]);
+    world.hand("ibd", circle, &fork.branches[1]);
+    world.connect_all().settle();
+    let wrong = world.append("ncsc", circle, "wrong");
+    let expiry = Some(world.now.plus(30 * Time::DAY_MS));
+    world.append_until("ncsc", circle, "a month", Audience::Partners(vec![partner("ibd")]), expiry);
+    world.append("ibd", circle, "right");
+    world.settle();
+    world.retract("ncsc", circle, wrong);
+    world.settle();
+    let before = world.reads("ibd", circle);
+    let facts: Vec<Vec<u8>> = world.node("ibd").store.facts.keys().cloned().collect();
+    let records: Vec<Hash> = world.node("ibd").store.records.keys().map(|(_, hash)| *hash).collect();
+    let ibd = world.index("ibd");
+    for one in 0..facts.len() + records.len() {
+        let store = &mut world.nodes[ibd].store;
+        let what = match facts.get(one) {
+            Some(fact) => {
+                store.rotten_facts.insert(fact.clone());
+                String::from_utf8_lossy(fact).into_owned()
+            }
+            None => {
+                store.rotten_records.insert(records[one - facts.len()]);
+                "a record".to_owned()
+            }
+        };
+        world.start_anew("ibd");
+        assert_eq!(world.damages("ibd").len(), 1, "{what}: {:?}", world.damages("ibd"));
+        world.connect_all().settle();
+        assert_eq!(world.rotten("ibd"), 0, "{what}");
+        assert_eq!(world.digest("ibd", circle), world.digest("ncsc", circle), "{what}");
+        assert_eq!(world.reads("ibd", circle), before, "{what}");
+    }
+}

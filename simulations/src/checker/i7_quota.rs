@@ -1,0 +1,70 @@
+//! I7: no node takes more of one other node, in one circle, than the circle's quotas let it: however much that one writes,
+//! and however many logs it opens.
+
+use std::collections::BTreeMap;
+
+use cwn_crypto::PublicKey;
+use cwn_engine::{
+    circle::Quota,
+    limits,
+    log::{CircleId, LogKind},
+};
+
+use super::Checker;
+use crate::{
+    people::short,
+    world::{Node, World},
+};
+
+#[derive(Debug)]
+pub(crate) struct Quotas;
+
+impl Checker for Quotas {
+    fn promise(&self) -> &'static str {
+        "I7"
+    }
+
+    fn calm(&mut self, world: &World) -> Result<(), String> {
+        for (circle, history) in &world.truth.histories {
+            let largest = history.quotas().map(|quota| quota.unwrap_or(limits::QUOTA)).reduce(more);
+            let Some(largest) = largest else { continue };
+            for node in world.honest() {
+                let replica = node.engine.as_ref().and_then(|engine| engine.circle(circle));
+                let Some(replica) = replica else { continue };
+                for (author, used) in held(node, circle, world) {
+                    // What a cut leaves of who was removed is taken in any case.
+                    if author != node.me && replica.counts(&author) && !largest.holds(&used) {
+                        let circle = short(circle);
+                        return Err(format!("{} holds {used:?} of one member in {circle}, of {largest:?}", node.name));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a disk holds of the content of each author in a circle.
+fn held(node: &Node, circle: &CircleId, world: &World) -> BTreeMap<PublicKey, Quota> {
+    let mut held: BTreeMap<PublicKey, Quota> = BTreeMap::new();
+    let content = |author, log| {
+        let told = world.truth.logs.get(&(author, log));
+        told.is_some_and(|(_, kind, _)| *kind == LogKind::Content)
+    };
+    let logs = node.disk.held().logs.iter();
+    for (key, log) in logs.filter(|(key, _)| key.circle == *circle && content(key.author, key.log)) {
+        let bytes = log.iter().map(|(_, entry)| (entry.header.len() + entry.payload.len()) as u64).sum();
+        let used = held.entry(key.author).or_default();
+        *used = used.plus(&Quota { bytes, entries: log.len() as u64, logs: 1, epochs: 0 });
+    }
+    held
+}
+
+fn more(one: Quota, other: Quota) -> Quota {
+    Quota {
+        bytes: one.bytes.max(other.bytes),
+        entries: one.entries.max(other.entries),
+        logs: one.logs.max(other.logs),
+        epochs: one.epochs.max(other.epochs),
+    }
+}
