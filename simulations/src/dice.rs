@@ -61,6 +61,13 @@ impl Dice {
         from.get(self.below(from.len() as u64) as usize)
     }
 
+    /// A fresh name of a log.
+    pub(crate) fn log(&mut self) -> [u8; 16] {
+        let mut log = [0; 16];
+        log.copy_from_slice(&self.bytes()[..16]);
+        log
+    }
+
     /// Fresh random bytes.
     pub(crate) fn bytes(&mut self) -> [u8; 32] {
         let mut bytes = [0; 32];

@@ -186,6 +186,8 @@ pub(crate) struct Disk {
     rotten: BTreeSet<(LogKey, u64)>,
     rotten_records: BTreeSet<(CircleId, Hash)>,
     rotten_facts: BTreeSet<Vec<u8>>,
+    /// The records among those that the last start found.
+    found_rotten: BTreeSet<(CircleId, Hash)>,
     ever_rotten: bool,
 }
 
@@ -284,6 +286,12 @@ impl Disk {
         self.ever_rotten = true;
     }
 
+    /// The epoch records of a circle that the last start could not read, and that are not there again.
+    pub(crate) fn lost_records(&self, circle: &CircleId) -> impl Iterator<Item = &Hash> {
+        let lost = self.found_rotten.intersection(&self.rotten_records);
+        lost.filter(move |(of, _)| of == circle).map(|(_, hash)| hash)
+    }
+
     /// Whether anything ever rotted here.
     pub(crate) fn ever_rotten(&self) -> bool {
         self.ever_rotten
@@ -303,6 +311,7 @@ impl Disk {
     /// What a start finds: a log with a rotten entry is held up to there, so that peers can bring the rest again.
     /// Gives back the places that were lost by it.
     pub(crate) fn scrub(&mut self) -> Vec<(LogKey, u64)> {
+        self.found_rotten = self.rotten_records.clone();
         let mut lost = Vec::new();
         for (key, seq) in std::mem::take(&mut self.rotten) {
             let Some(log) = self.held.logs.get(&key) else { continue };

@@ -4,12 +4,16 @@
 //! let it do; what others make of it is for the checkers to see.
 
 use clap::ValueEnum;
-use cwn_crypto::{Domain, Hash, Signature, SigningKey, Time, encoding, issuer_log::LogId, seal::Recipient};
+use cwn_crypto::{
+    Domain, Hash, Signature, SigningKey, Time, encoding,
+    issuer_log::LogId,
+    seal::{Recipient, SealingKey},
+};
 use cwn_engine::{
     circle::{Act, Charter, Operation, Steward, Stewardship, Terms},
     input::SessionId,
     limits,
-    log::{CircleId, Draft, EntryBytes, Header, LogKind, Opening, Payload, Suite, Under, Writer},
+    log::{Authentic, CircleId, Draft, EntryBytes, Header, LogKind, Opening, Payload, Suite, Under, Writer},
     wire::{BucketHash, Frame, RunFrame, Tag, WireTip},
 };
 
@@ -26,6 +30,15 @@ const PAUSE_MS: u64 = 60_000;
 const REMEMBERED: usize = 64;
 /// Entries that a forker writes in each branch of a log.
 const FORKED_ENTRIES: usize = 12;
+/// Operations that a splitter writes in each branch of a control log.
+const SPLIT_OPERATIONS: usize = 4;
+/// Entries that a flooder writes at once, at most, and how long they may be.
+const FLOOD_ENTRIES: u64 = 60;
+const FLOOD_BYTES: u64 = 3_000;
+/// Certificates that the thief of the issuer's key makes: by then everybody has heard the alarm.
+const FORGED_CERTIFICATES: u64 = 6;
+/// Where the numbers of those begin, for each thief.
+const FORGED_SERIAL: u64 = 1_000_000;
 /// Frames that a boaster sends a peer at once, at most.
 const BOASTS: u64 = 300;
 
@@ -60,6 +73,14 @@ pub(crate) enum Kind {
     Forker,
     /// Says over and over that it holds something else than others, and never what
     Boaster,
+    /// A steward that signs two operations for one place of a control log, and shows each branch to some
+    Splitter,
+    /// Writes more than the quotas of its circles let others take: long entries, and many logs
+    Flooder,
+    /// Has the key of somebody who was a steward, and acts as if that one were it still
+    SeatThief,
+    /// Has the issuer's key: certifies itself as a node of others' partners, and others with another sealing key
+    IssuerThief,
     /// Sends entries without what is in them, as if they had expired. Where nothing expires it is one more that sends
     /// nothing of use, so that no life draws it by chance.
     #[value(skip)]
@@ -76,8 +97,24 @@ pub(crate) struct Malice {
     writers: Vec<Writer>,
     /// Logs that it forks.
     forked: Vec<ForkedLog>,
+    /// Control logs that it forks.
+    split: Vec<SplitLog>,
     /// Rights it once had: the circle and what it counted by.
     rights: Vec<(CircleId, Under)>,
+    /// Stewardships it once had.
+    seats: Vec<(CircleId, Stewardship)>,
+    /// The log that it writes with the issuer's key, and how often it certified somebody there.
+    forged: Option<Writer>,
+    certified: u64,
+}
+
+/// A control log in two branches, which are the same up to the second operation.
+#[derive(Debug)]
+struct SplitLog {
+    circle: CircleId,
+    stewardship: Stewardship,
+    writers: [Writer; 2],
+    branches: [Vec<EntryBytes>; 2],
 }
 
 /// A log in two branches, which are the same at first.
@@ -92,9 +129,24 @@ struct ForkedLog {
 impl Malice {
     /// A kind of malice, drawn unless it is given.
     pub(crate) fn draw(mut dice: Dice, kind: Option<Kind>) -> Option<Self> {
-        let drawn = *dice.pick(Kind::value_variants())?;
+        // What these find is not all mended yet (docs/reliability.md): they are to be asked for.
+        let asked_for = [Kind::Splitter, Kind::Flooder];
+        let drawn = Kind::value_variants().iter().copied();
+        let drawn: Vec<Kind> = drawn.filter(|kind| !asked_for.contains(kind)).collect();
+        let drawn = *dice.pick(&drawn)?;
         let kind = kind.unwrap_or(drawn);
-        Some(Self { kind, dice, heard: Vec::new(), writers: Vec::new(), forked: Vec::new(), rights: Vec::new() })
+        Some(Self {
+            kind,
+            dice,
+            heard: Vec::new(),
+            writers: Vec::new(),
+            forked: Vec::new(),
+            split: Vec::new(),
+            rights: Vec::new(),
+            seats: Vec::new(),
+            forged: None,
+            certified: 0,
+        })
     }
 
     /// Whom it wraps an epoch key to, and the key that it wraps, instead of whom and what it should.
@@ -219,6 +271,10 @@ impl World {
             Kind::Replayer => self.replay_frames(node, &mut malice),
             Kind::Garbler => self.send_noise(node, &mut malice),
             Kind::Usurper => self.usurp(node, &mut malice),
+            Kind::Splitter => self.split_log(node, &mut malice),
+            Kind::Flooder => self.flood(node, &mut malice),
+            Kind::SeatThief => self.steal_seat(node, &mut malice),
+            Kind::IssuerThief => self.certify(node, &mut malice),
             Kind::Forger => self.push_forgery(node, &mut malice),
             Kind::Recruiter => self.recruit(node, &mut malice),
             Kind::Forker => self.fork(node, &mut malice),
@@ -237,6 +293,8 @@ impl World {
                 if !malice.rights.contains(&right) {
                     malice.rights.push(right);
                 }
+                let seat = member.steward.as_ref().map(|(_, stewardship)| (replica.id(), *stewardship));
+                malice.seats.extend(seat.filter(|seat| !malice.seats.contains(seat)));
             }
         }
     }
@@ -268,8 +326,7 @@ impl World {
         let flood = dice.per_mille(30);
         for _ in 0..if flood { limits::TIPS_PER_FRAME as u64 } else { dice.between(1, 200) } {
             let author = self.nodes[dice.below(self.nodes.len() as u64) as usize].me;
-            let mut log = [0; 16];
-            log.copy_from_slice(&dice.bytes()[..16]);
+            let log = dice.log();
             let head = Some(Hash(dice.bytes()));
             tips.push(WireTip {
                 author,
@@ -295,8 +352,7 @@ impl World {
         let fresh = malice.dice.per_mille(200);
         let known = malice.writers.iter().position(|writer| writer.key().circle == circle).filter(|_| !fresh);
         let place = known.unwrap_or_else(|| {
-            let mut log = [0; 16];
-            log.copy_from_slice(&malice.dice.bytes()[..16]);
+            let log = malice.dice.log();
             let opening = Opening { under, cites: Vec::new() };
             malice.writers.push(Writer::open(circle, self.nodes[node].key.clone(), LogId(log), opening));
             malice.writers.len() - 1
@@ -316,8 +372,7 @@ impl World {
         let Some((circle, under)) = malice.dice.pick(&malice.rights).copied() else { return };
         let goes_on = |log: &ForkedLog| log.circle == circle && log.branches[0].len() < FORKED_ENTRIES;
         let place = malice.forked.iter().position(goes_on).unwrap_or_else(|| {
-            let mut log = [0; 16];
-            log.copy_from_slice(&malice.dice.bytes()[..16]);
+            let log = malice.dice.log();
             let opening = || Opening { under, cites: Vec::new() };
             let writers = [0, 1].map(|_| Writer::open(circle, self.nodes[node].key.clone(), LogId(log), opening()));
             let common = malice.dice.below(4) as usize;
@@ -335,12 +390,150 @@ impl World {
             branch.push(entry.bytes().clone());
         }
         self.trace.tell(self.now, || format!("p{node:02} forks a log in {}", short(&circle)));
-        let sharing = self.nodes[node].engine.as_ref().map(|engine| engine.sharing(&circle)).unwrap_or_default();
+        self.show_branches(node, &circle, &malice.forked[place].branches, &mut malice.dice);
+    }
+
+    /// Goes on with both branches of a control log, by any stewardship it ever had, and shows members one or the other.
+    fn split_log(&mut self, node: usize, malice: &mut Malice) {
+        let Some((circle, stewardship)) = malice.dice.pick(&malice.seats).copied() else { return };
+        let replica = self.nodes[node].engine.as_ref().and_then(|engine| engine.circle(&circle));
+        let Some(heads) = replica.and_then(|replica| replica.control()).map(|control| control.heads()) else { return };
+        let of_seat = |log: &SplitLog| (log.circle, log.stewardship) == (circle, stewardship);
+        let goes_on = |log: &SplitLog| of_seat(log) && log.branches[0].len() < SPLIT_OPERATIONS;
+        let place = malice.split.iter().position(goes_on);
+        // A steward that forks without end is one whom others dismiss; two logs show all there is to see.
+        if place.is_none() && malice.split.iter().filter(|log| of_seat(log)).count() >= 2 {
+            return;
+        }
+        let place = place.unwrap_or_else(|| {
+            let log = LogId(malice.dice.log());
+            let writers = [0, 1].map(|_| {
+                let opening = Opening { under: under_of(&stewardship), cites: Vec::new() };
+                Writer::open(circle, self.nodes[node].key.clone(), log, opening)
+            });
+            malice.split.push(SplitLog { circle, stewardship, writers, branches: [Vec::new(), Vec::new()] });
+            malice.split.len() - 1
+        });
+        let same = malice.split[place].branches[0].is_empty();
+        let acts = match self.some_act(malice) {
+            act if same => [act.clone(), act],
+            act => [act, self.some_act(malice)],
+        };
+        let SplitLog { writers, branches, .. } = &mut malice.split[place];
+        for ((writer, branch), act) in writers.iter_mut().zip(branches.iter_mut()).zip(acts) {
+            let entry = operate(writer, self.now, stewardship, heads.clone(), act);
+            self.truth.sign(&entry);
+            branch.push(entry.bytes().clone());
+        }
+        self.trace.tell(self.now, || format!("p{node:02} forks a control log in {}", short(&circle)));
+        self.show_branches(node, &circle, &malice.split[place].branches, &mut malice.dice);
+    }
+
+    /// Shows each member a branch, or nothing.
+    fn show_branches(&mut self, node: usize, circle: &CircleId, branches: &[Vec<EntryBytes>; 2], dice: &mut Dice) {
+        let sharing = self.nodes[node].engine.as_ref().map(|engine| engine.sharing(circle)).unwrap_or_default();
         for (_, session, tag) in sharing {
-            let branch = malice.dice.pick(&malice.forked[place].branches).filter(|_| malice.dice.per_mille(700));
+            let branch = dice.pick(branches).filter(|_| dice.per_mille(700));
             for entry in branch.cloned().unwrap_or_default() {
                 self.send_raw(node, session, Frame::Push { tag, record: None, entry }.to_bytes());
             }
+        }
+    }
+
+    /// Writes more in a circle, to everybody, than anybody may.
+    fn flood(&mut self, node: usize, malice: &mut Malice) {
+        let Some((circle, under)) = malice.dice.pick(&malice.rights).copied() else { return };
+        let known = malice.writers.iter().position(|writer| writer.key().circle == circle);
+        let many_logs = malice.dice.per_mille(500);
+        let mut entries = Vec::new();
+        for _ in 0..malice.dice.between(1, FLOOD_ENTRIES) {
+            let fresh = || Opening { under, cites: Vec::new() };
+            let place = known.filter(|_| !many_logs).or_else(|| {
+                let last = malice.writers.len().checked_sub(1).filter(|_| !many_logs);
+                last.filter(|last| malice.writers[*last].key().circle == circle)
+            });
+            let place = place.unwrap_or_else(|| {
+                let log = LogId(malice.dice.log());
+                malice.writers.push(Writer::open(circle, self.nodes[node].key.clone(), log, fresh()));
+                malice.writers.len() - 1
+            });
+            let payload = vec![malice.dice.bytes()[0]; malice.dice.below(FLOOD_BYTES) as usize];
+            let draft = Draft { suite: Suite::Named, epoch: None, payload, expiry: None, retracts: None };
+            entries.push(malice.writers[place].append(self.now, draft).bytes().clone());
+        }
+        self.trace.tell(self.now, || format!("p{node:02} floods {} with {} entries", short(&circle), entries.len()));
+        let sharing = self.nodes[node].engine.as_ref().map(|engine| engine.sharing(&circle)).unwrap_or_default();
+        for (_, session, tag) in sharing {
+            for entry in entries.clone() {
+                self.send_raw(node, session, Frame::Push { tag, record: None, entry }.to_bytes());
+            }
+        }
+    }
+
+    /// Acts, with the key of somebody honest who was a steward and is none by what it knows, as if that one were.
+    fn steal_seat(&mut self, node: usize, malice: &mut Malice) {
+        let Some(circle) = self.own_circle(node, &mut malice.dice) else { return };
+        let replica = self.nodes[node].engine.as_ref().and_then(|engine| engine.circle(&circle));
+        let (Some(history), Some(replica)) = (self.truth.histories.get(&circle), replica) else { return };
+        let retired = |index: &usize| {
+            let owner = &self.nodes[*index];
+            let member = replica.fold().roster().member(&owner.me);
+            let sits = member.is_some_and(|member| member.steward.is_some());
+            owner.is_honest() && !owner.is_double && !sits && !history.seats_of(&owner.me).is_empty()
+        };
+        let retired: Vec<usize> = (0..self.nodes.len()).filter(retired).collect();
+        let Some(owner) = malice.dice.pick(&retired).copied() else { return };
+        let seats = history.seats_of(&self.nodes[owner].me);
+        let Some(stewardship) = malice.dice.pick(&seats).copied() else { return };
+        let heads = match replica.control() {
+            Some(control) if malice.dice.per_mille(500) => control.heads(),
+            _ => match stewardship {
+                Stewardship::Charter(_) => Vec::new(),
+                Stewardship::Appointed(appointment) => vec![appointment],
+            },
+        };
+        let opening = Opening { under: under_of(&stewardship), cites: Vec::new() };
+        let key = self.nodes[owner].key.clone();
+        let mut writer = Writer::open(circle, key, LogId(malice.dice.log()), opening);
+        let act = self.some_act(malice);
+        let entry = operate(&mut writer, self.now, stewardship, heads, act);
+        self.truth.steal(&entry);
+        self.trace.tell(self.now, || format!("p{node:02} acts in the place of p{owner:02} in {}", short(&circle)));
+        let Some((session, tag)) = self.sharer(node, &circle, &mut malice.dice) else { return };
+        self.send_raw(node, session, Frame::Push { tag, record: None, entry: entry.bytes().clone() }.to_bytes());
+    }
+
+    /// Says something with the issuer's key: that a key of its own is a node of somebody's partner, or that somebody's
+    /// node has another sealing key.
+    fn certify(&mut self, node: usize, malice: &mut Malice) {
+        if malice.certified >= FORGED_CERTIFICATES || self.plan.scenario.without_coordinator {
+            return;
+        }
+        let Some(network) = self.nodes[node].engine.as_ref().map(|engine| engine.network()) else { return };
+        let Some((session, tag)) = self.sharer(node, &network, &mut malice.dice) else { return };
+        let victim = malice.dice.below(self.nodes.len() as u64) as usize;
+        let other = SealingKey::from_bytes(malice.dice.bytes()).recipient();
+        let key = match malice.dice.per_mille(500) {
+            true => SigningKey::from_seed(&malice.dice.bytes()).public(),
+            false => self.nodes[victim].me,
+        };
+        malice.certified += 1;
+        let serial = FORGED_SERIAL * (1 + node as u64) + malice.certified;
+        let log = LogId(malice.dice.log());
+        let entry = self.forge_certificate(&mut malice.forged, log, serial, (victim, key, other));
+        self.trace.tell(self.now, || format!("p{node:02} certifies with the issuer's key, as a node of p{victim:02}"));
+        self.send_raw(node, session, Frame::Push { tag, record: None, entry }.to_bytes());
+    }
+
+    /// Something that a steward may do, or may not.
+    fn some_act(&self, malice: &mut Malice) -> Act {
+        let other = &self.nodes[malice.dice.below(self.nodes.len() as u64) as usize];
+        let (partner, member) = (other.partner.clone(), other.member());
+        match malice.dice.below(4) {
+            0 => Act::Add { partner, nodes: vec![member] },
+            1 => Act::Appoint { partner, node: member },
+            2 => Act::Dismiss { node: member.node, cut: Vec::new() },
+            _ => Act::Remove { partner, node: None, cut: Vec::new() },
         }
     }
 
@@ -463,26 +656,26 @@ impl World {
             Under::Add(hash) => vec![hash],
             _ => Vec::new(),
         };
-        let other = &self.nodes[malice.dice.below(self.nodes.len() as u64) as usize];
-        let (partner, member) = (other.partner.clone(), other.member());
-        let act = match malice.dice.below(4) {
-            0 => Act::Add { partner, nodes: vec![member] },
-            1 => Act::Appoint { partner, node: member },
-            2 => Act::Dismiss { node: member.node, cut: Vec::new() },
-            _ => Act::Remove { partner, node: None, cut: Vec::new() },
-        };
-        let payload = Operation { stewardship, heads, act }.to_bytes();
-        let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None, retracts: None };
-        let mut log = [0; 16];
-        log.copy_from_slice(&malice.dice.bytes()[..16]);
-        let under = match stewardship {
-            Stewardship::Charter(_) => Under::Charter,
-            Stewardship::Appointed(appointment) => Under::Add(appointment),
-        };
-        let mut writer = Writer::open(circle, key, LogId(log), Opening { under, cites: Vec::new() });
-        let entry = writer.append(self.now, draft).bytes().clone();
+        let act = self.some_act(malice);
+        let opening = Opening { under: under_of(&stewardship), cites: Vec::new() };
+        let mut writer = Writer::open(circle, key, LogId(malice.dice.log()), opening);
+        let entry = operate(&mut writer, self.now, stewardship, heads, act).bytes().clone();
         self.trace.tell(self.now, || format!("p{node:02} usurps in {}", short(&circle)));
         self.send_raw(node, session, Frame::Push { tag, record: None, entry }.to_bytes());
+    }
+}
+
+/// Writes an operation.
+fn operate(writer: &mut Writer, now: Time, stewardship: Stewardship, heads: Vec<Hash>, act: Act) -> Authentic {
+    let payload = Operation { stewardship, heads, act }.to_bytes();
+    writer.append(now, Draft { suite: Suite::Control, epoch: None, payload, expiry: None, retracts: None })
+}
+
+/// What a control log of a stewardship is opened under.
+fn under_of(stewardship: &Stewardship) -> Under {
+    match stewardship {
+        Stewardship::Charter(_) => Under::Charter,
+        Stewardship::Appointed(appointment) => Under::Add(*appointment),
     }
 }
 

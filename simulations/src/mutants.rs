@@ -61,6 +61,10 @@ impl Lives {
         Self { malice: Some(malice), ..self }
     }
 
+    const fn nodes(self, nodes: usize) -> Self {
+        Self { nodes, ..self }
+    }
+
     const fn hours(self, hours: u64) -> Self {
         Self { hours, ..self }
     }
@@ -147,6 +151,15 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
         }
         Bug::AnybodysEpoch => vec![mixed().with(Kind::Borrower)],
         Bug::OfferUncertified | Bug::RememberEveryOffer => vec![mixed().with(Kind::Recruiter)],
+        Bug::QuietAboutOwnPartner => vec![mixed().with(Kind::IssuerThief)],
+        Bug::IgnoreQuota => vec![mixed().with(Kind::Flooder)],
+        Bug::BranchesKeptQuiet => vec![changes().with(Kind::Splitter)],
+        Bug::RotUnhides | Bug::LostRecordsStay | Bug::LostForGood => vec![Lives::of("rot").more(|scenario| {
+            scenario.faults.rot_record *= 10;
+            scenario.faults.rot_fact *= 20;
+            scenario.faults.kill *= 10;
+            scenario.people.publish *= 4;
+        })],
         Bug::RememberEveryHeight => vec![mixed().with(Kind::Announcer)],
         Bug::CountTwice => vec![Lives::of("rot").more(|scenario| {
             scenario.faults.rot *= 7;
@@ -155,7 +168,7 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
             scenario.people.appoint *= 12;
         })],
         Bug::ForkGoesOn | Bug::ForkKeptQuiet => vec![mixed().with(Kind::Forker)],
-        Bug::OtherBranchStays => vec![changes().with(Kind::Forker)],
+        Bug::OtherBranchStays => vec![changes().with(Kind::Forker), changes().with(Kind::Forker).hours(5)],
         Bug::CompareWithoutEnd => vec![mixed().with(Kind::Boaster)],
         Bug::ForgiveFaults => vec![mixed().with(Kind::Garbler)],
         Bug::WaitForStalled => vec![mixed().with(Kind::Withholder)],
@@ -185,12 +198,16 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
         })],
         Bug::TakeWithoutPayload => vec![Lives::of("expiry").with(Kind::Stripper)],
         Bug::CurrentAtOnce => vec![mixed().more(many_starts)],
-        Bug::DamageSwallowsReplies => vec![Lives::of("rot").more(|scenario| {
-            scenario.faults.rot *= 7;
-            scenario.people.add *= 8;
-            scenario.people.remove *= 8;
+        // What rot took is fetched from members, so that only who is alone in a circle meets damage: one that added and
+        // removed all the others, and adds one of them again.
+        Bug::DamageSwallowsReplies => vec![Lives::of("rot").nodes(3).more(|scenario| {
+            scenario.faults.rot *= 4;
+            (scenario.faults.rot_record, scenario.faults.rot_fact) = (0, 0);
+            scenario.people.publish /= 20;
+            scenario.people.add *= 20;
+            scenario.people.remove *= 20;
             (scenario.faults.kill, scenario.faults.power_loss, scenario.faults.disk_full) = (0, 0, 0);
-            (scenario.people.clone, scenario.people.restore) = (0, 0);
+            (scenario.people.stop, scenario.people.clone, scenario.people.restore) = (0, 0, 0);
         })],
     }
 }

@@ -11,7 +11,7 @@ use cwn_crypto::{
     seal::Recipient,
 };
 use cwn_engine::{
-    circle::{Act, Charter, MemberNode, Operation, Stewardship, Terms},
+    circle::{Act, Charter, MemberNode, Operation, Quota, Stewardship, Terms},
     log::{Header, Under},
 };
 
@@ -62,6 +62,7 @@ struct Said {
     author: PublicKey,
     log: LogId,
     seq: u64,
+    previous: Option<Hash>,
     operation: Operation,
     /// What its author had seen, all the way back.
     past: Heard,
@@ -73,6 +74,9 @@ struct Said {
 pub(crate) struct History {
     pub(crate) charter: Charter,
     said: BTreeMap<Hash, Said>,
+    /// The first operation that was said for each place of a log, and the lowest places for which there are two.
+    firsts: BTreeMap<(PublicKey, LogId, u64), Hash>,
+    forks: BTreeMap<(PublicKey, LogId), u64>,
 }
 
 /// How good a stewardship is: the place in the charter from which it comes, and for each appointment on the way how
@@ -108,7 +112,7 @@ pub(crate) struct Conclusion {
 impl History {
     /// The history of a circle just founded.
     pub(crate) fn new(charter: Charter) -> Self {
-        Self { charter, said: BTreeMap::new() }
+        Self { charter, said: BTreeMap::new(), firsts: BTreeMap::new(), forks: BTreeMap::new() }
     }
 
     /// An operation was written. What it builds on was written before.
@@ -120,8 +124,12 @@ impl History {
             past.extend(self.said.get(before).into_iter().flat_map(|said| said.past.iter()));
         }
         let cites = header.opening.iter().flat_map(|opening| opening.cites.clone()).collect();
-        let Header { author, log, seq, .. } = *header;
-        self.said.insert(hash, Said { author, log, seq, operation, past, cites });
+        let Header { author, log, seq, previous, .. } = *header;
+        if *self.firsts.entry((author, log, seq)).or_insert(hash) != hash {
+            let lowest = self.forks.entry((author, log)).or_insert(seq);
+            *lowest = seq.min(*lowest);
+        }
+        self.said.insert(hash, Said { author, log, seq, previous, operation, past, cites });
     }
 
     /// Every node that anything ever said about this circle names.
@@ -133,6 +141,67 @@ impl History {
             Act::Remove { .. } | Act::Dismiss { .. } | Act::Policy { .. } | Act::Later => Vec::new(),
         });
         stewards.chain(added).collect()
+    }
+
+    /// The stewardships that a node ever had, whatever has become of them.
+    pub(crate) fn seats_of(&self, node: &PublicKey) -> Vec<Stewardship> {
+        let charter = self.charter.stewards.iter().enumerate();
+        let charter = charter.filter(|(_, steward)| steward.node.node == *node);
+        let appointed = self.said.iter().filter_map(|(hash, said)| match &said.operation.act {
+            Act::Appoint { node: appointed, .. } if appointed.node == *node => Some(Stewardship::Appointed(*hash)),
+            _ => None,
+        });
+        charter.map(|(place, _)| Stewardship::Charter(place as u16)).chain(appointed).collect()
+    }
+
+    /// Those of these operations that count: all that stand before any fork and what they had seen, and of each log that
+    /// forks the two branches of lowest hash, each along the lowest hash, and what they had seen.
+    pub(crate) fn counted(&self, heard: &Heard) -> Heard {
+        if self.forks.is_empty() {
+            return heard.clone();
+        }
+        let mut counted = Heard::default();
+        let count = |counted: &mut Heard, hash: &Hash| {
+            counted.insert(*hash);
+            counted.extend(self.said.get(hash).into_iter().flat_map(|said| said.past.iter()));
+        };
+        let heard: Vec<(&Hash, &Said)> = heard.iter().filter_map(|hash| Some((hash, self.said.get(hash)?))).collect();
+        for (hash, _) in heard.iter().filter(|(_, said)| !self.is_behind_fork(said)) {
+            count(&mut counted, hash);
+        }
+        for ((author, log), fork) in &self.forks {
+            // They are in the order of their hashes.
+            let of_log = heard.iter().filter(|(_, said)| (said.author, said.log) == (*author, *log));
+            let of_log: Vec<(&Hash, &Said)> = of_log.copied().collect();
+            for (start, _) in of_log.iter().filter(|(_, said)| said.seq == *fork).take(2) {
+                let mut at = Some(*start);
+                while let Some(hash) = at {
+                    count(&mut counted, hash);
+                    at = of_log.iter().find(|(_, said)| said.previous == Some(*hash)).map(|(next, _)| *next);
+                }
+            }
+        }
+        counted
+    }
+
+    fn is_behind_fork(&self, said: &Said) -> bool {
+        self.forks.get(&(said.author, said.log)).is_some_and(|fork| said.seq >= *fork)
+    }
+
+    /// Whether an operation lies along the branch that a cut names of its log, if the log forks before it.
+    fn along(&self, hash: &Hash, cut: &[CutLine], heard: &Heard) -> bool {
+        let said = &self.said[hash];
+        if !self.is_behind_fork(said) {
+            return true;
+        }
+        let before = |hash: &Hash| self.said.get(hash).and_then(|said| said.previous);
+        let leads_to = |line: &CutLine| {
+            let known = heard.contains(&line.head);
+            let mut chain = std::iter::successors(Some(line.head), before);
+            said.seq < line.height && (!known || chain.any(|one| one == *hash))
+        };
+        let mut lines = cut.iter().filter(|line| line.log == said.log).peekable();
+        lines.peek().is_none() || lines.any(leads_to)
     }
 
     /// These operations and all that they had seen.
@@ -187,7 +256,8 @@ impl History {
                 ends && given.is_none_or(|past| !past.contains(hash)) && self.rank_of(hash).is_some_and(|by| by < rank)
             };
             let ended: Vec<Hash> = conclusion.valid.iter().filter(ends).copied().collect();
-            let reach = self.governing(&ended).map(|cut| {
+            let cut = self.governing(&ended);
+            let reach = cut.map(|cut| {
                 let opening = |log: &LogId| {
                     self.said.iter().find_map(|(hash, said)| {
                         let opens = said.author == node && said.log == *log && said.seq == 0;
@@ -204,7 +274,8 @@ impl History {
                     Stewardship::Charter(_) => true,
                     Stewardship::Appointed(appointment) => said.past.contains(&appointment),
                 };
-                if own && within && saw {
+                let along = cut.is_none_or(|cut| self.along(hash, cut, heard));
+                if own && within && along && saw {
                     conclusion.valid.insert(*hash);
                 }
             }
@@ -248,6 +319,15 @@ impl History {
         let policies: Vec<&Hash> = conclusion.valid.iter().filter(is_policy).collect();
         let seen = |hash: &Hash| policies.iter().any(|other| self.said[*other].past.contains(hash));
         policies.iter().filter(|hash| !seen(hash)).map(|hash| (self.rank_of(hash), **hash)).min().map(|(_, hash)| hash)
+    }
+
+    /// The quotas of the charter and of every policy that was ever said.
+    pub(crate) fn quotas(&self) -> impl Iterator<Item = Option<Quota>> {
+        let said = self.said.values().filter_map(|said| match &said.operation.act {
+            Act::Policy { terms } => Some(terms.quota),
+            _ => None,
+        });
+        std::iter::once(self.charter.terms.quota).chain(said)
     }
 
     /// What the circle is kept by.
@@ -329,7 +409,12 @@ pub(crate) enum Right<'a> {
 
 /// How far a cut reaches: what it lists, as listed; what that cites, as cited, and so on.
 pub(crate) fn reach<'a>(cut: &[CutLine], opening: impl Fn(&LogId) -> Option<&'a [CutLine]>) -> BTreeMap<LogId, u64> {
-    let listed: BTreeMap<LogId, u64> = cut.iter().map(|line| (line.log, line.height)).collect();
+    let mut listed: BTreeMap<LogId, u64> = BTreeMap::new();
+    for line in cut {
+        // Of a log that forks there may be a line for each branch.
+        let height = listed.entry(line.log).or_default();
+        *height = line.height.max(*height);
+    }
     let mut reach = listed.clone();
     loop {
         let mut more = reach.clone();

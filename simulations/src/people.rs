@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 
 use cwn_crypto::{Time, issuer_log::Statement};
 use cwn_engine::{
-    circle::{Charter, History, Steward, Terms},
+    circle::{Charter, History, Quota, Steward, Terms},
     input::{Audience, Command},
     log::{CircleId, LogKind, Retracts},
 };
 
-use crate::world::{Acknowledged, Coming, World};
+use crate::{
+    malicious::Kind,
+    world::{Acknowledged, Coming, World},
+};
 
 /// One thing that can happen at a time.
 #[derive(Debug, Clone, Copy)]
@@ -111,7 +114,7 @@ impl World {
                 let brief = self.plan.scenario.people.retention && self.texts.is_multiple_of(2);
                 let retention_days = brief.then_some(1);
                 let policy = self.texts.to_be_bytes().to_vec();
-                let terms = Terms { policy, history, retention_days, ..Terms::default() };
+                let terms = Terms { policy, history, retention_days, quota: self.some_quota() };
                 self.trace.tell(self.now, || format!("p{node:02} gives {} another policy", short(&circle)));
                 self.command(node, "set a policy", Command::Policy { circle, terms }, None);
             }
@@ -303,7 +306,7 @@ impl World {
         let charter = Charter {
             name: format!("circle {}", self.truth.histories.len()),
             stewards: stewards.iter().map(steward).collect(),
-            terms: Terms::default(),
+            terms: Terms { quota: self.some_quota(), ..Terms::default() },
             secret: self.fresh(),
             founded: self.nodes[node].clock(self.now),
             succeeds: None,
@@ -311,6 +314,13 @@ impl World {
         self.trace.tell(self.now, || format!("p{node:02} founds {} with {stewards:?}", short(&charter.id())));
         self.chartered(charter.clone());
         self.command(node, "found", Command::Found { charter }, None);
+    }
+
+    /// Where somebody writes without end, circles have small quotas, not all of them the same.
+    fn some_quota(&self) -> Option<Quota> {
+        let some = 1 + self.texts % 2;
+        let quota = Quota { bytes: some << 20, entries: some * 600, logs: some * 120, epochs: some * 120 };
+        (self.plan.malice == Some(Kind::Flooder)).then_some(quota)
     }
 
     pub(crate) fn add(&mut self, node: usize) {

@@ -17,12 +17,13 @@ use cwn_crypto::{
     seal::{EpochKey, Recipient, Seal, SealingKey, StandIn},
 };
 use cwn_engine::{
+    branches,
     circle::{Charter, MemberNode},
     engine::{AcceptRule, Config, Engine},
     epoch::{Record, SignedRecord},
     input::{Command, CommandId, Input, PullId, SessionId, StreamId},
     limits,
-    log::{Authentic, CircleId, Draft, EntryBytes, Header, LogKey, LogKind, Opening, Suite, Under, Writer},
+    log::{Authentic, CircleId, Draft, EntryBytes, Header, LogKey, LogKind, Opening, Stored, Suite, Under, Writer},
     neighbours::{Breadth, Draw, Reach, Standpoint},
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
     replica::Replica,
@@ -211,12 +212,29 @@ pub(crate) struct Truth {
     pub(crate) written: BTreeSet<Hash>,
     /// The entries that malicious authors signed, by their places.
     signed: BTreeMap<(LogKey, u64), BTreeSet<Hash>>,
+    /// Entries that thieves signed with others' keys.
+    pub(crate) stolen: BTreeSet<Hash>,
+    /// Whose keys those are.
+    pub(crate) robbed: BTreeSet<PublicKey>,
+    /// What a thief certified with the issuer's key, and the entries that say so.
+    pub(crate) forged: Vec<(LogKey, u64, Certificate)>,
 }
 
 impl Truth {
     /// Somebody malicious signed an entry.
     pub(crate) fn sign(&mut self, entry: &Authentic) {
         self.signed.entry((entry.key(), entry.header().seq)).or_default().insert(entry.hash());
+    }
+
+    /// A thief signed an entry with the key of its author.
+    pub(crate) fn steal(&mut self, entry: &Authentic) {
+        self.stolen.insert(entry.hash());
+        self.robbed.insert(entry.key().author);
+    }
+
+    /// Whether somebody malicious signed two entries for any place of a log.
+    pub(crate) fn forks(&self, key: LogKey) -> bool {
+        self.signed.range((key, 0)..=(key, u64::MAX)).any(|(_, signed)| signed.len() > 1)
     }
 
     /// Whether somebody malicious signed two entries for a place.
@@ -495,6 +513,38 @@ impl World {
         self.issuer.entries.push(entry.bytes().clone());
     }
 
+    /// A thief of the issuer's key certifies a key as a node of somebody's partner, in a log of its own.
+    pub(crate) fn forge_certificate(
+        &mut self,
+        writer: &mut Option<Writer>,
+        log: LogId,
+        serial: u64,
+        (victim, node, recipient): (usize, PublicKey, Recipient),
+    ) -> EntryBytes {
+        let certificate = Certificate {
+            suite: 1,
+            network: self.root.network(),
+            serial,
+            node,
+            recipient,
+            partner: self.nodes[victim].partner.clone(),
+            name: self.nodes[victim].name.clone(),
+            not_before: self.now,
+            not_after: self.now.plus(certificate::LIFE_MS),
+            issuer: self.issuer.key.public(),
+        };
+        let signed = Signed::sign(&certificate, Domain::CERTIFICATE, &self.issuer.key);
+        let payload = Statement::Certificate(signed).to_bytes();
+        let writer = writer.get_or_insert_with(|| {
+            let opening = Opening { under: Under::Root(1), cites: Vec::new() };
+            Writer::open(CircleId(self.root.network().0), self.issuer.key.clone(), log, opening)
+        });
+        let draft = Draft { suite: Suite::Network, epoch: None, payload, expiry: None, retracts: None };
+        let entry = writer.append(self.now, draft);
+        self.truth.forged.push((entry.key(), entry.header().seq, certificate));
+        entry.bytes().clone()
+    }
+
     /// The issuer's log.
     pub(crate) fn issuers_word(&self) -> Vec<EntryBytes> {
         self.issuer.entries.clone()
@@ -624,8 +674,10 @@ impl World {
         };
         let logs = node.disk.held().logs.iter().filter(|(key, _)| control(key));
         let operations = logs.flat_map(|(_, log)| log.iter().map(|(hash, _)| hash));
+        let (branches, _) = branches::held(&node.disk, circle).unwrap_or_default();
+        let branches: Vec<Hash> = branches.iter().map(|entry| entry.hash()).collect();
         let heard = node.heard.entry(*circle).or_default();
-        heard.extend(operations.filter(acts));
+        heard.extend(operations.chain(&branches).filter(acts));
         node.known.insert(*circle, heard.clone());
     }
 
@@ -889,6 +941,11 @@ impl World {
                 node.heard_before.get_or_insert_with(|| node.heard.clone());
                 node.heard.entry(entry.key().circle).or_default().insert(entry.hash());
             }
+            if let Some((circle, entry)) = operation_in(write) {
+                let node = &mut self.nodes[index];
+                node.heard_before.get_or_insert_with(|| node.heard.clone());
+                node.heard.entry(circle).or_default().insert(entry.hash());
+            }
         }
     }
 
@@ -915,6 +972,14 @@ impl World {
                     }
                 }
                 Write::Record { circle, hash, bytes } => self.open_record(index, *circle, *hash, bytes),
+                Write::Fact { .. } if operation_in(write).is_some() => {
+                    if let Some((circle, entry)) = operation_in(write)
+                        && let Some(history) = self.truth.histories.get_mut(&circle)
+                    {
+                        history.hear(entry.header(), entry.hash(), entry.payload().unwrap_or_default());
+                        self.nodes[index].known.entry(circle).or_default().insert(entry.hash());
+                    }
+                }
                 Write::Fact { key, .. } if key.starts_with(b"circle/") => {
                     // Its charter came again, if its disk holds more of it.
                     let circles = self.truth.histories.keys().copied();
@@ -1351,6 +1416,12 @@ impl World {
     /// Who belongs to a circle, for somebody who heard these operations.
     pub(crate) fn conclude(&self, circle: &CircleId, heard: &Heard) -> Option<Rc<Conclusion>> {
         let history = self.truth.histories.get(circle)?;
+        self.conclude_at(circle, &history.counted(heard))
+    }
+
+    /// Who belonged to a circle by exactly these operations, which an operation or an epoch had seen.
+    pub(crate) fn conclude_at(&self, circle: &CircleId, heard: &Heard) -> Option<Rc<Conclusion>> {
+        let history = self.truth.histories.get(circle)?;
         let mut known = self.conclusions.borrow_mut();
         let conclusion = known.entry((*circle, heard.name())).or_insert_with(|| Rc::new(history.conclude(heard)));
         Some(Rc::clone(conclusion))
@@ -1401,6 +1472,13 @@ impl World {
     pub(crate) fn minutes(minutes: u64) -> u64 {
         minutes * MINUTE_MS
     }
+}
+
+/// The operation behind a fork that is held beside its log, if a write holds one.
+fn operation_in(write: &Write) -> Option<(CircleId, Stored)> {
+    let (Write::Fact { value, .. }, Some(hash)) = (write, branches::in_fact(write)) else { return None };
+    let entry = Stored::read(encoding::from_bytes(value, limits::FRAME_BYTES).ok()?).ok()?;
+    (entry.hash() == hash).then_some((entry.header().circle, entry))
 }
 
 /// Reads an epoch record as it lies in a store.

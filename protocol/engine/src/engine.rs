@@ -320,7 +320,7 @@ impl Engine {
     /// A charter came: if it is that of a circle of this node whose own copy cannot be read back, the circle is there
     /// again, with all that the store holds of it.
     pub(crate) fn regain(&mut self, charter: &Charter, store: &dyn Read) {
-        if !self.lost.contains(&charter.id()) {
+        if !self.lost.contains(&charter.id()) || planted(Bug::LostForGood) {
             return;
         }
         let mut rot = Rot::default();

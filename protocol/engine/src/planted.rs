@@ -56,6 +56,8 @@ bugs! {
     SpeakToRevoked,
     /// Circles are shown and joined though nobody certified their founder.
     OfferUncertified,
+    /// That somebody was certified as a node of one's own partner raises no alarm.
+    QuietAboutOwnPartner,
 
     // I3: acknowledged is durable.
     /// The store says that writes are durable, and syncs them with later ones.
@@ -108,6 +110,10 @@ bugs! {
     ForkKeptQuiet,
     /// Whoever holds another branch than a cut names keeps that one.
     OtherBranchStays,
+    /// Operations behind a fork are handed to nobody who lacks them.
+    BranchesKeptQuiet,
+    /// A circle whose charter rotted is not joined again.
+    LostForGood,
 
     // I5: only what its author signed, within its cut.
     /// Signatures are not looked at.
@@ -128,6 +134,8 @@ bugs! {
     // I6: no resurrection.
     /// What was taken back is shown again after a start.
     ForgetRetractions,
+    /// What was taken back is shown again where the note of it rotted.
+    RotUnhides,
     /// What was taken back stays on the disk.
     NeverErase,
     /// Entries that take something back are dropped by time like any.
@@ -140,6 +148,8 @@ bugs! {
     RememberEveryHeight,
     /// Every circle that a peer offers is remembered.
     RememberEveryOffer,
+    /// However much there is of a member, it is taken.
+    IgnoreQuota,
     /// Digests are said every second.
     DigestEverySecond,
     /// However often a peer says that it holds something else, all is compared.
@@ -172,6 +182,8 @@ bugs! {
     WaitForTheGone,
     /// A run that stalls is waited for.
     WaitForStalled,
+    /// Epoch records that rotted are asked of nobody.
+    LostRecordsStay,
     /// Damage that one write meets swallows what the others owe.
     DamageSwallowsReplies,
 }

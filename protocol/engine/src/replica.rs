@@ -572,7 +572,7 @@ impl Replica {
             Measured::Operations => limits::CONTROL_QUOTA,
         };
         let used = self.used.get(&(*author, measured)).copied().unwrap_or_default();
-        let takes = quota.holds(&used.plus(&more));
+        let takes = quota.holds(&used.plus(&more)) || planted(Bug::IgnoreQuota);
         if !takes {
             self.full.insert(*author);
         }

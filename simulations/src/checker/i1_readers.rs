@@ -96,7 +96,7 @@ fn wrapped_as_counted(world: &World, node: usize, circle: &CircleId, bytes: &[u8
         return Ok(());
     }
     let heard = world.truth.histories.get(circle).map(|history| history.up_to(&record.heads)).unwrap_or_default();
-    let Some(conclusion) = world.conclude(circle, &heard) else { return Ok(()) };
+    let Some(conclusion) = world.conclude_at(circle, &heard) else { return Ok(()) };
     let named = conclusion.members.iter().filter(|(node, _)| !record.left_out.contains(node));
     let named: BTreeSet<Recipient> = named.map(|(_, belongs)| belongs.recipient).collect();
     let wrapped: BTreeSet<Recipient> =
@@ -123,7 +123,7 @@ fn let_in(world: &World, from: usize, to: usize, given: &GivenKey) -> Result<(),
     told(world, from, to, circle, "a key")?;
     let Some(record) = read_record(bytes) else { return Ok(()) };
     let heard = world.truth.histories.get(circle).map(|history| history.up_to(&record.heads)).unwrap_or_default();
-    let Some(conclusion) = world.conclude(circle, &heard) else { return Ok(()) };
+    let Some(conclusion) = world.conclude_at(circle, &heard) else { return Ok(()) };
     let history = world.truth.histories.get(circle).map(|history| history.terms(&conclusion).history);
     if history != Some(History::All) {
         return Err(format!("{} hands {} a key of {} that no policy let it have", me.name, peer.name, short(circle)));

@@ -6,7 +6,7 @@
 use cwn_crypto::{Hash, PublicKey, encoding, issuer_log::LogId};
 use cwn_engine::{
     held::SignedStatement,
-    log::{Header, LogKind},
+    log::{Header, LogKey, LogKind},
     output::Reply,
     wire::Frame,
 };
@@ -108,6 +108,9 @@ fn announced(world: &World, from: usize, frame: &Frame) -> Result<(), String> {
         let Some(seq) = height.checked_sub(1) else { return Ok(()) };
         let node = &world.nodes[from];
         let circle = world.truth.logs.get(&(author, log)).map(|(circle, ..)| *circle);
+        // The head that is said of a control log which forks covers its branches.
+        let forks = circle.is_some_and(|circle| world.truth.forks(LogKey { circle, author, log }));
+        let head = head.filter(|_| !forks);
         let held =
             circle.and_then(|circle| node.disk.log_named(circle, author, log)).and_then(|log| log.get(seq as usize));
         match held {

@@ -25,13 +25,18 @@ impl Checker for Authentic {
                 sealed_to_its_own(world, *node, entry)?;
                 let author = world.honest().find(|node| node.me == entry.key().author);
                 match author {
-                    Some(author) if !world.truth.written.contains(&entry.hash()) => Err(format!(
-                        "{} stores entry {} of {}, which {} never wrote",
-                        world.nodes[*node].name,
-                        entry.header().seq,
-                        entry.key().log,
-                        author.name
-                    )),
+                    Some(author)
+                        if !world.truth.written.contains(&entry.hash())
+                            && !world.truth.stolen.contains(&entry.hash()) =>
+                    {
+                        Err(format!(
+                            "{} stores entry {} of {}, which {} never wrote",
+                            world.nodes[*node].name,
+                            entry.header().seq,
+                            entry.key().log,
+                            author.name
+                        ))
+                    }
                     _ => Ok(()),
                 }
             }

@@ -25,7 +25,12 @@ impl Checker for Honest {
                 }
                 None => Ok(()),
             },
-            Event::OwnKeyElsewhere { .. } if node.is_honest() && !node.lost_ever && !node.disk.ever_rotten() => {
+            Event::OwnKeyElsewhere { .. }
+                if node.is_honest()
+                    && !node.lost_ever
+                    && !node.disk.ever_rotten()
+                    && !world.truth.robbed.contains(&node.me) =>
+            {
                 Err(format!("{} alarms that its key is in use elsewhere, which it is not", node.name))
             }
             Event::Damaged { what } if !node.disk.ever_rotten() => {

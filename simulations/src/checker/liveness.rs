@@ -1,9 +1,11 @@
 //! Liveness: once all can talk, nobody lacks what others hold, and whoever asked has an answer.
 
+use cwn_crypto::Hash;
 use cwn_engine::{
     engine::Engine,
     log::{CircleId, LogKey},
     replica::Replica,
+    store::Read,
 };
 
 use super::{Checker, i4_convergence::describe};
@@ -26,8 +28,14 @@ impl Checker for Liveness {
         }
         for circle in world.truth.histories.keys() {
             let Some((_, members)) = world.agreed(circle) else { continue };
+            let can_send = |record: &Hash| {
+                members.iter().any(|index| matches!(world.nodes[*index].disk.record(circle, record), Ok(Some(_))))
+            };
             for index in &members {
                 let node = &world.nodes[*index];
+                if let Some(record) = node.disk.lost_records(circle).find(|record| can_send(record)) {
+                    return Err(format!("{} lacks epoch record {record}, which others could send it", node.name));
+                }
                 let Some(engine) = node.engine.as_ref().filter(|engine| engine.behind(circle) > 0) else { continue };
                 if is_led_on(world, engine, circle) && !lacks(world, &members, engine, circle) {
                     continue;

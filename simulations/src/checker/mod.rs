@@ -6,6 +6,7 @@
 mod i10_no_self_fork;
 mod i11_markings;
 mod i1_readers;
+mod i2_alarms;
 mod i2_certified;
 mod i3_durable;
 mod i3_kept;
@@ -13,6 +14,7 @@ mod i4_convergence;
 mod i5_authentic;
 mod i6_retracted;
 mod i7_bounded;
+mod i7_quota;
 mod i8_no_single_point;
 mod i9_current;
 mod i9_honest;
@@ -93,12 +95,14 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(i1_readers::Readers),
         Box::new(i2_certified::Certified::default()),
+        Box::new(i2_alarms::Alarms),
         Box::new(i3_durable::Durable),
         Box::new(i3_kept::Kept::default()),
         Box::new(i4_convergence::Convergence),
         Box::new(i5_authentic::Authentic),
         Box::new(i6_retracted::Retracted::default()),
         Box::new(i7_bounded::Bounded::default()),
+        Box::new(i7_quota::Quotas),
         Box::new(i8_no_single_point::NoSinglePoint::default()),
         Box::new(i9_honest::Honest),
         Box::new(i9_current::Current::default()),

@@ -65,7 +65,7 @@ impl Engine {
                 continue;
             }
             entries.extend(behind);
-            if entries.len() < operations {
+            if entries.len() < operations && !planted(Bug::WelcomeBeforeDurable) {
                 // What rot took is still on its way; what names the peer may be among it.
                 continue;
             }
