@@ -168,7 +168,7 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
             scenario.people.appoint *= 12;
         })],
         Bug::ForkGoesOn | Bug::ForkKeptQuiet => vec![mixed().with(Kind::Forker)],
-        Bug::OtherBranchStays => vec![changes().with(Kind::Forker)],
+        Bug::OtherBranchStays => vec![changes().with(Kind::Forker), changes().with(Kind::Forker).hours(5)],
         Bug::CompareWithoutEnd => vec![mixed().with(Kind::Boaster)],
         Bug::ForgiveFaults => vec![mixed().with(Kind::Garbler)],
         Bug::WaitForStalled => vec![mixed().with(Kind::Withholder)],
