@@ -489,7 +489,7 @@ impl Decoded {
 }
 
 /// An entry of which it is shown that its author wrote it. Only [`authenticate`] and [`Writer`] make one, and
-/// [`Stored::mended`] of one that was.
+/// `Stored::mended` of one that was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authentic(Decoded);
 
