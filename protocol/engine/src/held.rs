@@ -136,6 +136,18 @@ impl Ledger {
         news
     }
 
+    /// What was heard of a log before its opening came: whoever holds some of the log holds what that cites too.
+    pub(crate) fn of_log(&self, author: PublicKey, log: LogId) -> Vec<Statement> {
+        let of_log = self.steps.iter().filter(|((_, of, one), _)| *of == author && *one == log);
+        let again = of_log.filter_map(|((holder, ..), steps)| {
+            let Step { height, at } = *steps.last()?;
+            let unopenable = self.latest.get(&(*holder, author)).map_or(Vec::new(), |latest| latest.unopenable.clone());
+            let heads = vec![CutLine { log, height, head: Hash([0; 32]) }];
+            Some(Statement { circle: CircleId(Hash([0; 32])), holder: *holder, author, heads, unopenable, time: at })
+        });
+        again.collect()
+    }
+
     fn logs_of(&self, holder: PublicKey, author: PublicKey) -> impl Iterator<Item = &LogId> {
         let range = (holder, author, LogId([0; 16]))..=(holder, author, LogId([255; 16]));
         self.steps.range(range).map(|((.., log), _)| log)

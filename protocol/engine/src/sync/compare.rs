@@ -342,6 +342,7 @@ impl Engine {
             // What is known by now to be cited is wanted of those who were asked what they hold before it was.
             let cited = replica.cited_and_missing();
             self.compared(&key.circle).iter().for_each(|peer| self.want_of_cited(peer, key.circle, &cited));
+            self.note_cited(*key);
         }
         self.settle_all(key.circle, store)
     }

@@ -151,8 +151,21 @@ impl Engine {
             }
         }
         statement.heads = heads;
+        self.note_held(circle, &statement);
+        Ok(())
+    }
+
+    /// A log's opening came, and says of what was heard before that more is held.
+    pub(super) fn note_cited(&mut self, LogKey { circle, author, log }: LogKey) {
+        let heard = self.ledgers.get(&circle).map(|ledger| ledger.of_log(author, log)).unwrap_or_default();
+        heard.iter().for_each(|statement| self.note_held(circle, statement));
+    }
+
+    fn note_held(&mut self, circle: CircleId, statement: &Statement) {
+        let Some(replica) = self.circles.get(&circle) else { return };
+        let author = statement.author;
         let cites = |log: &LogId| replica.log(&author, log).map(|held| held.opening.cites.as_slice());
-        let news = self.ledgers.entry(circle).or_default().hear(&statement, cites);
+        let news = self.ledgers.entry(circle).or_default().hear(statement, cites);
         if !news.is_empty() {
             let fact = |(part, value): (Vec<u8>, Vec<u8>)| {
                 let key = fact_key(HELD_FACT, &[&circle.0.0, &author.0, &statement.holder.0, &part]);
@@ -160,7 +173,6 @@ impl Engine {
             };
             self.store(news.into_iter().map(fact).collect(), Vec::new());
         }
-        Ok(())
     }
 
     /// Reads back what was heard before this start. What cannot be read is unknown again.
