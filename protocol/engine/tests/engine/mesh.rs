@@ -156,6 +156,27 @@ fn a_statement_that_says_more_is_kept_though_its_holders_clock_was_set_back() {
 }
 
 #[test]
+fn i9_an_author_that_is_put_back_to_an_old_backup_learns_who_holds_what_its_later_logs_cite() {
+    // cwn-sim seed 60, 12 nodes, 6 h, 10 % malicious.
+    let mut world = World::new(&["ncsc", "ferm"]);
+    let circle = world.circle(&["ncsc", "ferm"]);
+    let backup = world.node("ferm").store.clone();
+    let first = publish(&mut world, "ferm", circle, "in one log");
+    world.crash("ferm").start("ferm").connect("ncsc", "ferm").settle();
+    publish(&mut world, "ferm", circle, "in another, which cites that");
+    world.crash("ferm");
+    let ferm = world.index("ferm");
+    world.nodes[ferm].store = backup;
+    // It hears who holds its logs before it has them again.
+    world.mute_runs("ncsc", true);
+    world.start("ferm").connect("ncsc", "ferm").run(2 * limits::HELD_WAIT_MS);
+    assert!(known_to_hold(&world, "ferm", circle, "ferm", first, &["ncsc"]).is_empty());
+    world.mute_runs("ncsc", false);
+    world.run(2 * limits::DIGEST_EVERY_MS).settle();
+    assert_eq!(known_to_hold(&world, "ferm", circle, "ferm", first, &["ncsc"]), ["ncsc"]);
+}
+
+#[test]
 fn a_holder_that_crashed_before_its_statement_left_makes_it_again() {
     let (mut world, circle) = connected(&["ncsc", "ferm", "surf"], &[("ncsc", "ferm"), ("ncsc", "surf")]);
     let id = world.append("ferm", circle, "surf crashes with it");
