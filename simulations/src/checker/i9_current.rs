@@ -68,8 +68,9 @@ impl Current {
         let heard = || others().filter(|(node, _)| start.heard.contains(node));
         let partners = others().map(|(_, belongs)| &belongs.partner).collect::<BTreeSet<_>>().len();
         let heard_partners = heard().map(|(_, belongs)| &belongs.partner).collect::<BTreeSet<_>>().len();
-        start.founded.contains(circle)
-            || heard().any(|(_, belongs)| belongs.is_steward())
-            || 2 * heard_partners >= partners
+        // The other node of its own partner may be a steward too.
+        let mut stewards = conclusion.members.iter().filter(|(node, belongs)| **node != me.me && belongs.is_steward());
+        let steward = stewards.find(|(node, _)| start.heard.contains(node));
+        start.founded.contains(circle) || steward.is_some() || 2 * heard_partners >= partners
     }
 }

@@ -13,7 +13,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cwn_crypto::{Hash, PublicKey, Time, issuer_log::CutLine};
+use cwn_crypto::{
+    Hash, PublicKey, Time,
+    issuer_log::{CutLine, LogId},
+};
 
 use super::live::distance;
 use crate::engine::{Engine, Offer};
@@ -382,9 +385,13 @@ impl Engine {
             let meant = |node: &&PublicKey| concerned.contains(node) && **node != holder && *node != peer;
             to.iter().filter(meant).for_each(|node| note(&mut far, *node));
         }
-        // An own one that comes back came to an end there.
         let mut told = Vec::new();
         if holder == self.me {
+            if !self.holds_all_of(circle, &statement) {
+                // It was made before this node was put back to an old backup, and says more than is here now.
+                return Ok(());
+            }
+            // An own one that comes back came to an end there.
             told.push(*peer);
         } else {
             self.stated_by(peer, circle, holder);
@@ -395,6 +402,14 @@ impl Engine {
             self.carry((circle, holder, author), carried);
         }
         Ok(())
+    }
+
+    fn holds_all_of(&self, circle: CircleId, statement: &Statement) -> bool {
+        let durable = |log: &LogId| {
+            let held = self.circles.get(&circle).and_then(|replica| replica.log(&statement.author, log));
+            held.map_or(0, |held| held.durable)
+        };
+        statement.heads.iter().all(|line| line.height <= durable(&line.log))
     }
 
     /// A peer that has statements which are kept here says who has got them.

@@ -177,6 +177,20 @@ fn i9_an_author_that_is_put_back_to_an_old_backup_learns_who_holds_what_its_late
 }
 
 #[test]
+fn i9_an_own_statement_that_comes_back_and_says_more_than_is_held_goes_nowhere() {
+    // cwn-sim seed 130, 12 nodes, 6 h, 10 % malicious: a node was put back to an old backup.
+    let pairs = [("ncsc", "ferm"), ("ncsc", "surf"), ("surf", "haven")];
+    let (mut world, circle) = connected(&["ncsc", "ferm", "surf", "haven"], &pairs);
+    world.disconnect("ncsc", "ferm").settle();
+    let author = world.key("ferm");
+    let earlier = statement(&world, circle, "surf", author, 1).sign(&key_of("surf", 1));
+    let before = held_frames(&world);
+    hand_on(&mut world, "ncsc", "surf", circle, earlier, &["ferm"]);
+    world.settle();
+    assert_eq!(held_frames(&world), before);
+}
+
+#[test]
 fn a_holder_that_crashed_before_its_statement_left_makes_it_again() {
     let (mut world, circle) = connected(&["ncsc", "ferm", "surf"], &[("ncsc", "ferm"), ("ncsc", "surf")]);
     let id = world.append("ferm", circle, "surf crashes with it");
