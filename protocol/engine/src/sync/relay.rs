@@ -182,7 +182,8 @@ impl Engine {
                 let (less, more) =
                     old.zip(new).map_or((false, true), |(old, new)| (old.adds_to(&new), new.adds_to(&old)));
                 // The later one counts. It is the one that says more, though its holder's clock was set back meanwhile.
-                if if less == more { before.time <= time } else { more } {
+                let later = if less == more { before.time <= time } else { more };
+                if later {
                     if !same {
                         (before.from, before.told, before.since) = (Vec::new(), Vec::new(), since);
                     }

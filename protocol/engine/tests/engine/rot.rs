@@ -141,7 +141,6 @@ fn i7_whoever_asks_for_records_without_end_is_answered_once_a_second_and_sends_n
     assert_eq!(world.refusals_of("ibd", "ferm").len(), 1);
 }
 
-/// Found by cwn-sim, seed 3 with `--malicious 10%`.
 #[test]
 fn i7_nobody_is_blamed_for_entries_whose_record_rotted_before_anybody_else_had_it() {
     let mut world = World::new(&FOUR);
