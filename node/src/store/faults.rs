@@ -16,7 +16,7 @@ use std::{
 };
 
 use cwn_engine::{
-    log::{Authentic, Writer},
+    log::{Authentic, Payload, Writer},
     store::{Read as _, Write},
 };
 
@@ -642,6 +642,25 @@ fn a_directory_in_use_is_said_to_be_so_also_when_it_cannot_be_read_by_whom() {
     for (planned, known) in [(None, true), (Some((Site::LockLook, 0, Fault::Fails)), false)] {
         assert_eq!(is_locked(&Disk { faults: Some(Faults::planning(planned)) }, good.dir.path()), known);
     }
+}
+
+#[test]
+fn a_payload_that_cannot_be_read_is_not_said_to_be_dropped() {
+    let mut life = Life::new(None);
+    let mut store = life.open().unwrap();
+    let written = entries(&mut life.logs[0], 3);
+    store.append(&writes(&written)).unwrap();
+    store.close().unwrap();
+    let drop_one = |faults: Arc<Faults>| {
+        let disk = Disk { faults: Some(faults) };
+        let (mut store, _) = Store::open_on(&disk, life.dir.path(), SMALL, &mut |_| {}).unwrap();
+        store.append(&[dropped(&written[1])]).map_err(|error| ended(&mut store, error))
+    };
+    let refused = drop_one(Faults::planning(Some((Site::FrameRead, 0, Fault::Fails))));
+    assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
+    drop_one(Faults::planning(None)).unwrap();
+    let read = life.open().unwrap().entry(&written[1].key(), 1).unwrap().unwrap();
+    assert_eq!(read.payload, Payload::Dropped);
 }
 
 #[test]

@@ -379,8 +379,12 @@ impl Store {
     /// [`Error::Conflict`], [`Error::Gap`]) nothing was written; after any other error this store is of no
     /// more use.
     pub fn append(&mut self, writes: &[Write]) -> Result<(), Error> {
-        let missing = self.missing(writes)?;
-        self.put_down(&missing)
+        let refuses = |error: &Error| matches!(error, Error::TooLong { .. } | Error::Conflict { .. } | Error::Gap { .. });
+        let missing = self.missing(writes);
+        if missing.as_ref().is_err_and(|error| !refuses(error)) {
+            self.segments.poison();
+        }
+        self.put_down(&missing?)
     }
 
     /// Makes these durable, and takes out of the files what they erase or stand for from now on.
@@ -1307,11 +1311,14 @@ impl Replay<'_> {
         &self,
         dropped: &mut Vec<(LogKey, u64, Hash)>,
         whole: &mut Vec<(LogKey, u64, Hash)>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), Error> {
         let reader = Reader { index: self.index.clone(), files: self.segments.files().clone() };
         for (key, seq, hash) in dropped.drain(..) {
-            if reader.is_whole_entry(&key, seq, hash)? {
-                whole.push((key, seq, hash));
+            match reader.is_whole_entry(&key, seq, hash) {
+                // Where the disk gives an error, taking it out meets that again, and says it.
+                Ok(true) | Err(Error::Io { .. }) => whole.push((key, seq, hash)),
+                Ok(false) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -1458,9 +1465,14 @@ impl Reader {
     }
 
     /// Whether this very entry stands there with its payload.
-    fn is_whole_entry(&self, key: &LogKey, seq: u64, hash: Hash) -> Result<bool, Trouble> {
-        let held = self.find(key, seq, hash)?;
-        Ok(held.is_some_and(|held| self.files.frame(held.place).is_ok_and(|(kind, _)| kind == Kind::Entry)))
+    fn is_whole_entry(&self, key: &LogKey, seq: u64, hash: Hash) -> Result<bool, Error> {
+        let Some(held) = self.find(key, seq, hash)? else { return Ok(false) };
+        match self.files.frame(held.place) {
+            Ok((kind, _)) => Ok(kind == Kind::Entry),
+            // It may stand there, and be read another time.
+            Err(Unreadable::Io { source, .. }) => Err(Error::io(self.files.dir())(source)),
+            Err(_) => Ok(false),
+        }
     }
 
     /// Whether the entry that stands next is known to follow another than the one with this hash.
