@@ -6,7 +6,7 @@ use ed25519_dalek::Signer;
 use minicbor::{Decode, Encode, decode, encode};
 use zeroize::Zeroizing;
 
-use crate::encoding::{self, Domain, Hash, hex, hex_decode};
+use crate::encoding::{self, Domain, Hash, hex, hex_decode, ordered_by_words};
 
 /// Milliseconds since 1970-01-01T00:00:00Z, always an argument, never looked up here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Encode, Decode)]
@@ -133,9 +133,11 @@ impl<'b, C> Decode<'b, C> for PartnerId {
 /// An ed25519 public key (RFC 8032): of a node, an issuer or a root.
 ///
 /// Only bytes until it verifies something; a small-order key verifies nothing.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(transparent)]
 pub struct PublicKey(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 32]);
+
+ordered_by_words!(PublicKey, 4);
 
 /// The signature does not hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -17,7 +17,7 @@ use minicbor::{Decode, Encode};
 
 use crate::{
     certificate::{self, Certificate, SignedCertificate},
-    encoding::{self, Hash, hex, hex_decode},
+    encoding::{self, Hash, hex, hex_decode, ordered_by_words},
     identity::{PartnerId, PublicKey, Time},
     root::TrustRoot,
 };
@@ -30,9 +30,11 @@ pub const REASON_LIMIT: usize = 500;
 pub const CUT_LIMIT: usize = 1024;
 
 /// The id of a log: 16 random bytes, fresh at each start of a node.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(transparent)]
 pub struct LogId(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 16]);
+
+ordered_by_words!(LogId, 2);
 
 impl LogId {
     /// Reads 32 hexadecimal digits.

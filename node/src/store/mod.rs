@@ -379,7 +379,8 @@ impl Store {
     /// [`Error::Conflict`], [`Error::Gap`]) nothing was written; after any other error this store is of no
     /// more use.
     pub fn append(&mut self, writes: &[Write]) -> Result<(), Error> {
-        let refuses = |error: &Error| matches!(error, Error::TooLong { .. } | Error::Conflict { .. } | Error::Gap { .. });
+        let refuses =
+            |error: &Error| matches!(error, Error::TooLong { .. } | Error::Conflict { .. } | Error::Gap { .. });
         let missing = self.missing(writes);
         if missing.as_ref().is_err_and(|error| !refuses(error)) {
             self.segments.poison();

@@ -89,6 +89,16 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Which lines of a statement say no more than was heard; they are asked about in the order of their logs.
+    pub(crate) fn knows(&self, &Statement { holder, author, .. }: &Statement) -> impl FnMut(&CutLine) -> bool {
+        let mut known = self.of_author(holder, author).peekable();
+        move |line| {
+            while known.next_if(|(log, _)| **log < line.log).is_some() {}
+            let steps = known.peek().filter(|(log, _)| **log == line.log);
+            steps.and_then(|(_, steps)| steps.last()).is_some_and(|last| last.height >= line.height)
+        }
+    }
+
     /// Takes a verified statement; `cites` gives what the opening of one of the author's logs cites, if that log is
     /// held here. Returns what is to be written down, each under the name of its part: every log has one of its own,
     /// so that what is written follows what changed.
@@ -98,31 +108,7 @@ impl Ledger {
         cites: impl Fn(&LogId) -> Option<&'a [CutLine]>,
     ) -> Vec<(Vec<u8>, Vec<u8>)> {
         let Statement { holder, author, time, .. } = *statement;
-        let mut news = Vec::new();
-        let mut unknown = self.logs_of(holder, author).filter(|log| cites(log).is_none()).count();
-        for (log, line) in cwn_crypto::issuer_log::cut_reach(&statement.heads, &cites) {
-            let height = line.height;
-            let place = (holder, author, log);
-            if height == 0 {
-                continue;
-            }
-            if cites(&log).is_none() && !self.steps.contains_key(&place) {
-                // It may be on its way to here, or invented.
-                if unknown >= limits::HELD_LOGS {
-                    continue;
-                }
-                unknown += 1;
-            }
-            let steps = self.steps.entry(place).or_default();
-            if steps.last().is_none_or(|last| last.height < height) {
-                steps.push(Step { height, at: time });
-                if steps.len() > limits::HELD_STEPS {
-                    // The oldest two become one: its height was certainly held at the later time.
-                    steps.remove(0);
-                }
-                news.push((log.0.to_vec(), encoding::to_bytes(&*steps)));
-            }
-        }
+        let mut news = self.hold((holder, author), &statement.heads, time, cites);
         let fresh = Latest { time, unopenable: statement.unopenable.clone() };
         let latest = self.latest.get(&(holder, author));
         if latest.is_none_or(|latest| latest.time <= time) {
@@ -136,21 +122,54 @@ impl Ledger {
         news
     }
 
-    /// What was heard of a log before its opening came: whoever holds some of the log holds what that cites too.
-    pub(crate) fn of_log(&self, author: PublicKey, log: LogId) -> Vec<Statement> {
-        let of_log = self.steps.iter().filter(|((_, of, one), _)| *of == author && *one == log);
-        let again = of_log.filter_map(|((holder, ..), steps)| {
-            let Step { height, at } = *steps.last()?;
-            let unopenable = self.latest.get(&(*holder, author)).map_or(Vec::new(), |latest| latest.unopenable.clone());
-            let heads = vec![CutLine { log, height, head: Hash([0; 32]) }];
-            Some(Statement { circle: CircleId(Hash([0; 32])), holder: *holder, author, heads, unopenable, time: at })
-        });
-        again.collect()
+    /// A holder has an author's logs up to these heads, and what their openings cite. Returns as [`Self::hear`] does.
+    pub(crate) fn hold<'a>(
+        &mut self,
+        (holder, author): (PublicKey, PublicKey),
+        heads: &[CutLine],
+        time: Time,
+        cites: impl Fn(&LogId) -> Option<&'a [CutLine]>,
+    ) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut news = Vec::new();
+        let mut unknown = None;
+        for (log, line) in cwn_crypto::issuer_log::cut_reach(heads, &cites) {
+            let height = line.height;
+            let place = (holder, author, log);
+            if height == 0 {
+                continue;
+            }
+            if cites(&log).is_none() && !self.steps.contains_key(&place) {
+                // It may be on its way to here, or invented.
+                let of_unknown = || self.of_author(holder, author).filter(|(log, _)| cites(log).is_none()).count();
+                let unknown = unknown.get_or_insert_with(of_unknown);
+                if *unknown >= limits::HELD_LOGS {
+                    continue;
+                }
+                *unknown += 1;
+            }
+            let steps = self.steps.entry(place).or_default();
+            if steps.last().is_none_or(|last| last.height < height) {
+                steps.push(Step { height, at: time });
+                if steps.len() > limits::HELD_STEPS {
+                    // The oldest two become one: its height was certainly held at the later time.
+                    steps.remove(0);
+                }
+                news.push((log.0.to_vec(), encoding::to_bytes(&*steps)));
+            }
+        }
+        news
     }
 
-    fn logs_of(&self, holder: PublicKey, author: PublicKey) -> impl Iterator<Item = &LogId> {
+    /// Who was heard to hold some of a log, and how much.
+    pub(crate) fn holders(&self, author: PublicKey, log: LogId) -> Vec<(PublicKey, Step)> {
+        let of_log = self.steps.iter().filter(|((_, of, one), _)| *of == author && *one == log);
+        of_log.filter_map(|((holder, ..), steps)| Some((*holder, *steps.last()?))).collect()
+    }
+
+    /// What is known of an author's logs with a holder, in the order of their ids.
+    fn of_author(&self, holder: PublicKey, author: PublicKey) -> impl Iterator<Item = (&LogId, &Vec<Step>)> {
         let range = (holder, author, LogId([0; 16]))..=(holder, author, LogId([255; 16]));
-        self.steps.range(range).map(|((.., log), _)| log)
+        self.steps.range(range).map(|((.., log), steps)| (log, steps))
     }
 
     /// Takes back one part that [`Self::hear`] gave to write down.

@@ -3,11 +3,17 @@
 //! On the node that said so it is there at once, and after every crash; on every member that counts once all could
 //! talk, unless it lies beyond a cut. A disk that was put back to an older state, or rotted, may have lost it.
 
-use cwn_crypto::{Hash, PublicKey, encoding, issuer_log::LogId};
+use std::collections::BTreeMap;
+
+use cwn_crypto::{
+    Hash, PublicKey, encoding,
+    issuer_log::{CutLine, LogId},
+};
 use cwn_engine::{
     held::SignedStatement,
-    log::{Header, LogKey, LogKind},
+    log::{CircleId, Header, LogKey, LogKind},
     output::Reply,
+    store::Write,
     wire::Frame,
 };
 
@@ -17,8 +23,9 @@ use crate::{
     world::{Acknowledged, World},
 };
 
-#[derive(Debug)]
-pub(crate) struct Durable;
+/// Remembers what each node stated and was found to hold, until it may hold less.
+#[derive(Debug, Default)]
+pub(crate) struct Durable(BTreeMap<usize, BTreeMap<(CircleId, PublicKey), Vec<CutLine>>>);
 
 impl Checker for Durable {
     fn promise(&self) -> &'static str {
@@ -33,7 +40,9 @@ impl Checker for Durable {
                     return Err(format!("{} acknowledged entry {} before it was durable", node.name, place.seq));
                 }
             }
+            Seen::HandedToStore { node, write: Write::Rewind { .. }, .. } => drop(self.0.remove(node)),
             Seen::Started { node } => {
+                self.0.remove(node);
                 let disk = world.nodes[*node].disk.held();
                 for told in world.truth.acknowledged.iter().filter(|told| told.node == *node && !told.machine_lost) {
                     if disk.hash_at(&told.key, told.seq) != Some(told.hash) {
@@ -51,7 +60,7 @@ impl Checker for Durable {
                     ));
                 }
             }
-            Seen::Sent { from, frame: Some(frame), .. } => announced(world, *from, frame)?,
+            Seen::Sent { from, frame: Some(frame), .. } => self.announced(world, *from, frame)?,
             _ => {}
         }
         Ok(())
@@ -102,39 +111,61 @@ fn within_its_cut(world: &World, conclusion: &Conclusion, told: &Acknowledged) -
     }
 }
 
-/// Every height that a frame announces is durable on its sender.
-fn announced(world: &World, from: usize, frame: &Frame) -> Result<(), String> {
-    let holds = |author: PublicKey, log: LogId, height: u64, head: Option<Hash>| {
-        let Some(seq) = height.checked_sub(1) else { return Ok(()) };
-        let node = &world.nodes[from];
-        let circle = world.truth.logs.get(&(author, log)).map(|(circle, ..)| *circle);
-        // The head that is said of a control log which forks covers its branches.
-        let forks = circle.is_some_and(|circle| world.truth.forks(LogKey { circle, author, log }));
-        let head = head.filter(|_| !forks);
-        let held =
-            circle.and_then(|circle| node.disk.log_named(circle, author, log)).and_then(|log| log.get(seq as usize));
-        match held {
-            Some((hash, _)) if head.is_none_or(|head| head == *hash) => Ok(()),
-            _ => Err(format!("{} announced {height} entries of log {log}, which are not durable there", node.name)),
+/// A height that a node announces is durable there.
+fn holds(
+    world: &World,
+    from: usize,
+    (author, log): (PublicKey, LogId),
+    height: u64,
+    head: Option<Hash>,
+) -> Result<(), String> {
+    let Some(seq) = height.checked_sub(1) else { return Ok(()) };
+    let node = &world.nodes[from];
+    let circle = world.truth.logs.get(&(author, log)).map(|(circle, ..)| *circle);
+    // The head that is said of a control log which forks covers its branches.
+    let forks = circle.is_some_and(|circle| world.truth.forks(LogKey { circle, author, log }));
+    let head = head.filter(|_| !forks);
+    let held = circle.and_then(|circle| node.disk.log_named(circle, author, log)).and_then(|log| log.get(seq as usize));
+    match held {
+        Some((hash, _)) if head.is_none_or(|head| head == *hash) => Ok(()),
+        _ => Err(format!("{} announced {height} entries of log {log}, which are not durable there", node.name)),
+    }
+}
+
+impl Durable {
+    /// Every height that a frame announces is durable on its sender.
+    fn announced(&mut self, world: &World, from: usize, frame: &Frame) -> Result<(), String> {
+        match frame {
+            Frame::Tips { tips, .. } | Frame::Have { tips, .. } => {
+                tips.iter().try_for_each(|tip| holds(world, from, (tip.author, tip.log), tip.height, tip.head))
+            }
+            Frame::Push { entry, .. } => {
+                let header: Option<Header> = encoding::from_bytes(&entry.header, 1 << 16).ok();
+                let header = header.as_ref();
+                header.map_or(Ok(()), |said| holds(world, from, (said.author, said.log), said.seq + 1, None))
+            }
+            Frame::Held { statement, .. } => self.stated(world, from, statement),
+            Frame::HandOn { bundles, .. } => {
+                let mut statements = bundles.iter().flat_map(|bundle| &bundle.statements);
+                statements.try_for_each(|statement| self.stated(world, from, statement))
+            }
+            _ => Ok(()),
         }
-    };
-    let stated = |statement: &SignedStatement| {
-        // What it hands on for others says nothing of itself.
+    }
+
+    /// What a node hands on for others says nothing of itself.
+    fn stated(&mut self, world: &World, from: usize, statement: &SignedStatement) -> Result<(), String> {
         let said = statement.unverified(cwn_engine::limits::HELD_BYTES).ok();
-        let said = said.filter(|said| said.holder == world.nodes[from].me);
-        let lines = said.iter().flat_map(|said| said.heads.iter().map(move |line| (said.author, line)));
-        lines.into_iter().try_for_each(|(author, line)| holds(author, line.log, line.height, Some(line.head)))
-    };
-    match frame {
-        Frame::Tips { tips, .. } | Frame::Have { tips, .. } => {
-            tips.iter().try_for_each(|tip| holds(tip.author, tip.log, tip.height, tip.head))
+        let Some(said) = said.filter(|said| said.holder == world.nodes[from].me) else { return Ok(()) };
+        let before = self.0.entry(from).or_default().entry((said.circle, said.author)).or_default();
+        let mut known = before.iter().peekable();
+        for line in &said.heads {
+            while known.next_if(|known| known.log < line.log).is_some() {}
+            if known.peek() != Some(&line) {
+                holds(world, from, (said.author, line.log), line.height, Some(line.head))?;
+            }
         }
-        Frame::Push { entry, .. } => {
-            let header: Option<Header> = encoding::from_bytes(&entry.header, 1 << 16).ok();
-            header.map_or(Ok(()), |header| holds(header.author, header.log, header.seq + 1, None))
-        }
-        Frame::Held { statement, .. } => stated(statement),
-        Frame::HandOn { bundles, .. } => bundles.iter().flat_map(|bundle| &bundle.statements).try_for_each(stated),
-        _ => Ok(()),
+        *before = said.heads;
+        Ok(())
     }
 }

@@ -97,7 +97,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::new(i1_readers::Readers),
         Box::new(i2_certified::Certified::default()),
         Box::new(i2_alarms::Alarms),
-        Box::new(i3_durable::Durable),
+        Box::new(i3_durable::Durable::default()),
         Box::new(i3_kept::Kept::default()),
         Box::new(i4_convergence::Convergence),
         Box::new(i5_authentic::Authentic),

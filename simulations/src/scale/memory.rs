@@ -1,11 +1,10 @@
 //! Memory: what the program asked for, counted by its allocator, and the most that the system gave it.
 
-use std::alloc::System;
-
 use cap::Cap;
+use mimalloc::MiMalloc;
 
 #[global_allocator]
-static MEMORY: Cap<System> = Cap::new(System, usize::MAX);
+static MEMORY: Cap<MiMalloc> = Cap::new(MiMalloc, usize::MAX);
 
 /// The bytes that are allocated now, without what the allocator takes besides.
 pub(crate) fn allocated() -> usize {

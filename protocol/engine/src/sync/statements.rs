@@ -3,18 +3,21 @@
 
 use std::collections::BTreeSet;
 
-use cwn_crypto::issuer_log::LogId;
+use cwn_crypto::issuer_log::{CutLine, LogId};
 use cwn_crypto::{Domain, Hash, PublicKey, Time, encoding};
 
 use super::relay::Outgoing;
 use crate::engine::{Engine, HELD_FACT, fact_key};
-use crate::held::{SignedStatement, Statement};
+use crate::held::{Ledger, SignedStatement, Statement, Step};
 use crate::limits;
 use crate::log::{CircleId, LogKey};
 use crate::planted::{Bug, planted};
 use crate::rot::{Rot, read_circle};
 use crate::store::{Damage, Read, Write};
 use crate::wire::{Bundle, Trail};
+
+/// What the opening of one of an author's logs cites, if that log is held here.
+type Cites<'a> = dyn Fn(&LogId) -> Option<&'a [CutLine]> + 'a;
 
 /// By this it is known again that a statement says the same to the same: a few bytes of a hash, for a node has one for
 /// every author of every circle.
@@ -141,34 +144,45 @@ impl Engine {
         }
         self.keeping.heard_time(statement.time, self.wall);
         let author = statement.author;
+        let ledger = self.ledgers.entry(circle).or_default();
+        let mut is_known = ledger.knows(&statement);
         let mut heads = Vec::with_capacity(statement.heads.len());
-        for line in std::mem::take(&mut statement.heads) {
+        for line in &statement.heads {
             let held = replica.log(&author, &line.log).is_some_and(|held| (1..=held.durable).contains(&line.height));
             let key = LogKey { circle, author, log: line.log };
             // Who holds another branch of a fork does not hold what is held here.
-            if !held || store.hash(&key, line.height - 1)? == Some(line.head) {
-                heads.push(line);
+            if is_known(line) || !held || store.hash(&key, line.height - 1)? == Some(line.head) {
+                heads.push(*line);
             }
         }
+        drop(is_known);
         statement.heads = heads;
-        self.note_held(circle, &statement);
+        self.note(circle, (statement.holder, author), |ledger, cites| ledger.hear(&statement, cites));
         Ok(())
     }
 
     /// A log's opening came, and says of what was heard before that more is held.
     pub(super) fn note_cited(&mut self, LogKey { circle, author, log }: LogKey) {
-        let heard = self.ledgers.get(&circle).map(|ledger| ledger.of_log(author, log)).unwrap_or_default();
-        heard.iter().for_each(|statement| self.note_held(circle, statement));
+        let holders = self.ledgers.get(&circle).map(|ledger| ledger.holders(author, log)).unwrap_or_default();
+        for (holder, Step { height, at }) in holders {
+            let heads = [CutLine { log, height, head: Hash([0; 32]) }];
+            self.note(circle, (holder, author), |ledger, cites| ledger.hold((holder, author), &heads, at, cites));
+        }
     }
 
-    fn note_held(&mut self, circle: CircleId, statement: &Statement) {
+    /// Has a ledger hear something, and what is new in it written down.
+    fn note(
+        &mut self,
+        circle: CircleId,
+        (holder, author): (PublicKey, PublicKey),
+        hear: impl for<'a> FnOnce(&mut Ledger, &Cites<'a>) -> Vec<(Vec<u8>, Vec<u8>)>,
+    ) {
         let Some(replica) = self.circles.get(&circle) else { return };
-        let author = statement.author;
         let cites = |log: &LogId| replica.log(&author, log).map(|held| held.opening.cites.as_slice());
-        let news = self.ledgers.entry(circle).or_default().hear(statement, cites);
+        let news = hear(self.ledgers.entry(circle).or_default(), &cites);
         if !news.is_empty() {
             let fact = |(part, value): (Vec<u8>, Vec<u8>)| {
-                let key = fact_key(HELD_FACT, &[&circle.0.0, &author.0, &statement.holder.0, &part]);
+                let key = fact_key(HELD_FACT, &[&circle.0.0, &author.0, &holder.0, &part]);
                 Write::Fact { key, value }
             };
             self.store(news.into_iter().map(fact).collect(), Vec::new());
