@@ -341,6 +341,12 @@ async fn heed_engine(node: Arc<Node>, mut events: mpsc::UnboundedReceiver<Event>
             Event::Erased { circle } => node.fetches.erased(circle),
             Event::RootAdvanced { version } => root_advanced(&node, version).await,
             Event::Alarm(alarm) => tracing::error!("ALARM: {alarm}"),
+            Event::RetractionUnsigned { key, seq } => {
+                tracing::warn!(
+                    circle = %key.circle, author = %key.author, seq,
+                    "the signature of a retraction was altered on the way here; what it takes back is hidden, and erased once a peer has sent the retraction as it was signed"
+                );
+            }
             Event::Damaged { what } => {
                 tracing::error!(what, "stored data cannot be read back; run `cwn doctor`");
                 node.damage.add(1, what);

@@ -408,6 +408,14 @@ pub enum Event {
     },
     /// Something shows that a key of the network's trust is in the wrong hands, or that somebody made a mistake.
     Alarm(Alarm),
+    /// A retraction is due, and its signature was altered on the way here. What it takes back is hidden, and erased
+    /// once a peer sent the retraction as its author signed it.
+    RetractionUnsigned {
+        /// Its log.
+        key: LogKey,
+        /// Its place.
+        seq: u64,
+    },
     /// Stored data cannot be read back.
     Damaged {
         /// What and why.

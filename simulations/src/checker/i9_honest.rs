@@ -1,10 +1,14 @@
 //! I9: what a node does not know it says: "received" is said of nothing that did not arrive, alarms are not raised
 //! without cause, and what did arrive is known in the end.
 
-use cwn_engine::output::Event;
+use cwn_crypto::Domain;
+use cwn_engine::{log::LogKey, output::Event, store::Read as _};
 
 use super::{Checker, Seen};
-use crate::{people::short, world::World};
+use crate::{
+    people::short,
+    world::{Node, World},
+};
 
 #[derive(Debug)]
 pub(crate) struct Honest;
@@ -32,6 +36,9 @@ impl Checker for Honest {
                     && !world.truth.robbed.contains(&node.me) =>
             {
                 Err(format!("{} alarms that its key is in use elsewhere, which it is not", node.name))
+            }
+            Event::RetractionUnsigned { key, seq } if is_signed(node, key, *seq) => {
+                Err(format!("{} says that the signature of entry {seq} was altered, which it was not", node.name))
             }
             Event::Damaged { what } if !node.disk.ever_rotten() => {
                 Err(format!("{} says that its disk is damaged, which it is not: {what}", node.name))
@@ -74,4 +81,10 @@ impl Checker for Honest {
         }
         Ok(())
     }
+}
+
+/// Whether an entry is held as its author signed it.
+fn is_signed(node: &Node, key: &LogKey, seq: u64) -> bool {
+    let entry = node.disk.entry(key, seq).ok().flatten();
+    entry.is_some_and(|entry| key.author.verify(Domain::ENTRY, &entry.header, &entry.signature).is_ok())
 }

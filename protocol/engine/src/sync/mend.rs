@@ -121,11 +121,7 @@ impl Engine {
             return;
         }
         self.mending.note((key, seq), Lack::Signature, self.now);
-        let what =
-            format!("the signature of entry {seq} of log {} of {}, which takes another back", key.log, key.author);
-        let why = "it was altered; what it takes back is hidden, and erased once a peer has it as it was signed";
-        let damage = Damage { what, why: why.to_owned() };
-        self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
+        self.output(Output::Emit(Event::RetractionUnsigned { key, seq }));
     }
 
     /// Begins to ask for some of what is lacking, when that is due.

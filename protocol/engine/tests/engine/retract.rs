@@ -307,13 +307,16 @@ fn i6_a_retraction_whose_signature_was_altered_on_the_way_hides_all_the_same() {
     world.expect_reads("ibd", circle, &["right"]);
     a_day_passes(&mut world);
     world.expect_reads("ibd", circle, &["right"]);
-    let damages = |world: &World| {
-        let told = |event: &&Event| matches!(event, Event::Damaged { what } if what.contains("takes another back"));
+    let told = |world: &World| {
+        let damage = |event: &&Event| matches!(event, Event::Damaged { .. });
+        // cwn-sim seed 19, 20 nodes, 24 h, 10 % malicious.
+        assert_eq!(world.node("ibd").events.iter().find(damage), None, "no disk is damaged");
+        let told = |event: &&Event| matches!(event, Event::RetractionUnsigned { seq: 1, .. });
         world.node("ibd").events.iter().filter(told).count()
     };
-    assert_eq!((damages(&world), world.node("ibd").store.erased.len()), (1, 0), "there is nothing to show others");
+    assert_eq!((told(&world), world.node("ibd").store.erased.len()), (1, 0), "there is nothing to show others");
     a_day_passes(&mut world);
-    assert_eq!(damages(&world), 1, "it is told once");
+    assert_eq!(told(&world), 1, "it is told once");
     // Others have it as it was signed.
     world.connect_all().run(2 * limits::MEND_EVERY_MS);
     assert_eq!(world.node("ibd").store.erased.len(), 1);
