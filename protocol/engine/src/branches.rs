@@ -47,6 +47,11 @@ impl Branches {
         self.offered.remove(peer);
     }
 
+    /// All that peers offered, each once.
+    pub(crate) fn offered(&self) -> BTreeMap<Hash, Authentic> {
+        self.offered.values().flatten().map(|(hash, entry)| (*hash, entry.clone())).collect()
+    }
+
     fn find(&self, hash: &Hash) -> Option<&Authentic> {
         self.offered.values().find_map(|offered| offered.get(hash))
     }
@@ -243,8 +248,7 @@ impl Replica {
 
     /// Takes of what peers offered all that counts. Returns what to store; with anything, who belongs may have changed.
     pub(crate) fn take_branches(&mut self) -> Vec<Write> {
-        let offered: BTreeMap<Hash, Authentic> =
-            self.branches.offered.values().flatten().map(|(hash, entry)| (*hash, entry.clone())).collect();
+        let offered = self.branches.offered();
         if offered.is_empty() {
             return Vec::new();
         }
@@ -270,26 +274,22 @@ impl Replica {
 
     /// Takes of what peers offered these operations and all that they build on. Whether any came.
     fn bring(&mut self, wanted: BTreeSet<Hash>, writes: &mut Vec<Write>) -> bool {
-        let mut seen = wanted.clone();
         let mut open: Vec<Hash> = wanted.into_iter().collect();
-        let mut brought = false;
-        while let Some(hash) = open.last().copied() {
+        let mut needed: BTreeMap<Hash, Authentic> = BTreeMap::new();
+        while let Some(hash) = open.pop() {
             let held = self.control().is_none_or(|control| control.holds(&hash));
-            let Some(entry) = self.branches.find(&hash).filter(|_| !held).cloned() else {
-                open.pop();
-                continue;
-            };
-            let before = builds_on(entry.header(), entry.bytes().payload.sealed());
-            let before: Vec<Hash> = before.into_iter().filter(|hash| seen.insert(*hash)).collect();
-            if before.is_empty() {
-                open.pop();
-                if self.take_branch(&entry).is_ok() {
-                    self.branches.taken(&hash);
-                    writes.push(self.branch_fact(&hash, Some(entry.bytes())));
-                    brought = true;
-                }
+            if let Some(entry) = self.branches.find(&hash).filter(|_| !held && !needed.contains_key(&hash)) {
+                open.extend(builds_on(entry.header(), entry.bytes().payload.sealed()));
+                needed.insert(hash, entry.clone());
             }
-            open.extend(before);
+        }
+        let mut brought = false;
+        for entry in in_order(needed.into_values().collect()) {
+            if self.take_branch(&entry).is_ok() {
+                self.branches.taken(&entry.hash());
+                writes.push(self.branch_fact(&entry.hash(), Some(entry.bytes())));
+                brought = true;
+            }
         }
         if brought {
             self.refold();

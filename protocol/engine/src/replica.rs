@@ -956,9 +956,14 @@ impl Replica {
         }
         let bearer = PublicKey([0; 32]);
         self.offer_branches(&bearer, behind);
+        // What stands behind forks is brought by what builds on it, and has its place in the order all the same: it may be
+        // all by which one operation builds on another.
+        let runs: BTreeSet<Hash> = proven.iter().map(Authentic::hash).collect();
+        let behind = self.branches.offered().into_iter().filter(|(hash, _)| !runs.contains(hash));
+        proven.extend(behind.map(|(_, entry)| entry));
         let mut outcome = Ingested::default();
         let mut ended = BTreeSet::new();
-        for entry in in_order(proven) {
+        for entry in in_order(proven).into_iter().filter(|entry| runs.contains(&entry.hash())) {
             if self.takes_entry(&entry)
                 && let Ok(decisive) = self.take_with_branches(&entry, &mut outcome)
             {

@@ -1,6 +1,6 @@
 //! A steward forks its control log: what stands behind the fork are operations that did not see each other.
 
-use cwn_crypto::{Hash, Signature, Time, issuer_log::LogId};
+use cwn_crypto::{Domain, Hash, Signature, Time, issuer_log::LogId};
 use cwn_engine::{
     branches,
     circle::{Act, MemberNode, Operation, Stewardship, Terms},
@@ -370,6 +370,36 @@ fn a_newcomer_learns_of_branches_with_the_offer() {
     world.append("surf", circle, "hello");
     world.settle();
     world.expect_reads("kpn", circle, &["hello"]);
+}
+
+#[test]
+fn a_newcomer_that_is_added_by_one_who_saw_both_branches_is_offered_the_circle_whoever_wrote_what_they_build_on() {
+    // Whose operation a newcomer looks at first depends on keys.
+    for (before, after) in [("ncsc", "ibd"), ("ibd", "ncsc")] {
+        let mut world = World::new(&["ncsc", "z-cert", "ibd", "ferm", "surf"]);
+        let circle = world.found(&["ncsc", "z-cert", "ibd"]);
+        world.settle();
+        world.add(before, circle, "ferm");
+        world.settle();
+        let start = forker(&world, circle);
+        for (number, to) in [(1, "ncsc"), (2, "ibd")] {
+            let mut branch = start.branch(&world, 0);
+            branch.operate(&world, heads(&world, "ferm", circle), terms(number));
+            let first = vec![Hash::of(Domain::ENTRY, &[&branch.entries[0].header])];
+            branch.operate(&world, first.clone(), terms(number + 2));
+            // It names one that the one before it in its log has seen as well.
+            branch.operate(&world, first, terms(number + 4));
+            branch.hand(&mut world, to);
+        }
+        world.settle();
+        assert_eq!(heads(&world, after, circle).len(), 2, "{after} saw both branches");
+        world.add(after, circle, "surf");
+        world.settle();
+        for member in ["ncsc", "z-cert", "ibd", "ferm"] {
+            assert_eq!(world.refusals_of("surf", member), Vec::<String>::new(), "{member} offers it");
+        }
+        expect_the_same(&world, circle, &["ncsc", "ibd", "ferm", "surf"], &format!("{before} before {after}"));
+    }
 }
 
 #[test]
