@@ -396,15 +396,7 @@ impl Engine {
                 }
             }
         }
-        // A branch that leaves its log before the place known so far is proof of its own.
-        for chain in chains(&decoded) {
-            let (key, seq) = (chain[0].key(), chain[0].header().seq);
-            let known = self.circles.get(&circle).and_then(|replica| replica.fork_of(&key.author, &key.log));
-            if known.is_none_or(|known| seq < known) {
-                let run: Vec<Decoded> = chain.into_iter().cloned().collect();
-                self.probe(peer, &key, &run, store)?;
-            }
-        }
+        self.probe_branches(peer, circle, &decoded, store)?;
         let Some(replica) = self.circles.get_mut(&circle) else { return Ok(()) };
         if !replica.offer_branches(peer, decoded) {
             self.fault(peer, circle, "branches of control logs that their authors do not vouch for".to_owned());
@@ -412,6 +404,28 @@ impl Engine {
         }
         self.take_branches(&circle, store);
         self.sync.unblock(&circle, self.now);
+        Ok(())
+    }
+
+    /// Looks where operations from one bearer part from the logs that are held: a branch that leaves its log before the
+    /// place known so far is proof of its own.
+    pub(crate) fn probe_branches(
+        &mut self,
+        bearer: &PublicKey,
+        circle: CircleId,
+        operations: &[Decoded],
+        store: &dyn Read,
+    ) -> Result<(), Damage> {
+        for chain in chains(operations) {
+            let (key, seq) = (chain[0].key(), chain[0].header().seq);
+            let Some(replica) = self.circles.get(&circle) else { return Ok(()) };
+            let held = |entry: &&Decoded| replica.control().is_some_and(|control| control.holds(&entry.hash()));
+            let known = replica.fork_of(&key.author, &key.log).is_some_and(|known| known <= seq);
+            if !known && !chain.iter().all(held) {
+                let run: Vec<Decoded> = chain.into_iter().cloned().collect();
+                self.probe(bearer, &key, &run, store)?;
+            }
+        }
         Ok(())
     }
 

@@ -425,15 +425,20 @@ impl Engine {
         self.log_grew(key, true, store)
     }
 
-    /// Takes in the forks that entries of a circle's control logs, from one bearer, prove among themselves.
+    /// Takes in the forks that entries of a circle's control logs, from one bearer, prove among themselves or beside what is
+    /// held here: who brings one branch may be somebody whom the other removed, and with whom nothing else is compared.
     pub(crate) fn forks_among(&mut self, from: PublicKey, circle: CircleId, entries: &[EntryBytes], store: &dyn Read) {
         if !self.circles.contains_key(&circle) {
             return;
         }
-        for proof in proofs_among(circle, entries) {
-            if let Err(damage) = self.fork_proven(&from, proof, store) {
-                self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
-            }
+        let among = proofs_among(circle, entries).into_iter();
+        let mut looked: Vec<_> = among.map(|proof| self.fork_proven(&from, proof, store)).collect();
+        let decoded = entries.iter().filter_map(|bytes| Decoded::decode(bytes.clone()).ok());
+        let of_circle = |entry: &Decoded| entry.key().circle == circle && entry.header().suite == Suite::Control;
+        let decoded: Vec<Decoded> = decoded.filter(of_circle).collect();
+        looked.push(self.probe_branches(&from, circle, &decoded, store));
+        for damage in looked.into_iter().filter_map(Result::err) {
+            self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
         }
     }
 

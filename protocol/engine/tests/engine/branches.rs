@@ -403,6 +403,29 @@ fn a_newcomer_that_is_added_by_one_who_saw_both_branches_is_offered_the_circle_w
 }
 
 #[test]
+fn i4_who_was_removed_on_one_branch_shows_the_other_to_those_who_removed_it() {
+    let (mut world, circle) = circle_with_a_forker(1, &[]);
+    world.crash("z-cert");
+    world.partition(&[&["ncsc", "ibd"], &["ferm"]]);
+    let start = forker(&world, circle);
+    let (mut one, mut other) = (start.branch(&world, 0), start.branch(&world, 0));
+    one.operate(&world, Vec::new(), Act::Remove { partner: partner("ferm"), node: None, cut: Vec::new() });
+    other.operate(&world, Vec::new(), terms(5));
+    one.hand(&mut world, "ncsc");
+    other.hand(&mut world, "ferm");
+    world.settle();
+    assert_eq!(members(&world, "ibd", circle), ["ibd", "ncsc", "z-cert"]);
+    // They speak with ferm of this circle no more; by what it knows it counts, and hands them what they may lack.
+    world.connect_all().settle();
+    for name in ["ncsc", "ibd"] {
+        assert_eq!(knows_the_fork(&world, name, circle), Some(0), "{name}");
+        assert_eq!(world.terms(name, circle), 5, "{name}");
+        assert!(world.refusals_of(name, "ferm").is_empty(), "{name} blames nobody");
+    }
+    expect_the_same(&world, circle, &["ncsc", "ibd"], "with the branch that was shown");
+}
+
+#[test]
 fn branches_are_carried_by_hand_to_one_who_was_cut_off() {
     let (mut world, circle) = circle_with_a_forker(1, &["kpn"]);
     world.crash("z-cert");
