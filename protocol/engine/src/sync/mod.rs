@@ -185,6 +185,8 @@ struct Pull {
     counted_from: Time,
     brought: usize,
     slow: u32,
+    /// Whether it brought something, though nothing that could be taken now.
+    sent: bool,
     purpose: Purpose,
 }
 

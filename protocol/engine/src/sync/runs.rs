@@ -91,6 +91,7 @@ impl Engine {
             counted_from: self.now,
             brought: 0,
             slow: 0,
+            sent: false,
             purpose,
         };
         self.sync.pulls.insert(pull, asked);
@@ -266,8 +267,11 @@ impl Engine {
         if bytes > limits::UNDECIDED_BYTES {
             return self.give_up(id, Some("a long run that no signature vouches for".to_owned()), store);
         }
+        // It did send, be it what lies beyond a cut that it may not have heard of.
+        let sent = lacking || matches!(ingested.stop, Some(Stop::Missing | Stop::Beyond | Stop::OverQuota));
         if let Some(pull) = self.sync.pulls.get_mut(&id) {
             pull.tail = ingested.undecided;
+            pull.sent |= sent;
         }
         if progress {
             // Frames that bring nothing do not keep others from being asked.
@@ -375,15 +379,14 @@ impl Engine {
             }
             Purpose::Mend => return Ok(()),
         }
-        let Pull { peer, circle, name, start, .. } = pull;
+        let Pull { peer, circle, name, start, sent, .. } = pull;
         let replica = self.circles.get(&circle);
         let height: u64 = replica.and_then(|replica| replica.log(&name.0, &name.1)).map_or(0, |held| held.height);
         // A cut that came meanwhile may leave less to want than there was.
         let reach = replica.map(|replica| acceptance::reach(replica, &name.0, &name.1));
-        // What it sent builds on something that has not come: it did send.
-        let mut waits = false;
         if let Some(want) = self.sync.wants.get_mut(&(circle, name)) {
-            waits = want.sources.get(&peer).is_some_and(|source| source.blocked);
+            // What it sent builds on something that has not come.
+            let waits = want.sources.get(&peer).is_some_and(|source| source.blocked);
             let wanted = |source: &Source| reach.map_or(source.height, |reach| reach_or_all(reach, source.height));
             want.sources.retain(|_, source| wanted(source) > height);
             // It said it had more, and sent nothing that could be used.
@@ -397,7 +400,7 @@ impl Engine {
         if height > start {
             self.shared(&peer, &circle).into_iter().for_each(|shared| shared.empty_runs = 0);
             self.sync.peers.get_mut(&peer).into_iter().for_each(|state| state.empty_rounds = 0);
-        } else if !waits {
+        } else if !sent {
             self.asked_in_vain(&peer, circle);
         }
         self.settle_all(circle, store)

@@ -414,6 +414,31 @@ fn i7_whoever_was_removed_while_it_catches_up_asks_in_vain_and_breaks_no_connect
     assert!(!world.engine("ibd").unheard(&circle).is_empty(), "it does not take itself for current");
 }
 
+/// cwn-sim seed 1015 of `mixed` with `rot_record = 300` and `rot_fact = 300`, 12 nodes, 6 h, 10 % malicious.
+#[test]
+fn i7_whoever_sends_what_lies_beyond_a_cut_that_it_has_not_heard_of_keeps_its_connection() {
+    let (mut world, circle) = circle_of_four();
+    for (one, other) in [("ferm", "ncsc"), ("ferm", "ibd"), ("z-cert", "ncsc"), ("z-cert", "ibd")] {
+        world.disconnect(one, other);
+    }
+    world.append("ferm", circle, "for z-cert alone");
+    world.settle();
+    world.remove("ncsc", circle, "ferm");
+    world.settle();
+    world.add("ncsc", circle, "ferm");
+    world.settle();
+    world.crash("ferm");
+    world.mute_runs("ibd", true);
+    world.connect("z-cert", "ibd");
+    for number in 0..limits::EMPTY_RUNS * limits::EMPTY_ROUNDS + 20 {
+        world.append("z-cert", circle, &format!("entry {number}"));
+        world.run(2 * limits::COMPARE_EVERY_MS);
+    }
+    assert!(world.engine("ibd").circle(&circle).unwrap().counts(&world.key("ferm")));
+    assert!(!world.reads("ibd", circle).contains(&"for z-cert alone".to_owned()));
+    assert!(world.is_connected("z-cert", "ibd"));
+}
+
 #[test]
 fn i7_whoever_says_over_and_over_what_it_never_sends_is_disconnected() {
     let (mut world, circle) = circle_of_four();
