@@ -49,14 +49,13 @@ pub(crate) fn live(plan: &Plan, keep_lines: usize) -> Outcome {
     world.run(World::minutes(2));
     let founders: Vec<usize> = (usize::from(scenario.without_coordinator)..world.nodes.len()).collect();
     for _ in 0..scenario.circles {
-        if let Some(founder) = world.people.pick(&founders).copied() {
-            world.found(founder, None);
-        }
+        let founder = world.people.pick(&founders).copied().unwrap_or_default();
+        world.found(founder, None);
         world.run(1_000);
-        for _ in 0..world.nodes.len() * 3 {
-            if let Some(node) = world.people.pick(&founders).copied() {
-                world.add(node);
-            }
+        let times = if scenario.with_everybody { world.nodes.len() } else { world.nodes.len() * 3 };
+        for _ in 0..times {
+            let by = if scenario.with_everybody { Some(founder) } else { world.people.pick(&founders).copied() };
+            by.into_iter().for_each(|node| world.add(node));
             world.run(1_000);
         }
     }

@@ -24,6 +24,9 @@ pub(crate) struct Scenario {
     pub(crate) about: String,
     /// Circles that are founded right at the start.
     pub(crate) circles: u64,
+    /// Whether everybody is in those.
+    #[serde(default)]
+    pub(crate) with_everybody: bool,
     /// The most circles there will be.
     pub(crate) most_circles: u64,
     /// Simulated minutes from one calm to the next; in a calm all faults end and all must agree.
