@@ -147,20 +147,20 @@ impl Engine {
     /// The nodes of which there is more in a circle than its quota lets this node take.
     pub fn over_quota(&self, circle: &CircleId) -> Vec<OverQuota> {
         let Some(replica) = self.circles.get(circle) else { return Vec::new() };
-        let over = |author: &PublicKey| {
-            let mut said = self.sync.said_of(circle, author);
+        let over = |author: PublicKey| {
+            let mut said = self.sync.said_of(circle, &author);
             // A log that a later one cites is said of nobody: it is held to there.
-            for line in replica.cited_by(author) {
+            for line in replica.cited_by(&author) {
                 let height = said.entry(line.log).or_default();
                 *height = line.height.max(*height);
             }
             let more = |(log, height): (LogId, u64)| {
-                let held = replica.log(author, &log).map_or(0, |held| held.height);
+                let held = replica.log(&author, &log).map_or(0, |held| held.height);
                 height.saturating_sub(held)
             };
-            OverQuota { author: *author, used: replica.used(author), waiting: said.into_iter().map(more).sum() }
+            OverQuota { author, used: replica.used(&author), waiting: said.into_iter().map(more).sum() }
         };
-        replica.full().filter(|author| replica.is_full(author)).map(over).collect()
+        replica.full().into_iter().map(over).collect()
     }
 
     /// Who belongs to a circle changed: notes what lies beyond a cut now, and what no longer does.

@@ -194,8 +194,9 @@ pub struct Replica {
     used: BTreeMap<(PublicKey, Measured), Quota>,
     /// How many bytes of payloads were dropped of logs: they count no longer.
     dropped: BTreeMap<(PublicKey, LogId), u64>,
-    /// The nodes of which there is more than their quotas let in, since who belongs or the policy changed last.
-    full: BTreeSet<PublicKey>,
+    /// The nodes of which there is more than their quotas let in, and more of what, since who belongs or the policy
+    /// changed last.
+    full: BTreeSet<(PublicKey, Measured)>,
     /// Epochs whose records the store has made durable: before that nothing is sealed to one.
     durable_epochs: BTreeSet<Hash>,
     /// Records that the store holds and that build on operations which it lost.
@@ -329,8 +330,9 @@ impl Replica {
         if let Some(log) = self.logs.get_mut(&place) {
             let less = bytes.min(log.bytes);
             log.bytes -= less;
-            self.used.entry((key.author, Measured::of(log.kind))).or_default().bytes -= less;
-            self.full.remove(&key.author);
+            let measured = Measured::of(log.kind);
+            self.used.entry((key.author, measured)).or_default().bytes -= less;
+            self.full.remove(&(key.author, measured));
         }
     }
 
@@ -552,14 +554,14 @@ impl Replica {
     }
 
     /// The nodes of which there is more than is taken.
-    pub fn full(&self) -> impl Iterator<Item = &PublicKey> {
-        self.full.iter()
+    pub(crate) fn full(&self) -> BTreeSet<PublicKey> {
+        self.full.iter().map(|(author, _)| *author).filter(|author| self.counts(author)).collect()
     }
 
-    /// Whether nothing more of a node is asked for, because there is more of it than is taken. What a cut leaves is
-    /// taken in any case.
-    pub fn is_full(&self, author: &PublicKey) -> bool {
-        self.full.contains(author) && self.counts(author)
+    /// Whether nothing more of a node's logs of a kind is asked for, because there is more of them than is taken. What a
+    /// cut leaves is taken in any case, and whoever writes too much may be a steward whose operations are few.
+    pub(crate) fn is_full(&self, author: &PublicKey, kind: LogKind) -> bool {
+        self.full.contains(&(*author, Measured::of(kind))) && self.counts(author)
     }
 
     /// Whether so much more of a node is within its quota.
@@ -574,7 +576,7 @@ impl Replica {
         let used = self.used.get(&(*author, measured)).copied().unwrap_or_default();
         let takes = quota.holds(&used.plus(&more)) || planted(Bug::IgnoreQuota);
         if !takes {
-            self.full.insert(*author);
+            self.full.insert((*author, measured));
         }
         takes
     }
@@ -810,7 +812,7 @@ impl Replica {
             self.bring_for_record(&record, &mut outcome);
             if let Err(stop) = self.ingest_record(&record, &mut outcome) {
                 if let (Stop::OverQuota, Some(first)) = (&stop, run.first()) {
-                    self.full.insert(first.header().author);
+                    self.full.insert((first.header().author, Measured::Content));
                 }
                 outcome.stop = Some(stop);
                 return outcome;
@@ -1293,9 +1295,10 @@ impl Replica {
     pub(crate) fn cited_and_missing(&self) -> Vec<(LogName, u64)> {
         let missing = |(name, line): (LogName, CutLine)| {
             let (author, log) = name;
-            let held = self.log(&author, &log).map_or(0, |held| held.durable);
+            // Control logs are listed by whoever holds them.
+            let (held, kind) = self.log(&author, &log).map_or((0, LogKind::Content), |held| (held.durable, held.kind));
             let height = acceptance::hope(self, &author, &log, line.height);
-            (held < height && !self.is_full(&author)).then_some((name, height))
+            (held < height && !self.is_full(&author, kind)).then_some((name, height))
         };
         self.cited_furthest().into_iter().filter_map(missing).collect()
     }

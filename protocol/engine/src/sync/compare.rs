@@ -438,10 +438,12 @@ fn acceptable(replica: &Replica, tip: &WireTip) -> (u64, bool) {
     };
     // Of a control log nothing more comes behind its fork: what stands there is handed over otherwise.
     let fork = replica.control().and_then(|_| replica.fork_of(&tip.author, &tip.log)).unwrap_or(u64::MAX);
-    let held = replica.log(&tip.author, &tip.log).map_or(0, |held| held.height);
+    let log = replica.log(&tip.author, &tip.log);
+    let is_control = replica.control().is_some() && decides;
+    let kind = log.map_or(if is_control { LogKind::Control } else { LogKind::Content }, |log| log.kind);
     let height = match decides {
         // What goes beyond a quota waits with those who have it.
-        _ if replica.is_full(&tip.author) => held,
+        _ if replica.is_full(&tip.author, kind) => log.map_or(0, |log| log.height),
         true => tip.height.min(fork),
         false => acceptance::hope(replica, &tip.author, &tip.log, tip.height),
     };

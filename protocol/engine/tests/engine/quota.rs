@@ -160,3 +160,18 @@ fn i4_a_raised_quota_brings_everything_in_and_a_cut_brings_in_what_it_names_in_w
         }
     }
 }
+
+#[test]
+fn i4_what_a_steward_says_is_asked_for_however_much_else_it_wrote() {
+    let (mut world, circle) = flooded();
+    world.appoint("ncsc", circle, "ferm");
+    world.settle();
+    world.partition(&[&["ncsc", "ferm"], &["z-cert", "ibd"]]);
+    world.policy("ferm", circle, 7);
+    world.settle();
+    world.connect("z-cert", "ncsc").connect("ibd", "ferm").connect("ibd", "z-cert").settle();
+    for name in ["z-cert", "ibd"] {
+        assert_eq!(world.terms(name, circle), 7, "{name}\n{}", world.describe(name, circle));
+        assert_eq!(flood_at(&world, name, circle), 20, "{name} takes what the new policy lets in");
+    }
+}
