@@ -1,6 +1,13 @@
 //! Quotas: what goes beyond one waits with those who have it, and stands in nobody's way.
 
-use cwn_engine::{circle::Quota, limits, log::CircleId, output::CommandRefusal};
+use cwn_crypto::issuer_log::LogId;
+use cwn_engine::{
+    circle::Quota,
+    input::Input,
+    limits,
+    log::{CircleId, Draft, Opening, Suite, Writer},
+    output::CommandRefusal,
+};
 
 use crate::world::{World, seeds};
 
@@ -174,4 +181,37 @@ fn i4_what_a_steward_says_is_asked_for_however_much_else_it_wrote() {
         assert_eq!(world.terms(name, circle), 7, "{name}\n{}", world.describe(name, circle));
         assert_eq!(flood_at(&world, name, circle), 20, "{name} takes what the new policy lets in");
     }
+}
+
+#[test]
+fn i7_an_honest_member_that_holds_more_than_a_quota_lets_in_stays_connected_whoever_comes_and_goes() {
+    let mut world = World::new(&FOUR);
+    world.enrol("kpn");
+    let circle = world.circle(&FOUR);
+    world.partition(&[&["ncsc", "ibd"], &["z-cert", "ferm"]]);
+    // Logs that nothing cites; z-cert has not heard of the quota when it takes them.
+    let under = world.engine("ferm").circle(&circle).unwrap().fold().roster().member(&world.key("ferm")).unwrap().under;
+    for number in 0..40 {
+        let opening = Opening { under, cites: Vec::new() };
+        let mut writer = Writer::open(circle, world.node("ferm").key.clone(), LogId([number; 16]), opening);
+        let payload = b"flood".to_vec();
+        let draft = Draft { suite: Suite::Named, epoch: None, payload, expiry: None, retracts: None };
+        let entries = vec![writer.append(world.now, draft).bytes().clone()];
+        let to = world.index("z-cert");
+        world.input(to, Input::Import { entries });
+        world.run(20);
+    }
+    world.set_quota("ncsc", circle, of_entries(5));
+    world.connect_all().settle();
+    for round in 0..12 {
+        match round % 2 {
+            0 => world.add("ncsc", circle, "kpn"),
+            _ => world.remove("ncsc", circle, "kpn"),
+        };
+        world.run(90_000);
+    }
+    for (a, b) in [("ncsc", "z-cert"), ("ncsc", "ibd"), ("z-cert", "ibd"), ("ibd", "ferm")] {
+        assert!(world.is_connected(a, b) && world.is_connected(b, a), "{a} and {b} stay connected");
+    }
+    assert_eq!(world.engine("ncsc").over_quota(&circle)[0].waiting, 35);
 }
