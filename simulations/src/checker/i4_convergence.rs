@@ -1,13 +1,18 @@
 //! I4: members that can talk end with the same entries accepted and the same circle, whatever came before; and with
 //! what the rules, read by the oracle, say.
+//!
+//! Quotas are each node's own measure: of what an author writes beyond them, members hold what came first to each. So of
+//! the content of such an author alone they may hold different parts, and whoever holds less of a log than another must
+//! say that there is more of its author than it takes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::{Hash, PublicKey};
 use cwn_engine::{
     circle::Terms,
     engine::Engine,
-    log::{CircleId, LogKey},
+    log::{CircleId, LogKey, LogKind},
+    replica::Replica,
 };
 
 use super::Checker;
@@ -37,9 +42,11 @@ impl Checker for Convergence {
         for circle in world.truth.histories.keys() {
             let Some((conclusion, members)) = world.agreed(circle) else { continue };
             let oracle: Vec<PublicKey> = conclusion.members.keys().copied().collect();
+            let full: Vec<BTreeSet<PublicKey>> = members.iter().map(|node| full_of(world, *node, circle)).collect();
+            let flooding: BTreeSet<PublicKey> = full.iter().flatten().copied().collect();
             let mut first: Option<(usize, End)> = None;
-            for node in members {
-                let Some(end) = end_of(world, node, circle) else {
+            for node in members.iter().copied() {
+                let Some(end) = end_of(world, node, circle, &flooding) else {
                     return Err(format!("p{node:02} counts in {} and is not in it", short(circle)));
                 };
                 if end.members != oracle {
@@ -64,6 +71,12 @@ impl Checker for Convergence {
                     }
                     Some(_) => {}
                 }
+            }
+            for (less, of) in members.iter().zip(&full) {
+                let others = members.iter().filter(|more| *more != less);
+                others
+                    .copied()
+                    .try_for_each(|more| lacks_for_quota_alone(world, circle, (*less, of), more, &flooding))?;
             }
         }
         Ok(())
@@ -92,7 +105,8 @@ impl Convergence {
                 version(&pair[1])
             ));
         }
-        let ends: Vec<Option<End>> = standing.iter().map(|node| end_of(world, *node, &network)).collect();
+        let ends: Vec<Option<End>> =
+            standing.iter().map(|node| end_of(world, *node, &network, &BTreeSet::new())).collect();
         match ends.windows(2).position(|pair| pair[0] != pair[1]) {
             None => Ok(()),
             Some(at) => {
@@ -109,13 +123,51 @@ fn policy_of<'a>(world: &'a World, node: usize, circle: &CircleId) -> Option<&'a
     replica.control().map(|control| control.terms(replica.fold()))
 }
 
-fn end_of(world: &World, node: usize, circle: &CircleId) -> Option<End> {
+/// Of whom there is more in a circle than a node takes.
+fn full_of(world: &World, node: usize, circle: &CircleId) -> BTreeSet<PublicKey> {
+    let over = world.nodes[node].engine.as_ref().map(|engine| engine.over_quota(circle)).unwrap_or_default();
+    over.into_iter().map(|over| over.author).collect()
+}
+
+/// What one member ends with, but for the content of those who write more than some take.
+fn end_of(world: &World, node: usize, circle: &CircleId, flooding: &BTreeSet<PublicKey>) -> Option<End> {
     let node = &world.nodes[node];
     let replica = node.engine.as_ref()?.circle(circle)?;
-    let accepted = replica.logs().map(|(key, _)| (key, replica.accepted(&key.author, &key.log)));
+    let all = replica.logs().filter(|(key, log)| log.kind == LogKind::Control || !flooding.contains(&key.author));
+    let accepted = all.map(|(key, _)| (key, replica.accepted(&key.author, &key.log)));
     let members = replica.fold().roster().iter().map(|(node, _)| *node).collect();
-    let digest = replica.tips(&node.disk).ok().map(|tips| replica.digest(&tips));
+    let digest = replica.tips(&node.disk).ok().map(|mut tips| {
+        tips.retain(|tip| tip.first || !flooding.contains(&tip.author));
+        replica.digest(&tips)
+    });
     Some(End { digest, accepted: accepted.filter(|(_, height)| *height > 0).collect(), members })
+}
+
+/// Whether one member, which finds that there is too much of some, holds of the content of those who write so much all that
+/// another accepts, but for what it does not take; and the same as that one as far as both hold it.
+fn lacks_for_quota_alone(
+    world: &World,
+    circle: &CircleId,
+    (less, full): (usize, &BTreeSet<PublicKey>),
+    more: usize,
+    flooding: &BTreeSet<PublicKey>,
+) -> Result<(), String> {
+    let replica = |node: usize| world.nodes[node].engine.as_ref()?.circle(circle);
+    let (Some(own), Some(other)) = (replica(less), replica(more)) else { return Ok(()) };
+    let accepts = |replica: &Replica, key: &LogKey| replica.accepted(&key.author, &key.log);
+    let logs = other.logs().filter(|(key, log)| log.kind != LogKind::Control && flooding.contains(&key.author));
+    for (key, _) in logs {
+        let (own, other) = (accepts(own, &key), accepts(other, &key));
+        let head = |node: usize| world.nodes[node].disk.held().hash_at(&key, own.min(other).saturating_sub(1));
+        let apart = own.min(other) > 0 && head(less) != head(more);
+        if apart || (own < other && !full.contains(&key.author)) {
+            let (log, circle) = (key.log, short(circle));
+            return Err(format!(
+                "p{less:02} accepts {own} entries of {log} in {circle}, p{more:02} {other}, for no quota"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Whom every node counts in a circle, and how many operations it rests on.

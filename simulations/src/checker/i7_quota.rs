@@ -44,7 +44,8 @@ impl Checker for Quotas {
     }
 }
 
-/// What a disk holds of the content of each author in a circle.
+/// What a disk holds of the content of each author in a circle. What cannot be read back counts for no quota: its log is
+/// held up to there, and something else may have come meanwhile.
 fn held(node: &Node, circle: &CircleId, world: &World) -> BTreeMap<PublicKey, Quota> {
     let mut held: BTreeMap<PublicKey, Quota> = BTreeMap::new();
     let content = |author, log| {
@@ -53,9 +54,11 @@ fn held(node: &Node, circle: &CircleId, world: &World) -> BTreeMap<PublicKey, Qu
     };
     let logs = node.disk.held().logs.iter();
     for (key, log) in logs.filter(|(key, _)| key.circle == *circle && content(key.author, key.log)) {
-        let bytes = log.iter().map(|(_, entry)| (entry.header.len() + entry.payload.len()) as u64).sum();
+        let sound = log.iter().zip(0..).take_while(|(_, seq)| !node.disk.is_rotten(key, *seq));
+        let sizes: Vec<usize> = sound.map(|((_, entry), _)| entry.header.len() + entry.payload.len()).collect();
+        let (bytes, entries) = (sizes.iter().sum::<usize>() as u64, sizes.len() as u64);
         let used = held.entry(key.author).or_default();
-        *used = used.plus(&Quota { bytes, entries: log.len() as u64, logs: 1, epochs: 0 });
+        *used = used.plus(&Quota { bytes, entries, logs: u64::from(entries > 0), epochs: 0 });
     }
     held
 }
