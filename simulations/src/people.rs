@@ -14,7 +14,7 @@ use cwn_engine::{
 
 use crate::{
     malicious::Kind,
-    world::{Acknowledged, Coming, World},
+    world::{Acknowledged, Coming, Node, World},
 };
 
 /// One thing that can happen at a time.
@@ -345,7 +345,8 @@ impl World {
     fn some_quota(&self) -> Option<Quota> {
         let some = 1 + self.texts % 2;
         let quota = Quota { bytes: some << 20, entries: some * 600, logs: some * 120, epochs: some * 120 };
-        (self.plan.malice == Some(Kind::Flooder)).then_some(quota)
+        let floods = |node: &Node| node.malice.as_ref().is_some_and(|malice| malice.kind == Kind::Flooder);
+        self.nodes.iter().any(floods).then_some(quota)
     }
 
     pub(crate) fn add(&mut self, node: usize) {
