@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::{Hash, PublicKey, Time, issuer_log::LogId};
 
-use super::{FIRST_NAME, LAST_NAME, Peer, Pull, Purpose, Shared, Source, Want};
+use super::{FIRST_NAME, LAST_NAME, Peer, Pull, Purpose, Shared, Source, Want, put};
 use crate::engine::Engine;
 use crate::log::{CircleId, LogKey, LogKind, LogName};
 use crate::planted::{Bug, planted};
@@ -411,7 +411,7 @@ impl Engine {
         let Some(shared) = state.shared.get_mut(&circle) else { return Ok(()) };
         shared.digest_after = self.now.plus(limits::COMPARE_EVERY_MS);
         let tag = shared.mine;
-        state.said.insert(circle, digest);
+        put(&mut state.said, circle, digest);
         self.send(peer, &Frame::Digest { tag, digest });
         Ok(())
     }

@@ -145,6 +145,15 @@ struct Peer {
     stalls: u32,
 }
 
+/// Adds to a sorted list and leaves no room in it: a list that grows by itself sets aside room for four, and most of these
+/// have one or two.
+fn put<K: Ord, V>(list: &mut LiteMap<K, V>, key: K, value: V) {
+    list.insert(key, value);
+    let mut pairs = std::mem::replace(list, LiteMap::new_vec()).into_tuple_vec();
+    pairs.shrink_to_fit();
+    *list = LiteMap::from_sorted_store_unchecked(pairs);
+}
+
 /// Something that is to be pulled, and from whom it can be had.
 #[derive(Debug)]
 struct Want {
@@ -701,8 +710,8 @@ impl Engine {
             let digest = self.digest(&circle, store)?;
             circles.push((mine, digest));
             if let Some(state) = self.sync.peers.get_mut(peer) {
-                state.my_tags.insert(circle, mine);
-                state.said.insert(circle, digest);
+                put(&mut state.my_tags, circle, mine);
+                put(&mut state.said, circle, digest);
             }
         }
         self.send(peer, &Frame::Offer { circles });
@@ -770,8 +779,8 @@ impl Engine {
                 refused: BTreeSet::new(),
                 empty_runs: 0,
             };
-            state.shared.insert(circle, Box::new(shared));
-            state.by_tag.insert(theirs, circle);
+            put(&mut state.shared, circle, Box::new(shared));
+            put(&mut state.by_tag, theirs, circle);
             self.sync.digest_at(digest_due);
             self.fetch_rotten(&circle, store);
             self.compare(peer, circle, digest, store)?;
