@@ -270,13 +270,10 @@ pub fn random() -> [u8; 32] {
 
 /// What happened, and what to do: a disk is somebody's to mend, a write that the store refuses is our mistake.
 fn why_read_only(error: &store::Error) -> String {
-    match error {
-        store::Error::TooLong { .. } | store::Error::Conflict { .. } | store::Error::Gap { .. } => {
-            format!(
-                "a fault in this program kept something from being stored: {error}; start it again, and report this"
-            )
-        }
-        _ => format!("the disk failed: {error}; free or mend the disk, then start it again"),
+    if error.is_refusal() {
+        format!("a fault in this program kept something from being stored: {error}; start it again, and report this")
+    } else {
+        format!("the disk failed: {error}; free or mend the disk, then start it again")
     }
 }
 

@@ -160,6 +160,11 @@ fn process_name(process: Option<u32>) -> String {
 }
 
 impl Error {
+    /// Whether the store would not take what it was asked to: nothing was written, and it goes on.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::TooLong { .. } | Self::Conflict { .. } | Self::Gap { .. })
+    }
+
     fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| match is_full(&source) {
             true => Self::Full { path: path.to_owned(), source },
@@ -375,14 +380,11 @@ impl Store {
     }
 
     /// Makes `writes` durable, and payloads that are erased gone from the files, in the order given: when a later one survives a crash, so does every earlier
-    /// one. What is held already is not written again. When this refuses ([`Error::TooLong`],
-    /// [`Error::Conflict`], [`Error::Gap`]) nothing was written; after any other error this store is of no
-    /// more use.
+    /// one. What is held already is not written again. When this refuses ([`Error::is_refusal`]) nothing was written;
+    /// after any other error this store is of no more use.
     pub fn append(&mut self, writes: &[Write]) -> Result<(), Error> {
-        let refuses =
-            |error: &Error| matches!(error, Error::TooLong { .. } | Error::Conflict { .. } | Error::Gap { .. });
         let missing = self.missing(writes);
-        if missing.as_ref().is_err_and(|error| !refuses(error)) {
+        if missing.as_ref().is_err_and(|error| !error.is_refusal()) {
             self.segments.poison();
         }
         self.put_down(&missing?)
