@@ -38,6 +38,7 @@ pub use libp2p::Multiaddr as Address;
 use self::session::{Order, Shared};
 
 pub mod admission;
+mod closing;
 mod dialer;
 mod framing;
 mod membership;

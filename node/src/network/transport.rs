@@ -23,7 +23,10 @@ use libp2p::{
 };
 use tokio::sync::mpsc;
 
-use super::admission::{self, End, Failure, Gate, Refusal};
+use super::{
+    admission::{self, End, Failure, Gate, Refusal},
+    closing::Bounded,
+};
 
 /// The name under which TLS is negotiated. It promises that certificates are exchanged next.
 const SECURITY: &str = "/cwn/tls+cert/1";
@@ -31,6 +34,9 @@ const SECURITY: &str = "/cwn/tls+cert/1";
 const MUXER: &str = "/cwn/cert+yamux/1";
 /// From the first packet to an admitted connection. At the usual 10 s, 200 dials at once timed out.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a connection may take to say that it ends: over a slow line a second. Whoever does not hear of it notices
+/// the silence.
+const GOODBYE: Duration = Duration::from_secs(3);
 /// Streams of a session, both directions together: 24 served, 12 asked for, the live stream and pings, and some
 /// that are still closing.
 pub(super) const STREAMS_OF_A_SESSION: usize = 64;
@@ -168,7 +174,7 @@ pub(super) struct Admission {
 }
 
 /// A muxer that is still being made.
-type Muxing<C> = Pin<Box<dyn Future<Output = Result<yamux::Muxer<C>, Failure>> + Send>>;
+type Muxing<C> = Pin<Box<dyn Future<Output = Result<Bounded<yamux::Muxer<C>>, Failure>> + Send>>;
 
 impl Admission {
     async fn admit<C: AsyncRead + AsyncWrite + Unpin>(self, socket: &mut C) -> Result<(), Failure> {
@@ -209,14 +215,14 @@ impl<C> InboundConnectionUpgrade<C> for Admission
 where
     C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    type Output = yamux::Muxer<C>;
+    type Output = Bounded<yamux::Muxer<C>>;
     type Error = Failure;
     type Future = Muxing<C>;
 
     fn upgrade_inbound(self, mut socket: C, name: Self::Info) -> Self::Future {
         Box::pin(async move {
             self.admit(&mut socket).await?;
-            Ok(muxer().upgrade_inbound(socket, name).await?)
+            Ok(Bounded::new(muxer().upgrade_inbound(socket, name).await?, GOODBYE))
         })
     }
 }
@@ -225,14 +231,14 @@ impl<C> OutboundConnectionUpgrade<C> for Admission
 where
     C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    type Output = yamux::Muxer<C>;
+    type Output = Bounded<yamux::Muxer<C>>;
     type Error = Failure;
     type Future = Muxing<C>;
 
     fn upgrade_outbound(self, mut socket: C, name: Self::Info) -> Self::Future {
         Box::pin(async move {
             self.admit(&mut socket).await?;
-            Ok(muxer().upgrade_outbound(socket, name).await?)
+            Ok(Bounded::new(muxer().upgrade_outbound(socket, name).await?, GOODBYE))
         })
     }
 }
