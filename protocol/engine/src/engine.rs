@@ -514,6 +514,7 @@ impl Engine {
                         self.tell_accepted_log(key);
                     }
                     self.announce(key);
+                    self.take_up(&key, store);
                     self.log_grew(&key, opened, store)?;
                     if let Some((from, proof)) = self.waiting_forks.remove(&key) {
                         self.fork_proven(&from, proof, store)?;
@@ -579,6 +580,8 @@ impl Engine {
     pub(crate) fn membership_changed(&mut self, circle: &CircleId, store: &dyn Read) -> Result<(), Damage> {
         self.output(Output::Emit(Event::MembershipChanged { circle: *circle }));
         self.take_branches(circle, store);
+        let stranded = self.circles.get(circle).map(Replica::stranded).unwrap_or_default();
+        stranded.iter().for_each(|key| self.take_up(key, store));
         if let Some(replica) = self.circles.get_mut(circle) {
             replica.keep_to_branches(store);
         }
@@ -680,6 +683,14 @@ impl Engine {
         }
         self.tell_accepted_log(*key);
         true
+    }
+
+    /// Takes what the store holds of a log behind an entry that could not be read back and is there again: nobody else may
+    /// have it. The next part follows once this is durable.
+    fn take_up(&mut self, key: &LogKey, store: &dyn Read) {
+        let Some(replica) = self.circles.get(&key.circle) else { return };
+        let left_behind = replica.left_behind(key, store);
+        self.import(left_behind, store);
     }
 
     /// Somebody shares a circle by now: what was met of it while this node was alone, and cannot be read still, is fetched

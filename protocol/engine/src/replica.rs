@@ -204,6 +204,9 @@ pub struct Replica {
     /// Who belonged at control heads that records named of late, and what newcomers could open. Fixed for ever, and many
     /// records name the same.
     rosters: BTreeMap<Vec<Hash>, (Roster, History)>,
+    /// Logs whose operations the store holds further than they could be taken at the start: what they build on could not
+    /// be read back.
+    stranded: BTreeSet<LogKey>,
 }
 
 impl Replica {
@@ -241,6 +244,7 @@ impl Replica {
             durable_epochs: BTreeSet::new(),
             waiting_records: Vec::new(),
             rosters: BTreeMap::new(),
+            stranded: BTreeSet::new(),
         };
         replica.refold();
         replica
@@ -307,6 +311,7 @@ impl Replica {
                 let what = format!("operation {next} of log {} of {}", key.log, key.author);
                 damages.push(Damage { what, why: "it builds on one that is not held".to_owned() });
                 self.hold_up_to(store, &key, next);
+                self.stranded.insert(key);
             }
         }
         self.refold();
@@ -338,6 +343,29 @@ impl Replica {
 
     fn height(&self, key: &LogKey) -> u64 {
         self.log(&key.author, &key.log).map_or(0, |held| held.height)
+    }
+
+    /// The logs of operations that wait for others which could not be read back at the start.
+    pub(crate) fn stranded(&self) -> Vec<LogKey> {
+        self.stranded.iter().copied().collect()
+    }
+
+    /// What the store holds of a log behind what is held of it here, about as much as goes into a frame. Nothing where that
+    /// may be another branch.
+    pub(crate) fn left_behind(&self, key: &LogKey, store: &dyn Read) -> Vec<EntryBytes> {
+        let place = (key.author, key.log);
+        let next = self.height(key);
+        let parts = self.forks.contains_key(&place) || self.aside.contains(&place);
+        if parts || self.is_in_flight(key) || !store.hash(key, next).is_ok_and(|held| held.is_some()) {
+            return Vec::new();
+        }
+        let mut bytes = 0;
+        let fits = |entry: &EntryBytes| {
+            let before = bytes;
+            bytes += entry.length();
+            before < limits::FRAME_BYTES
+        };
+        (next..).map_while(|seq| store.entry(key, seq).ok().flatten()).take_while(fits).collect()
     }
 
     /// Holds a log no further than this, because of damage behind it.

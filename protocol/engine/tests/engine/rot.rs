@@ -5,7 +5,7 @@ use cwn_engine::{
     circle::History,
     input::{Audience, Command, Input},
     limits,
-    log::CircleId,
+    log::{CircleId, LogKey},
     output::Event,
     wire::Frame,
 };
@@ -409,5 +409,63 @@ fn i3_whatever_record_or_fact_rots_a_node_starts_and_comes_to_agree() {
         assert_eq!(world.rotten("ibd"), 0, "{what}");
         assert_eq!(world.digest("ibd", circle), world.digest("ncsc", circle), "{what}");
         assert_eq!(world.reads("ibd", circle), before, "{what}");
+    }
+}
+
+#[test]
+fn i3_an_operation_that_builds_on_one_that_rotted_counts_again_once_that_one_came_back() {
+    let mut world = World::new(&FOUR);
+    let circle = world.found(&["ncsc", "z-cert"]);
+    world.settle();
+    world.policy("ncsc", circle, 1);
+    world.settle();
+    world.partition(&[&["ncsc", "ibd", "ferm"], &["z-cert"]]);
+    world.policy("z-cert", circle, 2);
+    world.settle();
+    let founder = world.key("ncsc");
+    let index = world.index("z-cert");
+    let store = &mut world.nodes[index].store;
+    let of_founder = |key: &&LogKey| key.circle == circle && key.author == founder;
+    let operations: Vec<LogKey> = store.logs.keys().filter(of_founder).copied().collect();
+    store.rotten.extend(operations.iter().map(|key| (*key, 0)));
+    store.scrub();
+    world.start_anew("z-cert");
+    assert!(world.damages("z-cert").iter().any(|what| what.contains("builds on one that is not held")));
+    world.connect_all().settle();
+    world.append("ncsc", circle, "something");
+    world.settle();
+    for name in ["ncsc", "z-cert"] {
+        assert_eq!(world.terms(name, circle), 2, "{name}");
+    }
+    assert_eq!(world.digest("z-cert", circle), world.digest("ncsc", circle));
+}
+
+#[test]
+fn i3_what_stands_behind_an_entry_that_rotted_is_with_everybody_once_that_one_came_back() {
+    for found in ["at a start", "while it runs"] {
+        let mut world = World::new(&FOUR);
+        let circle = world.circle(&FOUR);
+        world.append("z-cert", circle, "one");
+        world.settle();
+        world.partition(&[&["ncsc", "ibd", "ferm"], &["z-cert"]]);
+        for text in ["two", "three"] {
+            world.append("z-cert", circle, text);
+            world.settle();
+        }
+        let (key, index) = (world.content_log("z-cert", circle), world.index("z-cert"));
+        world.nodes[index].store.rotten.insert((key, 0));
+        if found == "at a start" {
+            world.nodes[index].store.scrub();
+            world.start_anew("z-cert");
+        }
+        world.connect_all();
+        if found == "while it runs" {
+            world.run(1);
+            world.input(index, Input::Damaged { key, seq: 0 });
+        }
+        world.settle();
+        for name in FOUR {
+            world.expect_reads(name, circle, &["one", "two", "three"]);
+        }
     }
 }
