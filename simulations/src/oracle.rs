@@ -242,20 +242,30 @@ impl History {
             charter.chain(appointed).filter_map(|by| self.seat(&by).map(|seat| (seat, by))).collect();
         // The best rank first: what it does depends on nobody else.
         seats.sort();
+        let said: Vec<(&Hash, &Said)> = heard.iter().filter_map(|hash| Some((hash, self.said.get(hash)?))).collect();
+        let mut by_seat: BTreeMap<Stewardship, Vec<(&Hash, &Said)>> = BTreeMap::new();
+        for (hash, said) in &said {
+            by_seat.entry(said.operation.stewardship).or_default().push((hash, said));
+        }
+        let ending =
+            |(_, said): &(&Hash, &Said)| matches!(said.operation.act, Act::Remove { .. } | Act::Dismiss { .. });
+        let endings: Vec<(&Hash, &Said)> = said.iter().copied().filter(ending).collect();
         for ((rank, partner, node), stewardship) in seats {
             let given = match stewardship {
                 Stewardship::Charter(_) => None,
                 Stewardship::Appointed(hash) if conclusion.valid.contains(&hash) => Some(&self.said[&hash].past),
                 Stewardship::Appointed(_) => continue,
             };
-            let ends = |hash: &&Hash| {
-                let ends = match &self.said[*hash].operation.act {
+            let ends = |(hash, said): &&(&Hash, &Said)| {
+                let ends = match &said.operation.act {
                     Act::Dismiss { node: dismissed, .. } => *dismissed == node,
                     act => removes(act, partner, &node),
                 };
-                ends && given.is_none_or(|past| !past.contains(hash)) && self.rank_of(hash).is_some_and(|by| by < rank)
+                ends && conclusion.valid.contains(hash)
+                    && given.is_none_or(|past| !past.contains(hash))
+                    && self.rank_of(hash).is_some_and(|by| by < rank)
             };
-            let ended: Vec<Hash> = conclusion.valid.iter().filter(ends).copied().collect();
+            let ended: Vec<Hash> = endings.iter().filter(ends).map(|(hash, _)| **hash).collect();
             let cut = self.governing(&ended);
             let reach = cut.map(|cut| {
                 let opening = |log: &LogId| {
@@ -266,9 +276,8 @@ impl History {
                 };
                 reach(cut, opening)
             });
-            for hash in heard.iter() {
-                let Some(said) = self.said.get(hash) else { continue };
-                let own = said.author == node && said.operation.stewardship == stewardship;
+            for (hash, said) in by_seat.get(&stewardship).into_iter().flatten() {
+                let own = said.author == node;
                 let within = reach.as_ref().is_none_or(|reach| said.seq < reach.get(&said.log).copied().unwrap_or(0));
                 let saw = match stewardship {
                     Stewardship::Charter(_) => true,
@@ -276,7 +285,7 @@ impl History {
                 };
                 let along = cut.is_none_or(|cut| self.along(hash, cut, heard));
                 if own && within && along && saw {
-                    conclusion.valid.insert(*hash);
+                    conclusion.valid.insert(**hash);
                 }
             }
             if reach.is_none() {
