@@ -263,6 +263,8 @@ impl World {
         config.network.reconnect_jitter_seconds = 0;
         config.keys.credential = Some(credential);
         config.circles.accept = Accept::Certified;
+        // For when something does not hold.
+        config.log.level = "info,cwn_node=debug".to_owned();
         for node in &self.nodes {
             let addresses = vec![multiaddress(node.place.address)?];
             config.network.bootstrap.push(Bootstrap { node: node.key.to_string(), addresses });
@@ -414,11 +416,16 @@ impl World {
         Ok(())
     }
 
-    /// The end of a node's log, for when something does not hold.
+    /// The end of a node's log.
     pub fn log(&self, name: &str) -> String {
         let log = std::fs::read_to_string(self.node(name).data.join("daemon.log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
+        lines[lines.len().saturating_sub(100)..].join("\n")
+    }
+
+    /// The end of every node's log, for when something does not hold: the cause may lie with another node.
+    pub fn logs(&self) -> String {
+        self.nodes.iter().map(|node| format!("---- {}\n{}\n", node.name, self.log(&node.name))).collect()
     }
 
     /// Waits until something holds of a node.
@@ -434,8 +441,8 @@ impl World {
             match last {
                 Ok(true) => return Ok(()),
                 _ if Instant::now() < deadline => tokio::time::sleep(LOOK_EVERY).await,
-                Ok(false) => bail!("{name}: not so after {PATIENCE:?}: {what}\n{}", self.log(name)),
-                Err(error) => bail!("{name}: {what}: {error}\n{}", self.log(name)),
+                Ok(false) => bail!("{name}: not so after {PATIENCE:?}: {what}\n{}", self.logs()),
+                Err(error) => bail!("{name}: {what}: {error}\n{}", self.logs()),
             }
         }
     }

@@ -339,7 +339,8 @@ impl Node {
             .allocate_new_port()
             .build();
         match swarm.dial(options) {
-            Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
+            Ok(()) => tracing::debug!(%peer, "dialled"),
+            Err(DialError::DialPeerConditionFalse(_)) => tracing::debug!(%peer, "connected, or being dialled"),
             Err(error) => self.dial_failed(peer, unreached(&error)),
         }
     }

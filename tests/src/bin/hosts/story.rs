@@ -340,7 +340,7 @@ impl Story {
                     break;
                 }
                 if begun.elapsed() > 3 * CONVERGED {
-                    eprintln!("{name}: {:?}\n{}", compare(&self.world, name, wrote).await, self.world.log(name));
+                    eprintln!("{name}: {:?}\n{}", compare(&self.world, name, wrote).await, self.world.logs());
                     return None;
                 }
                 sleep(LOOK_EVERY).await;
@@ -396,7 +396,7 @@ impl Story {
                     break;
                 }
                 if begun.elapsed() > 2 * patience {
-                    eprintln!("{name} never said {:?}:\n{status}\n{}", expected(name), self.world.log(name));
+                    eprintln!("{name} never said {:?}:\n{status}\n{}", expected(name), self.world.logs());
                     return None;
                 }
                 sleep(LOOK_EVERY).await;
