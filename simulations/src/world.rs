@@ -48,6 +48,8 @@ pub(crate) const START: Time = Time(1_790_000_000_000);
 const MINUTE_MS: u64 = 60 * Time::SECOND_MS;
 /// Entries in one frame of a run: small, so that runs can break off in the middle.
 const RUN_ENTRIES: usize = 32;
+/// How often a node looks with whom to keep connected, as a daemon does.
+const CHOOSES_EVERY_MS: u64 = MINUTE_MS;
 
 /// What is to happen.
 #[derive(Debug)]
@@ -163,6 +165,8 @@ pub(crate) struct Node {
     pub(crate) sessions: BTreeMap<PublicKey, SessionId>,
     /// By what it draws its neighbours, fresh at each start.
     draw: [u8; 32],
+    /// With whom it keeps connected in a network too large for all to be connected with all, and since when.
+    chosen: Option<(Time, BTreeSet<PublicKey>)>,
     pulls: BTreeMap<PullId, StreamId>,
     plain: BTreeMap<CommandId, Vec<u8>>,
     /// Commands without an answer, since when, and what they are.
@@ -433,6 +437,7 @@ impl World {
             name: name.to_owned(),
             partner,
             draw: [0; 32],
+            chosen: None,
             me: key.public(),
             key,
             sealing,
@@ -653,6 +658,7 @@ impl World {
         }
         let node = &mut self.nodes[index];
         node.start += 1;
+        node.chosen = None;
         node.heard.clear();
         node.known.clear();
         let start = node.start;
@@ -1138,20 +1144,24 @@ impl World {
     }
 
     /// Whether a node keeps connected with another, in a network too large for all to be connected with all.
-    fn chose(&self, node: usize, other: usize) -> bool {
+    fn chose(&mut self, node: usize, other: usize) -> bool {
         let state = &self.nodes[node];
         let Some(engine) = &state.engine else { return false };
-        let seed = Hash::of(Domain::NEIGHBOUR, &[&state.me.0, &state.start.to_be_bytes()]).0;
-        let draw = Draw { breadth: Breadth::default(), seed, now: self.now };
-        let reach = |peer: &PublicKey| {
-            let mut machines = (0..self.nodes.len()).filter(|index| self.nodes[*index].me == *peer);
-            let there = |index: usize| {
-                let cut = self.network.is_cut(node, index) || self.network.is_cut(index, node);
-                self.nodes[index].engine.is_some() && !cut
+        if state.chosen.as_ref().is_none_or(|(at, _)| self.now.since(*at) >= CHOOSES_EVERY_MS) {
+            let seed = Hash::of(Domain::NEIGHBOUR, &[&state.me.0, &state.start.to_be_bytes()]).0;
+            let draw = Draw { breadth: Breadth::default(), seed, now: self.now };
+            let there = |index: &usize| {
+                let cut = self.network.is_cut(node, *index) || self.network.is_cut(*index, node);
+                self.nodes[*index].engine.is_some() && !cut
             };
-            if machines.any(there) { Reach::Open } else { Reach::Failing }
-        };
-        engine.neighbours(&draw, Standpoint::Reachable, reach).contains(&self.nodes[other].me)
+            let there: BTreeSet<PublicKey> =
+                (0..self.nodes.len()).filter(there).map(|index| self.nodes[index].me).collect();
+            let reach = |peer: &PublicKey| if there.contains(peer) { Reach::Open } else { Reach::Failing };
+            let chosen = engine.neighbours(&draw, Standpoint::Reachable, reach);
+            self.nodes[node].chosen = Some((self.now, chosen));
+        }
+        let chosen = self.nodes[node].chosen.as_ref();
+        chosen.is_some_and(|(_, chosen)| chosen.contains(&self.nodes[other].me))
     }
 
     fn session_up(&mut self, id: SessionId, side: usize) {
