@@ -208,8 +208,7 @@ pub struct Replica {
     /// Who belonged at control heads that records named of late, and what newcomers could open. Fixed for ever, and many
     /// records name the same.
     rosters: BTreeMap<Vec<Hash>, (Roster, History)>,
-    /// Logs whose operations the store holds further than they could be taken at the start: what they build on could not
-    /// be read back.
+    /// Logs that the store holds further than they could be taken: what they build on could not be read back.
     stranded: BTreeSet<LogKey>,
 }
 
@@ -345,11 +344,20 @@ impl Replica {
         }
     }
 
-    fn height(&self, key: &LogKey) -> u64 {
+    /// How much is held of a log.
+    pub(crate) fn height(&self, key: &LogKey) -> u64 {
         self.log(&key.author, &key.log).map_or(0, |held| held.height)
     }
 
-    /// The logs of operations that wait for others which could not be read back at the start.
+    /// What the store holds of a log further on waits for something else, or no longer.
+    pub(crate) fn note_stranded(&mut self, key: &LogKey, stranded: bool) {
+        match stranded {
+            true => self.stranded.insert(*key),
+            false => self.stranded.remove(key),
+        };
+    }
+
+    /// The logs of which more waits in the store for what could not be read back.
     pub(crate) fn stranded(&self) -> Vec<LogKey> {
         self.stranded.iter().copied().collect()
     }

@@ -498,6 +498,39 @@ fn i3_an_operation_that_builds_on_one_that_rotted_counts_again_once_that_one_cam
 }
 
 #[test]
+fn i3_what_stands_behind_one_that_rotted_and_builds_on_another_that_did_counts_once_both_came_back() {
+    let mut world = World::new(&FOUR);
+    let circle = world.found(&["ncsc", "z-cert"]);
+    world.add("ncsc", circle, "ibd");
+    world.settle();
+    world.policy("z-cert", circle, 1);
+    world.settle();
+    world.partition(&[&["ncsc", "z-cert"], &["ibd", "ferm"]]);
+    world.policy("ncsc", circle, 2);
+    world.settle();
+    world.partition(&[&["ncsc"], &["z-cert"], &["ibd", "ferm"]]);
+    world.policy("z-cert", circle, 3);
+    world.settle();
+    let index = world.index("z-cert");
+    let rots = [(world.key("z-cert"), 0), (world.key("ncsc"), 1)];
+    let store = &mut world.nodes[index].store;
+    for (author, seq) in rots {
+        let key = *store.logs.keys().find(|key| key.circle == circle && key.author == author).unwrap();
+        store.rotten.insert((key, seq));
+    }
+    store.scrub();
+    world.start_anew("z-cert");
+    // The one comes with ibd, the other with ncsc.
+    world.connect("z-cert", "ibd").settle();
+    assert_eq!(world.terms("z-cert", circle), 1);
+    world.connect_all().settle();
+    for name in ["ncsc", "z-cert", "ibd"] {
+        assert_eq!(world.terms(name, circle), 3, "{name}");
+        assert_eq!(world.digest(name, circle), world.digest("ncsc", circle), "{name}");
+    }
+}
+
+#[test]
 fn i3_what_stands_behind_an_entry_that_rotted_is_with_everybody_once_that_one_came_back() {
     for found in ["at a start", "while it runs"] {
         let mut world = World::new(&FOUR);
