@@ -679,7 +679,7 @@ impl Replica {
     }
 
     /// Whether an operation is part of the history, be it that rot took it from the store.
-    fn has_heard(&self, operation: &Hash) -> bool {
+    pub(crate) fn has_heard(&self, operation: &Hash) -> bool {
         self.control().is_some_and(|control| control.holds(operation))
     }
 
@@ -1026,7 +1026,7 @@ impl Replica {
             }
         }
         let bearer = PublicKey([0; 32]);
-        self.offer_branches(&bearer, behind);
+        self.offer_branches(&bearer, behind, false);
         // What stands behind forks is brought by what builds on it, and has its place in the order all the same: it may be
         // all by which one operation builds on another.
         let runs: BTreeSet<Hash> = proven.iter().map(Authentic::hash).collect();

@@ -287,7 +287,7 @@ fn i7_a_steward_that_forks_without_end_makes_nobody_hold_more_than_two_branches_
     world.settle();
     let entries: Vec<EntryBytes> = branches.iter().map(|branch| branch.entries[0].clone()).collect();
     let tag = world.tag("z-cert", "ibd", circle);
-    world.send_raw("z-cert", "ibd", Frame::Branches { tag, entries }.to_bytes());
+    world.send_raw("z-cert", "ibd", Frame::Branches { tag, entries, goes_on: false }.to_bytes());
     world.settle();
     expect_the_same(&world, circle, &["ncsc", "ibd", "ferm"], "after forty branches");
     for name in ["ncsc", "ibd", "ferm"] {
@@ -339,16 +339,66 @@ fn i5_branches_that_nobody_vouches_for_or_of_another_circle_are_refused() {
     let mut entries = altered.entries.clone();
     entries[0].signature = Signature([1; 64]);
     let tag = world.tag("z-cert", "ibd", circle);
-    world.send_raw("z-cert", "ibd", Frame::Branches { tag, entries }.to_bytes());
+    world.send_raw("z-cert", "ibd", Frame::Branches { tag, entries, goes_on: false }.to_bytes());
     assert!(world.refusals_of("ibd", "z-cert")[0].contains("vouch"));
     let elsewhere = world.circle(&["z-cert", "ferm"]);
     let mut strange = forker(&world, elsewhere);
     strange.operate(&world, Vec::new(), terms(4));
     let tag = world.tag("z-cert", "ncsc", circle);
-    world.send_raw("z-cert", "ncsc", Frame::Branches { tag, entries: strange.entries }.to_bytes());
+    world.send_raw("z-cert", "ncsc", Frame::Branches { tag, entries: strange.entries, goes_on: false }.to_bytes());
     assert!(world.refusals_of("ncsc", "z-cert")[0].contains("something else than a control log of its circle"));
     world.settle();
     expect_the_same(&world, circle, &["ncsc", "ibd", "ferm"], "after what was refused");
+}
+
+#[test]
+fn i4_of_branches_in_many_frames_all_is_taken_wherever_what_vouches_for_it_stands() {
+    let (mut world, circle) = circle_with_a_forker(1, &[]);
+    world.crash("z-cert");
+    world.partition(&[&["ncsc", "ferm"], &["ibd"]]);
+    let start = forker(&world, circle);
+    let (mut one, mut other) = (start.branch(&world, 0), start.branch(&world, 0));
+    one.operate(&world, Vec::new(), terms(5));
+    for number in 0..8 {
+        let long = Terms { policy: vec![number; limits::WELCOME_FRAME_BYTES / 2], ..Terms::default() };
+        other.operate(&world, Vec::new(), Act::Policy { terms: long });
+    }
+    // Of each two the second vouches for the first.
+    other.entries.iter_mut().step_by(2).for_each(|entry| entry.signature = Signature([1; 64]));
+    one.hand(&mut world, "ferm");
+    other.hand(&mut world, "ibd");
+    world.settle();
+    world.connect_all().settle();
+    expect_the_same(&world, circle, &["ncsc", "ibd", "ferm"], "with the branch in many frames");
+    for (name, peer) in [("ncsc", "ibd"), ("ferm", "ibd"), ("ncsc", "ferm"), ("ibd", "ncsc")] {
+        assert_eq!(world.refusals_of(name, peer), Vec::<String>::new(), "{name} of {peer}");
+    }
+}
+
+#[test]
+fn i4_of_branches_no_operation_counts_for_which_only_one_vouches_that_nobody_takes() {
+    let (mut world, circle) = circle_with_a_forker(1, &[]);
+    let start = forker(&world, circle);
+    let (mut one, mut other) = (start.branch(&world, 0), start.branch(&world, 0));
+    one.operate(&world, Vec::new(), terms(1));
+    other.operate(&world, Vec::new(), terms(2));
+    other.operate(&world, Vec::new(), terms(3));
+    other.operate(&world, vec![Hash([7; 32])], terms(4));
+    other.entries[1].signature = Signature([1; 64]);
+    one.hand(&mut world, "ferm");
+    world.settle();
+    let tag = world.tag("z-cert", "ibd", circle);
+    let frame = Frame::Branches { tag, entries: other.entries, goes_on: false };
+    world.send_raw("z-cert", "ibd", frame.to_bytes());
+    world.run(10);
+    world.crash("z-cert");
+    for _ in 0..10 {
+        world.run(limits::DIGEST_EVERY_MS);
+    }
+    expect_the_same(&world, circle, &["ncsc", "ibd", "ferm"], "after the branch");
+    for (name, peer) in [("ncsc", "ibd"), ("ferm", "ibd"), ("ncsc", "ferm"), ("ibd", "ncsc")] {
+        assert_eq!(world.refusals_of(name, peer), Vec::<String>::new(), "{name} of {peer}");
+    }
 }
 
 /// A steward does not sign an operation, but the one behind it, which nobody ever takes.
