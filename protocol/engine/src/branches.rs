@@ -35,6 +35,8 @@ pub(crate) struct Branches {
     held: BTreeMap<Hash, bool>,
     /// What peers hold and nothing here needs yet. In memory alone, as long as the session lasts.
     offered: BTreeMap<PublicKey, BTreeMap<Hash, Authentic>>,
+    /// What a peer sent for which the next that it sends is to vouch.
+    unvouched: BTreeMap<PublicKey, Vec<Decoded>>,
 }
 
 impl Branches {
@@ -45,6 +47,7 @@ impl Branches {
     /// A peer is gone, and with it what it offered.
     pub(crate) fn gone(&mut self, peer: &PublicKey) {
         self.offered.remove(peer);
+        self.unvouched.remove(peer);
     }
 
     /// All that peers offered, each once.
@@ -54,6 +57,15 @@ impl Branches {
 
     fn find(&self, hash: &Hash) -> Option<&Authentic> {
         self.offered.values().find_map(|offered| offered.get(hash))
+    }
+
+    /// What was offered, by the operation that it follows in its log.
+    fn followers(&self) -> BTreeMap<Hash, Vec<&Authentic>> {
+        let mut followers: BTreeMap<Hash, Vec<&Authentic>> = BTreeMap::new();
+        for entry in self.offered.values().flat_map(BTreeMap::values) {
+            entry.header().previous.into_iter().for_each(|before| followers.entry(before).or_default().push(entry));
+        }
+        followers
     }
 
     fn taken(&mut self, hash: &Hash) {
@@ -132,6 +144,28 @@ pub(crate) fn chains(entries: &[Decoded]) -> Vec<Vec<&Decoded>> {
     ends.into_iter().map(chain).collect()
 }
 
+/// The operations that lead from one, the next of its log each, to one that its author signed.
+fn way_to_voucher(followers: &BTreeMap<Hash, Vec<&Authentic>>, from: Hash) -> Vec<Hash> {
+    let mut ways: Vec<Vec<Hash>> = vec![vec![from]];
+    while let Some(way) = ways.pop() {
+        let next = way.last().and_then(|last| followers.get(last)).filter(|_| way.len() <= limits::UNSIGNED_ENTRIES);
+        for next in next.into_iter().flatten() {
+            let further = way.iter().copied().chain([next.hash()]).collect();
+            if next.stands_alone() {
+                return further;
+            }
+            ways.push(further);
+        }
+    }
+    Vec::new()
+}
+
+/// Operations so that each stands right behind the one before it in its log, as far as that is among them.
+fn one_behind_the_other(entries: Vec<EntryBytes>) -> Vec<EntryBytes> {
+    let decoded: Vec<Decoded> = entries.into_iter().filter_map(|entry| Decoded::decode(entry).ok()).collect();
+    chains(&decoded).into_iter().flatten().map(|entry| entry.bytes().clone()).collect()
+}
+
 /// Those of these operations that their authors vouch for, whatever they build on.
 fn vouched_for(entries: &[Decoded]) -> Vec<Authentic> {
     let authenticate = |chain: Vec<&Decoded>| {
@@ -200,10 +234,20 @@ impl Replica {
     }
 
     /// Takes in what a peer holds of branches, until something here needs it. Returns false when its author vouches
-    /// for none of it.
-    pub(crate) fn offer_branches(&mut self, peer: &PublicKey, entries: Vec<Decoded>) -> bool {
+    /// for none of it. When it goes on, what comes next may vouch for its end.
+    pub(crate) fn offer_branches(&mut self, peer: &PublicKey, entries: Vec<Decoded>, goes_on: bool) -> bool {
+        let mut entries: Vec<Decoded> =
+            self.branches.unvouched.remove(peer).unwrap_or_default().into_iter().chain(entries).collect();
         let proven = vouched_for(&entries);
-        let vouched = !proven.is_empty() || entries.is_empty();
+        let mut vouched = !proven.is_empty() || entries.is_empty();
+        if goes_on {
+            let known: BTreeSet<Hash> = proven.iter().map(Authentic::hash).collect();
+            entries.retain(|entry| !known.contains(&entry.hash()));
+            vouched = entries.iter().map(Decoded::length).sum::<usize>() <= limits::UNDECIDED_BYTES;
+            if vouched {
+                self.branches.unvouched.insert(*peer, entries);
+            }
+        }
         // What is not durable here may be what rot took: it counts, and is written once more.
         let durable = |hash: &Hash| match self.branches.held.get(hash) {
             Some(durable) => *durable,
@@ -246,6 +290,37 @@ impl Replica {
         Ok(())
     }
 
+    /// Takes operations behind forks, as far as they can be taken and one that was vouches for each: what is held without
+    /// that, nobody could take of this node.
+    fn take_vouched(&mut self, entries: Vec<Authentic>) -> Vec<Authentic> {
+        let known: BTreeSet<Hash> = entries.iter().map(Authentic::hash).filter(|hash| self.has_heard(hash)).collect();
+        let mut taken = in_order(entries);
+        taken.retain(|entry| self.take_branch(entry).is_ok());
+        let alone: BTreeSet<Hash> = taken.iter().filter(|one| one.stands_alone()).map(Authentic::hash).collect();
+        for last in [false, false, true] {
+            let mut vouched = alone.clone();
+            let mut gone = BTreeSet::new();
+            for entry in taken.iter().rev() {
+                if vouched.contains(&entry.hash()) {
+                    vouched.extend(entry.header().previous);
+                } else if !known.contains(&entry.hash()) {
+                    gone.insert(entry.hash());
+                }
+            }
+            if gone.is_empty() {
+                break;
+            }
+            if last {
+                // Whoever has one hang on the other is not followed any further.
+                gone = taken.iter().map(Authentic::hash).filter(|hash| !known.contains(hash)).collect();
+            }
+            let gone = self.control_mut().map(|control| control.forget(&gone)).unwrap_or_default();
+            gone.iter().for_each(|hash| self.branches.forget(hash));
+            taken.retain(|entry| !gone.contains(&entry.hash()));
+        }
+        taken
+    }
+
     /// Takes of what peers offered all that counts. Returns what to store; with anything, who belongs may have changed.
     pub(crate) fn take_branches(&mut self) -> Vec<Write> {
         let offered = self.branches.offered();
@@ -254,12 +329,7 @@ impl Replica {
         }
         let durable = self.branches.held.iter().filter(|(_, durable)| **durable);
         let held: BTreeSet<Hash> = durable.map(|(hash, _)| *hash).collect();
-        let mut taken = Vec::new();
-        for entry in in_order(offered.into_values().collect()) {
-            if self.take_branch(&entry).is_ok() {
-                taken.push(entry);
-            }
-        }
+        let taken = self.take_vouched(offered.into_values().collect());
         let gone = if taken.is_empty() { BTreeSet::new() } else { self.forget_branches() };
         let mut writes: Vec<Write> = gone.intersection(&held).map(|hash| self.branch_fact(hash, None)).collect();
         for entry in taken.iter().filter(|entry| !gone.contains(&entry.hash()) && !held.contains(&entry.hash())) {
@@ -276,21 +346,24 @@ impl Replica {
     fn bring(&mut self, wanted: BTreeSet<Hash>, writes: &mut Vec<Write>) -> bool {
         let mut open: Vec<Hash> = wanted.into_iter().collect();
         let mut needed: BTreeMap<Hash, Authentic> = BTreeMap::new();
+        let mut followers = None;
         while let Some(hash) = open.pop() {
             let held = self.control().is_none_or(|control| control.holds(&hash));
             if let Some(entry) = self.branches.find(&hash).filter(|_| !held && !needed.contains_key(&hash)) {
                 open.extend(builds_on(entry.header(), entry.bytes().payload.sealed()));
+                if !entry.stands_alone() {
+                    let followers = followers.get_or_insert_with(|| self.branches.followers());
+                    open.extend(way_to_voucher(followers, hash));
+                }
                 needed.insert(hash, entry.clone());
             }
         }
-        let mut brought = false;
-        for entry in in_order(needed.into_values().collect()) {
-            if self.take_branch(&entry).is_ok() {
-                self.branches.taken(&entry.hash());
-                writes.push(self.branch_fact(&entry.hash(), Some(entry.bytes())));
-                brought = true;
-            }
+        let taken = self.take_vouched(needed.into_values().collect());
+        for entry in &taken {
+            self.branches.taken(&entry.hash());
+            writes.push(self.branch_fact(&entry.hash(), Some(entry.bytes())));
         }
+        let brought = !taken.is_empty();
         if brought {
             self.refold();
         }
@@ -354,8 +427,10 @@ impl Engine {
         // Before they are read: a peer may compare over and over.
         let Some(tag) = self.sync.tell_branches(peer, &circle, names) else { return Ok(()) };
         let entries = self.branches_held(&circle, store)?;
-        for entries in in_frames(entries).into_iter().filter(|entries| !entries.is_empty()) {
-            self.send(peer, &Frame::Branches { tag, entries });
+        for entries in in_frames(one_behind_the_other(entries)).into_iter().filter(|entries| !entries.is_empty()) {
+            let last = entries.last().and_then(|last| Stored::read(last.clone()).ok());
+            let goes_on = last.is_some_and(|last| !last.is_signed());
+            self.send(peer, &Frame::Branches { tag, entries, goes_on });
         }
         Ok(())
     }
@@ -377,7 +452,7 @@ impl Engine {
         &mut self,
         peer: &PublicKey,
         circle: CircleId,
-        entries: Vec<EntryBytes>,
+        (entries, goes_on): (Vec<EntryBytes>, bool),
         store: &dyn Read,
     ) -> Result<(), Damage> {
         let mut decoded = Vec::with_capacity(entries.len());
@@ -398,7 +473,7 @@ impl Engine {
         }
         self.probe_branches(peer, circle, &decoded, store)?;
         let Some(replica) = self.circles.get_mut(&circle) else { return Ok(()) };
-        if !replica.offer_branches(peer, decoded) {
+        if !replica.offer_branches(peer, decoded, goes_on) {
             self.fault(peer, circle, "branches of control logs that their authors do not vouch for".to_owned());
             return Ok(());
         }

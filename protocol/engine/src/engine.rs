@@ -689,8 +689,16 @@ impl Engine {
     /// have it. The next part follows once this is durable.
     fn take_up(&mut self, key: &LogKey, store: &dyn Read) {
         let Some(replica) = self.circles.get(&key.circle) else { return };
-        let left_behind = replica.left_behind(key, store);
+        let (left_behind, before) = (replica.left_behind(key, store), replica.height(key));
+        if left_behind.is_empty() {
+            return;
+        }
         self.import(left_behind, store);
+        if let Some(replica) = self.circles.get_mut(&key.circle) {
+            // What it builds on may be lost still.
+            let stranded = replica.height(key) == before;
+            replica.note_stranded(key, stranded);
+        }
     }
 
     /// Somebody shares a circle by now: what was met of it while this node was alone, and cannot be read still, is fetched

@@ -15,7 +15,7 @@ use cwn_crypto::{
 
 use crate::{
     acceptance::{self, Reach},
-    branches::Branches,
+    branches::{self, Branches},
     circle::{Control, Fold, History, Operation, OperationRefusal, Quota, Roster},
     epoch::{Epoch, RecordRefusal, SignedRecord},
     fork::{ForkProof, Forked},
@@ -76,12 +76,16 @@ impl Log {
         !self.opening.cites.is_empty()
     }
 
+    fn end(&self) -> LogEnd {
+        (self.height, self.head, self.time, self.epoch, self.bytes)
+    }
+
     fn link(&self) -> Link {
         Link::After { height: self.height, head: self.head, time: self.time, kind: self.kind, unsigned: self.unsigned }
     }
 }
 
-/// How far a log was held: its height, head, time, epoch and bytes.
+/// How far a log is held: its height, head, time, epoch and bytes.
 type LogEnd = (u64, Hash, Time, Option<Hash>, u64);
 
 /// Why a batch was not taken further.
@@ -204,8 +208,7 @@ pub struct Replica {
     /// Who belonged at control heads that records named of late, and what newcomers could open. Fixed for ever, and many
     /// records name the same.
     rosters: BTreeMap<Vec<Hash>, (Roster, History)>,
-    /// Logs whose operations the store holds further than they could be taken at the start: what they build on could not
-    /// be read back.
+    /// Logs that the store holds further than they could be taken: what they build on could not be read back.
     stranded: BTreeSet<LogKey>,
 }
 
@@ -341,11 +344,20 @@ impl Replica {
         }
     }
 
-    fn height(&self, key: &LogKey) -> u64 {
+    /// How much is held of a log.
+    pub(crate) fn height(&self, key: &LogKey) -> u64 {
         self.log(&key.author, &key.log).map_or(0, |held| held.height)
     }
 
-    /// The logs of operations that wait for others which could not be read back at the start.
+    /// What the store holds of a log further on waits for something else, or no longer.
+    pub(crate) fn note_stranded(&mut self, key: &LogKey, stranded: bool) {
+        match stranded {
+            true => self.stranded.insert(*key),
+            false => self.stranded.remove(key),
+        };
+    }
+
+    /// The logs of which more waits in the store for what could not be read back.
     pub(crate) fn stranded(&self) -> Vec<LogKey> {
         self.stranded.iter().copied().collect()
     }
@@ -666,6 +678,11 @@ impl Replica {
         }
     }
 
+    /// Whether an operation is part of the history, be it that rot took it from the store.
+    pub(crate) fn has_heard(&self, operation: &Hash) -> bool {
+        self.control().is_some_and(|control| control.holds(operation))
+    }
+
     pub(crate) fn control_mut(&mut self) -> Option<&mut Control> {
         match &mut self.rule {
             Rule::Closed(control) => Some(control),
@@ -850,7 +867,7 @@ impl Replica {
         let held = self.logs.get(&(key.author, key.log));
         let link = held.map_or(Link::Start, Log::link);
         let (next, unsigned) = held.map_or((0, 0), |held| (held.height, held.unsigned));
-        let before = held.map(|held| (held.height, held.head, held.time, held.epoch, held.bytes));
+        let before = held.map(Log::end);
         let mut run: Vec<Decoded> = run.into_iter().skip_while(|entry| entry.header().seq < next).collect();
         let forks = self.vouch(&key, &mut run);
         let authenticated = match log::authenticate(run, link) {
@@ -870,6 +887,8 @@ impl Replica {
             true => Stop::Missing,
             false => Stop::Never(Refusal::Run(refusal)),
         });
+        let operations = authenticated.proven.iter().filter(|entry| entry.header().suite == Suite::Control);
+        let known: BTreeSet<Hash> = operations.map(Authentic::hash).filter(|hash| self.has_heard(hash)).collect();
         for entry in authenticated.proven {
             let taken = match self.takes_entry(&entry) {
                 true => self.take_with_branches(&entry, &mut outcome),
@@ -887,8 +906,8 @@ impl Replica {
                 }
             }
         }
-        if matches!(outcome.stop, Some(Stop::Missing | Stop::OverQuota)) {
-            self.hold_back(&key, before, &mut outcome);
+        if matches!(outcome.stop, Some(Stop::Missing | Stop::OverQuota | Stop::Never(_))) {
+            self.hold_back(&key, before, &known, &mut outcome);
         }
         if forks || outcome.stop.is_some() {
             self.ends_unsigned(&key, unsigned, &outcome.writes);
@@ -899,16 +918,24 @@ impl Replica {
         outcome
     }
 
-    /// Marks the entry of a run that the proof of a fork vouches for; whether there is such a proof.
+    /// Marks the entries of a run that the proof of a fork, or the cut of a removal, vouches for; whether there is such a
+    /// proof or cut.
     fn vouch(&self, key: &LogKey, run: &mut [Decoded]) -> bool {
-        let before = self.vouched.get(&(key.author, key.log));
-        run.iter_mut().filter(|entry| Some(&entry.hash()) == before).for_each(Decoded::vouch);
-        before.is_some()
+        let before = self.vouched.get(&(key.author, key.log)).copied();
+        let reach = match run.first().and_then(|first| first.header().opening.as_ref()) {
+            Some(opening) => acceptance::reach_under(self, &key.author, &key.log, &opening.under),
+            None => acceptance::reach(self, &key.author, &key.log),
+        };
+        let last = if let Reach::Cut(_, head) = reach { Some(head) } else { None };
+        let vouches = |entry: &&mut Decoded| before.iter().chain(&last).any(|hash| *hash == entry.hash());
+        run.iter_mut().filter(vouches).for_each(Decoded::vouch);
+        before.or(last).is_some()
     }
 
-    /// Gives up the end of what was taken of a run, if only what was not taken vouches for it: a cut that is made now would
-    /// name what nobody can take later.
-    fn hold_back(&mut self, key: &LogKey, before: Option<LogEnd>, outcome: &mut Ingested) {
+    /// Gives up the end of what was taken of a run, if only what was not taken vouches for it: nobody could take it of this
+    /// node, and what counts here would count nowhere else. Of operations those are not given up that are `known` from
+    /// before: rot took them from the store alone, and others build on them.
+    fn hold_back(&mut self, key: &LogKey, before: Option<LogEnd>, known: &BTreeSet<Hash>, outcome: &mut Ingested) {
         let of_run = |write: &Write| matches!(write, Write::Entry(entry) if entry.key() == *key);
         let (run, others): (Vec<Write>, Vec<Write>) = std::mem::take(&mut outcome.writes).into_iter().partition(of_run);
         outcome.writes = others;
@@ -921,26 +948,40 @@ impl Replica {
             .collect();
         let stands = run.iter().rposition(Authentic::stands_alone).map_or(0, |last| last + 1);
         let place = (key.author, key.log);
-        // What decides who belongs was heard, and others build on it; it is never cut off.
-        let decides = self.logs.get(&place).is_none_or(|log| self.decides(&key.author, log.kind));
-        if stands < run.len()
-            && !decides
-            && let Some(mut log) = self.logs.remove(&place)
-        {
-            self.count_out(&key.author, &log);
-            match before {
-                Some(end) => {
-                    (log.height, log.head, log.time, log.epoch, log.bytes) = end;
-                    self.count_in(&key.author, &log);
-                    self.logs.insert(place, log);
-                }
-                None => drop(self.reaches.remove(&place)),
-            }
+        // What an issuer says is taken to its end, whatever it says.
+        let is_issuers =
+            self.root().is_some() && self.logs.get(&place).is_none_or(|log| self.decides(&key.author, log.kind));
+        if stands < run.len() && !is_issuers {
+            self.put_back(key, before);
+            let heard = run[stands..].iter().map(Authentic::hash).filter(|hash| !known.contains(hash)).collect();
+            self.unhear(&heard, outcome);
             let again = run.iter().take(stands).take_while(|entry| self.take(entry).is_ok()).count();
             run.truncate(again);
             self.judge(&key.author);
         }
         outcome.writes.extend(run.into_iter().map(Write::Entry));
+    }
+
+    /// Holds a log as far as before something was taken of it that is not on its way to the store yet.
+    fn put_back(&mut self, key: &LogKey, end: Option<LogEnd>) {
+        let place = (key.author, key.log);
+        let Some(mut log) = self.logs.remove(&place) else { return };
+        self.count_out(&key.author, &log);
+        match end {
+            Some(end) => {
+                (log.height, log.head, log.time, log.epoch, log.bytes) = end;
+                self.count_in(&key.author, &log);
+                self.logs.insert(place, log);
+            }
+            None => drop(self.reaches.remove(&place)),
+        }
+    }
+
+    /// Takes operations out of the history that came just now, with the branches that were brought since and build on them.
+    fn unhear(&mut self, operations: &BTreeSet<Hash>, outcome: &mut Ingested) {
+        let gone = self.control_mut().map(|control| control.forget(operations)).unwrap_or_default();
+        gone.iter().for_each(|hash| self.branches.forget(hash));
+        outcome.writes.retain(|write| branches::in_fact(write).is_none_or(|hash| !gone.contains(&hash)));
     }
 
     /// What was taken of a run may not end with the entry that vouches for it: how many entries at its end are not signed
@@ -985,23 +1026,33 @@ impl Replica {
             }
         }
         let bearer = PublicKey([0; 32]);
-        self.offer_branches(&bearer, behind);
+        self.offer_branches(&bearer, behind, false);
         // What stands behind forks is brought by what builds on it, and has its place in the order all the same: it may be
         // all by which one operation builds on another.
         let runs: BTreeSet<Hash> = proven.iter().map(Authentic::hash).collect();
         let behind = self.branches.offered().into_iter().filter(|(hash, _)| !runs.contains(hash));
         proven.extend(behind.map(|(_, entry)| entry));
+        let mut ordered = in_order(proven);
+        ordered.retain(|entry| runs.contains(&entry.hash()));
+        let ends: BTreeMap<LogKey, Option<LogEnd>> =
+            unsigned.keys().map(|key| (*key, self.logs.get(&(key.author, key.log)).map(Log::end))).collect();
+        let fresh: BTreeSet<Hash> = runs.into_iter().filter(|hash| !self.has_heard(hash)).collect();
         let mut outcome = Ingested::default();
-        let mut ended = BTreeSet::new();
-        for entry in in_order(proven).into_iter().filter(|entry| runs.contains(&entry.hash())) {
-            if self.takes_entry(&entry)
-                && let Ok(decisive) = self.take_with_branches(&entry, &mut outcome)
-            {
-                outcome.membership_changed |= decisive;
-                outcome.writes.push(Write::Entry(entry));
-            } else {
-                ended.insert(entry.key());
-            }
+        let mut ended = self.take_in_order(&ordered, &mut outcome);
+        if ended.iter().any(|key| ends_vouched_for_by_none(&outcome.writes, key)) {
+            // What is not signed itself is left out then, with what follows it: a run can bring it still.
+            outcome.writes.retain(|write| !matches!(write, Write::Entry(_)));
+            ends.into_iter().for_each(|(key, end)| self.put_back(&key, end));
+            self.unhear(&fresh, &mut outcome);
+            let mut left_out = BTreeSet::new();
+            ordered.retain(|entry| {
+                if !entry.stands_alone() {
+                    left_out.insert(entry.key());
+                }
+                !left_out.contains(&entry.key())
+            });
+            ended.extend(left_out);
+            ended.extend(self.take_in_order(&ordered, &mut outcome));
         }
         ended.extend(unsigned.keys().filter(|key| self.vouched.contains_key(&(key.author, key.log))));
         for key in ended {
@@ -1015,6 +1066,23 @@ impl Replica {
             self.refold();
         }
         outcome
+    }
+
+    /// Takes operations, each of which stands behind those that it builds on, as far as they can be taken. Gives the logs
+    /// that end before their runs do.
+    fn take_in_order(&mut self, ordered: &[Authentic], outcome: &mut Ingested) -> BTreeSet<LogKey> {
+        let mut ended = BTreeSet::new();
+        for entry in ordered {
+            if self.takes_entry(entry)
+                && let Ok(decisive) = self.take_with_branches(entry, outcome)
+            {
+                outcome.membership_changed |= decisive;
+                outcome.writes.push(Write::Entry(entry.clone()));
+            } else {
+                ended.insert(entry.key());
+            }
+        }
+        ended
     }
 
     /// Takes an entry that this node just wrote.
@@ -1367,6 +1435,15 @@ impl Replica {
         let newest = self.epochs.iter().filter(fits).max_by_key(|(hash, epoch)| (epoch.made, **hash));
         newest.map(|(hash, _)| *hash)
     }
+}
+
+/// Whether what was taken of a log ends with an entry for which nothing that was taken vouches.
+fn ends_vouched_for_by_none(taken: &[Write], key: &LogKey) -> bool {
+    let of_log = |write: &Write| match write {
+        Write::Entry(entry) if entry.key() == *key => Some(entry.stands_alone()),
+        _ => None,
+    };
+    taken.iter().rev().find_map(of_log) == Some(false)
 }
 
 /// How much of its author's quota an entry takes.

@@ -304,9 +304,12 @@ pub enum Frame {
         /// The circle.
         #[n(0)]
         tag: Tag,
-        /// The operations, of any branches.
+        /// The operations, of any branches, each behind the one before it in its log.
         #[n(1)]
         entries: Vec<EntryBytes>,
+        /// Whether what vouches for the last of them comes with the next such frame.
+        #[n(2)]
+        goes_on: bool,
     },
     /// Which version of the root document the sender holds. Not said of the first, which everybody has.
     #[n(9)]

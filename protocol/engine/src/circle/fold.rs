@@ -419,16 +419,33 @@ impl Control {
         }
         let gone = |(index, known): (usize, &Known)| (!keep.contains(index)).then_some(known.hash);
         let gone: BTreeSet<Hash> = self.operations.iter().enumerate().filter_map(gone).collect();
-        if !gone.is_empty() {
-            let forks = std::mem::take(&mut self.forks);
-            let before = std::mem::replace(self, Self::new(self.charter.clone()));
-            self.forks = forks;
-            for known in before.operations.into_iter().filter(|known| !gone.contains(&known.hash)) {
-                let Known { hash, author, log, seq, previous, cites, operation, .. } = known;
-                self.put(author, log, seq, previous, hash, cites, operation);
-            }
-        }
+        self.put_anew_without(&gone);
         gone
+    }
+
+    /// Forgets operations and all that build on them, and says which those are.
+    pub(crate) fn forget(&mut self, operations: &BTreeSet<Hash>) -> BTreeSet<Hash> {
+        let forgotten: Vec<usize> = operations.iter().filter_map(|hash| self.by_hash.get(hash).copied()).collect();
+        let builds_on_one = |known: &&Known| {
+            operations.contains(&known.hash) || forgotten.iter().any(|index| known.past.contains(*index))
+        };
+        let gone: BTreeSet<Hash> = self.operations.iter().filter(builds_on_one).map(|known| known.hash).collect();
+        self.put_anew_without(&gone);
+        gone
+    }
+
+    /// Nothing that stays builds on what goes.
+    fn put_anew_without(&mut self, gone: &BTreeSet<Hash>) {
+        if gone.is_empty() {
+            return;
+        }
+        let forks = std::mem::take(&mut self.forks);
+        let before = std::mem::replace(self, Self::new(self.charter.clone()));
+        self.forks = forks;
+        for known in before.operations.into_iter().filter(|known| !gone.contains(&known.hash)) {
+            let Known { hash, author, log, seq, previous, cites, operation, .. } = known;
+            self.put(author, log, seq, previous, hash, cites, operation);
+        }
     }
 
     /// What all operations that count say together.

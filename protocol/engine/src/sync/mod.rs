@@ -614,9 +614,9 @@ impl Engine {
                     self.fork_heard(peer, circle, proof, store)?;
                 }
             }
-            Frame::Branches { tag, entries } => {
+            Frame::Branches { tag, entries, goes_on } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
-                    self.branches_heard(peer, circle, entries, store)?;
+                    self.branches_heard(peer, circle, (entries, goes_on), store)?;
                 }
             }
             Frame::WantKeys { tag, epochs } => {

@@ -4,12 +4,13 @@
 //! stays closed here, and this node seals nothing more to it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use cwn_crypto::{Domain, Hash, PublicKey, Time, encoding};
 
 use super::Sync;
 use crate::engine::Engine;
-use crate::epoch::SignedRecord;
+use crate::epoch::{RecordRefusal, SignedRecord};
 use crate::limits;
 use crate::log::CircleId;
 use crate::output::{Event, Output};
@@ -32,6 +33,18 @@ struct Lost {
     epochs: BTreeSet<Hash>,
     /// Who was asked since the last of them came, or since all had been asked.
     asked: BTreeSet<PublicKey>,
+    /// The last of those that all were asked for: next come those behind it.
+    passed: Option<Hash>,
+}
+
+impl Lost {
+    /// Those that are asked for now.
+    fn wanted(&self) -> Vec<Hash> {
+        let passed = self.passed.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.epochs.range((passed, Bound::Unbounded));
+        let again = self.passed.map(|passed| self.epochs.range(..=passed));
+        behind.chain(again.into_iter().flatten()).take(limits::RECORDS_AT_ONCE).copied().collect()
+    }
 }
 
 pub(super) fn read_record(store: &dyn Read, circle: &CircleId, epoch: &Hash) -> Result<SignedRecord, Damage> {
@@ -115,13 +128,13 @@ impl Engine {
             match sharing.iter().find(|(peer, _)| !lost.asked.contains(peer)) {
                 Some((peer, tag)) => {
                     lost.asked.insert(*peer);
-                    let epochs = lost.epochs.iter().take(limits::RECORDS_AT_ONCE).copied().collect();
-                    ask.push((*peer, Frame::WantRecords { tag: *tag, epochs }));
+                    ask.push((*peer, Frame::WantRecords { tag: *tag, epochs: lost.wanted() }));
                     waits = Some(limits::PULL_STALL_MS);
                 }
                 None => {
-                    // Somebody may have got them meanwhile.
+                    // Somebody may have got them meanwhile; and what nobody has keeps the others waiting no longer.
                     lost.asked.clear();
+                    lost.passed = lost.wanted().last().copied();
                     waits = waits.or_else(|| (!sharing.is_empty()).then_some(limits::KEY_RETRY_MS));
                 }
             }
@@ -170,28 +183,45 @@ impl Engine {
         }
         let of_lost = |record: &SignedRecord| lost.epochs.contains(&record.hash(Domain::EPOCH));
         let records: Vec<SignedRecord> = records.into_iter().filter(of_lost).collect();
-        if !records.is_empty() {
+        self.sync.records.due = Some(self.now.plus(2 * limits::COMPARE_EVERY_MS));
+        let came = self.take_records(peer, circle, records, store);
+        if let Some(lost) = self.sync.records.lost.get_mut(&circle).filter(|_| came) {
             // It may have more of them.
             lost.asked.remove(peer);
         }
-        self.sync.records.due = Some(self.now.plus(2 * limits::COMPARE_EVERY_MS));
-        self.take_records(circle, records, store);
     }
 
-    /// Takes records that were lost and came again.
-    fn take_records(&mut self, circle: CircleId, records: Vec<SignedRecord>, store: &dyn Read) {
-        let Some(replica) = self.circles.get_mut(&circle) else { return };
-        // Of those that were loaded before rot took them only the bytes are gone.
-        let (known, others): (Vec<SignedRecord>, Vec<SignedRecord>) =
-            records.into_iter().partition(|record| replica.epoch(&record.hash(Domain::EPOCH)).is_some());
-        let again = |record: &SignedRecord| {
-            let (hash, bytes) = (record.hash(Domain::EPOCH), encoding::to_bytes(record));
-            Write::Record { circle, hash, bytes }
-        };
-        let mut writes: Vec<Write> = known.iter().map(again).collect();
+    /// Takes records that were lost and came again; false when none did. Its hash says nothing of a record's signature, so
+    /// that is looked at too of one that was loaded before rot took its bytes.
+    fn take_records(
+        &mut self,
+        peer: &PublicKey,
+        circle: CircleId,
+        records: Vec<SignedRecord>,
+        store: &dyn Read,
+    ) -> bool {
+        let Some(replica) = self.circles.get_mut(&circle) else { return false };
+        let (mut known, mut others, mut refused) = (Vec::new(), Vec::new(), None);
+        for record in records {
+            let hash = record.hash(Domain::EPOCH);
+            match replica.verify(&record) {
+                Ok(_) if replica.epoch(&hash).is_some() => {
+                    known.push(Write::Record { circle, hash, bytes: encoding::to_bytes(&record) });
+                }
+                Ok(_) => others.push(record),
+                Err(RecordRefusal::Missing) => {}
+                Err(refusal) => refused = Some(refusal),
+            }
+        }
         let ingested = replica.ingest(others, Vec::new());
+        let mut writes = known;
         writes.extend(ingested.writes);
+        let came = !writes.is_empty();
         self.keep(circle, writes, ingested.membership_changed, store);
+        if let Some(refusal) = refused {
+            self.fault(peer, circle, refusal.to_string());
+        }
+        came
     }
 
     /// The record of an epoch is durable. If it was lost, what is sealed to the epoch opens from here on.

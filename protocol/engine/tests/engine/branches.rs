@@ -1,11 +1,15 @@
 //! A steward forks its control log: what stands behind the fork are operations that did not see each other.
 
-use cwn_crypto::{Domain, Hash, Signature, Time, issuer_log::LogId};
+use cwn_crypto::{
+    Domain, Hash, Signature, Time,
+    issuer_log::{CutLine, LogId},
+};
 use cwn_engine::{
     branches,
     circle::{Act, MemberNode, Operation, Stewardship, Terms},
     fork::{Branch, ForkProof},
     input::{Command, Input},
+    limits,
     log::{CircleId, Draft, EntryBytes, LogKey, Opening, Suite, Under, Writer},
     output::{CarriedCircle, Event, Reply},
     wire::Frame,
@@ -283,7 +287,7 @@ fn i7_a_steward_that_forks_without_end_makes_nobody_hold_more_than_two_branches_
     world.settle();
     let entries: Vec<EntryBytes> = branches.iter().map(|branch| branch.entries[0].clone()).collect();
     let tag = world.tag("z-cert", "ibd", circle);
-    world.send_raw("z-cert", "ibd", Frame::Branches { tag, entries }.to_bytes());
+    world.send_raw("z-cert", "ibd", Frame::Branches { tag, entries, goes_on: false }.to_bytes());
     world.settle();
     expect_the_same(&world, circle, &["ncsc", "ibd", "ferm"], "after forty branches");
     for name in ["ncsc", "ibd", "ferm"] {
@@ -335,16 +339,148 @@ fn i5_branches_that_nobody_vouches_for_or_of_another_circle_are_refused() {
     let mut entries = altered.entries.clone();
     entries[0].signature = Signature([1; 64]);
     let tag = world.tag("z-cert", "ibd", circle);
-    world.send_raw("z-cert", "ibd", Frame::Branches { tag, entries }.to_bytes());
+    world.send_raw("z-cert", "ibd", Frame::Branches { tag, entries, goes_on: false }.to_bytes());
     assert!(world.refusals_of("ibd", "z-cert")[0].contains("vouch"));
     let elsewhere = world.circle(&["z-cert", "ferm"]);
     let mut strange = forker(&world, elsewhere);
     strange.operate(&world, Vec::new(), terms(4));
     let tag = world.tag("z-cert", "ncsc", circle);
-    world.send_raw("z-cert", "ncsc", Frame::Branches { tag, entries: strange.entries }.to_bytes());
+    world.send_raw("z-cert", "ncsc", Frame::Branches { tag, entries: strange.entries, goes_on: false }.to_bytes());
     assert!(world.refusals_of("ncsc", "z-cert")[0].contains("something else than a control log of its circle"));
     world.settle();
     expect_the_same(&world, circle, &["ncsc", "ibd", "ferm"], "after what was refused");
+}
+
+#[test]
+fn i4_of_branches_in_many_frames_all_is_taken_wherever_what_vouches_for_it_stands() {
+    let (mut world, circle) = circle_with_a_forker(1, &[]);
+    world.crash("z-cert");
+    world.partition(&[&["ncsc", "ferm"], &["ibd"]]);
+    let start = forker(&world, circle);
+    let (mut one, mut other) = (start.branch(&world, 0), start.branch(&world, 0));
+    one.operate(&world, Vec::new(), terms(5));
+    for number in 0..8 {
+        let long = Terms { policy: vec![number; limits::WELCOME_FRAME_BYTES / 2], ..Terms::default() };
+        other.operate(&world, Vec::new(), Act::Policy { terms: long });
+    }
+    // Of each two the second vouches for the first.
+    other.entries.iter_mut().step_by(2).for_each(|entry| entry.signature = Signature([1; 64]));
+    one.hand(&mut world, "ferm");
+    other.hand(&mut world, "ibd");
+    world.settle();
+    world.connect_all().settle();
+    expect_the_same(&world, circle, &["ncsc", "ibd", "ferm"], "with the branch in many frames");
+    for (name, peer) in [("ncsc", "ibd"), ("ferm", "ibd"), ("ncsc", "ferm"), ("ibd", "ncsc")] {
+        assert_eq!(world.refusals_of(name, peer), Vec::<String>::new(), "{name} of {peer}");
+    }
+}
+
+#[test]
+fn i4_of_branches_no_operation_counts_for_which_only_one_vouches_that_nobody_takes() {
+    let (mut world, circle) = circle_with_a_forker(1, &[]);
+    let start = forker(&world, circle);
+    let (mut one, mut other) = (start.branch(&world, 0), start.branch(&world, 0));
+    one.operate(&world, Vec::new(), terms(1));
+    other.operate(&world, Vec::new(), terms(2));
+    other.operate(&world, Vec::new(), terms(3));
+    other.operate(&world, vec![Hash([7; 32])], terms(4));
+    other.entries[1].signature = Signature([1; 64]);
+    one.hand(&mut world, "ferm");
+    world.settle();
+    let tag = world.tag("z-cert", "ibd", circle);
+    let frame = Frame::Branches { tag, entries: other.entries, goes_on: false };
+    world.send_raw("z-cert", "ibd", frame.to_bytes());
+    world.run(10);
+    world.crash("z-cert");
+    for _ in 0..10 {
+        world.run(limits::DIGEST_EVERY_MS);
+    }
+    expect_the_same(&world, circle, &["ncsc", "ibd", "ferm"], "after the branch");
+    for (name, peer) in [("ncsc", "ibd"), ("ferm", "ibd"), ("ncsc", "ferm"), ("ibd", "ncsc")] {
+        assert_eq!(world.refusals_of(name, peer), Vec::<String>::new(), "{name} of {peer}");
+    }
+}
+
+/// A steward does not sign an operation, but the one behind it, which nobody ever takes.
+#[test]
+fn i4_an_operation_for_which_only_one_vouches_that_nobody_takes_counts_for_nobody() {
+    for never in ["no operation", "builds on one that nobody has"] {
+        let (mut world, circle) = circle_with_a_forker(1, &[]);
+        world.crash("z-cert");
+        let mut log = forker(&world, circle);
+        log.operate(&world, Vec::new(), terms(1));
+        log.operate(&world, Vec::new(), terms(2));
+        log.entries[1].signature = Signature([1; 64]);
+        if never == "no operation" {
+            let payload = b"no operation".to_vec();
+            let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None, retracts: None };
+            log.entries.push(log.writer.append(world.now, draft).bytes().clone());
+        } else {
+            log.operate(&world, vec![Hash([7; 32])], terms(3));
+        }
+        log.hand(&mut world, "ibd");
+        world.settle();
+        for _ in 0..40 {
+            world.run(limits::DIGEST_EVERY_MS);
+        }
+        expect_the_same(&world, circle, &["ncsc", "ibd", "ferm"], never);
+        assert_eq!(world.terms("ncsc", circle), 1, "{never}");
+        for name in ["ncsc", "ferm"] {
+            assert_eq!(world.refusals_of(name, "ibd"), Vec::<String>::new(), "{never}");
+            assert!(world.is_connected(name, "ibd"), "{never}");
+        }
+        world.crash("ibd").start("ibd").connect_all().settle();
+        expect_the_same(&world, circle, &["ncsc", "ibd", "ferm"], never);
+    }
+}
+
+/// A steward's cut names an entry that its author did not sign; the one behind it that vouches for it lies beyond.
+#[test]
+fn i4_a_cut_vouches_for_the_entry_that_it_names() {
+    let (mut world, circle) = circle_with_a_forker(1, &[]);
+    let ferm = world.key("ferm");
+    let under = world.engine("ferm").circle(&circle).unwrap().fold().roster().member(&ferm).unwrap().under;
+    let opening = Opening { under, cites: Vec::new() };
+    let mut writer = Writer::open(circle, world.node("ferm").key.clone(), LOG, opening);
+    let mut entries: Vec<EntryBytes> = (0..3)
+        .map(|_| {
+            let draft =
+                Draft { suite: Suite::Named, epoch: None, payload: b"x".to_vec(), expiry: None, retracts: None };
+            writer.append(world.now, draft).bytes().clone()
+        })
+        .collect();
+    entries[1].signature = Signature([1; 64]);
+    world.crash("z-cert").crash("ferm");
+    let ibd = world.index("ibd");
+    world.disconnect("ncsc", "ibd");
+    world.input(ibd, Input::Import { entries: entries.clone() });
+    world.run(50);
+    let head = Hash::of(Domain::ENTRY, &[&entries[1].header]);
+    let cut = vec![CutLine { log: LOG, height: 2, head }];
+    let mut log = forker(&world, circle);
+    log.operate(&world, heads(&world, "ncsc", circle), Act::Remove { partner: partner("ferm"), node: None, cut });
+    log.hand(&mut world, "ibd");
+    world.connect_all().settle();
+    expect_the_same(&world, circle, &["ncsc", "ibd"], "with the cut");
+    let accepted = |name: &str| world.engine(name).circle(&circle).unwrap().accepted(&ferm, &LOG);
+    assert_eq!((accepted("ibd"), accepted("ncsc")), (2, 2));
+}
+
+/// A welcome brings what a run could: a steward does not sign an operation, but the one behind it, which nobody takes.
+#[test]
+fn i4_of_a_welcome_no_operation_counts_for_which_only_one_vouches_that_nobody_takes() {
+    let (mut world, circle) = circle_with_a_forker(1, &[]);
+    let mut log = forker(&world, circle);
+    log.operate(&world, Vec::new(), terms(1));
+    log.operate(&world, Vec::new(), terms(2));
+    log.entries[1].signature = Signature([1; 64]);
+    log.operate(&world, vec![Hash([7; 32])], terms(3));
+    let charter = world.engine("ibd").circle(&circle).unwrap().control().unwrap().charter().to_bytes();
+    world.send_raw("z-cert", "ibd", Frame::Welcome { charter, entries: log.entries, last: true }.to_bytes());
+    world.crash("z-cert");
+    world.settle();
+    expect_the_same(&world, circle, &["ncsc", "ibd", "ferm"], "after the welcome");
+    assert_eq!(world.terms("ncsc", circle), 1);
 }
 
 #[test]

@@ -448,6 +448,35 @@ fn i4_a_cut_names_an_entry_that_all_can_take_though_nothing_behind_it_was() {
     }
 }
 
+/// An author signs an entry that nobody can ever take, and not the one before it.
+#[test]
+fn i4_what_an_entry_alone_vouches_for_that_nobody_takes_is_taken_by_nobody() {
+    let (mut world, circle, fork) = forked(1, 0);
+    world.append("ncsc", circle, "sealed");
+    world.settle();
+    let epoch = *world.engine("ibd").circle(&circle).unwrap().epochs().next().unwrap().0;
+    let ferm = world.key("ferm");
+    let under = world.engine("ferm").circle(&circle).unwrap().fold().roster().member(&ferm).unwrap().under;
+    let opening = Opening { under, cites: Vec::new() };
+    let mut writer = Writer::open(circle, world.node("ferm").key.clone(), fork.key.log, opening);
+    let of_another = Draft { suite: Suite::Epoch, epoch: Some(epoch), ..draft("sealed by another") };
+    let drafts = [draft("signed"), draft("not signed"), of_another];
+    let mut entries: Vec<EntryBytes> =
+        drafts.into_iter().map(|draft| writer.append(world.now, draft).bytes().clone()).collect();
+    entries[1].signature = Signature([1; 64]);
+    world.crash("ferm");
+    world.import("ibd", &entries);
+    world.connect_all().settle();
+    for _ in 0..40 {
+        world.run(limits::DIGEST_EVERY_MS);
+    }
+    for name in ["ncsc", "z-cert", "ibd"] {
+        assert_eq!(world.accepted(name, &fork.key), 1, "{name}");
+        assert_eq!(world.digest(name, circle), world.digest("ncsc", circle), "{name}");
+        assert!(world.is_connected(name, "ibd") || name == "ibd", "{name}");
+    }
+}
+
 /// What stands before the fork is not signed itself: whose signature vouched for it stood behind the fork.
 #[test]
 fn i4_who_hears_of_a_fork_first_takes_what_stands_before_it_as_those_do_who_held_a_branch() {

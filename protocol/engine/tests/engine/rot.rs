@@ -142,6 +142,63 @@ fn i7_whoever_asks_for_records_without_end_is_answered_once_a_second_and_sends_n
 }
 
 #[test]
+fn i5_a_record_that_comes_again_with_another_signature_is_not_taken_and_others_are_asked() {
+    for found in ["at a start", "while it runs"] {
+        // Whom a node asks first depends on keys.
+        for liar in ["ncsc", "z-cert", "ferm"] {
+            let mut world = World::new(&FOUR);
+            let circle = world.circle(&FOUR);
+            world.append("ferm", circle, "one");
+            world.settle();
+            world.partition(&[&[liar, "ibd"]]);
+            let epoch = *world.engine("ibd").circle(&circle).unwrap().epochs().next().unwrap().0;
+            let (of_liar, ibd) = (world.index(liar), world.index("ibd"));
+            let sound = world.nodes[ibd].store.records[&(circle, epoch)].clone();
+            // The signature ends a record, and its hash says nothing of that.
+            *world.nodes[of_liar].store.records.get_mut(&(circle, epoch)).unwrap().last_mut().unwrap() ^= 1;
+            world.rot_records("ibd", circle);
+            match found {
+                "at a start" => world.start_anew("ibd"),
+                _ => world.input(ibd, Input::RecordDamaged { circle, epoch }),
+            }
+            world.connect(liar, "ibd").settle();
+            assert_eq!(world.rotten("ibd"), 1, "{found}: nothing of what {liar} sent is taken");
+            world.connect_all().settle();
+            assert_eq!(world.nodes[ibd].store.records[&(circle, epoch)], sound, "{found}, {liar}");
+            assert_eq!(world.rotten("ibd"), 0, "{found}, {liar}");
+            world.start_anew("ibd");
+            assert!(world.damages("ibd").is_empty(), "{found}, {liar}: {:?}", world.damages("ibd"));
+            world.expect_reads("ibd", circle, &["one"]);
+        }
+    }
+}
+
+#[test]
+fn i3_records_that_nobody_has_do_not_keep_others_from_being_asked_for() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    let all = limits::RECORDS_AT_ONCE + 2;
+    for number in 0..all {
+        world.append("ferm", circle, &number.to_string());
+        world.settle();
+        world.now = world.now.plus(limits::EPOCH_LIFE_MS);
+    }
+    let records = world.node("ibd").store.records.keys().filter(|(of, _)| *of == circle);
+    let nobodys: Vec<Hash> = records.map(|(_, hash)| *hash).take(limits::RECORDS_AT_ONCE).collect();
+    for name in ["ncsc", "z-cert", "ferm"] {
+        let index = world.index(name);
+        world.nodes[index].store.rotten_records.extend(&nobodys);
+    }
+    assert_eq!(world.rot_records("ibd", circle), all);
+    world.start_anew("ibd");
+    world.connect_all().settle();
+    for _ in 0..30 {
+        world.run(limits::DIGEST_EVERY_MS);
+    }
+    assert_eq!(world.rotten("ibd"), limits::RECORDS_AT_ONCE, "the others came");
+}
+
+#[test]
 fn i7_nobody_is_blamed_for_entries_whose_record_rotted_before_anybody_else_had_it() {
     let mut world = World::new(&FOUR);
     let circle = world.circle(&FOUR);
@@ -438,6 +495,39 @@ fn i3_an_operation_that_builds_on_one_that_rotted_counts_again_once_that_one_cam
         assert_eq!(world.terms(name, circle), 2, "{name}");
     }
     assert_eq!(world.digest("z-cert", circle), world.digest("ncsc", circle));
+}
+
+#[test]
+fn i3_what_stands_behind_one_that_rotted_and_builds_on_another_that_did_counts_once_both_came_back() {
+    let mut world = World::new(&FOUR);
+    let circle = world.found(&["ncsc", "z-cert"]);
+    world.add("ncsc", circle, "ibd");
+    world.settle();
+    world.policy("z-cert", circle, 1);
+    world.settle();
+    world.partition(&[&["ncsc", "z-cert"], &["ibd", "ferm"]]);
+    world.policy("ncsc", circle, 2);
+    world.settle();
+    world.partition(&[&["ncsc"], &["z-cert"], &["ibd", "ferm"]]);
+    world.policy("z-cert", circle, 3);
+    world.settle();
+    let index = world.index("z-cert");
+    let rots = [(world.key("z-cert"), 0), (world.key("ncsc"), 1)];
+    let store = &mut world.nodes[index].store;
+    for (author, seq) in rots {
+        let key = *store.logs.keys().find(|key| key.circle == circle && key.author == author).unwrap();
+        store.rotten.insert((key, seq));
+    }
+    store.scrub();
+    world.start_anew("z-cert");
+    // The one comes with ibd, the other with ncsc.
+    world.connect("z-cert", "ibd").settle();
+    assert_eq!(world.terms("z-cert", circle), 1);
+    world.connect_all().settle();
+    for name in ["ncsc", "z-cert", "ibd"] {
+        assert_eq!(world.terms(name, circle), 3, "{name}");
+        assert_eq!(world.digest(name, circle), world.digest("ncsc", circle), "{name}");
+    }
 }
 
 #[test]
