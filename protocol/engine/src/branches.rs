@@ -59,11 +59,13 @@ impl Branches {
         self.offered.values().find_map(|offered| offered.get(hash))
     }
 
-    /// What was offered, by the operation that it follows in its log.
-    fn followers(&self) -> BTreeMap<Hash, Vec<&Authentic>> {
-        let mut followers: BTreeMap<Hash, Vec<&Authentic>> = BTreeMap::new();
-        for entry in self.offered.values().flat_map(BTreeMap::values) {
-            entry.header().previous.into_iter().for_each(|before| followers.entry(before).or_default().push(entry));
+    /// What was offered, each once however many offer it, by the operation that it follows in its log.
+    fn followers(&self) -> Followers<'_> {
+        let mut followers = Followers::new();
+        for (hash, entry) in self.offered.values().flatten() {
+            if let Some(before) = entry.header().previous {
+                followers.entry(before).or_default().insert(*hash, entry);
+            }
         }
         followers
     }
@@ -144,13 +146,16 @@ pub(crate) fn chains(entries: &[Decoded]) -> Vec<Vec<&Decoded>> {
     ends.into_iter().map(chain).collect()
 }
 
+/// Operations by the one that each follows in its log.
+type Followers<'a> = BTreeMap<Hash, BTreeMap<Hash, &'a Authentic>>;
+
 /// The operations that lead from one, the next of its log each, to one that its author signed.
-fn way_to_voucher(followers: &BTreeMap<Hash, Vec<&Authentic>>, from: Hash) -> Vec<Hash> {
+fn way_to_voucher(followers: &Followers<'_>, from: Hash) -> Vec<Hash> {
     let mut ways: Vec<Vec<Hash>> = vec![vec![from]];
     while let Some(way) = ways.pop() {
         let next = way.last().and_then(|last| followers.get(last)).filter(|_| way.len() <= limits::UNSIGNED_ENTRIES);
-        for next in next.into_iter().flatten() {
-            let further = way.iter().copied().chain([next.hash()]).collect();
+        for (hash, next) in next.into_iter().flatten() {
+            let further = way.iter().copied().chain([*hash]).collect();
             if next.stands_alone() {
                 return further;
             }
