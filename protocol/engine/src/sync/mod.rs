@@ -110,6 +110,8 @@ struct Welcome {
     charter: Vec<u8>,
     entries: Vec<EntryBytes>,
     bytes: usize,
+    /// It was longer than is taken; the rest of it is passed over.
+    too_long: bool,
 }
 
 /// A connected peer. Most share a circle or two and there are many of them, so that what is by circle lies in sorted

@@ -92,12 +92,24 @@ impl Engine {
         store: &dyn Read,
     ) {
         let Some(state) = self.sync.peers.get_mut(peer) else { return };
-        let fresh = || Welcome { charter: charter.clone(), entries: Vec::new(), bytes: 0 };
+        let fresh = || Welcome { charter: charter.clone(), entries: Vec::new(), bytes: 0, too_long: false };
         let mut welcome = state.welcome.take().filter(|before| before.charter == charter).unwrap_or_else(fresh);
         welcome.bytes += entries.iter().map(EntryBytes::length).sum::<usize>();
         welcome.entries.extend(entries);
-        if welcome.bytes > limits::WELCOME_BYTES || welcome.entries.len() > limits::WELCOME_OPERATIONS {
-            self.fault(peer, self.network, "a welcome that is longer than any circle's history may be".to_owned());
+        let longer = welcome.bytes > limits::WELCOME_BYTES || welcome.entries.len() > limits::WELCOME_OPERATIONS;
+        if longer || welcome.too_long {
+            let again = std::mem::replace(&mut welcome.too_long, true);
+            welcome.entries = Vec::new();
+            if !last {
+                state.welcome = Some(welcome);
+            }
+            if !again {
+                // Not the bearer's fault: one steward that writes without need is enough.
+                let circle = Charter::from_bytes(&charter).map_or(self.network, |charter| charter.id());
+                let reason = "its history is longer than a newcomer can be handed; a steward can found a circle that \
+                              succeeds it";
+                self.output(Output::Emit(Event::Refused { peer: *peer, circle, reason: reason.to_owned() }));
+            }
             return;
         }
         if !last {
