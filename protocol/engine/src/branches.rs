@@ -39,6 +39,15 @@ pub(crate) struct Branches {
     unvouched: BTreeMap<PublicKey, Vec<Decoded>>,
 }
 
+/// What came of it that a peer offered operations behind forks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offered {
+    Something,
+    NothingNew,
+    /// Their author vouches for none of them.
+    Unvouched,
+}
+
 impl Branches {
     pub(crate) fn forget(&mut self, hash: &Hash) {
         self.held.remove(hash);
@@ -238,9 +247,9 @@ impl Replica {
         gone
     }
 
-    /// Takes in what a peer holds of branches, until something here needs it. Returns false when its author vouches
-    /// for none of it. When it goes on, what comes next may vouch for its end.
-    pub(crate) fn offer_branches(&mut self, peer: &PublicKey, entries: Vec<Decoded>, goes_on: bool) -> bool {
+    /// Takes in what a peer holds of branches, until something here needs it. When it goes on, what comes next may vouch
+    /// for its end.
+    pub(crate) fn offer_branches(&mut self, peer: &PublicKey, entries: Vec<Decoded>, goes_on: bool) -> Offered {
         let mut entries: Vec<Decoded> =
             self.branches.unvouched.remove(peer).unwrap_or_default().into_iter().chain(entries).collect();
         let proven = vouched_for(&entries);
@@ -260,6 +269,7 @@ impl Replica {
         };
         let fresh = |entry: &Authentic| !durable(&entry.hash());
         let proven: Vec<Authentic> = proven.into_iter().filter(fresh).collect();
+        let mut anything_new = false;
         if !proven.is_empty() {
             let offered = self.branches.offered.entry(*peer).or_default();
             let mut bytes: usize = offered.values().map(|entry| entry.bytes().length()).sum();
@@ -268,10 +278,14 @@ impl Replica {
                 if offered.len() >= limits::BRANCH_OPERATIONS || bytes > limits::BRANCH_BYTES {
                     break;
                 }
-                offered.insert(entry.hash(), entry);
+                anything_new |= offered.insert(entry.hash(), entry).is_none();
             }
         }
-        vouched
+        match vouched {
+            true if anything_new => Offered::Something,
+            true => Offered::NothingNew,
+            false => Offered::Unvouched,
+        }
     }
 
     /// Takes one operation behind a fork into the history.
@@ -478,12 +492,17 @@ impl Engine {
         }
         self.probe_branches(peer, circle, &decoded, store)?;
         let Some(replica) = self.circles.get_mut(&circle) else { return Ok(()) };
-        if !replica.offer_branches(peer, decoded, goes_on) {
-            self.fault(peer, circle, "branches of control logs that their authors do not vouch for".to_owned());
-            return Ok(());
+        match replica.offer_branches(peer, decoded, goes_on) {
+            Offered::Something => {
+                self.take_branches(&circle, store);
+                self.sync.unblock(&circle, self.now);
+            }
+            // Said over and over, it must not have all that was offered looked through each time.
+            Offered::NothingNew => {}
+            Offered::Unvouched => {
+                self.fault(peer, circle, "branches of control logs that their authors do not vouch for".to_owned());
+            }
         }
-        self.take_branches(&circle, store);
-        self.sync.unblock(&circle, self.now);
         Ok(())
     }
 
