@@ -356,6 +356,15 @@ pub enum Error {
         /// Where and what.
         why: String,
     },
+    /// A member has none.
+    #[error(
+        "{}: there is no such file, and with it what it said of where this node listens, whom it dials and whether it is \
+         to stay offline; bring it back from a backup, or write it anew from configs/member.toml", .path.display()
+    )]
+    Missing {
+        /// Which.
+        path: PathBuf,
+    },
 }
 
 impl Config {
@@ -376,6 +385,15 @@ impl Config {
             Error::Malformed { path: path.clone(), why }
         })?;
         Self::parse(&text).map_err(|why| Error::Malformed { path, why })
+    }
+
+    /// As [`Self::load`], of a member, whose configuration `cwn join` wrote: without it a node would listen nowhere, dial
+    /// nobody it was told to, and connect though it was to stay offline.
+    pub fn expect(data: &Path) -> Result<Self, Error> {
+        match Self::load(data) {
+            Ok(_) if !data.join(FILE).exists() => Err(Error::Missing { path: data.join(FILE) }),
+            loaded => loaded,
+        }
     }
 
     /// Reads a configuration.

@@ -57,10 +57,10 @@ const SPREAD_PER_NODE: Duration = Duration::from_millis(150);
 /// Runs a node on a data directory until the system asks it to stop.
 pub async fn run(data: &Path) -> anyhow::Result<()> {
     network::refuse_key_log(std::env::var_os(network::KEY_LOG).as_deref())?;
-    let config = Config::load(data)?;
-    start_log(&config)?;
     // Said before anybody is asked for a passphrase.
     Membership::expect(data)?;
+    let config = Config::expect(data)?;
+    start_log(&config)?;
     let unlock = Unlock::find(config.keys.credential.as_deref(), "the keys of this node", Typing::Known)?;
     let keys = Keys::open(data, &unlock)?;
     let membership = Membership::load(data, &keys)?;

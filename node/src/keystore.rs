@@ -126,7 +126,8 @@ impl Unlock {
         if let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY") {
             let path = Path::new(&dir).join(SYSTEMD_NAME);
             if path.exists() {
-                return Self::credential(&path);
+                // Its group may read it, which has this user alone in it, and its mode is systemd's.
+                return Self::from_file(&path);
             }
         }
         if let Some(path) = std::env::var_os(PASSPHRASE_FILE) {
@@ -150,6 +151,10 @@ impl Unlock {
     /// Reads a credential file.
     pub fn credential(path: &Path) -> Result<Self, Error> {
         check_private(path)?;
+        Self::from_file(path)
+    }
+
+    fn from_file(path: &Path) -> Result<Self, Error> {
         let length = fs::metadata(path).map_err(at(path))?.len();
         let bytes = Zeroizing::new(read(path, CREDENTIAL_BYTES + 1)?);
         let bytes: [u8; CREDENTIAL_BYTES] =

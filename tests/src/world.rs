@@ -199,14 +199,25 @@ fn own_host() -> Ipv4Addr {
     Ipv4Addr::new(127, 64 + high % 128, low, WORLDS.fetch_add(1, Ordering::Relaxed).max(1))
 }
 
-/// A place on this machine, with a port that was free a moment ago, chosen by the system.
-fn loopback(host: Ipv4Addr) -> anyhow::Result<Place> {
-    let port = std::net::TcpListener::bind((host, 0))?.local_addr()?.port();
-    Ok(Place { address: SocketAddrV4::new(host, port), before: Vec::new() })
+/// A place on this machine, with a port that was free a moment ago, chosen by the system; none of these, whose nodes may
+/// not run yet.
+fn loopback(host: Ipv4Addr, taken: &[u16]) -> anyhow::Result<Place> {
+    loop {
+        let port = std::net::TcpListener::bind((host, 0))?.local_addr()?.port();
+        if !taken.contains(&port) {
+            return Ok(Place { address: SocketAddrV4::new(host, port), before: Vec::new() });
+        }
+    }
 }
 
 fn places(host: Ipv4Addr, names: &[&str]) -> anyhow::Result<Vec<(String, Place)>> {
-    names.iter().map(|name| Ok(((*name).to_owned(), loopback(host)?))).collect()
+    let mut taken = Vec::new();
+    let place = |name: &&str| {
+        let place = loopback(host, &taken)?;
+        taken.push(place.address.port());
+        Ok(((*name).to_owned(), place))
+    };
+    names.iter().map(place).collect()
 }
 
 impl World {
@@ -246,7 +257,8 @@ impl World {
 
     /// Lays out the data directory of one more node, which dials all that are there already.
     pub fn add(&mut self, name: &str, keys: &Keys, membership: &Membership) -> anyhow::Result<()> {
-        self.add_in(name, keys, membership, loopback(self.host)?)
+        let taken: Vec<u16> = self.nodes.iter().map(|node| node.place.address.port()).collect();
+        self.add_in(name, keys, membership, loopback(self.host, &taken)?)
     }
 
     fn add_in(&mut self, name: &str, keys: &Keys, membership: &Membership, place: Place) -> anyhow::Result<()> {

@@ -194,7 +194,9 @@ pub enum Event {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {reason}; choose another address or port")]
+    #[error(
+        "cannot listen on {address}: {reason}; if it is taken or not of this machine, choose another address or port"
+    )]
     Listen {
         /// The address.
         address: Address,

@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     error::Error,
     io,
+    net::{IpAddr, TcpListener},
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::{Arc, atomic::AtomicU64},
@@ -218,9 +219,16 @@ impl Node {
             .with_max_negotiating_inbound_streams(NEGOTIATING);
         let mut swarm = Swarm::new(transport, behaviour, own, config);
         self.config.external.iter().for_each(|address| swarm.add_external_address(address.clone()));
+        let refused = |address: &Multiaddr, error: &dyn Error| StartError::Listen {
+            address: address.clone(),
+            reason: causes(error),
+        };
+        // All of them before the first is listened on: one may be another's for both kinds of IP.
         for address in &self.config.listen {
-            let listened = swarm.listen_on(address.clone());
-            listened.map_err(|error| StartError::Listen { address: address.clone(), reason: causes(&error) })?;
+            is_free(address).map_err(|error| refused(address, &error))?;
+        }
+        for address in &self.config.listen {
+            swarm.listen_on(address.clone()).map_err(|error| refused(address, &error))?;
         }
         Ok(Running { swarm, audit, panicked })
     }
@@ -567,6 +575,21 @@ fn is_silence(failure: &ping::Failure) -> bool {
     }
 }
 
+/// Whether nobody listens at an address yet. Libp2p shares a port with whoever shares it too: of two daemons on one port
+/// each would get some of what is for the other.
+fn is_free(address: &Multiaddr) -> io::Result<()> {
+    let mut parts = address.iter();
+    let ip = match parts.next() {
+        Some(Protocol::Ip4(ip)) => IpAddr::V4(ip),
+        Some(Protocol::Ip6(ip)) => IpAddr::V6(ip),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind((ip, port)).map(drop),
+        _ => Ok(()),
+    }
+}
+
 fn tcp_port(address: &Multiaddr) -> Option<u16> {
     address.iter().find_map(|part| match part {
         Protocol::Tcp(port) => Some(port),
@@ -592,12 +615,12 @@ fn unreached(error: &DialError) -> String {
 
 /// An error and its causes in one line.
 fn causes(error: &dyn Error) -> String {
-    let mut texts = vec![error.to_string()];
-    let mut cause = error.source();
+    let mut texts: Vec<String> = Vec::new();
+    let mut cause = Some(error);
     while let Some(error) = cause {
         let text = error.to_string();
-        // Many errors repeat what caused them.
-        if !texts.iter().any(|told| told.contains(&text)) {
+        // Many errors repeat what caused them, and some say nothing themselves.
+        if !texts.iter().any(|told| told.contains(&text)) && !text.is_empty() {
             texts.push(text);
         }
         cause = error.source();

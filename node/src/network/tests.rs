@@ -912,14 +912,18 @@ async fn shutting_down_ends_the_sessions_and_then_the_events() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_said_at_the_start() {
+async fn an_address_that_is_taken_is_said_at_the_start_also_when_another_node_has_it() {
     let world = World::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address: Address = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port()).parse().unwrap();
-    let gate = world.gate("z-cert", 1);
-    let config = Config { listen: vec![address], gate, ..Node::behind_a_wall(&world, "z-cert", 1) };
-    let error = start(config).map(|_| ()).unwrap_err().to_string();
-    assert!(error.contains("cannot listen on") && error.contains("choose another"), "{error}");
+    let of_another_program: Address =
+        format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port()).parse().unwrap();
+    let twin = Node::start(&world, "ferm", 2).await;
+    for address in [of_another_program, twin.address.clone()] {
+        let config = Config { listen: vec![address], ..Node::behind_a_wall(&world, "z-cert", 1) };
+        let error = start(config).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("cannot listen on") && error.contains("choose another"), "{error}");
+        assert!(!error.contains(": :"), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -119,6 +119,32 @@ async fn an_address_in_use_and_a_socket_path_that_is_too_long_are_named() -> any
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_configuration_is_gone_does_not_run_on_the_defaults() -> anyhow::Result<()> {
+    let world = World::new(&["ncsc"])?;
+    fs::remove_file(world.node("ncsc").data.join("config.toml"))?;
+    let said = refused(&world, "ncsc", &[])?;
+    assert!(said.contains("config.toml") && said.contains("backup"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_credential_that_systemd_hands_over_opens_the_keys_whatever_mode_it_has() -> anyhow::Result<()> {
+    let world = World::new(&["ncsc"])?;
+    let handed_over = tempfile::tempdir()?;
+    let credential = handed_over.path().join("cwn");
+    fs::copy(world.node("ncsc").data.join("credential"), &credential)?;
+    fs::set_permissions(&credential, fs::Permissions::from_mode(0o440))?;
+    world.configure("ncsc", |config| config.keys.credential = None)?;
+    let mut daemon = world.daemon("ncsc")?.env("CREDENTIALS_DIRECTORY", handed_over.path()).spawn()?;
+    let client = world.client("ncsc");
+    let answers =
+        world.until("ncsc", "it answers", async || Ok(client.get::<Status>("/v1/status").await.is_ok())).await;
+    daemon.kill()?;
+    daemon.wait()?;
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_data_directory_in_use_is_refused_and_the_first_daemon_goes_on() -> anyhow::Result<()> {
     let mut world = World::new(&["ncsc"])?;
     world.start("ncsc").await?;
