@@ -3,7 +3,8 @@
 //!
 //! Quotas are each node's own measure: of what an author writes beyond them, members hold what came first to each. So of
 //! the content of such an author alone they may hold different parts, and whoever holds less of a log than another must
-//! say that there is more of its author than it takes.
+//! say that there is more of its author than it takes. And what is sealed to an epoch whose record rot took from the last
+//! member that had it nobody can take from those who did in time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,9 +14,10 @@ use cwn_engine::{
     engine::Engine,
     log::{CircleId, LogKey, LogKind},
     replica::Replica,
+    wire::WireTip,
 };
 
-use super::Checker;
+use super::{Checker, unsendable};
 use crate::{
     people::short,
     world::{Node, World},
@@ -44,9 +46,10 @@ impl Checker for Convergence {
             let oracle: Vec<PublicKey> = conclusion.members.keys().copied().collect();
             let full: Vec<BTreeSet<PublicKey>> = members.iter().map(|node| full_of(world, *node, circle)).collect();
             let flooding: BTreeSet<PublicKey> = full.iter().flatten().copied().collect();
+            let unsendable = unsendable(world, &members, circle);
             let mut first: Option<(usize, End)> = None;
             for node in members.iter().copied() {
-                let Some(end) = end_of(world, node, circle, &flooding) else {
+                let Some(end) = end_of(world, node, circle, (&flooding, &unsendable)) else {
                     return Err(format!("p{node:02} counts in {} and is not in it", short(circle)));
                 };
                 if end.members != oracle {
@@ -106,7 +109,7 @@ impl Convergence {
             ));
         }
         let ends: Vec<Option<End>> =
-            standing.iter().map(|node| end_of(world, *node, &network, &BTreeSet::new())).collect();
+            standing.iter().map(|node| end_of(world, *node, &network, (&BTreeSet::new(), &BTreeMap::new()))).collect();
         match ends.windows(2).position(|pair| pair[0] != pair[1]) {
             None => Ok(()),
             Some(at) => {
@@ -129,15 +132,22 @@ fn full_of(world: &World, node: usize, circle: &CircleId) -> BTreeSet<PublicKey>
     over.into_iter().map(|over| over.author).collect()
 }
 
-/// What one member ends with, but for the content of those who write more than some take.
-fn end_of(world: &World, node: usize, circle: &CircleId, flooding: &BTreeSet<PublicKey>) -> Option<End> {
+/// What one member ends with, but for the content of those who write more than some take, and what cannot be sent.
+fn end_of(
+    world: &World,
+    node: usize,
+    circle: &CircleId,
+    (flooding, unsendable): (&BTreeSet<PublicKey>, &BTreeMap<LogKey, u64>),
+) -> Option<End> {
     let node = &world.nodes[node];
     let replica = node.engine.as_ref()?.circle(circle)?;
     let all = replica.logs().filter(|(key, log)| log.kind == LogKind::Control || !flooding.contains(&key.author));
-    let accepted = all.map(|(key, _)| (key, replica.accepted(&key.author, &key.log)));
+    let sendable = |key: &LogKey| unsendable.get(key).copied().unwrap_or(u64::MAX);
+    let accepted = all.map(|(key, _)| (key, replica.accepted(&key.author, &key.log).min(sendable(&key))));
     let members = replica.fold().roster().iter().map(|(node, _)| *node).collect();
     let digest = replica.tips(&node.disk).ok().map(|mut tips| {
-        tips.retain(|tip| tip.first || !flooding.contains(&tip.author));
+        let of = |tip: &WireTip| LogKey { circle: *circle, author: tip.author, log: tip.log };
+        tips.retain(|tip| (tip.first || !flooding.contains(&tip.author)) && !unsendable.contains_key(&of(tip)));
         replica.digest(&tips)
     });
     Some(End { digest, accepted: accepted.filter(|(_, height)| *height > 0).collect(), members })

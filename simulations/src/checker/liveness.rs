@@ -1,14 +1,15 @@
 //! Liveness: once all can talk, nobody lacks what others hold, and whoever asked has an answer.
 
+use std::collections::BTreeMap;
+
 use cwn_crypto::Hash;
 use cwn_engine::{
     engine::Engine,
     log::{CircleId, LogKey},
     replica::Replica,
-    store::Read,
 };
 
-use super::{Checker, i4_convergence::describe};
+use super::{Checker, can_send_record, i4_convergence::describe, unsendable};
 use crate::{people::short, world::World};
 
 #[derive(Debug)]
@@ -28,16 +29,16 @@ impl Checker for Liveness {
         }
         for circle in world.truth.histories.keys() {
             let Some((_, members)) = world.agreed(circle) else { continue };
-            let can_send = |record: &Hash| {
-                members.iter().any(|index| matches!(world.nodes[*index].disk.record(circle, record), Ok(Some(_))))
-            };
+            let unsendable = unsendable(world, &members, circle);
+            let can_send = |record: &&Hash| can_send_record(world, &members, circle, record);
             for index in &members {
                 let node = &world.nodes[*index];
-                if let Some(record) = node.disk.lost_records(circle).find(|record| can_send(record)) {
+                if let Some(record) = node.disk.lost_records(circle).find(can_send) {
                     return Err(format!("{} lacks epoch record {record}, which others could send it", node.name));
                 }
                 let Some(engine) = node.engine.as_ref().filter(|engine| engine.behind(circle) > 0) else { continue };
-                if is_led_on(world, engine, circle) && !lacks(world, &members, engine, circle) {
+                let excused = is_led_on(world, engine, circle) || !unsendable.is_empty();
+                if excused && !lacks(world, &members, engine, circle, &unsendable) {
                     continue;
                 }
                 let story = describe(world, *index, circle);
@@ -55,10 +56,19 @@ fn is_led_on(world: &World, engine: &Engine, circle: &CircleId) -> bool {
     engine.sharing(circle).into_iter().any(|(peer, ..)| malicious(peer))
 }
 
-/// Whether a node lacks anything that an honest member accepts.
-fn lacks(world: &World, members: &[usize], engine: &Engine, circle: &CircleId) -> bool {
+/// Whether a node lacks anything that an honest member accepts and can send.
+fn lacks(
+    world: &World,
+    members: &[usize],
+    engine: &Engine,
+    circle: &CircleId,
+    unsendable: &BTreeMap<LogKey, u64>,
+) -> bool {
     let held = |key: &LogKey| engine.circle(circle)?.log(&key.author, &key.log).map(|log| log.durable);
     let others = members.iter().filter_map(|member| world.nodes[*member].engine.as_ref()?.circle(circle));
-    let more = |replica: &Replica, key: &LogKey| replica.accepted(&key.author, &key.log) > held(key).unwrap_or(0);
+    let more = |replica: &Replica, key: &LogKey| {
+        let sent = unsendable.get(key).copied().unwrap_or(u64::MAX);
+        replica.accepted(&key.author, &key.log).min(sent) > held(key).unwrap_or(0)
+    };
     others.into_iter().any(|replica| replica.logs().any(|(key, _)| more(replica, &key)))
 }

@@ -21,11 +21,14 @@ mod i9_honest;
 mod liveness;
 mod succession;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use cwn_crypto::Hash;
 use cwn_engine::{
     input::{Command, CommandId},
-    log::LogKey,
+    log::{CircleId, EntryBytes, Header, LogKey},
     output::{CommandRefusal, Event, Reply},
-    store::Write,
+    store::{Read, Write},
     wire::Frame,
 };
 
@@ -89,6 +92,33 @@ pub(crate) trait Checker {
 /// Whether those who count agree by now.
 pub(crate) fn agree(world: &World) -> bool {
     i4_convergence::Convergence.calm(world).is_ok()
+}
+
+/// Whether any of these members can send an epoch record.
+fn can_send_record(world: &World, members: &[usize], circle: &CircleId, record: &Hash) -> bool {
+    members.iter().any(|member| matches!(world.nodes[*member].disk.record(circle, record), Ok(Some(_))))
+}
+
+/// The logs of a circle in which something is sealed to an epoch whose record rot took from the last of these members that
+/// had it, and where: further than that nobody can take the log of them. Who made the epoch may have left the circle.
+fn unsendable(world: &World, members: &[usize], circle: &CircleId) -> BTreeMap<LogKey, u64> {
+    let lost = members.iter().flat_map(|member| world.nodes[*member].disk.lost_records(circle));
+    let lost: BTreeSet<&Hash> = lost.filter(|record| !can_send_record(world, members, circle, record)).collect();
+    let mut unsendable = BTreeMap::new();
+    if lost.is_empty() {
+        return unsendable;
+    }
+    for (key, log) in members.iter().flat_map(|member| &world.nodes[*member].disk.held().logs) {
+        let epoch = |entry: &EntryBytes| Header::from_bytes(&entry.header).ok().and_then(|header| header.epoch);
+        let of_lost = |entry: &EntryBytes| epoch(entry).is_some_and(|epoch| lost.contains(&epoch));
+        if key.circle == *circle
+            && let Some(seq) = log.iter().position(|(_, entry)| of_lost(entry))
+        {
+            let lowest = unsendable.entry(*key).or_insert(seq as u64);
+            *lowest = (seq as u64).min(*lowest);
+        }
+    }
+    unsendable
 }
 
 /// All of them.
