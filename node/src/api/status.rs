@@ -110,10 +110,16 @@ pub(super) fn summarise(engine: &Engine, replica: &Replica) -> Option<CircleSumm
     let entries = content.map(|(key, log)| acceptance::reach(replica, &key.author, &key.log).of(log.durable)).sum();
     let own = roster.member(&engine.me());
     let unheard: Vec<String> = engine.unheard(&circle).iter().map(ToString::to_string).collect();
-    let sharing: Vec<(PublicKey, bool)> = engine.peers().iter().filter_map(|peer| shared_with(peer, &circle)).collect();
+    let peers = engine.peers();
+    let sharing: Vec<(PublicKey, bool)> = peers.iter().filter_map(|peer| shared_with(peer, &circle)).collect();
     let connected = sharing.iter().filter_map(|(peer, _)| roster.member(peer)).chain(own);
     let connected: BTreeSet<&PartnerId> = connected.map(|member| &member.partner).collect();
-    let unreachable = roster.partners().into_iter().filter(|partner| own.is_some() && !connected.contains(partner));
+    let there = peers.iter().filter_map(|peer| roster.member(&peer.peer)).map(|member| &member.partner);
+    let there: BTreeSet<&PartnerId> = there.collect();
+    let missing = roster.partners().into_iter().filter(|partner| own.is_some() && !connected.contains(partner));
+    let (silent, unreachable): (Vec<&PartnerId>, Vec<&PartnerId>) =
+        missing.partition(|partner| there.contains(partner));
+    let names = |partners: Vec<&PartnerId>| partners.into_iter().map(ToString::to_string).collect();
     Some(CircleSummary {
         id: circle.to_string(),
         name: name_of(replica)?,
@@ -130,7 +136,8 @@ pub(super) fn summarise(engine: &Engine, replica: &Replica) -> Option<CircleSumm
         revoked_nodes: roster.iter().filter(|(node, _)| engine.word().revocation(node).is_some()).count(),
         withheld_entries: engine.withheld(&circle).iter().map(|one| one.height - one.cut).sum(),
         comparing: sharing.iter().filter(|(_, caught_up)| !caught_up).count(),
-        unreachable: unreachable.map(ToString::to_string).collect(),
+        unreachable: names(unreachable),
+        silent: names(silent),
     })
 }
 

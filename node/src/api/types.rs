@@ -125,6 +125,10 @@ pub struct CircleSummary {
     /// Partners of whom no node is connected: what they wrote meanwhile may be unknown here.
     #[serde(default)]
     pub unreachable: Vec<String>,
+    /// Partners that are connected and say nothing of this circle: they have not accepted it, or they or this node was
+    /// removed, and whoever is no longer told of a circle is not told that either.
+    #[serde(default)]
+    pub silent: Vec<String>,
 }
 
 /// A circle that was offered.

@@ -50,23 +50,38 @@ pub(super) fn circle_state(circle: &CircleSummary) -> String {
     if !circle.member {
         return "no longer a member".to_owned();
     }
+    let silent = match circle.silent.is_empty() {
+        true => String::new(),
+        false => format!("; connected and silent about it: {}", some(&circle.silent)),
+    };
+    // Whoever was removed is told so by nobody.
+    let removed =
+        if circle.peers == 0 && !silent.is_empty() { "; you may have been removed: ask a steward" } else { "" };
     if !circle.current {
-        return format!("not current yet: waits for {}", circle.unheard.join(", "));
+        return format!("not current yet: waits for {}{silent}{removed}", circle.unheard.join(", "));
     }
     let known = match (circle.behind, circle.peers, circle.comparing) {
-        (0, 0, _) => return "nobody of it is connected".to_owned(),
+        (0, 0, _) => return format!("nobody of it is connected{silent}{removed}"),
         (0, _, 0) => "in sync".to_owned(),
         (0, _, comparing) => format!("comparing with {comparing} of {}", circle.peers),
         (behind, ..) => format!("{behind} behind"),
     };
-    if circle.unreachable.is_empty() {
-        return known;
+    match (circle.unreachable.is_empty(), silent.is_empty()) {
+        (true, true) => known,
+        (true, false) => format!("{known} with {} connected{silent}", circle.peers),
+        (false, _) => {
+            format!("{known} with {} connected{silent}; not connected: {}", circle.peers, some(&circle.unreachable))
+        }
     }
-    let mut named: Vec<String> = circle.unreachable.iter().take(NAMED).map(|name| show::line(name)).collect();
-    if let Some(more @ 1..) = circle.unreachable.len().checked_sub(NAMED) {
+}
+
+/// Some names, and how many more.
+fn some(names: &[String]) -> String {
+    let mut named: Vec<String> = names.iter().take(NAMED).map(|name| show::line(name)).collect();
+    if let Some(more @ 1..) = names.len().checked_sub(NAMED) {
         named.push(format!("{more} more"));
     }
-    format!("{known} with {} connected; not connected: {}", circle.peers, named.join(", "))
+    named.join(", ")
 }
 
 fn page(status: &Status, now: u64, ink: show::Ink) -> String {
@@ -168,6 +183,7 @@ pub(super) mod tests {
             revoked_nodes: 0,
             nodes_over_quota: 0,
             unreachable: Vec::new(),
+            silent: Vec::new(),
         }
     }
 
@@ -284,6 +300,18 @@ Circles
             cut_off(&["a", "b", "c", "d", "e", "f", "g"], 0),
             "in sync with 2 connected; not connected: a, b, c, d, e, 2 more"
         );
+    }
+
+    #[test]
+    fn a_circle_about_which_the_connected_are_silent_says_so_and_what_that_may_mean() {
+        let silent = vec!["ferm".to_owned(), "ncsc".to_owned()];
+        let some = CircleSummary { silent: silent.clone(), peers: 1, ..circle("haven") };
+        assert_eq!(circle_state(&some), "in sync with 1 connected; connected and silent about it: ferm, ncsc");
+        let all = CircleSummary { peers: 0, ..some };
+        let means = "connected and silent about it: ferm, ncsc; you may have been removed: ask a steward";
+        assert_eq!(circle_state(&all), format!("nobody of it is connected; {means}"));
+        let waiting = CircleSummary { current: false, unheard: silent, ..all };
+        assert_eq!(circle_state(&waiting), format!("not current yet: waits for ferm, ncsc; {means}"));
     }
 
     #[test]

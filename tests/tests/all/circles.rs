@@ -104,6 +104,21 @@ async fn i1_what_comes_after_a_removal_is_closed_to_the_removed() -> anyhow::Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_was_removed_while_it_was_away_is_shown_who_is_silent_about_the_circle() -> anyhow::Result<()> {
+    let mut world = three().await?;
+    world.stop("ferm")?;
+    let out = Membership { partner: "ferm".to_owned(), node: None };
+    let _: Id = world.client("ncsc").post("/v1/circles/zorg/remove", &out).await?;
+    world.start("ferm").await?;
+    let silent = async || {
+        let status: Status = world.client("ferm").get("/v1/status").await?;
+        let circle = status.circles.iter().find(|circle| circle.name == "zorg");
+        Ok(circle.is_some_and(|circle| circle.silent == ["ncsc", "z-cert"] && circle.unreachable.is_empty()))
+    };
+    world.until("ferm", "it is shown who is silent", silent).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_circle_is_joined_when_its_operator_says_so_and_stays_declined() -> anyhow::Result<()> {
     let mut world = World::new(&["ncsc", "z-cert"])?;
     world.configure("z-cert", |config| config.circles.accept = Accept::Ask)?;
