@@ -107,7 +107,7 @@ struct Quotas {
     /// comes once the quota is raised.
     #[arg(long, value_name = "MEGABYTES")]
     quota_mb: Option<u64>,
-    /// How many entries of one node others take.
+    /// How many entries of one node others take. A sixteenth of each of these is left for taking back.
     #[arg(long, value_name = "NUMBER")]
     quota_entries: Option<u64>,
     /// How many logs of one node others take: it has one for each of its starts in which it wrote something.

@@ -984,7 +984,7 @@ impl Engine {
         if !replica.counts(&self.me) {
             return Err(CommandRefusal::NotAMember);
         }
-        if !replica.may_write(&self.me, &Quota { entries: 1, ..Quota::default() }) {
+        if !replica.may_write(&self.me, append.retracts.is_some(), &Quota { entries: 1, ..Quota::default() }) {
             return Err(CommandRefusal::QuotaReached);
         }
         if only_when_current {
@@ -1030,8 +1030,8 @@ impl Engine {
                 self.output(Output::Seal { id, circle, target });
             }
             Ok(None) => {
-                let more = Quota { epochs: 1, ..Quota::default() };
-                if self.circles.get(&circle).is_some_and(|replica| !replica.may_write(&self.me, &more)) {
+                let (retracts, more) = (pending.retracts.is_some(), Quota { epochs: 1, ..Quota::default() });
+                if self.circles.get(&circle).is_some_and(|replica| !replica.may_write(&self.me, retracts, &more)) {
                     self.appends.remove(&id);
                     return Err(CommandRefusal::QuotaReached);
                 }
@@ -1175,7 +1175,8 @@ impl Engine {
         let logs = u64::from(!self.writers.contains_key(&(circle, LogKind::Content)));
         let bytes = (payload.len() + limits::USUAL_HEADER_BYTES) as u64;
         let more = Quota { bytes, entries: 1, logs, epochs: 0 };
-        if self.circles.get(&circle).is_some_and(|replica| !replica.may_write(&self.me, &more)) {
+        let retracts = pending.retracts.is_some();
+        if self.circles.get(&circle).is_some_and(|replica| !replica.may_write(&self.me, retracts, &more)) {
             return Err(CommandRefusal::QuotaReached);
         }
         let (suite, epoch) = match pending.target {

@@ -631,9 +631,10 @@ impl Replica {
         self.takes(&header.author, Measured::of(kind), takes_up(entry))
     }
 
-    /// Whether others would take so much more content of a node.
-    pub(crate) fn may_write(&self, author: &PublicKey, more: &Quota) -> bool {
-        self.quota().holds(&self.used(author).plus(more))
+    /// Whether a node publishes so much more content, or takes something back with it: others would take it.
+    pub(crate) fn may_write(&self, author: &PublicKey, retracts: bool, more: &Quota) -> bool {
+        let quota = if retracts { self.quota() } else { self.quota().to_publish() };
+        quota.holds(&self.used(author).plus(more))
     }
 
     fn add_epoch(&mut self, hash: Hash, epoch: Epoch) {

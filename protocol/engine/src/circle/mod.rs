@@ -121,6 +121,12 @@ impl Quota {
         }
     }
 
+    /// What its author publishes of it: a sixteenth it leaves for taking back, which must not wait for a steward.
+    pub fn to_publish(&self) -> Self {
+        let most = |of: u64| of - of / 16;
+        Self { bytes: most(self.bytes), entries: most(self.entries), logs: most(self.logs), epochs: most(self.epochs) }
+    }
+
     /// Whether so much is within it.
     pub fn holds(&self, used: &Self) -> bool {
         used.bytes <= self.bytes && used.entries <= self.entries && used.logs <= self.logs && used.epochs <= self.epochs

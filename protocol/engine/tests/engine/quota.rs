@@ -90,6 +90,24 @@ fn an_author_at_its_quota_hears_so_and_writes_on_once_it_is_raised() {
 }
 
 #[test]
+fn i6_who_has_published_what_its_quota_lets_in_can_still_take_it_back() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    world.set_quota("ncsc", circle, of_entries(32)).settle();
+    let first = world.append("ferm", circle, "a mistake");
+    flood(&mut world, circle, 29);
+    let refused = world.append("ferm", circle, "flood too many");
+    world.settle();
+    assert_eq!(world.reply("ferm", refused), Some(&Err(CommandRefusal::QuotaReached)));
+    world.retract("ferm", circle, first);
+    world.settle();
+    for name in FOUR {
+        assert_eq!(flood_at(&world, name, circle), 29, "{name}");
+        assert!(!world.reads(name, circle).contains(&"a mistake".to_owned()), "{name}");
+    }
+}
+
+#[test]
 fn what_is_held_counts_the_same_after_a_start() {
     let (mut world, circle) = flooded();
     let ferm = world.key("ferm");
