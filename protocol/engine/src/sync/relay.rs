@@ -199,19 +199,26 @@ impl Engine {
         self.hand_on_soon(about);
     }
 
-    /// One holder's statements take so much room and no more: the oldest gives way.
+    /// One holder's statements take so much room and no more. Those that only wait for others to go with them go now, for
+    /// there may be many at once, after a cut; of those that are kept the oldest gives way.
     fn keep_carried(&mut self, about: About, carried: Carried) {
         let (circle, holder, _) = about;
-        let first = (circle, holder, PublicKey([0; 32]));
-        let last = (circle, holder, PublicKey([255; 32]));
-        let of_holder = self.sync.carried.range(first..=last);
-        if of_holder.clone().count() >= limits::CARRIED_PER_HOLDER
-            && let Some((oldest, _)) = of_holder.min_by_key(|(_, carried)| carried.since)
-        {
-            let oldest = *oldest;
-            self.sync.carried.remove(&oldest);
+        if self.carried_of(circle, holder).count() >= limits::CARRIED_PER_HOLDER {
+            if self.carried_of(circle, holder).any(|(about, _)| self.sync.handing.contains(about)) {
+                self.hand_on();
+            }
+            let oldest = self.carried_of(circle, holder).min_by_key(|(_, carried)| carried.since);
+            if let Some(oldest) = oldest.map(|(about, _)| *about)
+                && self.carried_of(circle, holder).count() >= limits::CARRIED_PER_HOLDER
+            {
+                self.sync.carried.remove(&oldest);
+            }
         }
         self.sync.carried.insert(about, carried);
+    }
+
+    fn carried_of(&self, circle: CircleId, holder: PublicKey) -> impl Iterator<Item = (&About, &Carried)> {
+        self.sync.carried.range((circle, holder, PublicKey([0; 32]))..=(circle, holder, PublicKey([255; 32])))
     }
 
     fn hand_on_soon(&mut self, about: About) {

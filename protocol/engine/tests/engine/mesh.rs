@@ -274,6 +274,22 @@ fn a_statement_that_was_altered_on_the_way_is_refused_and_its_bearer_blamed() {
 }
 
 #[test]
+fn i9_each_of_many_authors_hears_who_got_what_all_of_them_wrote_at_once() {
+    let authors: Vec<String> = (0..limits::CARRIED_PER_HOLDER + 8).map(|number| format!("author{number}")).collect();
+    let authors: Vec<&str> = authors.iter().map(String::as_str).collect();
+    let names: Vec<&str> = ["ncsc", "z-cert"].into_iter().chain(authors.iter().copied()).collect();
+    let pairs: Vec<(&str, &str)> = names[1..].iter().map(|name| ("ncsc", *name)).collect();
+    let (mut world, circle) = connected(&names, &pairs);
+    world.disconnect("ncsc", "z-cert");
+    let entries: Vec<_> = authors.iter().map(|author| publish(&mut world, author, circle, "one of many")).collect();
+    world.connect("ncsc", "z-cert").settle();
+    world.run(60_000);
+    for (author, entry) in authors.iter().zip(entries) {
+        assert_eq!(known_to_hold(&world, author, circle, author, entry, &["z-cert"]), ["z-cert"], "{author}");
+    }
+}
+
+#[test]
 fn a_member_that_states_without_end_makes_others_carry_a_little_and_no_more() {
     let (mut world, circle) = line(&["ncsc", "ferm", "surf"]);
     // Forty more members that nobody is connected with.
