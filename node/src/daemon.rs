@@ -162,7 +162,8 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     let coordinator = crate::coordinator::start(&node, &keys).await?;
     let (stop_faces, stopping) = tokio::sync::oneshot::channel::<()>();
     let listener = server::bind(&socket).with_context(|| {
-        format!("cannot listen on {}; a shorter path can be set as [api] socket in {}", socket.display(), config::FILE)
+        let (socket, file) = (socket.display(), config::FILE);
+        format!("cannot listen on {socket}; [api] socket in {file} can name another, short, in a directory that exists")
     })?;
     let api = Api::new(Arc::clone(&node));
     tokio::spawn(api.clone().publish_drafts());

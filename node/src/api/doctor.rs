@@ -47,7 +47,7 @@ impl Api {
                 "stored data",
                 "warning",
                 format!(
-                    "damage was met {places} times since the start, first: {first}; what partners have is fetched from \
+                    "damage was met since the start ({places} in all), first: {first}; what partners have is fetched from \
                      them again; look at the disk"
                 ),
             ),

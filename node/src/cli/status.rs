@@ -14,7 +14,7 @@ const WORD_WARNS_AFTER_MS: u64 = 24 * 3_600_000;
 /// Arguments of `cwn status`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  cwn status\n  cwn --data z-cert status --json\n  cwn status --acknowledge\n\nThat this node's key signed something it did not write is said, across restarts, until somebody acknowledges it:\nonce it is known why."
+    after_help = "Examples:\n  cwn status\n  cwn --data z-cert status --json\n  cwn status --acknowledge\n\nThat this node's key signed something it did not write is said, across restarts, until somebody who knows why\nacknowledges it."
 )]
 pub struct Arguments {
     /// Print JSON.
