@@ -245,7 +245,11 @@ impl Disk {
         // What cannot be read back is written once more.
         match write {
             Write::Entry(entry) => drop(self.rotten.remove(&(entry.key(), entry.header().seq))),
-            Write::Record { circle, hash, .. } => drop(self.rotten_records.remove(&(*circle, *hash))),
+            Write::Record { circle, hash, .. } => {
+                self.rotten_records.remove(&(*circle, *hash));
+                // Should it rot once more, that is for the next start to find.
+                self.found_rotten.remove(&(*circle, *hash));
+            }
             Write::Fact { key, .. } => drop(self.rotten_facts.remove(key)),
             Write::Mend(_) | Write::Rewind { .. } | Write::Erase { .. } | Write::Drop { .. } => {}
         }
