@@ -535,6 +535,7 @@ impl Engine {
                 }
                 self.record_came(circle, hash);
                 self.record_found(circle, hash);
+                self.take_up_stranded(&circle, store);
                 if self.making.get(&circle).is_some_and(|making| making.made == Some(hash)) {
                     self.making.remove(&circle);
                     self.advance_appends(&circle);
@@ -580,8 +581,7 @@ impl Engine {
     pub(crate) fn membership_changed(&mut self, circle: &CircleId, store: &dyn Read) -> Result<(), Damage> {
         self.output(Output::Emit(Event::MembershipChanged { circle: *circle }));
         self.take_branches(circle, store);
-        let stranded = self.circles.get(circle).map(Replica::stranded).unwrap_or_default();
-        stranded.iter().for_each(|key| self.take_up(key, store));
+        self.take_up_stranded(circle, store);
         if let Some(replica) = self.circles.get_mut(circle) {
             replica.keep_to_branches(store);
         }
@@ -683,6 +683,12 @@ impl Engine {
         }
         self.tell_accepted_log(*key);
         true
+    }
+
+    /// What waits in the store for something that was lost may go on, if that is there again.
+    fn take_up_stranded(&mut self, circle: &CircleId, store: &dyn Read) {
+        let stranded = self.circles.get(circle).map(Replica::stranded).unwrap_or_default();
+        stranded.iter().for_each(|key| self.take_up(key, store));
     }
 
     /// Takes what the store holds of a log behind an entry that could not be read back and is there again: nobody else may

@@ -377,7 +377,21 @@ impl Replica {
             bytes += entry.length();
             before < limits::FRAME_BYTES
         };
-        (next..).map_while(|seq| store.entry(key, seq).ok().flatten()).take_while(fits).collect()
+        (next..)
+            .map_while(|seq| store.entry(key, seq).ok().flatten())
+            .take_while(|entry| epoch_of(entry).is_none_or(|epoch| self.has_durable(&epoch)))
+            .take_while(fits)
+            .collect()
+    }
+
+    /// The logs of an author that are sealed to an epoch, each up to the first entry that is.
+    pub(crate) fn before_epoch(&self, author: &PublicKey, epoch: &Hash, store: &dyn Read) -> Vec<(LogKey, u64)> {
+        let of_epoch = |key: &LogKey, seq: &u64| match store.entry(key, *seq) {
+            Ok(Some(entry)) => epoch_of(&entry) == Some(*epoch),
+            _ => false,
+        };
+        let first = |(key, log): (LogKey, &Log)| Some((key, (0..log.height).find(|seq| of_epoch(&key, seq))?));
+        self.logs_of(author).filter_map(first).collect()
     }
 
     /// Holds a log no further than this, because of damage behind it.
@@ -1452,6 +1466,11 @@ fn takes_up(entry: &Authentic) -> Quota {
     let EntryBytes { header, payload, .. } = entry.bytes();
     let logs = u64::from(entry.header().opening.is_some());
     Quota { bytes: (header.len() + payload.len()) as u64, entries: 1, logs, epochs: 0 }
+}
+
+/// The epoch that an entry is sealed to.
+fn epoch_of(entry: &EntryBytes) -> Option<Hash> {
+    log::Header::from_bytes(&entry.header).ok()?.epoch
 }
 
 /// Whether the store holds a log along the branch that a cut names, to its end.

@@ -1,7 +1,8 @@
 //! Epoch records that rot took from this node, asked of members again, each of one at a time.
 //!
 //! What comes is known by its hash, and verified as one that comes with a run. Until then what was sealed to the epoch
-//! stays closed here, and this node seals nothing more to it.
+//! stays closed here, and this node seals nothing more to it. Its own logs it holds up to there only, and goes on in
+//! another: should nobody else have the record, nobody can take what is sealed to it, nor what a log holds behind that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -84,11 +85,21 @@ impl Engine {
             rot.damages.push(Damage { what, why });
             lost.push(*hash);
         }
-        lost.into_iter().for_each(|hash| self.record_lost(circle, hash));
+        lost.into_iter().for_each(|hash| self.record_lost(circle, hash, store));
     }
 
-    fn record_lost(&mut self, circle: CircleId, epoch: Hash) {
-        self.circles.get_mut(&circle).into_iter().for_each(|replica| replica.record_lost(&epoch));
+    fn record_lost(&mut self, circle: CircleId, epoch: Hash, store: &dyn Read) {
+        let Some(replica) = self.circles.get_mut(&circle) else { return };
+        replica.record_lost(&epoch);
+        let own = replica.before_epoch(&self.me, &epoch, store);
+        for (key, height) in &own {
+            replica.hold_up_to(store, key, *height);
+            replica.note_stranded(key, true);
+        }
+        for (key, _) in own {
+            self.leave_log(&key);
+            self.tell_accepted_log(key);
+        }
         self.sync.records.lost.entry(circle).or_default().epochs.insert(epoch);
         self.sync.records.due = Some(self.now);
     }
@@ -101,7 +112,7 @@ impl Engine {
         }
         if let Err(damage) = read_record(store, &circle, &epoch) {
             self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
-            self.record_lost(circle, epoch);
+            self.record_lost(circle, epoch, store);
         }
     }
 

@@ -100,6 +100,42 @@ fn i1_nothing_more_is_sealed_to_an_epoch_whose_record_rotted() {
 }
 
 #[test]
+fn i4_an_author_whose_record_rotted_before_anybody_had_it_goes_on_in_a_log_that_others_can_take() {
+    for found in ["at a start", "while it runs"] {
+        let mut world = World::new(&FOUR);
+        let circle = world.circle(&["ferm"]);
+        world.append("ferm", circle, "one");
+        world.append("ferm", circle, "two");
+        world.settle();
+        let epoch = *world.engine("ferm").circle(&circle).unwrap().epochs().next().unwrap().0;
+        let sound = world.node("ferm").store.records[&(circle, epoch)].clone();
+        world.rot_records("ferm", circle);
+        let ferm = world.index("ferm");
+        match found {
+            "at a start" => world.start_anew("ferm"),
+            _ => world.input(ferm, Input::RecordDamaged { circle, epoch }),
+        }
+        world.append("ferm", circle, "three");
+        world.settle();
+        world.connect_all();
+        world.add("ferm", circle, "ibd");
+        world.settle();
+        world.append("ferm", circle, "four");
+        world.settle();
+        world.expect_reads("ibd", circle, &["(sealed)", "four"]);
+        assert_eq!(world.conclusions("ferm", circle), world.conclusions("ibd", circle), "{found}");
+        // Its own is there still, should the record come back.
+        world.nodes[ferm].store.rotten_records.clear();
+        world.nodes[ferm].store.records.insert((circle, epoch), sound);
+        world.start_anew("ferm");
+        world.connect_all().settle();
+        world.run(limits::DIGEST_EVERY_MS);
+        assert_eq!(world.conclusions("ferm", circle), world.conclusions("ibd", circle), "{found}: with the record");
+        world.expect_reads("ferm", circle, &["one", "two", "three", "four"]);
+    }
+}
+
+#[test]
 fn i3_a_record_that_rots_while_a_node_runs_is_asked_for_as_soon_as_somebody_meets_it() {
     let mut world = World::new(&FOUR);
     let circle = world.circle(&FOUR);
