@@ -76,6 +76,11 @@ impl Log {
         !self.opening.cites.is_empty()
     }
 
+    /// How much of its author's quota it takes.
+    fn used(&self) -> Quota {
+        Quota { bytes: self.bytes, entries: self.height, logs: 1, epochs: 0 }
+    }
+
     fn end(&self) -> LogEnd {
         (self.height, self.head, self.time, self.epoch, self.bytes)
     }
@@ -196,6 +201,8 @@ pub struct Replica {
     epochs: BTreeMap<Hash, Epoch>,
     /// How much is held of each node: content, and operations.
     used: BTreeMap<(PublicKey, Measured), Quota>,
+    /// How much of that the store holds of content logs behind where they fork: who forks gets no room by it.
+    parted: BTreeMap<LogName, Quota>,
     /// How many bytes of payloads were dropped of logs: they count no longer.
     dropped: BTreeMap<(PublicKey, LogId), u64>,
     /// The nodes of which there is more than their quotas let in, and more of what, since who belongs or the policy
@@ -242,6 +249,7 @@ impl Replica {
             reaches: BTreeMap::new(),
             epochs: BTreeMap::new(),
             used: BTreeMap::new(),
+            parted: BTreeMap::new(),
             dropped: BTreeMap::new(),
             full: BTreeSet::new(),
             durable_epochs: BTreeSet::new(),
@@ -544,8 +552,17 @@ impl Replica {
     /// Holds no further what may be another branch than the one that counts. Whether the issuers' word is another
     /// without it.
     fn set_aside(&mut self, store: &dyn Read, key: &LogKey, keeps: u64) -> bool {
-        self.aside.insert((key.author, key.log));
+        let place = (key.author, key.log);
+        self.aside.insert(place);
+        let before = self.logs.get(&place).filter(|log| log.kind == LogKind::Content).map(Log::used);
         self.hold(store, key, keeps);
+        if let Some(before) = before {
+            let behind = before.less(&self.logs.get(&place).map(Log::used).unwrap_or_default());
+            let parted = self.parted.entry(place).or_default();
+            *parted = parted.plus(&behind);
+            let used = self.used.entry((key.author, Measured::Content)).or_default();
+            *used = used.plus(&behind);
+        }
         match &mut self.rule {
             Rule::Network { word, root } => word.forget(&key.author, &key.log, keeps, root),
             Rule::Closed(_) => false,
@@ -561,6 +578,7 @@ impl Replica {
             // What was set aside may be the very branch that a cut names.
             Some(Reach::Cut(cut, head)) if cut > 0 && is_along(store, key, cut, head) => {
                 if height < cut && self.aside.contains(&(key.author, key.log)) {
+                    self.count_out_parted(&(key.author, key.log));
                     self.hold(store, key, cut);
                 }
                 return false;
@@ -584,16 +602,19 @@ impl Replica {
 
     fn count_in(&mut self, author: &PublicKey, log: &Log) {
         let used = self.used.entry((*author, Measured::of(log.kind))).or_default();
-        used.bytes += log.bytes;
-        used.entries += log.height;
-        used.logs += 1;
+        *used = used.plus(&log.used());
     }
 
     fn count_out(&mut self, author: &PublicKey, log: &Log) {
         let used = self.used.entry((*author, Measured::of(log.kind))).or_default();
-        used.bytes -= log.bytes;
-        used.entries -= log.height;
-        used.logs -= 1;
+        *used = used.less(&log.used());
+    }
+
+    /// What the store holds of a log behind its fork is taken back, or goes.
+    fn count_out_parted(&mut self, place: &LogName) {
+        let Some(parted) = self.parted.remove(place) else { return };
+        let used = self.used.entry((place.0, Measured::Content)).or_default();
+        *used = used.less(&parted);
     }
 
     /// How much is held of a node's content.
@@ -1195,6 +1216,7 @@ impl Replica {
             self.apply(header, entry.hash(), entry.bytes().payload.sealed().unwrap_or_default())?;
         }
         let more = takes_up(entry);
+        self.count_out_parted(&place);
         match self.logs.get_mut(&place) {
             Some(held) => {
                 held.bytes += more.bytes;

@@ -121,6 +121,16 @@ impl Quota {
         }
     }
 
+    /// What is left of this without the other.
+    pub(crate) fn less(&self, other: &Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_sub(other.bytes),
+            entries: self.entries.saturating_sub(other.entries),
+            logs: self.logs.saturating_sub(other.logs),
+            epochs: self.epochs.saturating_sub(other.epochs),
+        }
+    }
+
     /// What its author publishes of it: a sixteenth it leaves for taking back, which must not wait for a steward.
     pub fn to_publish(&self) -> Self {
         let most = |of: u64| of - of / 16;

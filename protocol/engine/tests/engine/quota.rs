@@ -9,7 +9,10 @@ use cwn_engine::{
     output::CommandRefusal,
 };
 
-use crate::world::{World, seeds};
+use crate::{
+    fork::forked,
+    world::{World, seeds},
+};
 
 const FOUR: [&str; 4] = ["ncsc", "z-cert", "ibd", "ferm"];
 
@@ -232,4 +235,31 @@ fn i7_an_honest_member_that_holds_more_than_a_quota_lets_in_stays_connected_whoe
         assert!(world.is_connected(a, b) && world.is_connected(b, a), "{a} and {b} stay connected");
     }
     assert_eq!(world.engine("ncsc").over_quota(&circle)[0].waiting, 35);
+}
+
+#[test]
+fn i7_who_forks_its_logs_gets_no_room_by_it() {
+    let (mut world, circle, fork) = forked(2, 8);
+    world.set_quota("ncsc", circle, of_entries(12)).settle();
+    world.hand("z-cert", circle, &fork.branches[0]);
+    world.hand("ibd", circle, &fork.branches[1]);
+    world.settle();
+    let ferm = world.key("ferm");
+    let check = |world: &World| {
+        for name in ["ncsc", "z-cert", "ibd"] {
+            assert_eq!(world.accepted(name, &fork.key), 2, "{name} knows of the fork");
+            let logs = world.node(name).store.logs.iter().filter(|(key, _)| (key.circle, key.author) == (circle, ferm));
+            let held = logs.map(|(_, log)| log.len() as u64).sum::<u64>();
+            let used = world.engine(name).circle(&circle).unwrap().used(&ferm);
+            assert_eq!(used.entries, held, "{name} counts what its store holds");
+            assert!(held <= 12, "{name} holds {held}");
+        }
+    };
+    check(&world);
+    flood(&mut world, circle, 8);
+    world.settle();
+    check(&world);
+    assert_eq!(flood_at(&world, "z-cert", circle), 2);
+    world.crash("z-cert").start("z-cert").connect_all().settle();
+    check(&world);
 }
