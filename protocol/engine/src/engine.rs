@@ -581,6 +581,7 @@ impl Engine {
     pub(crate) fn membership_changed(&mut self, circle: &CircleId, store: &dyn Read) -> Result<(), Damage> {
         self.output(Output::Emit(Event::MembershipChanged { circle: *circle }));
         self.take_branches(circle, store);
+        self.take_waiting(circle, store);
         self.take_up_stranded(circle, store);
         if let Some(replica) = self.circles.get_mut(circle) {
             replica.keep_to_branches(store);

@@ -181,6 +181,9 @@ pub const UNSIGNED_ENTRIES: usize = 64;
 /// Bytes at the end of a run that wait for a later head to vouch for them.
 pub const UNDECIDED_BYTES: usize = 4 << 20;
 
+/// Bytes of operations that one peer sent before what they build on came.
+pub const WAITING_BYTES: usize = 512 << 10;
+
 /// Logs about which one peer may be asked where they part from what is held here.
 pub const DOUBTS_PER_PEER: usize = 16;
 

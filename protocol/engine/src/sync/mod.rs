@@ -25,6 +25,7 @@ use crate::store::{Damage, Read};
 use crate::wire::{Frame, LEAST_VERSION, Nonce, Tag, VERSION, WireTip, common_version};
 use keys::{Keys, PeerKeys};
 use records::Records;
+use waiting::Waiting;
 
 mod carry;
 mod compare;
@@ -35,6 +36,7 @@ mod records;
 mod relay;
 mod runs;
 mod statements;
+mod waiting;
 mod welcome;
 
 pub(crate) use keys::GIVEN_FACT;
@@ -240,6 +242,7 @@ pub(crate) struct Sync {
     synced: BTreeSet<(CircleId, PublicKey)>,
     keys: Keys,
     records: Records,
+    waiting: Waiting,
     announce: BTreeSet<LogKey>,
     announce_due: Option<Time>,
     /// Those of them that grew by their author's own push, and by nothing else.
@@ -433,6 +436,7 @@ impl Engine {
         }
         self.sync.peers.remove(peer);
         self.sync.doubts.remove(peer);
+        self.sync.waiting.gone(peer);
         self.circles.values_mut().for_each(|replica| replica.branches.gone(peer));
         self.sync.pulls.retain(|_, pull| pull.peer != *peer);
         // What was asked of it can be asked of others.
@@ -840,6 +844,7 @@ impl Engine {
         for (_, want) in self.sync.wants.iter_mut().filter(|((of, _), _)| of == circle || *of == self.network) {
             want.unblock();
         }
+        self.sync.waiting.block(&mut self.sync.wants);
         self.sync.look_at(self.now);
         damage
     }

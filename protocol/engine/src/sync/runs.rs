@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::{Hash, PublicKey};
 
-use super::{Pull, Purpose, Source, Sync};
+use super::{Pull, Purpose, Source, Sync, waiting};
 use crate::engine::Engine;
 use crate::fork::Found;
 use crate::input::{PullId, SessionId, StreamId};
@@ -256,6 +256,7 @@ impl Engine {
             }
         }
         let Some(replica) = self.circles.get_mut(&circle) else { return Ok(()) };
+        let operations = waiting::Run::of_operations(&run);
         let ingested = replica.ingest(frame.records, run);
         let progress = !ingested.writes.is_empty() || ingested.undecided.len() > waiting;
         if !ingested.writes.is_empty() {
@@ -287,6 +288,9 @@ impl Engine {
                 let want = self.sync.wants.get_mut(&(circle, name));
                 if let Some(source) = want.and_then(|want| want.sources.get_mut(&peer)) {
                     source.blocked = true;
+                }
+                if let Some(operations) = operations {
+                    self.wait_for_missing(peer, circle, name, operations);
                 }
                 self.give_up(id, None, store)
             }

@@ -83,6 +83,33 @@ fn a_source_that_sends_what_is_no_run_is_left_for_the_others() {
 }
 
 #[test]
+fn operations_that_build_on_one_another_across_logs_are_asked_of_each_source_once() {
+    let (mut world, circle) = missed(1, 1);
+    let stewards = &AUTHORS[..4];
+    for steward in &stewards[1..] {
+        world.appoint(stewards[0], circle, steward);
+    }
+    world.settle();
+    // A steward writes a log for each of its starts.
+    let operations = 60;
+    for number in 0..operations {
+        let steward = stewards[usize::from(number) % stewards.len()];
+        world.crash(steward).start(steward);
+        for other in AUTHORS.iter().filter(|other| **other != steward) {
+            world.connect(steward, other);
+        }
+        world.policy(steward, circle, number);
+        world.run(200);
+    }
+    let before = world.node(LATE).pulls;
+    catch_up(&mut world, circle, &AUTHORS);
+    assert_eq!(world.terms(LATE, circle), operations - 1);
+    let pulls = world.node(LATE).pulls - before;
+    let once = (u64::from(operations) + 10) * AUTHORS.len() as u64;
+    assert!(pulls <= once, "{pulls} runs were asked for, {once} is every log of every source");
+}
+
+#[test]
 fn what_a_full_line_lost_is_said_again_once_there_is_room() {
     // The welcome is lost, then the tag by which a newcomer shows that it has the circle.
     for (from, to) in [("ncsc", "z-cert"), ("z-cert", "ncsc")] {

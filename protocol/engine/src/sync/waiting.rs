@@ -1,0 +1,113 @@
+//! Operations that came before what they build on: kept until that comes, and then taken together, in their order.
+//!
+//! Who was away while stewards did much would otherwise ask all that hold them for all of their logs again with each
+//! operation that comes, and take one at a time.
+
+use std::collections::BTreeMap;
+
+use cwn_crypto::PublicKey;
+
+use super::Want;
+use crate::engine::Engine;
+use crate::limits;
+use crate::log::{CircleId, Decoded, EntryBytes, LogKind, LogName};
+use crate::replica::Replica;
+use crate::store::Read;
+
+/// The operations that wait, by who sent them: each keeps no more than its share of the room.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(BTreeMap<PublicKey, OfPeer>);
+
+/// Operations of one log.
+#[derive(Debug)]
+pub(super) struct Run {
+    /// How many entries the log has with these.
+    height: u64,
+    entries: Vec<EntryBytes>,
+}
+
+impl Run {
+    /// What of a run may have to wait, if that is operations.
+    pub(super) fn of_operations(run: &[Decoded]) -> Option<Self> {
+        let last = run.last().filter(|last| last.header().suite.kind() == LogKind::Control)?;
+        let entries = run.iter().map(|entry| entry.bytes().clone()).collect();
+        Some(Self { height: last.header().seq + 1, entries })
+    }
+
+    fn bytes(&self) -> usize {
+        self.entries.iter().map(EntryBytes::length).sum()
+    }
+}
+
+#[derive(Debug, Default)]
+struct OfPeer {
+    runs: BTreeMap<(CircleId, LogName), Run>,
+    bytes: usize,
+}
+
+impl OfPeer {
+    fn remove(&mut self, key: &(CircleId, LogName)) {
+        self.bytes -= self.runs.remove(key).as_ref().map_or(0, Run::bytes);
+    }
+}
+
+impl Waiting {
+    /// A peer is there no more.
+    pub(super) fn gone(&mut self, peer: &PublicKey) {
+        self.0.remove(peer);
+    }
+
+    /// What waits here need not be asked for again of who sent it.
+    pub(super) fn block(&self, wants: &mut BTreeMap<(CircleId, LogName), Want>) {
+        for (peer, of_peer) in &self.0 {
+            for (key, run) in &of_peer.runs {
+                let source = wants.get_mut(key).and_then(|want| want.sources.get_mut(peer));
+                source.into_iter().for_each(|source| source.blocked |= source.height <= run.height);
+            }
+        }
+    }
+
+    fn put(&mut self, peer: PublicKey, key: (CircleId, LogName), run: Run) {
+        let of_peer = self.0.entry(peer).or_default();
+        of_peer.remove(&key);
+        if of_peer.bytes + run.bytes() <= limits::WAITING_BYTES {
+            of_peer.bytes += run.bytes();
+            of_peer.runs.insert(key, run);
+        }
+    }
+
+    fn of_circle(&self, circle: &CircleId) -> Vec<EntryBytes> {
+        let runs = self.0.values().flat_map(|of_peer| &of_peer.runs);
+        runs.filter(|((of, _), _)| of == circle).flat_map(|(_, run)| run.entries.iter().cloned()).collect()
+    }
+
+    /// Lets go of what is held by now.
+    fn let_go(&mut self, replica: &Replica) {
+        let circle = replica.id();
+        for of_peer in self.0.values_mut() {
+            let runs = of_peer.runs.iter().filter(|((of, _), _)| *of == circle);
+            let held = runs.filter(|((_, (author, log)), run)| {
+                run.height <= replica.log(author, log).map_or(0, |held| held.height)
+            });
+            let held: Vec<_> = held.map(|(key, _)| *key).collect();
+            held.iter().for_each(|key| of_peer.remove(key));
+        }
+        self.0.retain(|_, of_peer| !of_peer.runs.is_empty());
+    }
+}
+
+impl Engine {
+    /// What a peer sent builds on something that has not come.
+    pub(super) fn wait_for_missing(&mut self, peer: PublicKey, circle: CircleId, name: LogName, run: Run) {
+        self.sync.waiting.put(peer, (circle, name), run);
+    }
+
+    /// Operations came: those that waited for them are taken with what builds on those in turn.
+    pub(crate) fn take_waiting(&mut self, circle: &CircleId, store: &dyn Read) {
+        let waiting = self.sync.waiting.of_circle(circle);
+        let Some(replica) = self.circles.get_mut(circle).filter(|_| !waiting.is_empty()) else { return };
+        let ingested = replica.ingest_operations(waiting);
+        self.sync.waiting.let_go(replica);
+        self.keep(*circle, ingested.writes, ingested.membership_changed, store);
+    }
+}
