@@ -105,6 +105,8 @@ pub(crate) struct Conclusion {
     /// The policy that counts; the charter's when none.
     policy: Option<Hash>,
     valid: Heard,
+    /// The removals among those.
+    removals: Vec<Hash>,
     /// The best stewardship of each steward.
     stewards: BTreeMap<PublicKey, Rank>,
 }
@@ -162,13 +164,16 @@ impl History {
         }
         let mut counted = Heard::default();
         let count = |counted: &mut Heard, hash: &Hash| {
-            counted.insert(*hash);
-            counted.extend(self.said.get(hash).into_iter().flat_map(|said| said.past.iter()));
+            // What one had seen that counts counts already.
+            if !counted.contains(hash) {
+                counted.insert(*hash);
+                counted.extend(self.said.get(hash).into_iter().flat_map(|said| said.past.iter()));
+            }
         };
         let heard: Vec<(&Hash, &Said)> = heard.iter().filter_map(|hash| Some((hash, self.said.get(hash)?))).collect();
-        for (hash, _) in heard.iter().filter(|(_, said)| !self.is_behind_fork(said)) {
-            count(&mut counted, hash);
-        }
+        let mut before: Vec<&(&Hash, &Said)> = heard.iter().filter(|(_, said)| !self.is_behind_fork(said)).collect();
+        before.sort_by_key(|(_, said)| std::cmp::Reverse(said.past.len()));
+        before.into_iter().for_each(|(hash, _)| count(&mut counted, hash));
         for ((author, log), fork) in &self.forks {
             // They are in the order of their hashes.
             let of_log = heard.iter().filter(|(_, said)| (said.author, said.log) == (*author, *log));
@@ -250,6 +255,10 @@ impl History {
         let ending =
             |(_, said): &(&Hash, &Said)| matches!(said.operation.act, Act::Remove { .. } | Act::Dismiss { .. });
         let endings: Vec<(&Hash, &Said)> = said.iter().copied().filter(ending).collect();
+        let mut openings: BTreeMap<(PublicKey, LogId), &[CutLine]> = BTreeMap::new();
+        for (_, said) in said.iter().filter(|(_, said)| said.seq == 0) {
+            openings.entry((said.author, said.log)).or_insert(&said.cites);
+        }
         for ((rank, partner, node), stewardship) in seats {
             let given = match stewardship {
                 Stewardship::Charter(_) => None,
@@ -267,15 +276,7 @@ impl History {
             };
             let ended: Vec<Hash> = endings.iter().filter(ends).map(|(hash, _)| **hash).collect();
             let cut = self.governing(&ended);
-            let reach = cut.map(|cut| {
-                let opening = |log: &LogId| {
-                    self.said.iter().find_map(|(hash, said)| {
-                        let opens = said.author == node && said.log == *log && said.seq == 0;
-                        (opens && heard.contains(hash)).then_some(said.cites.as_slice())
-                    })
-                };
-                reach(cut, opening)
-            });
+            let reach = cut.map(|cut| reach(cut, |log| openings.get(&(node, *log)).copied()));
             for (hash, said) in by_seat.get(&stewardship).into_iter().flatten() {
                 let own = said.author == node;
                 let within = reach.as_ref().is_none_or(|reach| said.seq < reach.get(&said.log).copied().unwrap_or(0));
@@ -292,6 +293,8 @@ impl History {
                 conclusion.stewards.entry(node).or_insert(rank);
             }
         }
+        let removes = |hash: &&Hash| matches!(self.said[*hash].operation.act, Act::Remove { .. });
+        conclusion.removals = conclusion.valid.iter().filter(removes).copied().collect();
         self.count(&mut conclusion);
         conclusion.policy = self.policy(&conclusion);
         conclusion
@@ -371,11 +374,11 @@ impl History {
             Under::Certificate(_) | Under::Root(_) => return Vec::new(),
         };
         let acts = |hash: &&Hash| {
-            let seen = add.is_some_and(|past| past.contains(hash));
-            let may = guarded.as_ref().is_none_or(|rank| self.rank_of(hash).is_some_and(|by| by < *rank));
-            removes(&self.said[*hash].operation.act, partner, &node) && !seen && may
+            let seen = || add.is_some_and(|past| past.contains(hash));
+            let may = || guarded.as_ref().is_none_or(|rank| self.rank_of(hash).is_some_and(|by| by < *rank));
+            removes(&self.said[*hash].operation.act, partner, &node) && !seen() && may()
         };
-        conclusion.valid.iter().filter(acts).copied().collect()
+        conclusion.removals.iter().filter(acts).copied().collect()
     }
 
     /// Of operations that end the same, the one whose cut counts: the best rank's; of several the one no other of
