@@ -186,7 +186,7 @@ pub(crate) struct Disk {
     rotten: BTreeSet<(LogKey, u64)>,
     rotten_records: BTreeSet<(CircleId, Hash)>,
     rotten_facts: BTreeSet<Vec<u8>>,
-    /// The records among those that the last start found.
+    /// The records among those that the node found, at its last start or since.
     found_rotten: BTreeSet<(CircleId, Hash)>,
     ever_rotten: bool,
 }
@@ -247,7 +247,7 @@ impl Disk {
             Write::Entry(entry) => drop(self.rotten.remove(&(entry.key(), entry.header().seq))),
             Write::Record { circle, hash, .. } => {
                 self.rotten_records.remove(&(*circle, *hash));
-                // Should it rot once more, that is for the next start to find.
+                // Should it rot once more, that is to be found anew.
                 self.found_rotten.remove(&(*circle, *hash));
             }
             Write::Fact { key, .. } => drop(self.rotten_facts.remove(key)),
@@ -290,7 +290,17 @@ impl Disk {
         self.ever_rotten = true;
     }
 
-    /// The epoch records of a circle that the last start could not read, and that are not there again.
+    /// The epoch records of a circle that cannot be read back, whether its node knows or not.
+    pub(crate) fn rotten_records(&self, circle: &CircleId) -> impl Iterator<Item = &Hash> {
+        self.rotten_records.iter().filter(move |(of, _)| of == circle).map(|(_, hash)| hash)
+    }
+
+    /// The node met a record that cannot be read back.
+    pub(crate) fn find_rotten(&mut self, circle: CircleId, epoch: Hash) {
+        self.found_rotten.insert((circle, epoch));
+    }
+
+    /// Those among them that the node found, at its last start or since.
     pub(crate) fn lost_records(&self, circle: &CircleId) -> impl Iterator<Item = &Hash> {
         let lost = self.found_rotten.intersection(&self.rotten_records);
         lost.filter(move |(of, _)| of == circle).map(|(_, hash)| hash)

@@ -177,6 +177,8 @@ pub(crate) struct Node {
     pub(crate) heard: BTreeMap<CircleId, Heard>,
     /// Those and the ones that its store is writing.
     pub(crate) known: BTreeMap<CircleId, Heard>,
+    /// The latter alone, as they came.
+    pub(crate) coming: Vec<(CircleId, Hash)>,
     /// What it durably held before the writes that its engine is just told of.
     pub(crate) heard_before: Option<BTreeMap<CircleId, Heard>>,
     pub(crate) frames: u64,
@@ -186,6 +188,19 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// Its engine hands an operation to its store.
+    fn comes_to_know(&mut self, circle: CircleId, operation: Hash) {
+        self.known.entry(circle).or_default().insert(operation);
+        self.coming.push((circle, operation));
+    }
+
+    /// An operation is durable.
+    fn durably_knows(&mut self, circle: CircleId, operation: Hash) {
+        self.heard_before.get_or_insert_with(|| self.heard.clone());
+        self.heard.entry(circle).or_default().insert(operation);
+        self.coming.retain(|coming| *coming != (circle, operation));
+    }
+
     /// What its clock says.
     pub(crate) fn clock(&self, now: Time) -> Time {
         Time(now.0.saturating_add_signed(self.clock_ahead_ms))
@@ -458,6 +473,7 @@ impl World {
             keys: BTreeMap::new(),
             heard: BTreeMap::new(),
             known: BTreeMap::new(),
+            coming: Vec::new(),
             heard_before: None,
             frames: 0,
             messages: 0,
@@ -661,6 +677,7 @@ impl World {
         node.chosen = None;
         node.heard.clear();
         node.known.clear();
+        node.coming.clear();
         let start = node.start;
         self.trace.event(self.now, 1, index, &start.to_be_bytes());
         match opened {
@@ -960,14 +977,10 @@ impl World {
             if let Write::Entry(entry) = write
                 && entry.header().suite == Suite::Control
             {
-                let node = &mut self.nodes[index];
-                node.heard_before.get_or_insert_with(|| node.heard.clone());
-                node.heard.entry(entry.key().circle).or_default().insert(entry.hash());
+                self.nodes[index].durably_knows(entry.key().circle, entry.hash());
             }
             if let Some((circle, entry)) = operation_in(write) {
-                let node = &mut self.nodes[index];
-                node.heard_before.get_or_insert_with(|| node.heard.clone());
-                node.heard.entry(circle).or_default().insert(entry.hash());
+                self.nodes[index].durably_knows(circle, entry.hash());
             }
         }
     }
@@ -988,7 +1001,7 @@ impl World {
                         && let Some(history) = self.truth.histories.get_mut(&key.circle)
                     {
                         history.hear(header, entry.hash(), entry.bytes().payload.sealed().unwrap_or_default());
-                        self.nodes[index].known.entry(key.circle).or_default().insert(entry.hash());
+                        self.nodes[index].comes_to_know(key.circle, entry.hash());
                     }
                     if key.author == self.nodes[index].me {
                         fresh = self.truth.written.insert(entry.hash());
@@ -1000,7 +1013,7 @@ impl World {
                         && let Some(history) = self.truth.histories.get_mut(&circle)
                     {
                         history.hear(entry.header(), entry.hash(), entry.payload().unwrap_or_default());
-                        self.nodes[index].known.entry(circle).or_default().insert(entry.hash());
+                        self.nodes[index].comes_to_know(circle, entry.hash());
                     }
                 }
                 Write::Fact { key, .. } if key.starts_with(b"circle/") => {
@@ -1368,7 +1381,10 @@ impl World {
                         frame.records.push(record);
                     }
                     // The entries go without it.
-                    None => self.local(index, 1, Input::RecordDamaged { circle: key.circle, epoch }),
+                    None => {
+                        self.nodes[index].disk.find_rotten(key.circle, epoch);
+                        self.local(index, 1, Input::RecordDamaged { circle: key.circle, epoch });
+                    }
                 }
             }
             bytes += entry.length();

@@ -160,15 +160,25 @@ fn sealed_to_those_who_count(world: &World, node: usize, circle: &CircleId, epoc
     Ok(())
 }
 
-/// A node tells of a circle only to whom it counts there, by the operations it durably holds.
+/// A node tells of a circle only to whom it counts there, by the operations it durably holds, or by some of those that its
+/// store is writing.
 fn told(world: &World, from: usize, to: usize, circle: &CircleId, what: &str) -> Result<(), String> {
     let (me, peer, nothing) = (&world.nodes[from], &world.nodes[to], Heard::default());
+    let counts = |heard: &Heard| {
+        world.conclude(circle, heard).is_none_or(|conclusion| conclusion.members.contains_key(&peer.me))
+    };
     // Whoever is removed is told the operation that removes it; and an operation counts before it is durable here.
-    for heard in [Some(&me.heard), Some(&me.known), me.heard_before.as_ref()].into_iter().flatten() {
-        match world.conclude(circle, heard.get(circle).unwrap_or(&nothing)) {
-            Some(conclusion) if !conclusion.members.contains_key(&peer.me) => {}
-            _ => return Ok(()),
+    let heard = [Some(&me.heard), Some(&me.known), me.heard_before.as_ref()];
+    if heard.into_iter().flatten().any(|heard| counts(heard.get(circle).unwrap_or(&nothing))) {
+        return Ok(());
+    }
+    // Of many that are being written one may have let it in, and a later one out again.
+    let mut heard = me.heard.get(circle).cloned().unwrap_or_default();
+    for (_, operation) in me.coming.iter().filter(|(of, _)| of == circle) {
+        heard.insert(*operation);
+        if counts(&heard) {
+            return Ok(());
         }
     }
-    Err(format!("{} tells {} {what} of {}, where it does not count", world.nodes[from].name, peer.name, short(circle)))
+    Err(format!("{} tells {} {what} of {}, where it does not count", me.name, peer.name, short(circle)))
 }

@@ -3,10 +3,10 @@
 //! On the node that said so it is there at once, and after every crash; on every member that counts once all could
 //! talk, unless it lies beyond a cut. A disk that was put back to an older state, or rotted, may have lost it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::{
-    Hash, PublicKey, encoding,
+    Domain, Hash, PublicKey, encoding,
     issuer_log::{CutLine, LogId},
 };
 use cwn_engine::{
@@ -17,15 +17,19 @@ use cwn_engine::{
     wire::Frame,
 };
 
-use super::{Checker, Seen};
+use super::{Checker, Seen, unsendable};
 use crate::{
     oracle::{Conclusion, Right, reach},
     world::{Acknowledged, World},
 };
 
-/// Remembers what each node stated and was found to hold, until it may hold less.
 #[derive(Debug, Default)]
-pub(crate) struct Durable(BTreeMap<usize, BTreeMap<(CircleId, PublicKey), Vec<CutLine>>>);
+pub(crate) struct Durable {
+    /// What each node stated and was found to hold, until it may hold less.
+    found: BTreeMap<usize, BTreeMap<(CircleId, PublicKey), Vec<CutLine>>>,
+    /// The statements that went out. Others carry them, and one may come back to its holder and go on from there.
+    stated: BTreeSet<Hash>,
+}
 
 impl Checker for Durable {
     fn promise(&self) -> &'static str {
@@ -40,9 +44,9 @@ impl Checker for Durable {
                     return Err(format!("{} acknowledged entry {} before it was durable", node.name, place.seq));
                 }
             }
-            Seen::HandedToStore { node, write: Write::Rewind { .. }, .. } => drop(self.0.remove(node)),
+            Seen::HandedToStore { node, write: Write::Rewind { .. }, .. } => drop(self.found.remove(node)),
             Seen::Started { node } => {
-                self.0.remove(node);
+                self.found.remove(node);
                 let disk = world.nodes[*node].disk.held();
                 for told in world.truth.acknowledged.iter().filter(|told| told.node == *node && !told.machine_lost) {
                     if disk.hash_at(&told.key, told.seq) != Some(told.hash) {
@@ -70,10 +74,13 @@ impl Checker for Durable {
         for circle in world.truth.histories.keys() {
             let Some((conclusion, members)) = world.agreed(circle) else { continue };
             let of_circle = |told: &&Acknowledged| told.key.circle == *circle && !told.machine_lost;
+            let unsendable = unsendable(world, &members, circle);
+            let ends = |key: &LogKey| unsendable.get(key).copied().unwrap_or(u64::MAX);
             for told in world.truth.acknowledged.iter().filter(of_circle).filter(|told| members.contains(&told.node)) {
                 // Of what rot took of the only copy nobody has anything to send.
                 let sends = |index: &usize| world.nodes[*index].disk.can_send(&told.key, told.seq, told.hash);
-                if !within_its_cut(world, &conclusion, told) || !members.iter().any(sends) {
+                let sent = told.seq < ends(&told.key) && members.iter().any(sends);
+                if !within_its_cut(world, &conclusion, told) || !sent {
                     continue;
                 }
                 for node in members.iter().map(|index| &world.nodes[*index]) {
@@ -157,7 +164,10 @@ impl Durable {
     fn stated(&mut self, world: &World, from: usize, statement: &SignedStatement) -> Result<(), String> {
         let said = statement.unverified(cwn_engine::limits::HELD_BYTES).ok();
         let Some(said) = said.filter(|said| said.holder == world.nodes[from].me) else { return Ok(()) };
-        let before = self.0.entry(from).or_default().entry((said.circle, said.author)).or_default();
+        if !self.stated.insert(statement.hash(Domain::HELD)) {
+            return Ok(());
+        }
+        let before = self.found.entry(from).or_default().entry((said.circle, said.author)).or_default();
         let mut known = before.iter().peekable();
         for line in &said.heads {
             while known.next_if(|known| known.log < line.log).is_some() {}

@@ -34,8 +34,11 @@ impl Checker for Quotas {
                 for (author, used) in held(node, circle, world) {
                     // What a cut leaves of who was removed is taken in any case.
                     if author != node.me && replica.counts(&author) && !largest.holds(&used) {
-                        let circle = short(circle);
-                        return Err(format!("{} holds {used:?} of one member in {circle}, of {largest:?}", node.name));
+                        let (name, counted) = (&node.name, replica.used(&author));
+                        return Err(format!(
+                            "{name} holds {used:?} of one member in {}, and counts {counted:?} of {largest:?}",
+                            short(circle)
+                        ));
                     }
                 }
             }

@@ -102,7 +102,7 @@ fn can_send_record(world: &World, members: &[usize], circle: &CircleId, record: 
 /// The logs of a circle in which something is sealed to an epoch whose record rot took from the last of these members that
 /// had it, and where: further than that nobody can take the log of them. Who made the epoch may have left the circle.
 fn unsendable(world: &World, members: &[usize], circle: &CircleId) -> BTreeMap<LogKey, u64> {
-    let lost = members.iter().flat_map(|member| world.nodes[*member].disk.lost_records(circle));
+    let lost = members.iter().flat_map(|member| world.nodes[*member].disk.rotten_records(circle));
     let lost: BTreeSet<&Hash> = lost.filter(|record| !can_send_record(world, members, circle, record)).collect();
     let mut unsendable = BTreeMap::new();
     if lost.is_empty() {
