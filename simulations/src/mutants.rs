@@ -154,11 +154,16 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
         Bug::QuietAboutOwnPartner => vec![mixed().with(Kind::IssuerThief)],
         Bug::IgnoreQuota => vec![mixed().with(Kind::Flooder)],
         Bug::BranchesKeptQuiet => vec![changes().with(Kind::Splitter)],
-        Bug::RotUnhides | Bug::LostRecordsStay | Bug::LostForGood => vec![Lives::of("rot").more(|scenario| {
+        Bug::RotUnhides | Bug::LostRecordsStay => vec![Lives::of("rot").more(|scenario| {
             scenario.faults.rot_record *= 10;
             scenario.faults.rot_fact *= 20;
             scenario.faults.kill *= 10;
             scenario.people.publish *= 4;
+        })],
+        // Few facts are a charter.
+        Bug::LostForGood => vec![Lives::of("rot").more(|scenario| {
+            scenario.faults.rot_fact *= 200;
+            scenario.faults.kill *= 20;
         })],
         Bug::RememberEveryHeight => vec![mixed().with(Kind::Announcer)],
         Bug::CountTwice => vec![Lives::of("rot").more(|scenario| {
