@@ -233,6 +233,9 @@ pub const HANDED_ON: u8 = 12;
 /// whoever was away meets one among its eight neighbours.
 pub const HANDED_ON_ASTRAY: u8 = 6;
 
+/// How long what was handed on along a known way may be on a line that was cut: after that a connection on it has ended.
+pub const HANDED_MS: u64 = 90_000;
+
 /// Statements in one frame that hands them on: a hundred members state within the seconds that they are gathered in,
 /// and as many signatures are looked at in ten milliseconds.
 pub const HANDED_AT_ONCE: usize = 256;

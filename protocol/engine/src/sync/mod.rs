@@ -6,7 +6,7 @@
 //!
 //! This file refuses to judge entries: that is [`crate::replica`]'s.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cwn_crypto::encoding::mac;
 use cwn_crypto::issuer_log::LogId;
@@ -259,6 +259,8 @@ pub(crate) struct Sync {
     carried: BTreeMap<relay::About, relay::Carried>,
     /// Those of them that are looked at next, and when.
     handing: BTreeSet<relay::About>,
+    /// What was handed on to each peer just now.
+    handed: BTreeMap<PublicKey, VecDeque<relay::Handed>>,
     hand_due: Option<Time>,
     /// When peers that sent an entry without its payload are asked again.
     lacking_due: Option<Time>,
@@ -439,6 +441,7 @@ impl Engine {
         self.sync.waiting.gone(peer);
         self.circles.values_mut().for_each(|replica| replica.branches.gone(peer));
         self.sync.pulls.retain(|_, pull| pull.peer != *peer);
+        self.hand_on_otherwise(peer);
         // What was asked of it can be asked of others.
         self.sync.look_at(self.now);
         self.sync.wants.retain(|_, want| {
@@ -917,6 +920,7 @@ impl Engine {
     /// Says the digests that are due, and when the next will be.
     fn say_digests(&mut self, store: &dyn Read) -> Result<(), Damage> {
         let now = self.now;
+        self.forget_handed();
         let pause = if planted(Bug::DigestEverySecond) { 1_000 } else { limits::DIGEST_EVERY_MS };
         let mut due = Vec::new();
         for (peer, state) in &mut self.sync.peers {

@@ -7,7 +7,8 @@
 //!
 //! Where no way is left a statement goes astray: a few neighbours try it one after the other, and each of them keeps it
 //! for a day, for when whoever it is for comes by. Once that one has it they say so to each other, and let it go. What
-//! went along a known way nobody acknowledges: a statement that is lost leaves "unknown", and the next one says more.
+//! went along a known way nobody acknowledges. Who handed it on remembers it for a minute and a half: should the
+//! connection end meanwhile, it may have been on its way on a line that was cut, and goes on by another.
 //!
 //! Who belongs to a circle can make others carry so much and no more: the newest about each of a few authors.
 
@@ -54,6 +55,23 @@ impl Carried {
     }
 }
 
+/// A statement that was handed on along a known way, and may not have arrived.
+#[derive(Debug)]
+pub(super) struct Handed {
+    about: About,
+    statement: SignedStatement,
+    time: Time,
+    /// When.
+    at: Time,
+    far: Vec<PublicKey>,
+}
+
+impl Handed {
+    fn may_be_lost(&self, now: Time) -> bool {
+        self.at.plus(limits::HANDED_MS) > now
+    }
+}
+
 /// Where a statement goes next so that it comes nearer to one that it is for.
 enum Way {
     /// To that one itself.
@@ -71,6 +89,7 @@ enum Way {
 pub(super) struct Outgoing {
     bundles: BTreeMap<(CircleId, PublicKey), Vec<Bundle>>,
     arrivals: BTreeMap<(CircleId, PublicKey), Vec<Arrival>>,
+    handed: Vec<(PublicKey, Handed)>,
 }
 
 impl Outgoing {
@@ -282,6 +301,11 @@ impl Engine {
             carried.trail.left = carried.trail.left.saturating_sub(1);
         }
         for (hop, to) in hops {
+            let far: Vec<PublicKey> = to.iter().copied().chain(there.contains(&hop).then_some(hop)).collect();
+            if !astray.contains(&hop) {
+                let (statement, time) = (carried.statement.clone(), carried.time);
+                outgoing.handed.push((hop, Handed { about: *about, statement, time, at: self.now, far }));
+            }
             outgoing.add(*circle, hop, to, carried.trail, &carried.statement);
         }
         astray.into_iter().for_each(|hop| note(&mut carried.told, hop));
@@ -314,13 +338,39 @@ impl Engine {
         let untold = |peer: &&PublicKey| sharing.contains(*peer) && !told.contains(peer);
         let others = sharing.iter().filter(untried).filter(untold).filter(|peer| *peer != holder);
         let next = others.min_by_key(|peer| distance(&self.me.0, &peer.0, &target.0));
-        // Whoever gave it, or made it, tries another as soon as it comes back.
-        let next = next.or_else(|| from.iter().chain([holder]).find(untold));
+        // Whoever made it, or gave it, tries another as soon as it comes back.
+        let next = next.or_else(|| [holder].into_iter().chain(from).find(untold));
         next.map_or(Way::Nowhere, |peer| Way::Astray(*peer))
+    }
+
+    /// A peer is there no more: what was handed to it just now may not have arrived.
+    pub(super) fn hand_on_otherwise(&mut self, peer: &PublicKey) {
+        let since = self.now;
+        let handed = self.sync.handed.remove(peer).into_iter().flatten();
+        for Handed { about, statement, time, far, .. } in handed.filter(|handed| handed.may_be_lost(since)) {
+            let trail = Trail { left: limits::HANDED_ON, astray: false };
+            self.carry(about, Carried { statement, time, since, trail, far, from: Vec::new(), told: Vec::new() });
+        }
+    }
+
+    /// What was handed on a while ago has arrived, or its peer would be gone.
+    pub(super) fn forget_handed(&mut self) {
+        let now = self.now;
+        self.sync.handed.retain(|_, of_peer| {
+            of_peer.retain(|handed| handed.may_be_lost(now));
+            !of_peer.is_empty()
+        });
     }
 
     /// Sends to each neighbour what goes there.
     pub(super) fn send_all(&mut self, outgoing: Outgoing) {
+        for (hop, handed) in outgoing.handed {
+            let of_peer = self.sync.handed.entry(hop).or_default();
+            if of_peer.len() == limits::HANDED_AT_ONCE {
+                of_peer.pop_front();
+            }
+            of_peer.push_back(handed);
+        }
         for ((circle, peer), arrivals) in outgoing.arrivals {
             let Some(tag) = self.tag_for(&peer, &circle) else { continue };
             for arrivals in arrivals.chunks(limits::HANDED_AT_ONCE) {

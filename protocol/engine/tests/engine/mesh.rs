@@ -127,6 +127,22 @@ fn where_the_way_back_is_gone_a_statement_finds_another() {
 }
 
 #[test]
+fn i9_a_statement_that_was_on_its_way_when_a_line_was_cut_takes_another() {
+    let names = ["a", "b", "c", "d", "x"];
+    let (mut world, circle) = connected(&names, &[("a", "b"), ("b", "c"), ("c", "d"), ("a", "x"), ("x", "d")]);
+    // What a writes comes to all of them by b.
+    world.slow_line("a", "x", 5_000);
+    let id = world.append("a", circle, "what is on its way");
+    world.run(1_000);
+    world.clog_line("b", "a").run(60_000);
+    let Some(Ok(Reply::Appended { place, .. })) = world.reply("a", id) else { panic!("a published nothing") };
+    let entry = (place.key.log, place.seq);
+    assert_eq!(known_to_hold(&world, "a", circle, "a", entry, &names), ["x"], "the others' statements are lost");
+    world.disconnect("a", "b").run(60_000);
+    assert_eq!(known_to_hold(&world, "a", circle, "a", entry, &names[1..]), names[1..]);
+}
+
+#[test]
 fn a_statement_waits_for_an_author_that_is_away_and_meets_only_others() {
     let (mut world, circle) = connected(&["ncsc", "ferm", "surf"], &[("ncsc", "ferm"), ("ncsc", "surf")]);
     world.disconnect("ncsc", "surf");
