@@ -4,11 +4,12 @@
 //! covers written after the flush; what came later is replayed at the next opening, and an index that gives
 //! any trouble is set aside and built anew.
 //!
-//! sled 1.0 is an alpha, so every call is made as if it might panic. Three of its ways shape this file:
+//! sled 1.0 is an alpha, so every call is made as if it might panic. Four of its ways shape this file:
 //! without a flush interval every dropped handle, iterators' too, flushes the whole database, so the interval
 //! is set to never instead; an iterator that meets the end of its range reads on to the end of the tree, so
 //! ranges are left open and the caller's own look at the key ends them; and removing beside a write batch can
-//! deadlock, so batches are used only in trees from which nobody else removes.
+//! deadlock, so batches are used only in trees from which nobody else removes. And it works in rayon's threads, one for
+//! each processor: an opening that comes to no end keeps one for good, so that there are always several.
 //!
 //! This file refuses to know what an entry or a fact means, and when a checkpoint is due; that is `mod.rs`.
 
@@ -19,7 +20,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Once,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -34,6 +35,9 @@ use super::{
     disk::{Disk, DiskFile, Site},
     segments::{Place, Position},
 };
+
+/// The threads that sled has at least.
+const SLED_THREADS: usize = 4;
 
 /// Of the leaves held in memory: about a million entries' places.
 const CACHE_BYTES: usize = 64 << 20;
@@ -186,6 +190,12 @@ impl Index {
     /// Opens or makes the index in `dir`, unless that takes longer than `patience`: an opening that panics may never
     /// come back, as sled then waits for a thread that it has not started yet.
     pub(super) fn open(disk: &Disk, dir: &Path, lock: Arc<DiskFile>, patience: Duration) -> Result<Self, Trouble> {
+        static THREADS: Once = Once::new();
+        THREADS.call_once(|| {
+            let processors = thread::available_parallelism().map_or(1, usize::from);
+            // That somebody else set them up is as well.
+            drop(rayon::ThreadPoolBuilder::new().num_threads(processors.max(SLED_THREADS)).build_global());
+        });
         let (disk, dir) = (disk.clone(), dir.to_owned());
         let (done, opened) = mpsc::channel();
         // Whoever waited may have given up.
