@@ -697,13 +697,14 @@ impl Engine {
     fn take_up(&mut self, key: &LogKey, store: &dyn Read) {
         let Some(replica) = self.circles.get(&key.circle) else { return };
         let (left_behind, before) = (replica.left_behind(key, store), replica.height(key));
-        if left_behind.is_empty() {
+        let waits = replica.waits_for_record(key, store);
+        if left_behind.is_empty() && !waits {
             return;
         }
         self.import(left_behind, store);
         if let Some(replica) = self.circles.get_mut(&key.circle) {
             // What it builds on may be lost still.
-            let stranded = replica.height(key) == before;
+            let stranded = replica.height(key) == before || replica.waits_for_record(key, store);
             replica.note_stranded(key, stranded);
         }
     }
@@ -984,7 +985,10 @@ impl Engine {
     fn append(&mut self, id: CommandId, append: PendingAppend, only_when_current: bool) -> Result<(), CommandRefusal> {
         let circle = append.circle;
         let (replica, _) = self.closed(&circle)?;
-        let own = |what: &Retracts| replica.log(&self.me, &what.log).is_some_and(|log| what.seq < log.height);
+        let own = |what: &Retracts| {
+            let held = replica.log(&self.me, &what.log).is_some_and(|log| what.seq < log.height);
+            held || replica.is_stranded(&LogKey { circle, author: self.me, log: what.log })
+        };
         if append.retracts.as_ref().is_some_and(|what| !own(what)) {
             return Err(CommandRefusal::NotOwn);
         }

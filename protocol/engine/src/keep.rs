@@ -208,6 +208,7 @@ impl Engine {
             };
             if let Some(replica) = self.circles.get_mut(&key.circle) {
                 replica.hold_up_to(store, &key, cut);
+                replica.count_out_parted(&(key.author, key.log));
             }
             self.store(vec![Write::Rewind { key, height: cut }, forget], Vec::new());
         }

@@ -201,8 +201,10 @@ pub struct Replica {
     epochs: BTreeMap<Hash, Epoch>,
     /// How much is held of each node: content, and operations.
     used: BTreeMap<(PublicKey, Measured), Quota>,
-    /// How much of that the store holds of content logs behind where they fork: who forks gets no room by it.
+    /// How much of that the store holds of logs behind where they fork, but for operations: who forks gets no room by it.
     parted: BTreeMap<LogName, Quota>,
+    /// How much the store holds of this node's logs behind what nobody might take.
+    held_back: BTreeMap<LogName, Quota>,
     /// How many bytes of payloads were dropped of logs: they count no longer.
     dropped: BTreeMap<(PublicKey, LogId), u64>,
     /// The nodes of which there is more than their quotas let in, and more of what, since who belongs or the policy
@@ -250,6 +252,7 @@ impl Replica {
             epochs: BTreeMap::new(),
             used: BTreeMap::new(),
             parted: BTreeMap::new(),
+            held_back: BTreeMap::new(),
             dropped: BTreeMap::new(),
             full: BTreeSet::new(),
             durable_epochs: BTreeSet::new(),
@@ -361,8 +364,16 @@ impl Replica {
     pub(crate) fn note_stranded(&mut self, key: &LogKey, stranded: bool) {
         match stranded {
             true => self.stranded.insert(*key),
-            false => self.stranded.remove(key),
+            false => {
+                self.held_back.remove(&(key.author, key.log));
+                self.stranded.remove(key)
+            }
         };
+    }
+
+    /// Whether the store holds more of a log that waits for something.
+    pub(crate) fn is_stranded(&self, key: &LogKey) -> bool {
+        self.stranded.contains(key)
     }
 
     /// The logs of which more waits in the store for what could not be read back.
@@ -392,14 +403,43 @@ impl Replica {
             .collect()
     }
 
-    /// The logs of an author that are sealed to an epoch, each up to the first entry that is.
-    pub(crate) fn before_epoch(&self, author: &PublicKey, epoch: &Hash, store: &dyn Read) -> Vec<(LogKey, u64)> {
+    /// Whether the store holds a log further, and the next of it is sealed to an epoch whose record is not durable.
+    pub(crate) fn waits_for_record(&self, key: &LogKey, store: &dyn Read) -> bool {
+        let next = store.entry(key, self.height(key)).ok().flatten();
+        next.and_then(|entry| epoch_of(&entry)).is_some_and(|epoch| !self.has_durable(&epoch))
+    }
+
+    /// The logs of an author that are sealed to one of these epochs, each up to the first entry that is.
+    pub(crate) fn before_epochs(
+        &self,
+        author: &PublicKey,
+        epochs: &BTreeSet<Hash>,
+        store: &dyn Read,
+    ) -> Vec<(LogKey, u64)> {
+        // None of them can be sealed to what does not name its author.
+        let names = |epoch: &Hash| self.epochs.get(epoch).is_none_or(|epoch| epoch.admits(author));
+        if !epochs.iter().any(names) {
+            return Vec::new();
+        }
         let of_epoch = |key: &LogKey, seq: &u64| match store.entry(key, *seq) {
-            Ok(Some(entry)) => epoch_of(&entry) == Some(*epoch),
+            Ok(Some(entry)) => epoch_of(&entry).is_some_and(|epoch| epochs.contains(&epoch)),
             _ => false,
         };
         let first = |(key, log): (LogKey, &Log)| Some((key, (0..log.height).find(|seq| of_epoch(&key, seq))?));
-        self.logs_of(author).filter_map(first).collect()
+        self.logs_of(author).filter(|(_, log)| log.kind == LogKind::Content).filter_map(first).collect()
+    }
+
+    /// Holds a log of this node no further than this, because nobody might take what follows. That counts for what it may
+    /// write: it comes back.
+    pub(crate) fn hold_own_up_to(&mut self, store: &dyn Read, key: &LogKey, height: u64) {
+        let place = (key.author, key.log);
+        let used = |replica: &Self| replica.logs.get(&place).map(Log::used).unwrap_or_default();
+        let before = used(self);
+        self.hold_up_to(store, key, height);
+        let behind = before.less(&used(self));
+        let held_back = self.held_back.entry(place).or_default();
+        *held_back = held_back.plus(&behind);
+        self.note_stranded(key, true);
     }
 
     /// Holds a log no further than this, because of damage behind it.
@@ -554,7 +594,7 @@ impl Replica {
     fn set_aside(&mut self, store: &dyn Read, key: &LogKey, keeps: u64) -> bool {
         let place = (key.author, key.log);
         self.aside.insert(place);
-        let before = self.logs.get(&place).filter(|log| log.kind == LogKind::Content).map(Log::used);
+        let before = self.logs.get(&place).filter(|log| Measured::of(log.kind) == Measured::Content).map(Log::used);
         self.hold(store, key, keeps);
         if let Some(before) = before {
             let behind = before.less(&self.logs.get(&place).map(Log::used).unwrap_or_default());
@@ -611,7 +651,7 @@ impl Replica {
     }
 
     /// What the store holds of a log behind its fork is taken back, or goes.
-    fn count_out_parted(&mut self, place: &LogName) {
+    pub(crate) fn count_out_parted(&mut self, place: &LogName) {
         let Some(parted) = self.parted.remove(place) else { return };
         let used = self.used.entry((place.0, Measured::Content)).or_default();
         *used = used.less(&parted);
@@ -669,7 +709,9 @@ impl Replica {
     /// Whether a node publishes so much more content, or takes something back with it: others would take it.
     pub(crate) fn may_write(&self, author: &PublicKey, retracts: bool, more: &Quota) -> bool {
         let quota = if retracts { self.quota() } else { self.quota().to_publish() };
-        quota.holds(&self.used(author).plus(more))
+        let own = self.held_back.iter().filter(|((by, _), _)| by == author);
+        let used = own.fold(self.used(author), |used, (_, held_back)| used.plus(held_back));
+        quota.holds(&used.plus(more))
     }
 
     fn add_epoch(&mut self, hash: Hash, epoch: Epoch) {
@@ -1216,7 +1258,10 @@ impl Replica {
             self.apply(header, entry.hash(), entry.bytes().payload.sealed().unwrap_or_default())?;
         }
         let more = takes_up(entry);
-        self.count_out_parted(&place);
+        // What is taken again before the fork leaves the store as it is.
+        if self.forks.get(&place).is_none_or(|fork| header.seq >= *fork) {
+            self.count_out_parted(&place);
+        }
         match self.logs.get_mut(&place) {
             Some(held) => {
                 held.bytes += more.bytes;

@@ -13,9 +13,10 @@ use super::Sync;
 use crate::engine::Engine;
 use crate::epoch::{RecordRefusal, SignedRecord};
 use crate::limits;
-use crate::log::CircleId;
+use crate::log::{CircleId, LogKey};
 use crate::output::{Event, Output};
 use crate::planted::{Bug, planted};
+use crate::replica::Log;
 use crate::rot::Rot;
 use crate::store::{Damage, Read, Write};
 use crate::wire::Frame;
@@ -85,23 +86,22 @@ impl Engine {
             rot.damages.push(Damage { what, why });
             lost.push(*hash);
         }
-        lost.into_iter().for_each(|hash| self.record_lost(circle, hash, store));
+        self.records_lost(circle, lost.into_iter().collect(), store);
     }
 
-    fn record_lost(&mut self, circle: CircleId, epoch: Hash, store: &dyn Read) {
-        let Some(replica) = self.circles.get_mut(&circle) else { return };
-        replica.record_lost(&epoch);
-        let own = replica.before_epoch(&self.me, &epoch, store);
-        for (key, height) in &own {
-            replica.hold_up_to(store, key, *height);
-            replica.note_stranded(key, true);
-        }
-        for (key, _) in own {
-            self.leave_log(&key);
-            self.tell_accepted_log(key);
-        }
-        self.sync.records.lost.entry(circle).or_default().epochs.insert(epoch);
+    fn records_lost(&mut self, circle: CircleId, epochs: BTreeSet<Hash>, store: &dyn Read) {
+        let Some(replica) = self.circles.get_mut(&circle).filter(|_| !epochs.is_empty()) else { return };
+        epochs.iter().for_each(|epoch| replica.record_lost(epoch));
+        let own = replica.before_epochs(&self.me, &epochs, store);
+        own.iter().for_each(|(key, height)| replica.hold_own_up_to(store, key, *height));
+        // One whose first entry of such an epoch is being written goes no further either.
+        let goes_on = |(key, log): (LogKey, &Log)| log.epoch.filter(|epoch| epochs.contains(epoch)).map(|_| key);
+        let left: Vec<LogKey> = replica.logs_of(&self.me).filter_map(goes_on).collect();
+        own.iter().map(|(key, _)| key).chain(&left).for_each(|key| self.leave_log(key));
+        own.iter().for_each(|(key, _)| self.tell_accepted_log(*key));
+        self.sync.records.lost.entry(circle).or_default().epochs.extend(epochs);
         self.sync.records.due = Some(self.now);
+        self.sync.digests.remove(&circle);
     }
 
     /// Somebody could not read a record back.
@@ -112,7 +112,7 @@ impl Engine {
         }
         if let Err(damage) = read_record(store, &circle, &epoch) {
             self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
-            self.record_lost(circle, epoch, store);
+            self.records_lost(circle, BTreeSet::from([epoch]), store);
         }
     }
 

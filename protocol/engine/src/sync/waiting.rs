@@ -76,9 +76,13 @@ impl Waiting {
         }
     }
 
-    fn of_circle(&self, circle: &CircleId) -> Vec<EntryBytes> {
-        let runs = self.0.values().flat_map(|of_peer| &of_peer.runs);
-        runs.filter(|((of, _), _)| of == circle).flat_map(|(_, run)| run.entries.iter().cloned()).collect()
+    /// What each peer sent of a circle.
+    fn of_circle(&self, circle: &CircleId) -> Vec<Vec<EntryBytes>> {
+        let of_peer = |of_peer: &OfPeer| -> Vec<EntryBytes> {
+            let runs = of_peer.runs.iter().filter(|((of, _), _)| of == circle);
+            runs.flat_map(|(_, run)| run.entries.iter().cloned()).collect()
+        };
+        self.0.values().map(of_peer).filter(|entries| !entries.is_empty()).collect()
     }
 
     /// Lets go of what is held by now.
@@ -102,12 +106,21 @@ impl Engine {
         self.sync.waiting.put(peer, (circle, name), run);
     }
 
-    /// Operations came: those that waited for them are taken with what builds on those in turn.
+    /// Operations came: those that waited for them are taken with what builds on those in turn. What each peer sent is looked
+    /// at by itself, or one that sends something else in its place would keep what others sent from being taken.
     pub(crate) fn take_waiting(&mut self, circle: &CircleId, store: &dyn Read) {
-        let waiting = self.sync.waiting.of_circle(circle);
-        let Some(replica) = self.circles.get_mut(circle).filter(|_| !waiting.is_empty()) else { return };
-        let ingested = replica.ingest_operations(waiting);
-        self.sync.waiting.let_go(replica);
-        self.keep(*circle, ingested.writes, ingested.membership_changed, store);
+        loop {
+            let mut moved = false;
+            for waiting in self.sync.waiting.of_circle(circle) {
+                let Some(replica) = self.circles.get_mut(circle) else { return };
+                let ingested = replica.ingest_operations(waiting);
+                self.sync.waiting.let_go(replica);
+                moved |= ingested.membership_changed;
+                self.keep(*circle, ingested.writes, ingested.membership_changed, store);
+            }
+            if !moved {
+                return;
+            }
+        }
     }
 }

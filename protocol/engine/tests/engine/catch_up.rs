@@ -1,6 +1,14 @@
 //! Catching up with much from several peers at once: what that brings, and what one of them can spoil.
 
-use cwn_engine::{circle::Terms, input::Command, limits, log::CircleId};
+use cwn_crypto::{Domain, Hash, Signature, encoding};
+use cwn_engine::{
+    circle::Terms,
+    epoch::{self, Record},
+    input::Command,
+    limits,
+    log::{CircleId, EntryBytes, Header, LogKind, Payload},
+    wire::{Frame, RunFrame, WireTip},
+};
 
 use crate::world::World;
 
@@ -107,6 +115,70 @@ fn operations_that_build_on_one_another_across_logs_are_asked_of_each_source_onc
     let pulls = world.node(LATE).pulls - before;
     let once = (u64::from(operations) + 10) * AUTHORS.len() as u64;
     assert!(pulls <= once, "{pulls} runs were asked for, {once} is every log of every source");
+}
+
+/// After how long one that was away has the operations of two stewards, which build on one another, from `a-cert`. With
+/// `spoil` a member has sent it something else of one of these logs before.
+fn time_to_hear_stewards(operations: u8, spoil: bool) -> u64 {
+    let names = ["a-cert", "b-cert", "liar", LATE];
+    let mut world = World::new(&names);
+    let circle = world.circle(&names);
+    world.appoint("a-cert", circle, "b-cert");
+    world.settle();
+    world.crash(LATE).disconnect("liar", "a-cert").disconnect("liar", "b-cert");
+    for number in 0..operations {
+        world.policy(["a-cert", "b-cert"][usize::from(number) % 2], circle, number);
+        world.run(200);
+    }
+    world.settle().start(LATE);
+    if spoil {
+        world.connect("liar", LATE).run(2_000);
+        let author = world.key("b-cert");
+        let replica = world.engine("b-cert").circle(&circle).unwrap();
+        let (key, log) = replica.logs_of(&author).find(|(_, log)| log.kind == LogKind::Control).unwrap();
+        let height = log.height + 1;
+        let tip = WireTip { author, log: key.log, first: true, height, head: Some(Hash([3; 32])), forked: false };
+        let last = world.node("b-cert").store.logs[&key].last().unwrap().1.clone();
+        let payload = b"x".to_vec();
+        let header = Header {
+            seq: height - 1,
+            previous: Some(Hash([9; 32])),
+            payload_hash: Hash::of(Domain::PAYLOAD, &[&payload]),
+            payload_length: 1,
+            opening: None,
+            ..Header::from_bytes(&last.header).unwrap()
+        };
+        let header = encoding::to_bytes(&header);
+        let forged = EntryBytes { header, signature: Signature([1; 64]), payload: Payload::Sealed(payload) };
+        // Its heads are unknown, so that what comes with it waits before anybody looks at a signature.
+        let record = Record {
+            circle,
+            maker: world.key("liar"),
+            heads: vec![Hash([7; 32])],
+            left_out: Vec::new(),
+            commitment: Hash([1; 32]),
+            wrapped: Vec::new(),
+            made: world.now,
+        };
+        let records = vec![epoch::sign(&record, &world.node("liar").key)];
+        world.answer_runs_with("liar", vec![RunFrame { records, entries: vec![forged] }.to_bytes()]);
+        let tag = world.tag("liar", LATE, circle);
+        world.send_raw("liar", LATE, Frame::Have { tag, tips: vec![tip] }.to_bytes());
+        world.run(500);
+    }
+    let begun = world.now;
+    world.connect(LATE, "a-cert");
+    while world.terms(LATE, circle) != operations - 1 {
+        world.run(20);
+        assert!(world.now.since(begun) < 600_000, "it has the policy {}", world.terms(LATE, circle));
+    }
+    world.now.since(begun)
+}
+
+#[test]
+fn i7_a_member_that_sends_something_else_of_a_stewards_log_holds_up_nothing_that_others_send() {
+    let (alone, spoilt) = (time_to_hear_stewards(60, false), time_to_hear_stewards(60, true));
+    assert!(spoilt < 2 * alone + 1_000, "{spoilt} ms, {alone} ms without it");
 }
 
 #[test]

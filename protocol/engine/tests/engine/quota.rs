@@ -5,7 +5,7 @@ use cwn_engine::{
     circle::Quota,
     input::Input,
     limits,
-    log::{CircleId, Draft, Opening, Suite, Writer},
+    log::{CircleId, Draft, EntryBytes, Opening, Suite, Under, Writer},
     output::CommandRefusal,
 };
 
@@ -244,14 +244,10 @@ fn i7_who_forks_its_logs_gets_no_room_by_it() {
     world.hand("z-cert", circle, &fork.branches[0]);
     world.hand("ibd", circle, &fork.branches[1]);
     world.settle();
-    let ferm = world.key("ferm");
     let check = |world: &World| {
         for name in ["ncsc", "z-cert", "ibd"] {
             assert_eq!(world.accepted(name, &fork.key), 2, "{name} knows of the fork");
-            let logs = world.node(name).store.logs.iter().filter(|(key, _)| (key.circle, key.author) == (circle, ferm));
-            let held = logs.map(|(_, log)| log.len() as u64).sum::<u64>();
-            let used = world.engine(name).circle(&circle).unwrap().used(&ferm);
-            assert_eq!(used.entries, held, "{name} counts what its store holds");
+            let held = expect_counted(world, name, circle);
             assert!(held <= 12, "{name} holds {held}");
         }
     };
@@ -262,4 +258,53 @@ fn i7_who_forks_its_logs_gets_no_room_by_it() {
     assert_eq!(flood_at(&world, "z-cert", circle), 2);
     world.crash("z-cert").start("z-cert").connect_all().settle();
     check(&world);
+}
+
+/// A node holds as many entries of ferm in a circle as it counts.
+fn expect_counted(world: &World, name: &str, circle: CircleId) -> u64 {
+    let ferm = world.key("ferm");
+    let logs = world.node(name).store.logs.iter().filter(|(key, _)| (key.circle, key.author) == (circle, ferm));
+    let held = logs.map(|(_, log)| log.len() as u64).sum::<u64>();
+    assert_eq!(world.engine(name).circle(&circle).unwrap().used(&ferm).entries, held, "{name}");
+    held
+}
+
+#[test]
+fn i7_who_forks_its_logs_in_the_network_circle_gets_no_room_by_it_either() {
+    let mut world = World::new(&FOUR);
+    world.settle().disconnect("z-cert", "ibd");
+    let network = world.engine("ncsc").network();
+    let under = Under::Certificate(world.engine("ncsc").word().certificate(&world.key("ferm")).unwrap().entry);
+    let branch = |world: &World, name: &str| -> Vec<EntryBytes> {
+        let opening = Opening { under, cites: Vec::new() };
+        let mut writer = Writer::open(network, world.node("ferm").key.clone(), LogId([0xf0; 16]), opening);
+        let draft = |number: usize| {
+            let payload = format!("{name} {number}").into_bytes();
+            Draft { suite: Suite::Network, epoch: None, payload, expiry: None, retracts: None }
+        };
+        (0..10).map(|number| writer.append(world.now, draft(number)).bytes().clone()).collect()
+    };
+    let branches = [branch(&world, "one"), branch(&world, "other")];
+    world.hand("z-cert", network, &branches[0]);
+    world.hand("ibd", network, &branches[1]);
+    world.settle();
+    for name in ["ncsc", "z-cert", "ibd"] {
+        assert_eq!(world.engine(name).forks(&network).len(), 1, "{name} knows of the fork");
+        assert_eq!(expect_counted(&world, name, network), 10);
+    }
+}
+
+#[test]
+fn i7_what_stands_behind_a_fork_counts_on_when_rot_before_it_heals() {
+    let (mut world, circle, fork) = forked(4, 8);
+    world.hand("z-cert", circle, &fork.branches[0]);
+    world.hand("ibd", circle, &fork.branches[1]);
+    world.settle();
+    assert_eq!(expect_counted(&world, "z-cert", circle), 12);
+    let z_cert = world.index("z-cert");
+    world.nodes[z_cert].store.rotten.insert((fork.key, 2));
+    world.input(z_cert, Input::Damaged { key: fork.key, seq: 2 });
+    world.settle();
+    assert!(world.node("z-cert").store.rotten.is_empty(), "it came again");
+    assert_eq!(expect_counted(&world, "z-cert", circle), 12);
 }

@@ -2,11 +2,11 @@
 
 use cwn_crypto::{Hash, Time, encoding};
 use cwn_engine::{
-    circle::History,
+    circle::{History, Quota},
     input::{Audience, Command, Input},
     limits,
-    log::{CircleId, LogKey},
-    output::Event,
+    log::{CircleId, Header, LogKey, Retracts},
+    output::{Event, Reply},
     wire::Frame,
 };
 
@@ -133,6 +133,134 @@ fn i4_an_author_whose_record_rotted_before_anybody_had_it_goes_on_in_a_log_that_
         assert_eq!(world.conclusions("ferm", circle), world.conclusions("ibd", circle), "{found}: with the record");
         world.expect_reads("ferm", circle, &["one", "two", "three", "four"]);
     }
+}
+
+/// A circle of ferm alone, in which it wrote so many entries in one log, the last of them sealed to another epoch than the
+/// rest; with the epochs' records as they were before all of them rotted.
+fn lost_all_records(entries: usize) -> (World, CircleId, Vec<(Hash, Vec<u8>)>) {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&["ferm"]);
+    for number in 0..entries {
+        if number + 1 == entries {
+            world.set_history("ferm", circle, History::All).settle();
+        }
+        world.append("ferm", circle, &format!("old {number:02}"));
+        world.settle();
+    }
+    let log = world.content_log("ferm", circle);
+    let entries = world.node("ferm").store.logs[&log].iter();
+    let mut epochs: Vec<Hash> =
+        entries.map(|(_, entry)| Header::from_bytes(&entry.header).unwrap().epoch.unwrap()).collect();
+    epochs.dedup();
+    let record = |epoch: Hash| (epoch, world.node("ferm").store.records[&(circle, epoch)].clone());
+    let records: Vec<(Hash, Vec<u8>)> = epochs.into_iter().map(record).collect();
+    assert_eq!(records.len(), 2);
+    world.rot_records("ferm", circle);
+    world.start_anew("ferm");
+    (world, circle, records)
+}
+
+/// A member turns out to have a record, and ferm asks it.
+fn comes_again(world: &mut World, circle: CircleId, (epoch, bytes): &(Hash, Vec<u8>)) {
+    world.crash("ibd");
+    let index = world.index("ibd");
+    world.nodes[index].store.records.insert((circle, *epoch), bytes.clone());
+    world.start("ibd").connect_all().settle();
+    world.run(limits::KEY_RETRY_MS + limits::DIGEST_EVERY_MS);
+}
+
+#[test]
+fn i3_of_several_records_that_are_lost_each_brings_what_is_sealed_to_it_when_it_comes() {
+    let (mut world, circle, records) = lost_all_records(2);
+    world.connect_all();
+    world.add("ferm", circle, "ibd");
+    world.settle();
+    world.expect_reads("ferm", circle, &[]);
+    comes_again(&mut world, circle, &records[0]);
+    world.expect_reads("ferm", circle, &["old 00"]);
+    comes_again(&mut world, circle, &records[1]);
+    world.expect_reads("ferm", circle, &["old 00", "old 01"]);
+}
+
+#[test]
+fn i3_what_an_author_holds_back_counts_for_what_it_may_write() {
+    let (mut world, circle, records) = lost_all_records(10);
+    world.set_quota("ferm", circle, Quota { entries: 16, ..limits::QUOTA }).settle();
+    let ids: Vec<_> = (0..12).map(|number| world.append("ferm", circle, &format!("new {number:02}"))).collect();
+    world.settle();
+    let done = ids.iter().filter(|id| matches!(world.reply("ferm", **id), Some(Ok(_)))).count();
+    assert_eq!(done, 5, "with the ten that are held back all that others take");
+    world.connect_all();
+    world.add("ferm", circle, "ibd");
+    world.settle();
+    records.iter().for_each(|record| comes_again(&mut world, circle, record));
+    assert_eq!(world.reads("ferm", circle).len(), 15);
+    assert_eq!(world.conclusions("ferm", circle), world.conclusions("ibd", circle));
+}
+
+#[test]
+fn an_author_says_no_heights_that_it_gave_up_with_a_record() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    world.crash("ncsc").crash("ibd").settle();
+    world.append("ferm", circle, "one");
+    world.settle();
+    let epoch = *world.engine("ferm").circle(&circle).unwrap().epochs().next().unwrap().0;
+    world.crash("z-cert");
+    world.rot_records("ferm", circle);
+    let ferm = world.index("ferm");
+    world.input(ferm, Input::RecordDamaged { circle, epoch });
+    world.start("ibd").connect("ibd", "ferm").run(2 * 60 * 60_000);
+    assert!(world.is_connected("ibd", "ferm"), "it asks for nothing that ferm does not send");
+    assert!(world.engine("ibd").peers()[0].circles.iter().any(|(of, compared)| *of == circle && *compared));
+}
+
+#[test]
+fn i6_what_is_held_back_can_be_taken_back() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    let id = world.append("ferm", circle, "a mistake");
+    world.settle();
+    let Some(Ok(Reply::Appended { place, hash })) = world.reply("ferm", id).cloned() else { panic!("not published") };
+    world.rot_records("ferm", circle);
+    world.start_anew("ferm");
+    let what = Retracts { log: place.key.log, seq: place.seq, hash };
+    let id = world.retract_entry("ferm", circle, what);
+    world.settle();
+    assert!(matches!(world.reply("ferm", id), Some(Ok(_))), "{:?}", world.reply("ferm", id));
+    world.connect_all().settle();
+    for name in FOUR {
+        world.expect_reads(name, circle, &[]);
+    }
+}
+
+#[test]
+fn i4_a_log_whose_first_entry_of_a_lost_epoch_is_being_written_goes_no_further() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&["ferm"]);
+    world.append("ferm", circle, "one");
+    world.settle();
+    world.set_history("ferm", circle, History::All).settle();
+    let before: Vec<Hash> = world.engine("ferm").circle(&circle).unwrap().epochs().map(|(hash, _)| *hash).collect();
+    world.append("ferm", circle, "two");
+    let log = world.content_log("ferm", circle);
+    let held =
+        |world: &World| world.engine("ferm").circle(&circle).unwrap().log(&log.author, &log.log).cloned().unwrap();
+    while held(&world).height < 2 {
+        world.step();
+    }
+    assert_eq!(held(&world).durable, 1, "it is on its way to the store");
+    let epoch = held(&world).epoch.unwrap();
+    assert!(!before.contains(&epoch));
+    let ferm = world.index("ferm");
+    world.nodes[ferm].store.rotten_records.insert(epoch);
+    world.input(ferm, Input::RecordDamaged { circle, epoch });
+    world.settle();
+    world.append("ferm", circle, "three");
+    world.settle().connect_all();
+    world.add("ferm", circle, "ibd");
+    world.settle();
+    assert!(world.reads("ibd", circle).contains(&"three".to_owned()), "{}", world.describe("ibd", circle));
 }
 
 #[test]
