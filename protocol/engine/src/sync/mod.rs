@@ -798,7 +798,7 @@ impl Engine {
             if !planted(Bug::HeldUnsaidOnConnect) {
                 self.held_due_to(peer, circle);
             }
-            self.carried_past(circle);
+            self.carried_past(circle, peer);
         }
         Ok(())
     }

@@ -245,12 +245,26 @@ impl Engine {
         self.sync.hand_due.get_or_insert(self.now.plus(limits::HAND_ON_MS));
     }
 
-    /// A peer just came to share a circle: what is carried may be for it, or it may be the way.
-    pub(super) fn carried_past(&mut self, circle: CircleId) {
+    /// A peer just came to share a circle: what is carried may be for it, or it may be the way. What went astray is tried
+    /// with it at once: after a cut it may be the first from the other side.
+    pub(super) fn carried_past(&mut self, circle: CircleId, peer: &PublicKey) {
         let first = (circle, PublicKey([0; 32]), PublicKey([0; 32]));
         let last = (circle, PublicKey([255; 32]), PublicKey([255; 32]));
-        let all: Vec<About> = self.sync.carried.range(first..=last).map(|(about, _)| *about).collect();
-        all.into_iter().for_each(|about| self.hand_on_soon(about));
+        let mut outgoing = Outgoing::default();
+        for (about, carried) in self.sync.carried.range_mut(first..=last) {
+            let tried = carried.others().any(|other| other == peer) || about.1 == *peer;
+            let goes = carried.trail.astray && !tried && carried.told.len() < 2 * limits::CARRIED_HOPS;
+            if goes && !carried.far.contains(peer) {
+                let trail = Trail { left: limits::HANDED_ON_ASTRAY, astray: true };
+                outgoing.add(circle, *peer, carried.far.clone(), trail, &carried.statement);
+                note(&mut carried.told, *peer);
+            }
+            self.sync.handing.insert(*about);
+        }
+        if !self.sync.handing.is_empty() {
+            self.sync.hand_due.get_or_insert(self.now.plus(limits::HAND_ON_MS));
+        }
+        self.send_all(outgoing);
     }
 
     /// Hands on what waited for it.
@@ -273,6 +287,10 @@ impl Engine {
         let (circle, _, author) = about;
         let sharing: BTreeSet<PublicKey> = self.sync.sharing(circle).into_iter().map(|(peer, _)| peer).collect();
         let concerned = self.concerned(circle, author);
+        if !carried.trail.astray && carried.trail.left == 0 {
+            // It went in a ring: what was known of the way is no longer so, as after a cut.
+            carried.trail = Trail { left: limits::HANDED_ON_ASTRAY, astray: true };
+        }
         let mut hops: BTreeMap<PublicKey, Vec<PublicKey>> = BTreeMap::new();
         let mut astray: BTreeSet<PublicKey> = BTreeSet::new();
         let mut there = Vec::new();

@@ -65,8 +65,14 @@ fn statement(world: &World, circle: CircleId, holder: &str, author: PublicKey, h
 
 fn hand_on(world: &mut World, from: &str, to: &str, circle: CircleId, statement: SignedStatement, for_whom: &[&str]) {
     let for_whom = for_whom.iter().map(|name| world.key(name)).collect();
-    hand_on_all(world, from, to, circle, vec![statement], for_whom, u8::MAX);
+    hand_on_all(world, from, to, circle, vec![statement], for_whom, ALONG);
 }
+
+/// Of what goes along known ways, as far as anybody lets it.
+const ALONG: Trail = Trail { left: u8::MAX, astray: false };
+
+/// Of what went astray, and is handed on no further.
+const ENDS: Trail = Trail { left: 0, astray: true };
 
 fn hand_on_all(
     world: &mut World,
@@ -75,10 +81,9 @@ fn hand_on_all(
     circle: CircleId,
     statements: Vec<SignedStatement>,
     for_whom: Vec<PublicKey>,
-    left: u8,
+    trail: Trail,
 ) {
     let tag = world.tag(from, to, circle);
-    let trail = Trail { left, astray: false };
     let bundles = vec![Bundle { to: for_whom, trail, statements }];
     world.send_raw(from, to, Frame::HandOn { tag, bundles }.to_bytes());
 }
@@ -250,7 +255,7 @@ fn more_statements_than_go_into_a_frame_are_a_fault_of_who_sends_them() {
     let author = world.key("ncsc");
     let one = statement(&world, circle, "surf", author, 1).sign(&key_of("surf", 1));
     for (count, faults) in [(limits::HANDED_AT_ONCE, 0), (limits::HANDED_AT_ONCE + 1, 1)] {
-        hand_on_all(&mut world, "surf", "ferm", circle, vec![one.clone(); count], vec![author], u8::MAX);
+        hand_on_all(&mut world, "surf", "ferm", circle, vec![one.clone(); count], vec![author], ALONG);
         assert_eq!(world.refusals_of("ferm", "surf").len(), faults, "{count}");
     }
 }
@@ -262,7 +267,7 @@ fn who_was_handed_a_statement_can_say_that_it_arrived_and_nobody_else() {
     world.connect("ncsc", "ferm").settle().disconnect("ncsc", "ferm");
     let kept = statement(&world, circle, "surf", author, 1);
     let time = kept.time;
-    hand_on_all(&mut world, "surf", "ncsc", circle, vec![kept.sign(&key_of("surf", 1))], vec![author], 0);
+    hand_on_all(&mut world, "surf", "ncsc", circle, vec![kept.sign(&key_of("surf", 1))], vec![author], ENDS);
     world.settle();
     for (says, time, keeps) in [("haven", time, 1), ("surf", Time(time.0 - 1), 1), ("surf", time, 0)] {
         let tag = world.tag(says, "ncsc", circle);
@@ -323,7 +328,7 @@ fn a_member_that_states_without_end_makes_others_carry_a_little_and_no_more() {
         for (number, node) in nodes.iter().enumerate() {
             let mut invented = statement(&world, circle, "surf", *node, 4);
             invented.time = world.now.plus(round * 40 + number as u64);
-            hand_on_all(&mut world, "surf", "ferm", circle, vec![invented.sign(&liar)], nodes.clone(), u8::MAX);
+            hand_on_all(&mut world, "surf", "ferm", circle, vec![invented.sign(&liar)], nodes.clone(), ALONG);
             let (count, bytes) = world.engine("ferm").carries();
             assert!(count <= limits::CARRIED_PER_HOLDER && bytes <= count * limits::CARRIED_BYTES, "{count}, {bytes}");
         }
