@@ -16,7 +16,7 @@ use crate::log::{CircleId, Decoded, LogKey, LogName, RunRefusal};
 use crate::output::{Event, Output};
 use crate::replica::{Refusal, Stop};
 use crate::store::{Damage, Read};
-use crate::wire::{RunFrame, RunRequest};
+use crate::wire::{RunFrame, RunRequest, WireTip};
 use crate::{acceptance, limits};
 
 /// A run to ask for, and the stalled one that it takes over.
@@ -405,15 +405,22 @@ impl Engine {
             self.shared(&peer, &circle).into_iter().for_each(|shared| shared.empty_runs = 0);
             self.sync.peers.get_mut(&peer).into_iter().for_each(|state| state.empty_rounds = 0);
         } else if !sent {
-            self.asked_in_vain(&peer, circle);
+            self.asked_in_vain(&peer, circle, name);
         }
         self.settle_all(circle, store)
     }
 
     /// A run of a peer brought nothing. After some of those what it said it holds counts for nothing, and neither has
     /// this node caught up with it.
-    fn asked_in_vain(&mut self, peer: &PublicKey, circle: CircleId) {
+    fn asked_in_vain(&mut self, peer: &PublicKey, circle: CircleId, name: LogName) {
         let Some(shared) = self.shared(peer, &circle) else { return };
+        if !shared.tips.contains_key(&name) {
+            // It never said that it holds this one, which a log cites that it does hold: its author may have lost it.
+            let (author, log) = name;
+            shared.tips.insert(name, WireTip { author, log, first: false, height: 0, head: None, forked: false });
+            *shared.tips_of.entry(author).or_default() += 1;
+            return;
+        }
         shared.empty_runs += 1;
         if shared.empty_runs < limits::EMPTY_RUNS {
             return;

@@ -7,7 +7,7 @@ use cwn_engine::{
     limits,
     log::{CircleId, Header, LogKey, Retracts},
     output::{Event, Reply},
-    wire::Frame,
+    wire::{Frame, WireTip},
 };
 
 use crate::{
@@ -196,6 +196,53 @@ fn i3_what_an_author_holds_back_counts_for_what_it_may_write() {
     records.iter().for_each(|record| comes_again(&mut world, circle, record));
     assert_eq!(world.reads("ferm", circle).len(), 15);
     assert_eq!(world.conclusions("ferm", circle), world.conclusions("ibd", circle));
+}
+
+#[test]
+fn i7_nobody_is_asked_again_and_again_for_what_its_author_lost_and_a_later_log_cites() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&["ferm"]);
+    world.append("ferm", circle, "old");
+    world.settle();
+    let lost = *world.engine("ferm").circle(&circle).unwrap().epochs().next().unwrap().0;
+    // The next log cites that one, and is sealed to another epoch.
+    world.crash("ferm").start("ferm");
+    world.set_history("ferm", circle, History::All).settle();
+    world.append("ferm", circle, "new");
+    world.settle();
+    let ferm = world.index("ferm");
+    world.nodes[ferm].store.rotten_records.insert(lost);
+    world.start_anew("ferm");
+    world.connect_all();
+    for name in ["ncsc", "z-cert", "ibd"] {
+        world.add("ferm", circle, name);
+    }
+    world.settle();
+    // Both hold the same when they meet, hear of what ferm writes as it comes, and list to each other what is of others.
+    world.disconnect("ibd", "ncsc").connect("ibd", "ncsc").settle();
+    world.append("ferm", circle, "and on");
+    world.settle();
+    let replica = world.engine("ncsc").circle(&circle).unwrap();
+    let (key, log) = replica.logs_of(&world.key("ferm")).find(|(_, log)| log.cites() && log.epoch.is_some()).unwrap();
+    let tip = WireTip {
+        author: key.author,
+        log: key.log,
+        first: false,
+        height: log.durable,
+        head: log.durable_head,
+        forked: false,
+    };
+    let tag = world.tag("ncsc", "ibd", circle);
+    world.send_raw("ncsc", "ibd", Frame::Have { tag, tips: vec![tip] }.to_bytes());
+    let before = world.node("ibd").pulls;
+    for _ in 0..200 {
+        let tag = world.tag("ncsc", "ibd", circle);
+        world.send_raw("ncsc", "ibd", Frame::Tips { tag, tips: Vec::new(), last: true }.to_bytes());
+        world.run(limits::COMPARE_EVERY_MS);
+    }
+    assert!(world.is_connected("ibd", "ncsc"), "it never said that it holds what ferm lost");
+    let pulls = world.node("ibd").pulls - before;
+    assert!(pulls <= 1, "{pulls} times");
 }
 
 #[test]
