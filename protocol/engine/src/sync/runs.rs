@@ -4,7 +4,7 @@
 //! over for others that have the same.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use cwn_crypto::{Hash, PublicKey};
 
@@ -414,10 +414,10 @@ impl Engine {
     /// this node caught up with it.
     fn asked_in_vain(&mut self, peer: &PublicKey, circle: CircleId, name: LogName) {
         let Some(shared) = self.shared(peer, &circle) else { return };
-        if !shared.tips.contains_key(&name) {
+        if let Entry::Vacant(unsaid) = shared.tips.entry(name) {
             // It never said that it holds this one, which a log cites that it does hold: its author may have lost it.
             let (author, log) = name;
-            shared.tips.insert(name, WireTip { author, log, first: false, height: 0, head: None, forked: false });
+            unsaid.insert(WireTip { author, log, first: false, height: 0, head: None, forked: false });
             *shared.tips_of.entry(author).or_default() += 1;
             return;
         }
