@@ -432,30 +432,25 @@ impl Replica {
     /// Holds a log of this node no further than this, because nobody might take what follows. That counts for what it may
     /// write: it comes back.
     pub(crate) fn hold_own_up_to(&mut self, store: &dyn Read, key: &LogKey, height: u64) {
-        let place = (key.author, key.log);
-        let used = |replica: &Self| replica.logs.get(&place).map(Log::used).unwrap_or_default();
-        let before = used(self);
-        self.hold_up_to(store, key, height);
-        let behind = before.less(&used(self));
-        let held_back = self.held_back.entry(place).or_default();
+        let behind = self.hold_up_to(store, key, height);
+        let held_back = self.held_back.entry((key.author, key.log)).or_default();
         *held_back = held_back.plus(&behind);
         self.note_stranded(key, true);
     }
 
-    /// Holds a log no further than this, because of damage behind it.
-    pub(crate) fn hold_up_to(&mut self, store: &dyn Read, key: &LogKey, height: u64) {
-        if height < self.height(key) {
-            self.hold(store, key, height);
-        }
+    /// Holds a log no further than this, because of damage behind it. Gives how much that leaves out.
+    pub(crate) fn hold_up_to(&mut self, store: &dyn Read, key: &LogKey, height: u64) -> Quota {
+        if height < self.height(key) { self.hold(store, key, height) } else { Quota::default() }
     }
 
-    /// Holds so much of what the store has of a log.
-    pub(crate) fn hold(&mut self, store: &dyn Read, key: &LogKey, height: u64) {
+    /// Holds so much of what the store has of a log. Gives how much less that is than before.
+    pub(crate) fn hold(&mut self, store: &dyn Read, key: &LogKey, height: u64) -> Quota {
         let place = (key.author, key.log);
-        if let Some(before) = self.logs.remove(&place) {
-            self.count_out(&key.author, &before);
-        }
-        match load_prefix(store, key, height).map(|log| self.without_dropped(key, log)) {
+        let before = self.logs.remove(&place).inspect(|log| self.count_out(&key.author, log));
+        let held = load_prefix(store, key, height).map(|log| self.without_dropped(key, log));
+        let used = |log: &Option<Log>| log.as_ref().map(Log::used).unwrap_or_default();
+        let less = used(&before).less(&used(&held));
+        match held {
             Some(log) => {
                 self.count_in(&key.author, &log);
                 self.logs.insert(place, log);
@@ -463,6 +458,7 @@ impl Replica {
             None => drop(self.reaches.remove(&place)),
         }
         self.judge(&key.author);
+        less
     }
 
     /// The first place of a log that its author signed twice, as far as there is proof.
@@ -594,10 +590,9 @@ impl Replica {
     fn set_aside(&mut self, store: &dyn Read, key: &LogKey, keeps: u64) -> bool {
         let place = (key.author, key.log);
         self.aside.insert(place);
-        let before = self.logs.get(&place).filter(|log| Measured::of(log.kind) == Measured::Content).map(Log::used);
-        self.hold(store, key, keeps);
-        if let Some(before) = before {
-            let behind = before.less(&self.logs.get(&place).map(Log::used).unwrap_or_default());
+        let counts = self.logs.get(&place).is_some_and(|log| Measured::of(log.kind) == Measured::Content);
+        let behind = self.hold(store, key, keeps);
+        if counts {
             let parted = self.parted.entry(place).or_default();
             *parted = parted.plus(&behind);
             let used = self.used.entry((key.author, Measured::Content)).or_default();

@@ -259,8 +259,8 @@ pub(crate) struct Sync {
     carried: BTreeMap<relay::About, relay::Carried>,
     /// Those of them that are looked at next, and when.
     handing: BTreeSet<relay::About>,
-    /// What was handed on to each peer just now.
-    handed: BTreeMap<PublicKey, VecDeque<relay::Handed>>,
+    /// What was handed on to each peer along a known way just now, and may not have arrived.
+    handed: BTreeMap<PublicKey, VecDeque<(relay::About, relay::Carried)>>,
     hand_due: Option<Time>,
     /// When peers that sent an entry without its payload are asked again.
     lacking_due: Option<Time>,

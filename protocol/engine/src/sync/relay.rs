@@ -49,26 +49,15 @@ pub(super) struct Carried {
 }
 
 impl Carried {
+    /// One that nobody handed over, or that may not have come where it was handed.
+    fn new(statement: SignedStatement, time: Time, since: Time, far: Vec<PublicKey>) -> Self {
+        let trail = Trail { left: limits::HANDED_ON, astray: false };
+        Self { statement, time, since, trail, far, from: Vec::new(), told: Vec::new() }
+    }
+
     /// Who else has it, or had, because of this node or before it.
     fn others(&self) -> impl Iterator<Item = &PublicKey> {
         self.from.iter().chain(self.told.iter().filter(|peer| !self.from.contains(peer)))
-    }
-}
-
-/// A statement that was handed on along a known way, and may not have arrived.
-#[derive(Debug)]
-pub(super) struct Handed {
-    about: About,
-    statement: SignedStatement,
-    time: Time,
-    /// When.
-    at: Time,
-    far: Vec<PublicKey>,
-}
-
-impl Handed {
-    fn may_be_lost(&self, now: Time) -> bool {
-        self.at.plus(limits::HANDED_MS) > now
     }
 }
 
@@ -89,7 +78,7 @@ enum Way {
 pub(super) struct Outgoing {
     bundles: BTreeMap<(CircleId, PublicKey), Vec<Bundle>>,
     arrivals: BTreeMap<(CircleId, PublicKey), Vec<Arrival>>,
-    handed: Vec<(PublicKey, Handed)>,
+    handed: Vec<(PublicKey, (About, Carried))>,
 }
 
 impl Outgoing {
@@ -109,6 +98,11 @@ impl Outgoing {
             self.arrivals.entry((circle, *peer)).or_default().push(arrival);
         }
     }
+}
+
+/// Whether what was handed on may still be on its way on a line that was cut.
+fn may_be_lost(handed: &Carried, now: Time) -> bool {
+    handed.since.plus(limits::HANDED_MS) > now
 }
 
 /// What a statement says, whenever.
@@ -176,9 +170,7 @@ impl Engine {
         says_more: bool,
         outgoing: &mut Outgoing,
     ) {
-        let trail = Trail { left: limits::HANDED_ON, astray: false };
-        let (time, since) = (self.wall, self.now);
-        let carried = Carried { statement, time, since, trail, far, from: Vec::new(), told: Vec::new() };
+        let carried = Carried::new(statement, self.wall, self.now, far);
         let rest = self.send_off(&about, carried, outgoing);
         if says_more {
             self.sync.carried.remove(&about);
@@ -251,7 +243,10 @@ impl Engine {
         let first = (circle, PublicKey([0; 32]), PublicKey([0; 32]));
         let last = (circle, PublicKey([255; 32]), PublicKey([255; 32]));
         let mut outgoing = Outgoing::default();
-        for (about, carried) in self.sync.carried.range_mut(first..=last) {
+        let all: Vec<About> = self.sync.carried.range(first..=last).map(|(about, _)| *about).collect();
+        for about in all {
+            self.hand_on_soon(about);
+            let Some(carried) = self.sync.carried.get_mut(&about) else { continue };
             let tried = carried.others().any(|other| other == peer) || about.1 == *peer;
             let goes = carried.trail.astray && !tried && carried.told.len() < 2 * limits::CARRIED_HOPS;
             if goes && !carried.far.contains(peer) {
@@ -259,10 +254,6 @@ impl Engine {
                 outgoing.add(circle, *peer, carried.far.clone(), trail, &carried.statement);
                 note(&mut carried.told, *peer);
             }
-            self.sync.handing.insert(*about);
-        }
-        if !self.sync.handing.is_empty() {
-            self.sync.hand_due.get_or_insert(self.now.plus(limits::HAND_ON_MS));
         }
         self.send_all(outgoing);
     }
@@ -319,10 +310,10 @@ impl Engine {
             carried.trail.left = carried.trail.left.saturating_sub(1);
         }
         for (hop, to) in hops {
-            let far: Vec<PublicKey> = to.iter().copied().chain(there.contains(&hop).then_some(hop)).collect();
             if !astray.contains(&hop) {
-                let (statement, time) = (carried.statement.clone(), carried.time);
-                outgoing.handed.push((hop, Handed { about: *about, statement, time, at: self.now, far }));
+                let far = to.iter().copied().chain(there.contains(&hop).then_some(hop)).collect();
+                let handed = Carried::new(carried.statement.clone(), carried.time, self.now, far);
+                outgoing.handed.push((hop, (*about, handed)));
             }
             outgoing.add(*circle, hop, to, carried.trail, &carried.statement);
         }
@@ -363,11 +354,10 @@ impl Engine {
 
     /// A peer is there no more: what was handed to it just now may not have arrived.
     pub(super) fn hand_on_otherwise(&mut self, peer: &PublicKey) {
-        let since = self.now;
+        let now = self.now;
         let handed = self.sync.handed.remove(peer).into_iter().flatten();
-        for Handed { about, statement, time, far, .. } in handed.filter(|handed| handed.may_be_lost(since)) {
-            let trail = Trail { left: limits::HANDED_ON, astray: false };
-            self.carry(about, Carried { statement, time, since, trail, far, from: Vec::new(), told: Vec::new() });
+        for (about, handed) in handed.filter(|(_, handed)| may_be_lost(handed, now)) {
+            self.carry(about, Carried { since: now, ..handed });
         }
     }
 
@@ -375,7 +365,7 @@ impl Engine {
     pub(super) fn forget_handed(&mut self) {
         let now = self.now;
         self.sync.handed.retain(|_, of_peer| {
-            of_peer.retain(|handed| handed.may_be_lost(now));
+            of_peer.retain(|(_, handed)| may_be_lost(handed, now));
             !of_peer.is_empty()
         });
     }

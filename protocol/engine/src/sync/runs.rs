@@ -290,7 +290,7 @@ impl Engine {
                     source.blocked = true;
                 }
                 if let Some(operations) = operations {
-                    self.wait_for_missing(peer, circle, name, operations);
+                    self.sync.waiting.put(peer, (circle, name), operations);
                 }
                 self.give_up(id, None, store)
             }

@@ -2,6 +2,8 @@
 //!
 //! Who was away while stewards did much would otherwise ask all that hold them for all of their logs again with each
 //! operation that comes, and take one at a time.
+//!
+//! This file refuses to judge operations: what waits is taken as any that a peer hands over is.
 
 use std::collections::BTreeMap;
 
@@ -67,7 +69,8 @@ impl Waiting {
         }
     }
 
-    fn put(&mut self, peer: PublicKey, key: (CircleId, LogName), run: Run) {
+    /// What a peer sent builds on something that has not come.
+    pub(super) fn put(&mut self, peer: PublicKey, key: (CircleId, LogName), run: Run) {
         let of_peer = self.0.entry(peer).or_default();
         of_peer.remove(&key);
         if of_peer.bytes + run.bytes() <= limits::WAITING_BYTES {
@@ -101,11 +104,6 @@ impl Waiting {
 }
 
 impl Engine {
-    /// What a peer sent builds on something that has not come.
-    pub(super) fn wait_for_missing(&mut self, peer: PublicKey, circle: CircleId, name: LogName, run: Run) {
-        self.sync.waiting.put(peer, (circle, name), run);
-    }
-
     /// Operations came: those that waited for them are taken with what builds on those in turn. What each peer sent is looked
     /// at by itself, or one that sends something else in its place would keep what others sent from being taken.
     pub(crate) fn take_waiting(&mut self, circle: &CircleId, store: &dyn Read) {
