@@ -75,11 +75,10 @@ impl Checker for Durable {
             let Some((conclusion, members)) = world.agreed(circle) else { continue };
             let of_circle = |told: &&Acknowledged| told.key.circle == *circle && !told.machine_lost;
             let unsendable = unsendable(world, &members, circle);
-            let ends = |key: &LogKey| unsendable.get(key).copied().unwrap_or(u64::MAX);
             for told in world.truth.acknowledged.iter().filter(of_circle).filter(|told| members.contains(&told.node)) {
                 // Of what rot took of the only copy nobody has anything to send.
                 let sends = |index: &usize| world.nodes[*index].disk.can_send(&told.key, told.seq, told.hash);
-                let sent = told.seq < ends(&told.key) && members.iter().any(sends);
+                let sent = told.seq < unsendable.end(&told.key) && members.iter().any(sends);
                 if !within_its_cut(world, &conclusion, told) || !sent {
                     continue;
                 }

@@ -17,7 +17,7 @@ use cwn_engine::{
     wire::WireTip,
 };
 
-use super::{Checker, unsendable};
+use super::{Checker, Unsendable, unsendable};
 use crate::{
     people::short,
     world::{Node, World},
@@ -108,8 +108,10 @@ impl Convergence {
                 version(&pair[1])
             ));
         }
-        let ends: Vec<Option<End>> =
-            standing.iter().map(|node| end_of(world, *node, &network, (&BTreeSet::new(), &BTreeMap::new()))).collect();
+        let ends: Vec<Option<End>> = standing
+            .iter()
+            .map(|node| end_of(world, *node, &network, (&BTreeSet::new(), &Unsendable::default())))
+            .collect();
         match ends.windows(2).position(|pair| pair[0] != pair[1]) {
             None => Ok(()),
             Some(at) => {
@@ -137,17 +139,16 @@ fn end_of(
     world: &World,
     node: usize,
     circle: &CircleId,
-    (flooding, unsendable): (&BTreeSet<PublicKey>, &BTreeMap<LogKey, u64>),
+    (flooding, unsendable): (&BTreeSet<PublicKey>, &Unsendable),
 ) -> Option<End> {
     let node = &world.nodes[node];
     let replica = node.engine.as_ref()?.circle(circle)?;
     let all = replica.logs().filter(|(key, log)| log.kind == LogKind::Control || !flooding.contains(&key.author));
-    let sendable = |key: &LogKey| unsendable.get(key).copied().unwrap_or(u64::MAX);
-    let accepted = all.map(|(key, _)| (key, replica.accepted(&key.author, &key.log).min(sendable(&key))));
+    let accepted = all.map(|(key, _)| (key, replica.accepted(&key.author, &key.log).min(unsendable.end(&key))));
     let members = replica.fold().roster().iter().map(|(node, _)| *node).collect();
     let digest = replica.tips(&node.disk).ok().map(|mut tips| {
         let of = |tip: &WireTip| LogKey { circle: *circle, author: tip.author, log: tip.log };
-        tips.retain(|tip| (tip.first || !flooding.contains(&tip.author)) && !unsendable.contains_key(&of(tip)));
+        tips.retain(|tip| (tip.first || !flooding.contains(&tip.author)) && unsendable.end(&of(tip)) == u64::MAX);
         replica.digest(&tips)
     });
     Some(End { digest, accepted: accepted.filter(|(_, height)| *height > 0).collect(), members })

@@ -1,7 +1,5 @@
 //! Liveness: once all can talk, nobody lacks what others hold, and whoever asked has an answer.
 
-use std::collections::BTreeMap;
-
 use cwn_crypto::Hash;
 use cwn_engine::{
     engine::Engine,
@@ -9,7 +7,7 @@ use cwn_engine::{
     replica::Replica,
 };
 
-use super::{Checker, can_send_record, i4_convergence::describe, unsendable};
+use super::{Checker, Unsendable, can_send_record, i4_convergence::describe, unsendable};
 use crate::{people::short, world::World};
 
 #[derive(Debug)]
@@ -37,7 +35,7 @@ impl Checker for Liveness {
                     return Err(format!("{} lacks epoch record {record}, which others could send it", node.name));
                 }
                 let Some(engine) = node.engine.as_ref().filter(|engine| engine.behind(circle) > 0) else { continue };
-                let excused = is_led_on(world, engine, circle) || !unsendable.is_empty();
+                let excused = is_led_on(world, engine, circle) || !unsendable.0.is_empty();
                 if excused && !lacks(world, &members, engine, circle, &unsendable) {
                     continue;
                 }
@@ -57,18 +55,11 @@ fn is_led_on(world: &World, engine: &Engine, circle: &CircleId) -> bool {
 }
 
 /// Whether a node lacks anything that an honest member accepts and can send.
-fn lacks(
-    world: &World,
-    members: &[usize],
-    engine: &Engine,
-    circle: &CircleId,
-    unsendable: &BTreeMap<LogKey, u64>,
-) -> bool {
+fn lacks(world: &World, members: &[usize], engine: &Engine, circle: &CircleId, unsendable: &Unsendable) -> bool {
     let held = |key: &LogKey| engine.circle(circle)?.log(&key.author, &key.log).map(|log| log.durable);
     let others = members.iter().filter_map(|member| world.nodes[*member].engine.as_ref()?.circle(circle));
     let more = |replica: &Replica, key: &LogKey| {
-        let sent = unsendable.get(key).copied().unwrap_or(u64::MAX);
-        replica.accepted(&key.author, &key.log).min(sent) > held(key).unwrap_or(0)
+        replica.accepted(&key.author, &key.log).min(unsendable.end(key)) > held(key).unwrap_or(0)
     };
     others.into_iter().any(|replica| replica.logs().any(|(key, _)| more(replica, &key)))
 }

@@ -99,12 +99,23 @@ fn can_send_record(world: &World, members: &[usize], circle: &CircleId, record: 
     members.iter().any(|member| matches!(world.nodes[*member].disk.record(circle, record), Ok(Some(_))))
 }
 
+/// Logs of which what stands from a place on cannot be sent.
+#[derive(Debug, Default)]
+struct Unsendable(BTreeMap<LogKey, u64>);
+
+impl Unsendable {
+    /// How many entries of a log can be sent at most.
+    fn end(&self, key: &LogKey) -> u64 {
+        self.0.get(key).copied().unwrap_or(u64::MAX)
+    }
+}
+
 /// The logs of a circle in which something is sealed to an epoch whose record rot took from the last of these members that
 /// had it, and where: further than that nobody can take the log of them. Who made the epoch may have left the circle.
-fn unsendable(world: &World, members: &[usize], circle: &CircleId) -> BTreeMap<LogKey, u64> {
+fn unsendable(world: &World, members: &[usize], circle: &CircleId) -> Unsendable {
     let lost = members.iter().flat_map(|member| world.nodes[*member].disk.rotten_records(circle));
     let lost: BTreeSet<&Hash> = lost.filter(|record| !can_send_record(world, members, circle, record)).collect();
-    let mut unsendable = BTreeMap::new();
+    let mut unsendable = Unsendable::default();
     if lost.is_empty() {
         return unsendable;
     }
@@ -114,7 +125,7 @@ fn unsendable(world: &World, members: &[usize], circle: &CircleId) -> BTreeMap<L
         if key.circle == *circle
             && let Some(seq) = log.iter().position(|(_, entry)| of_lost(entry))
         {
-            let lowest = unsendable.entry(*key).or_insert(seq as u64);
+            let lowest = unsendable.0.entry(*key).or_insert(seq as u64);
             *lowest = (seq as u64).min(*lowest);
         }
     }
