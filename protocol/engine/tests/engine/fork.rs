@@ -454,7 +454,7 @@ fn i4_what_an_entry_alone_vouches_for_that_nobody_takes_is_taken_by_nobody() {
     let (mut world, circle, fork) = forked(1, 0);
     world.append("ncsc", circle, "sealed");
     world.settle();
-    let epoch = *world.engine("ibd").circle(&circle).unwrap().epochs().next().unwrap().0;
+    let epoch = world.first_epoch("ibd", circle);
     let ferm = world.key("ferm");
     let under = world.engine("ferm").circle(&circle).unwrap().fold().roster().member(&ferm).unwrap().under;
     let opening = Opening { under, cites: Vec::new() };

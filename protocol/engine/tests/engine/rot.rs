@@ -5,8 +5,8 @@ use cwn_engine::{
     circle::{History, Quota},
     input::{Audience, Command, Input},
     limits,
-    log::{CircleId, Header, LogKey, Retracts},
-    output::{Event, Reply},
+    log::{CircleId, Header, LogKey},
+    output::Event,
     wire::{Frame, WireTip},
 };
 
@@ -107,7 +107,7 @@ fn i4_an_author_whose_record_rotted_before_anybody_had_it_goes_on_in_a_log_that_
         world.append("ferm", circle, "one");
         world.append("ferm", circle, "two");
         world.settle();
-        let epoch = *world.engine("ferm").circle(&circle).unwrap().epochs().next().unwrap().0;
+        let epoch = world.first_epoch("ferm", circle);
         let sound = world.node("ferm").store.records[&(circle, epoch)].clone();
         world.rot_records("ferm", circle);
         let ferm = world.index("ferm");
@@ -204,7 +204,7 @@ fn i7_nobody_is_asked_again_and_again_for_what_its_author_lost_and_a_later_log_c
     let circle = world.circle(&["ferm"]);
     world.append("ferm", circle, "old");
     world.settle();
-    let lost = *world.engine("ferm").circle(&circle).unwrap().epochs().next().unwrap().0;
+    let lost = world.first_epoch("ferm", circle);
     // The next log cites that one, and is sealed to another epoch.
     world.crash("ferm").start("ferm");
     world.set_history("ferm", circle, History::All).settle();
@@ -252,7 +252,7 @@ fn an_author_says_no_heights_that_it_gave_up_with_a_record() {
     world.crash("ncsc").crash("ibd").settle();
     world.append("ferm", circle, "one");
     world.settle();
-    let epoch = *world.engine("ferm").circle(&circle).unwrap().epochs().next().unwrap().0;
+    let epoch = world.first_epoch("ferm", circle);
     world.crash("z-cert");
     world.rot_records("ferm", circle);
     let ferm = world.index("ferm");
@@ -268,11 +268,9 @@ fn i6_what_is_held_back_can_be_taken_back() {
     let circle = world.circle(&FOUR);
     let id = world.append("ferm", circle, "a mistake");
     world.settle();
-    let Some(Ok(Reply::Appended { place, hash })) = world.reply("ferm", id).cloned() else { panic!("not published") };
     world.rot_records("ferm", circle);
     world.start_anew("ferm");
-    let what = Retracts { log: place.key.log, seq: place.seq, hash };
-    let id = world.retract_entry("ferm", circle, what);
+    let id = world.retract("ferm", circle, id);
     world.settle();
     assert!(matches!(world.reply("ferm", id), Some(Ok(_))), "{:?}", world.reply("ferm", id));
     world.connect_all().settle();
@@ -317,7 +315,7 @@ fn i3_a_record_that_rots_while_a_node_runs_is_asked_for_as_soon_as_somebody_meet
     world.append("ferm", circle, "one");
     world.settle();
     world.rot_records("ibd", circle);
-    let epoch = *world.engine("ibd").circle(&circle).unwrap().epochs().next().unwrap().0;
+    let epoch = world.first_epoch("ibd", circle);
     let ibd = world.index("ibd");
     world.input(ibd, Input::RecordDamaged { circle, epoch });
     world.input(ibd, Input::RecordDamaged { circle, epoch });
@@ -333,7 +331,7 @@ fn i7_whoever_asks_for_records_without_end_is_answered_once_a_second_and_sends_n
     let circle = world.circle(&FOUR);
     world.append("ferm", circle, "one");
     world.settle();
-    let epoch = *world.engine("ibd").circle(&circle).unwrap().epochs().next().unwrap().0;
+    let epoch = world.first_epoch("ibd", circle);
     let tag = world.tag("ferm", "ibd", circle);
     let before = world.node("ibd").frames;
     for _ in 0..100 {
@@ -362,7 +360,7 @@ fn i5_a_record_that_comes_again_with_another_signature_is_not_taken_and_others_a
             world.append("ferm", circle, "one");
             world.settle();
             world.partition(&[&[liar, "ibd"]]);
-            let epoch = *world.engine("ibd").circle(&circle).unwrap().epochs().next().unwrap().0;
+            let epoch = world.first_epoch("ibd", circle);
             let (of_liar, ibd) = (world.index(liar), world.index("ibd"));
             let sound = world.nodes[ibd].store.records[&(circle, epoch)].clone();
             // The signature ends a record, and its hash says nothing of that.

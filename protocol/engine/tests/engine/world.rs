@@ -1155,6 +1155,11 @@ impl World {
         self.command(by, append)
     }
 
+    /// The epoch of a circle that a node finds first.
+    pub fn first_epoch(&self, name: &str, circle: CircleId) -> Hash {
+        *self.engine(name).circle(&circle).unwrap().epochs().next().unwrap().0
+    }
+
     /// The content log that a node found first of another's.
     pub fn content_log(&self, name: &str, circle: CircleId) -> LogKey {
         let replica = self.engine(name).circle(&circle).unwrap();
