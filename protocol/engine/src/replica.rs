@@ -479,11 +479,12 @@ impl Replica {
 
     /// Whether an author has to do with this circle, or had: of nobody else is anything remembered.
     pub(crate) fn knows(&self, author: &PublicKey) -> bool {
-        let named = match &self.rule {
+        let named = || match &self.rule {
             Rule::Network { word, root } => word.certificate(author).is_some() || root.known(author).is_some(),
             Rule::Closed(control) => control.names(author),
         };
-        named || self.logs_of(author).next().is_some()
+        // Nearly always it counts, and not all operations need to be looked through.
+        self.counts(author) || named() || self.logs_of(author).next().is_some()
     }
 
     /// How many logs of an author are forked.

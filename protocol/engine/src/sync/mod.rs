@@ -733,13 +733,21 @@ impl Engine {
             self.disconnect(peer, "an offer before a greeting".to_owned());
             return Ok(());
         }
-        // One of a circle that is shared already it says again when frames were lost.
-        for (tag, digest) in circles.into_iter().filter(|(tag, _)| !state.by_tag.contains_key(tag)) {
-            if state.unknown.len() < limits::UNKNOWN_TAGS {
+        let mut anew = Vec::new();
+        for (tag, digest) in circles {
+            if let Some(circle) = state.by_tag.get(&tag) {
+                anew.push(*circle);
+            } else if state.unknown.len() < limits::UNKNOWN_TAGS {
                 state.unknown.insert(tag, digest);
             }
         }
         state.offered = true;
+        for circle in anew {
+            // It says one that is shared already again when frames were lost, and when it took this node for removed for a
+            // while: what this node stated meanwhile it did not hear.
+            self.held_due_to(peer, circle);
+            self.hand_on_anew(peer, circle);
+        }
         self.match_tags(peer, store)?;
         self.welcome(peer, store)
     }

@@ -12,7 +12,7 @@
 //!
 //! Who belongs to a circle can make others carry so much and no more: the newest about each of a few authors.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cwn_crypto::{
     Hash, PublicKey, Time,
@@ -354,9 +354,26 @@ impl Engine {
 
     /// A peer is there no more: what was handed to it just now may not have arrived.
     pub(super) fn hand_on_otherwise(&mut self, peer: &PublicKey) {
+        self.hand_on_again(peer, None);
+    }
+
+    /// A peer began to share a circle anew, and may not have heard what was handed to it just before.
+    pub(super) fn hand_on_anew(&mut self, peer: &PublicKey, circle: CircleId) {
+        self.hand_on_again(peer, Some(circle));
+        self.carried_past(circle, peer);
+    }
+
+    fn hand_on_again(&mut self, peer: &PublicKey, only: Option<CircleId>) {
         let now = self.now;
-        let handed = self.sync.handed.remove(peer).into_iter().flatten();
-        for (about, handed) in handed.filter(|(_, handed)| may_be_lost(handed, now)) {
+        let Some(handed) = self.sync.handed.get_mut(peer) else { return };
+        let in_doubt = |(about, _): &(About, Carried)| only.is_none_or(|circle| about.0 == circle);
+        let (again, rest): (VecDeque<_>, VecDeque<_>) = std::mem::take(handed).into_iter().partition(in_doubt);
+        if rest.is_empty() {
+            self.sync.handed.remove(peer);
+        } else {
+            *handed = rest;
+        }
+        for (about, handed) in again.into_iter().filter(|(_, handed)| may_be_lost(handed, now)) {
             self.carry(about, Carried { since: now, ..handed });
         }
     }
@@ -443,10 +460,12 @@ impl Engine {
     ) -> Result<(), Damage> {
         let Some(statement) = self.verified(peer, circle, &signed) else { return Ok(()) };
         let Statement { holder, author, time, .. } = statement;
-        let belongs = |node: &PublicKey| self.circles.get(&circle).is_some_and(|replica| replica.counts(node));
+        let replica = self.circles.get(&circle);
+        let counts = |node: &PublicKey| replica.is_some_and(|replica| replica.counts(node));
+        let known = replica.is_some_and(|replica| replica.knows(&holder));
         let mut far = Vec::new();
         // What says more than a usual one goes to whom its holder meets, and no further.
-        if signed.bytes().len() <= limits::CARRIED_BYTES && belongs(&holder) && belongs(&author) {
+        if signed.bytes().len() <= limits::CARRIED_BYTES && known && counts(&author) {
             let concerned = self.concerned(&circle, &author);
             let meant = |node: &&PublicKey| concerned.contains(node) && **node != holder && *node != peer;
             to.iter().filter(meant).for_each(|node| note(&mut far, *node));

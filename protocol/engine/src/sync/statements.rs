@@ -139,7 +139,9 @@ impl Engine {
         let Some(replica) = self.circles.get(&circle) else { return Ok(()) };
         let me = replica.fold().roster().member(&self.me);
         let concerns = statement.author == self.me || me.is_some_and(|member| member.steward.is_some());
-        if !concerns || !replica.counts(&statement.holder) {
+        // A holder that does not count now may by what comes next, as when its removal turns out to be void; what it
+        // said by then it does not say again.
+        if !concerns || !replica.knows(&statement.holder) {
             return Ok(());
         }
         self.keeping.heard_time(statement.time, self.wall);

@@ -147,6 +147,69 @@ fn i9_a_statement_that_was_on_its_way_when_a_line_was_cut_takes_another() {
     assert_eq!(known_to_hold(&world, "a", circle, "a", entry, &names[1..]), names[1..]);
 }
 
+/// A circle of these where a steward removed "ferm", and a better one, which had not heard of it, dismissed that steward
+/// before all but "surf" heard of either: "surf" alone knows of the removal, which is void.
+fn removed_for_surf_alone(pairs: &[(&str, &str)], before: impl FnOnce(&mut World, CircleId)) -> (World, CircleId) {
+    let names = ["ncsc", "ibd", "surf", "ferm", "haven"];
+    let (mut world, circle) = connected(&names, &[&[("ncsc", "ibd"), ("ncsc", "surf")], pairs].concat());
+    world.appoint("ncsc", circle, "ibd");
+    world.settle();
+    world.partition(&[&["ncsc"], &["ibd"], &["surf", "ferm", "haven"]]);
+    world.remove("ibd", circle, "ferm");
+    world.dismiss("ncsc", circle, "ibd");
+    world.settle();
+    before(&mut world, circle);
+    for name in ["ferm", "haven"] {
+        world.hear_operations(circle, "ncsc", name);
+    }
+    world.hear_operations(circle, "ibd", "surf");
+    assert!(!world.engine("surf").circle(&circle).unwrap().counts(&world.key("ferm")));
+    (world, circle)
+}
+
+#[test]
+fn i9_what_a_member_states_while_it_is_taken_for_removed_is_known_once_it_counts_again() {
+    // cwn-sim seed 5041, 20 nodes, 24 h, 10 % malicious.
+    let pairs = [("surf", "ferm"), ("haven", "ferm")];
+    let (mut world, circle) = removed_for_surf_alone(&pairs, |world, circle| {
+        world.append("surf", circle, "ferm gets it just before");
+        world.run(100);
+        world.expect_reads("ferm", circle, &["ferm gets it just before"]);
+    });
+    world.run(2 * limits::HELD_WAIT_MS);
+    let entry = (world.content_log("surf", circle).log, 0);
+    assert_eq!(known_to_hold(&world, "surf", circle, "surf", entry, &["ferm"]), [""; 0], "it was not heard");
+    world.hear_operations(circle, "ncsc", "surf");
+    world.settle();
+    assert_eq!(known_to_hold(&world, "surf", circle, "surf", entry, &["ferm"]), ["ferm"]);
+}
+
+#[test]
+fn i9_what_others_bring_of_a_member_that_is_taken_for_removed_is_known_once_it_counts_again() {
+    let (mut world, circle) = removed_for_surf_alone(&[("surf", "haven"), ("haven", "ferm")], |_, _| {});
+    let held = statement(&world, circle, "ferm", world.key("surf"), 1);
+    let signed = held.sign(&key_of("ferm", 1));
+    hand_on(&mut world, "haven", "surf", circle, signed, &["surf"]);
+    world.run(50);
+    world.hear_operations(circle, "ncsc", "surf");
+    world.settle();
+    assert!(world.engine("surf").circle(&circle).unwrap().counts(&world.key("ferm")));
+    let entry = (held.heads[0].log, held.heads[0].height - 1);
+    assert_eq!(known_to_hold(&world, "surf", circle, "surf", entry, &["ferm"]), ["ferm"]);
+}
+
+#[test]
+fn i9_of_whom_nobody_ever_named_nothing_is_known() {
+    let (mut world, circle) = line(&["ncsc", "ferm"]);
+    let stranger =
+        Statement { holder: key_of("nobody", 1).public(), ..statement(&world, circle, "ferm", world.key("ncsc"), 1) };
+    let signed = stranger.sign(&key_of("nobody", 1));
+    hand_on(&mut world, "ferm", "ncsc", circle, signed, &["ncsc"]);
+    world.settle();
+    let ledger = world.engine("ncsc").ledger(&circle);
+    assert!(ledger.is_none_or(|ledger| ledger.heard(&stranger.holder, &world.key("ncsc")).is_none()));
+}
+
 #[test]
 fn a_statement_waits_for_an_author_that_is_away_and_meets_only_others() {
     let (mut world, circle) = connected(&["ncsc", "ferm", "surf"], &[("ncsc", "ferm"), ("ncsc", "surf")]);
