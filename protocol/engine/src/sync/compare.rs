@@ -16,21 +16,39 @@ use crate::store::{Damage, Read};
 use crate::wire::{BucketHash, Frame, WireTip};
 use crate::{acceptance, limits};
 
+/// What this node says of a circle until something changes.
+#[derive(Debug)]
+pub(super) struct Own {
+    digest: Hash,
+    tips: Vec<WireTip>,
+    /// The buckets of those, once somebody needed them.
+    buckets: Option<BTreeMap<u8, BucketHash>>,
+}
+
 impl Engine {
     pub(super) fn digest(&mut self, circle: &CircleId, store: &dyn Read) -> Result<Hash, Damage> {
-        if let Some((digest, _)) = self.sync.digests.get(circle) {
-            return Ok(*digest);
+        if let Some(own) = self.sync.digests.get(circle) {
+            return Ok(own.digest);
         }
         let Some(replica) = self.circles.get(circle) else { return Ok(Hash([0; 32])) };
         let tips = replica.tips(store)?;
         let digest = replica.digest(&tips);
-        self.sync.digests.insert(*circle, (digest, tips));
+        self.sync.digests.insert(*circle, Own { digest, tips, buckets: None });
         Ok(digest)
     }
 
-    pub(super) fn my_tips(&mut self, circle: &CircleId, store: &dyn Read) -> Result<Vec<WireTip>, Damage> {
+    fn my_tips(&mut self, circle: &CircleId, store: &dyn Read) -> Result<&[WireTip], Damage> {
         self.digest(circle, store)?;
-        Ok(self.sync.digests.get(circle).map(|(_, tips)| tips.clone()).unwrap_or_default())
+        Ok(self.sync.digests.get(circle).map(|own| own.tips.as_slice()).unwrap_or_default())
+    }
+
+    /// The buckets of what [`Self::my_tips`] gives.
+    fn my_buckets(&mut self, circle: &CircleId, store: &dyn Read) -> Result<BTreeMap<u8, BucketHash>, Damage> {
+        self.digest(circle, store)?;
+        let (Some(own), Some(replica)) = (self.sync.digests.get_mut(circle), self.circles.get(circle)) else {
+            return Ok(BTreeMap::new());
+        };
+        Ok(own.buckets.get_or_insert_with(|| replica.buckets(&own.tips)).clone())
     }
 
     pub(super) fn shared(&mut self, peer: &PublicKey, circle: &CircleId) -> Option<&mut Shared> {
@@ -76,12 +94,12 @@ impl Engine {
             self.sync.digest_at(due);
         }
         let tips = self.my_tips(&circle, store)?;
-        if tips.len() <= limits::TIPS_AT_ONCE {
-            self.send(peer, &Frame::Tips { tag: mine, tips, last: true });
-        } else if let Some(replica) = self.circles.get(&circle) {
-            let buckets = replica.buckets(&tips).into_iter().collect();
-            self.send(peer, &Frame::Buckets { tag: mine, buckets });
-        }
+        let frame = if tips.len() <= limits::TIPS_AT_ONCE {
+            Frame::Tips { tag: mine, tips: tips.to_vec(), last: true }
+        } else {
+            Frame::Buckets { tag: mine, buckets: self.my_buckets(&circle, store)?.into_iter().collect() }
+        };
+        self.send(peer, &frame);
         Ok(())
     }
 
@@ -99,13 +117,12 @@ impl Engine {
             return Ok(());
         }
         shared.tips_after = now.plus(limits::COMPARE_EVERY_MS / 2);
+        let mine = self.my_buckets(&circle, store)?;
         let tips = self.my_tips(&circle, store)?;
-        let Some(replica) = self.circles.get(&circle) else { return Ok(()) };
-        let mine = replica.buckets(&tips);
         let theirs: BTreeMap<u8, BucketHash> = theirs.iter().copied().collect();
         let differ = |bucket: &u8| mine.get(bucket) != theirs.get(bucket);
         let (mine_count, differs) = (tips.len(), mine != theirs);
-        let tips: Vec<WireTip> = tips.into_iter().filter(|tip| differ(&tip.author.0[0])).collect();
+        let tips: Vec<WireTip> = tips.iter().copied().filter(|tip| differ(&tip.author.0[0])).collect();
         let Some(tag) = self.shared(peer, &circle).map(|shared| shared.mine) else { return Ok(()) };
         let count = tips.len().div_ceil(limits::TIPS_PER_FRAME).max(1);
         for index in 0..count {
@@ -382,14 +399,19 @@ impl Engine {
         if wanted || self.sync.pulls.values().any(pulls) {
             return Ok(());
         }
+        let short = self.short_of(peer, &circle);
+        if let Some(shared) = self.shared(peer, &circle).filter(|_| short.is_some()) {
+            shared.short_of = short.map(Box::new);
+            return Ok(());
+        }
         let missing = || self.circles.get(&circle).map(Replica::cited_and_missing).unwrap_or_default();
-        let cited = cited.get_or_insert_with(missing);
-        if self.lacks(peer, &circle, cited) {
+        if !self.unlisted_by(peer, &circle, cited.get_or_insert_with(missing)).is_empty() {
             return Ok(());
         }
         let due = self.now.plus(limits::DIGEST_EVERY_MS);
         let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
         shared.caught_up = true;
+        shared.short_of = None;
         shared.digest_due = due;
         self.sync.synced.insert((circle, *peer));
         self.say_digest(peer, circle, store)
@@ -416,16 +438,18 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether a peer said that it holds what would be accepted here and is not durable here yet. It may have been
-    /// asked in vain: a peer that does not send what it has is not caught up with.
-    fn lacks(&self, peer: &PublicKey, circle: &CircleId, cited: &[(LogName, u64)]) -> bool {
-        let shared = self.sync.peers.get(peer).and_then(|state| state.shared.get(circle));
-        let (Some(shared), Some(replica)) = (shared, self.circles.get(circle)) else { return false };
+    /// A log of which a peer said that it holds what would be accepted here and is not durable here yet. It may have
+    /// been asked in vain: a peer that does not send what it has is not caught up with. As a rule it is the same log as
+    /// the last time.
+    fn short_of(&self, peer: &PublicKey, circle: &CircleId) -> Option<LogName> {
+        let shared = self.sync.peers.get(peer).and_then(|state| state.shared.get(circle))?;
+        let replica = self.circles.get(circle)?;
         let durable = |author: &PublicKey, log: &LogId| replica.log(author, log).map_or(0, |held| held.durable);
-        let short = |(name, tip): (&LogName, &WireTip)| {
+        let short = |(name, tip): &(&LogName, &WireTip)| {
             !shared.refused.contains(name) && acceptable(replica, tip).0 > durable(&name.0, &name.1)
         };
-        shared.tips.iter().any(short) || !self.unlisted_by(peer, circle, cited).is_empty()
+        let last = shared.short_of.as_deref().and_then(|name| shared.tips.get_key_value(name)).filter(short);
+        last.or_else(|| shared.tips.iter().find(short)).map(|(name, _)| *name)
     }
 }
 

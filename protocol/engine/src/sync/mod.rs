@@ -64,6 +64,8 @@ struct Shared {
     compared: bool,
     /// Everything the peer held at that comparison is held here too.
     caught_up: bool,
+    /// What was lacking when it was last looked whether anything is; nearly always nothing.
+    short_of: Option<Box<LogName>>,
     compare_after: Time,
     /// How many lists of tips it said until then.
     lists: u32,
@@ -264,7 +266,7 @@ pub(crate) struct Sync {
     hand_due: Option<Time>,
     /// When peers that sent an entry without its payload are asked again.
     lacking_due: Option<Time>,
-    digests: BTreeMap<CircleId, (Hash, Vec<WireTip>)>,
+    digests: BTreeMap<CircleId, compare::Own>,
     /// Not later than when the next digest is due to anybody.
     digest_due: Option<Time>,
 }
@@ -782,6 +784,7 @@ impl Engine {
                 told_branches: BTreeSet::new(),
                 compared: false,
                 caught_up: false,
+                short_of: None,
                 compare_after: Time(0),
                 lists: 0,
                 lists_until: Time(0),
