@@ -867,38 +867,25 @@ impl Replica {
     /// The earlier logs of an author, of one kind, that its other logs do not cite to their heads: what its
     /// next opening cites, and what a cut at this moment lists.
     pub fn uncited(&self, author: &PublicKey, kind: Option<LogKind>) -> Vec<CutLine> {
-        let cited = self.cited(Some(author));
+        let cited: BTreeSet<CutLine> = self.cited(Some(author)).map(|(_, line)| line).collect();
         self.logs_of(author)
             .filter(|(_, log)| kind.is_none_or(|kind| log.kind == kind))
             .filter_map(|(key, log)| {
                 let line = CutLine { log: key.log, height: log.durable, head: log.durable_head? };
-                (!cited.contains(&(*author, line))).then_some(line)
+                (!cited.contains(&line)).then_some(line)
             })
             .collect()
     }
 
-    fn cited(&self, author: Option<&PublicKey>) -> BTreeSet<(PublicKey, CutLine)> {
+    /// What openings cite, in the order of who wrote them; the same may come several times.
+    fn cited(&self, author: Option<&PublicKey>) -> impl Iterator<Item = (LogName, CutLine)> {
         let whole = (PublicKey([0; 32]), LogId([0; 16]))..=(PublicKey([255; 32]), LogId([255; 16]));
         let range = author.map_or(whole, |author| (*author, LogId([0; 16]))..=(*author, LogId([255; 16])));
         self.logs
             .range(range)
             // An opening that is not accepted itself cites nothing: others may not hold it.
             .filter(|((by, id), log)| log.cites() && self.accepted(by, id) > 0)
-            .flat_map(|((by, _), log)| log.opening.cites.iter().map(|line| (*by, *line)))
-            .collect()
-    }
-
-    /// The furthest that each log is cited. Two starts of one author may cite a log each as far as it was known to
-    /// them, and only the furthest tells what there is of it.
-    fn cited_furthest(&self) -> BTreeMap<LogName, CutLine> {
-        let mut furthest = BTreeMap::new();
-        for (author, line) in self.cited(None) {
-            let known = furthest.entry((author, line.log)).or_insert(line);
-            if (known.height, known.head) < (line.height, line.head) {
-                *known = line;
-            }
-        }
-        furthest
+            .flat_map(|((by, _), log)| log.opening.cites.iter().map(|line| ((*by, line.log), *line)))
     }
 
     /// As [`Self::uncited`], but not more than `limit`: the longest, when there are more. An honest author never
@@ -1437,7 +1424,7 @@ impl Replica {
             let parts: Vec<&[u8]> = std::iter::once(&head).chain(&branches).map(|hash| hash.0.as_slice()).collect();
             tip.head = Some(Hash::of(Domain::DIGEST, &parts));
         }
-        for ((author, log), line) in self.cited_furthest() {
+        for ((author, log), line) in furthest(self.cited(None)) {
             let control = self.log(&author, &log).is_some_and(|log| log.kind == LogKind::Control)
                 && !planted(Bug::CitedControlLeftOut);
             let full =
@@ -1462,19 +1449,23 @@ impl Replica {
 
     /// What the openings of an author's logs cite.
     pub(crate) fn cited_by(&self, author: &PublicKey) -> impl Iterator<Item = CutLine> {
-        self.cited(Some(author)).into_iter().map(|(_, line)| line)
+        self.cited(Some(author)).map(|(_, line)| line)
     }
 
     /// How far cited logs would be accepted if they came, and taken, where less of them is held durably.
     pub(crate) fn cited_and_missing(&self) -> Vec<(LogName, u64)> {
-        let missing = |(name, line): (LogName, CutLine)| {
-            let (author, log) = name;
-            // Control logs are listed by whoever holds them.
-            let (held, kind) = self.log(&author, &log).map_or((0, LogKind::Content), |held| (held.durable, held.kind));
-            let height = acceptance::hope(self, &author, &log, line.height);
-            (held < height && !self.is_full(&author, kind)).then_some((name, height))
+        // Control logs are listed by whoever holds them.
+        let held = |(author, log): &LogName| {
+            self.log(author, log).map_or((0, LogKind::Content), |held| (held.durable, held.kind))
         };
-        self.cited_furthest().into_iter().filter_map(missing).collect()
+        // Nearly always all of it is held.
+        let short = self.cited(None).filter(|(name, line)| held(name).0 < line.height);
+        let missing = |(name, line): (LogName, CutLine)| {
+            let (durable, kind) = held(&name);
+            let height = acceptance::hope(self, &name.0, &name.1, line.height);
+            (durable < height && !self.is_full(&name.0, kind)).then_some((name, height))
+        };
+        furthest(short).into_iter().filter_map(missing).collect()
     }
 
     /// The digest over the tips: equal digests mean equal logs.
@@ -1579,6 +1570,17 @@ fn load_prefix(store: &dyn Read, key: &LogKey, height: u64) -> Option<Log> {
         durable_head: Some(last.hash()),
         unsigned,
     })
+}
+
+/// The furthest that each log is cited. Two starts of one author may cite a log each as far as it was known to them, and
+/// only the furthest tells what there is of it.
+fn furthest(cited: impl Iterator<Item = (LogName, CutLine)>) -> BTreeMap<LogName, CutLine> {
+    let mut furthest: BTreeMap<LogName, CutLine> = BTreeMap::new();
+    for (name, line) in cited {
+        let known = furthest.entry(name).or_insert(line);
+        *known = line.max(*known);
+    }
+    furthest
 }
 
 /// Operations so that each stands after those among them that it builds on.

@@ -735,10 +735,10 @@ impl Engine {
             self.disconnect(peer, "an offer before a greeting".to_owned());
             return Ok(());
         }
-        let mut anew = Vec::new();
+        let mut anew = BTreeSet::new();
         for (tag, digest) in circles {
             if let Some(circle) = state.by_tag.get(&tag) {
-                anew.push(*circle);
+                anew.insert(*circle);
             } else if state.unknown.len() < limits::UNKNOWN_TAGS {
                 state.unknown.insert(tag, digest);
             }
