@@ -317,6 +317,11 @@ impl Disk {
         self.held.hash_at(key, seq) == Some(hash) && !rotten
     }
 
+    /// The entries of a circle that cannot be read back.
+    pub(crate) fn rotten(&self, circle: &CircleId) -> impl Iterator<Item = (&LogKey, u64)> {
+        self.rotten.iter().filter(move |(key, _)| key.circle == *circle).map(|(key, seq)| (key, *seq))
+    }
+
     /// Whether an entry cannot be read back.
     pub(crate) fn is_rotten(&self, key: &LogKey, seq: u64) -> bool {
         self.rotten.contains(&(*key, seq))

@@ -134,6 +134,11 @@ impl History {
         self.said.insert(hash, Said { author, log, seq, previous, operation, past, cites });
     }
 
+    /// Whether an entry is an operation of this circle.
+    pub(crate) fn has(&self, operation: &Hash) -> bool {
+        self.said.contains_key(operation)
+    }
+
     /// Every node that anything ever said about this circle names.
     pub(crate) fn ever_named(&self) -> BTreeSet<PublicKey> {
         let stewards = self.charter.stewards.iter().map(|steward| steward.node.node);

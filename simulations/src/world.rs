@@ -1472,8 +1472,8 @@ impl World {
 
     /// What all those who count in a circle, by what they know themselves, know together; and the nodes that count
     /// by that, run and are not revoked. Whoever was removed need not have heard of it, and is not asked; nor whoever
-    /// alone has heard of its removal and left, nor anybody when nobody counts. None when none of those is in the
-    /// circle.
+    /// alone has heard of its removal and left, nor whom rot keeps from an operation that the others know, nor anybody
+    /// when nobody counts. None when none of those is in the circle.
     pub(crate) fn agreed(&self, circle: &CircleId) -> Option<(Rc<Conclusion>, Vec<usize>)> {
         let standing =
             |node: &Node| node.engine.is_some() && node.is_honest() && !self.truth.revoked.contains(&node.me);
@@ -1496,9 +1496,33 @@ impl World {
         let unheard_of = |heard: &Heard| heard.iter().any(|operation| !known.contains(operation));
         let knows_more = |node: &Node| node.heard.get(circle).is_some_and(unheard_of);
         let left = |node: &Node| holds(node) && !stays(node) && knows_more(node);
-        let counts = |node: &Node| standing(node) && conclusion.members.contains_key(&node.me) && !left(node);
+        let lost = self.lost_operations(circle);
+        let knows_lost = |node: &Node| {
+            let heard = node.heard.get(circle).unwrap_or(&nothing);
+            lost.iter().all(|operation| heard.contains(operation) || !known.contains(operation))
+        };
+        let counts = |node: &Node| {
+            standing(node) && conclusion.members.contains_key(&node.me) && !left(node) && knows_lost(node)
+        };
         let members: Vec<usize> = (0..self.nodes.len()).filter(|index| counts(&self.nodes[*index])).collect();
         members.iter().any(|index| holds(&self.nodes[*index])).then_some((conclusion, members))
+    }
+
+    /// The operations of a circle that rot took from the last running honest node that had them: nobody else can come to
+    /// know them.
+    fn lost_operations(&self, circle: &CircleId) -> Vec<Hash> {
+        let Some(history) = self.truth.histories.get(circle) else { return Vec::new() };
+        let run = || self.nodes.iter().filter(|node| node.engine.is_some() && node.is_honest());
+        let rotten = run().flat_map(|node| {
+            let place = |(key, seq): (&LogKey, u64)| Some((*key, seq, node.disk.held().hash_at(key, seq)?));
+            node.disk.rotten(circle).filter_map(place)
+        });
+        let lost = |(key, seq, hash): &(LogKey, u64, Hash)| {
+            let has =
+                |node: &Node| node.disk.held().hash_at(key, *seq) == Some(*hash) && !node.disk.is_rotten(key, *seq);
+            history.has(hash) && !run().any(has)
+        };
+        rotten.filter(lost).map(|(.., hash)| hash).collect()
     }
 
     /// Fresh random bytes.
