@@ -328,13 +328,14 @@ impl Disk {
     }
 
     /// What a start finds: a log with a rotten entry is held up to there, so that peers can bring the rest again.
-    /// Gives back the places that were lost by it.
-    pub(crate) fn scrub(&mut self) -> Vec<(LogKey, u64)> {
+    /// Gives back the places that were lost by it, and what stood there.
+    pub(crate) fn scrub(&mut self) -> Vec<(LogKey, u64, Hash)> {
         self.found_rotten = self.rotten_records.clone();
         let mut lost = Vec::new();
         for (key, seq) in std::mem::take(&mut self.rotten) {
             let Some(log) = self.held.logs.get(&key) else { continue };
-            lost.extend((seq..log.len() as u64).map(|seq| (key, seq)));
+            let places = (0_u64..).zip(log.iter()).skip(seq as usize);
+            lost.extend(places.map(|(seq, (hash, _))| (key, seq, *hash)));
             self.held.cut_off(&key, seq);
         }
         lost

@@ -347,6 +347,11 @@ impl History {
         std::iter::once(self.charter.terms.quota).chain(said)
     }
 
+    /// How often anybody said that a node of a partner is removed.
+    pub(crate) fn times_removed(&self, partner: &PartnerId, node: &PublicKey) -> u64 {
+        self.said.values().filter(|said| removes(&said.operation.act, partner, node)).count() as u64
+    }
+
     /// What the circle is kept by.
     pub(crate) fn terms(&self, conclusion: &Conclusion) -> &Terms {
         match conclusion.policy.map(|policy| &self.said[&policy].operation.act) {

@@ -235,6 +235,8 @@ pub(crate) struct Truth {
     pub(crate) stolen: BTreeSet<Hash>,
     /// Whose keys those are.
     pub(crate) robbed: BTreeSet<PublicKey>,
+    /// Entries that rot took from some node at its start, and their circles.
+    pub(crate) rotted: BTreeSet<(CircleId, Hash)>,
     /// What a thief certified with the issuer's key, and the entries that say so.
     pub(crate) forged: Vec<(LogKey, u64, Certificate)>,
 }
@@ -670,8 +672,9 @@ impl World {
             None => Engine::open(config, node.clock(self.now), &node.disk),
         };
         if !lost.is_empty() {
-            self.forgive(index, |_, told| lost.contains(&(told.key, told.seq)));
+            self.forgive(index, |_, told| lost.contains(&(told.key, told.seq, told.hash)));
         }
+        self.truth.rotted.extend(lost.into_iter().map(|(key, _, hash)| (key.circle, hash)));
         let node = &mut self.nodes[index];
         node.start += 1;
         node.chosen = None;

@@ -32,8 +32,12 @@ impl Checker for Quotas {
                 let replica = node.engine.as_ref().and_then(|engine| engine.circle(circle));
                 let Some(replica) = replica else { continue };
                 for (author, used) in held(node, circle, world) {
-                    // What a cut leaves of who was removed is taken in any case.
-                    if author != node.me && replica.counts(&author) && !largest.holds(&used) {
+                    // What a cut leaves of who was removed is taken in any case, and stays when that one is added again:
+                    // as much as the steward that removed it took.
+                    let partner = world.nodes.iter().find(|node| node.me == author).map(|node| &node.partner);
+                    let removed = partner.map_or(0, |partner| history.times_removed(partner, &author));
+                    let bound = (0..removed).fold(largest, |bound, _| bound.plus(&largest));
+                    if author != node.me && replica.counts(&author) && !bound.holds(&used) {
                         let (name, counted) = (&node.name, replica.used(&author));
                         return Err(format!(
                             "{name} holds {used:?} of one member in {}, and counts {counted:?} of {largest:?}",

@@ -32,7 +32,7 @@ use cwn_engine::{
     wire::Frame,
 };
 
-use crate::world::World;
+use crate::world::{World, read_record};
 
 /// A promise that was not kept.
 #[derive(Debug, Clone)]
@@ -110,21 +110,42 @@ impl Unsendable {
     }
 }
 
-/// The logs of a circle in which something is sealed to an epoch whose record rot took from the last of these members that
-/// had it, and where: further than that nobody can take the log of them. Who made the epoch may have left the circle.
+/// The operations of a circle that rot took from the last of these members that knew them.
+fn gone(world: &World, members: &[usize], circle: &CircleId) -> Vec<Hash> {
+    let Some(history) = world.truth.histories.get(circle) else { return Vec::new() };
+    let knows = |member: &usize, operation: &Hash| {
+        world.nodes[*member].heard.get(circle).is_some_and(|heard| heard.contains(operation))
+    };
+    let rotted = world.truth.rotted.range((*circle, Hash([0; 32]))..=(*circle, Hash([255; 32])));
+    let gone = rotted.map(|(_, hash)| *hash).filter(|hash| history.has(hash));
+    gone.filter(|hash| !members.iter().any(|member| knows(member, hash))).collect()
+}
+
+/// The logs of a circle in which something stands that nobody can take from these members, and where: further than that
+/// nobody can take the log of them. It is sealed to an epoch whose record rot took from the last of them that had it, or it
+/// builds on an operation that rot took so, itself or by the record. Who made the epoch may have left the circle.
 fn unsendable(world: &World, members: &[usize], circle: &CircleId) -> Unsendable {
-    let lost = members.iter().flat_map(|member| world.nodes[*member].disk.rotten_records(circle));
-    let lost: BTreeSet<&Hash> = lost.filter(|record| !can_send_record(world, members, circle, record)).collect();
     let mut unsendable = Unsendable::default();
-    if lost.is_empty() {
+    let gone = gone(world, members, circle);
+    let builds_on_gone = |heads: &[Hash]| {
+        let past = world.truth.histories.get(circle).filter(|_| !gone.is_empty()).map(|history| history.up_to(heads));
+        past.is_some_and(|past| gone.iter().any(|hash| past.contains(hash)))
+    };
+    let disks = || members.iter().map(|member| &world.nodes[*member].disk);
+    let rotten = disks().flat_map(|disk| disk.rotten_records(circle));
+    let mut lost: BTreeSet<&Hash> = rotten.filter(|record| !can_send_record(world, members, circle, record)).collect();
+    if !gone.is_empty() {
+        let records = disks().flat_map(|disk| &disk.held().records).filter(|((of, _), _)| of == circle);
+        let unverifiable = |bytes: &[u8]| read_record(bytes).is_some_and(|record| builds_on_gone(&record.heads));
+        lost.extend(records.filter(|(_, bytes)| unverifiable(bytes)).map(|((_, hash), _)| hash));
+    }
+    if lost.is_empty() && gone.is_empty() {
         return unsendable;
     }
-    for (key, log) in members.iter().flat_map(|member| &world.nodes[*member].disk.held().logs) {
+    for (key, log) in disks().flat_map(|disk| &disk.held().logs).filter(|(key, _)| key.circle == *circle) {
         let epoch = |entry: &EntryBytes| Header::from_bytes(&entry.header).ok().and_then(|header| header.epoch);
         let of_lost = |entry: &EntryBytes| epoch(entry).is_some_and(|epoch| lost.contains(&epoch));
-        if key.circle == *circle
-            && let Some(seq) = log.iter().position(|(_, entry)| of_lost(entry))
-        {
+        if let Some(seq) = log.iter().position(|(hash, entry)| of_lost(entry) || builds_on_gone(&[*hash])) {
             let lowest = unsendable.0.entry(*key).or_insert(seq as u64);
             *lowest = (seq as u64).min(*lowest);
         }
