@@ -180,6 +180,7 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
         Bug::DigestLeavesLogsOut
         | Bug::DigestEverySecond
         | Bug::HeldClaimsMore
+        | Bug::CitedTakenForHeld
         | Bug::HeldUnsaidOnConnect
         | Bug::SealNamedToAll => vec![mixed()],
         Bug::WaitForTheGone => vec![Lives::of("revocation").more(|scenario| {

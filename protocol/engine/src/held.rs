@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use cwn_crypto::{
     Domain, Hash, PublicKey, Signed, SigningKey, Time, encoding,
     identity::SignedRefusal,
-    issuer_log::{CutLine, LogId},
+    issuer_log::{CutLine, LogId, cut_reach},
 };
 use minicbor::{Decode, Encode};
 
@@ -28,7 +28,7 @@ pub struct Statement {
     #[n(2)]
     pub author: PublicKey,
     /// Those logs, each up to the height durably held; one that a listed log's opening cites is held to there
-    /// and left out.
+    /// and left out, or listed with less, which may be nothing.
     #[n(3)]
     pub heads: Vec<CutLine>,
     /// Epochs of that author whose key was wrapped to the holder and does not open.
@@ -48,10 +48,12 @@ impl Statement {
         Signed::sign(self, Domain::HELD, key)
     }
 
-    /// Whether it says of some log more than another statement does.
-    pub(crate) fn adds_to(&self, other: &Self) -> bool {
-        let said = |line: &CutLine| other.heads.iter().any(|one| one.log == line.log && one.height >= line.height);
-        self.heads.iter().any(|line| !said(line))
+    /// Whether it says of some log more than another statement of the same author does; `cites` gives what the opening of
+    /// one of its logs cites, if that log is held here.
+    pub(crate) fn adds_to<'a>(&self, other: &Self, cites: impl Fn(&LogId) -> Option<&'a [CutLine]>) -> bool {
+        let known = cut_reach(&other.heads, &cites);
+        let adds = |line: &CutLine| line.height > known.get(&line.log).map_or(0, |known| known.height);
+        cut_reach(&self.heads, &cites).values().any(adds)
     }
 
     /// What its holder said.
@@ -72,13 +74,18 @@ pub struct Step {
     pub at: Time,
 }
 
-/// What a holder last said besides of one author: when, and which epochs it cannot open.
+/// What a holder last said besides of one author: when, and which epochs it cannot open. Boxed, for a steward has one for
+/// every two members.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 struct Latest {
     #[n(0)]
     time: Time,
     #[n(1)]
-    unopenable: Vec<Hash>,
+    unopenable: Box<[Hash]>,
+    /// The logs it listed, if the opening of one of them was not held: what that cites is not to be taken for held by
+    /// who listed it with less.
+    #[n(2)]
+    listed: Option<Box<[LogId]>>,
 }
 
 /// What was heard about one circle.
@@ -108,13 +115,15 @@ impl Ledger {
         cites: impl Fn(&LogId) -> Option<&'a [CutLine]>,
     ) -> Vec<(Vec<u8>, Vec<u8>)> {
         let Statement { holder, author, time, .. } = *statement;
+        let unknown = statement.heads.len() > 1 && statement.heads.iter().any(|line| cites(&line.log).is_none());
+        let listed = unknown.then(|| statement.heads.iter().map(|line| line.log).collect());
         let mut news = self.hold((holder, author), &statement.heads, time, cites);
-        let fresh = Latest { time, unopenable: statement.unopenable.clone() };
+        let fresh = Latest { time, unopenable: statement.unopenable.as_slice().into(), listed };
         let latest = self.latest.get(&(holder, author));
         if latest.is_none_or(|latest| latest.time <= time) {
-            let told = latest.map(|latest| latest.unopenable.as_slice()).unwrap_or_default();
+            let told = latest.map(|latest| &*latest.unopenable).unwrap_or_default();
             // The time alone is not worth a write.
-            if !news.is_empty() || told != fresh.unopenable {
+            if !news.is_empty() || told != &*fresh.unopenable {
                 news.push((Vec::new(), encoding::to_bytes(&fresh)));
             }
             self.latest.insert((holder, author), fresh);
@@ -132,7 +141,7 @@ impl Ledger {
     ) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut news = Vec::new();
         let mut unknown = None;
-        for (log, line) in cwn_crypto::issuer_log::cut_reach(heads, &cites) {
+        for (log, line) in cut_reach(heads, &cites) {
             let height = line.height;
             let place = (holder, author, log);
             if height == 0 {
@@ -160,10 +169,18 @@ impl Ledger {
         news
     }
 
-    /// Who was heard to hold some of a log, and how much.
-    pub(crate) fn holders(&self, author: PublicKey, log: LogId) -> Vec<(PublicKey, Step)> {
+    /// Who was heard to hold some of a log and when, and what that says once the log's opening is held: how much of it, and
+    /// nothing more of the others that were listed with it.
+    pub(crate) fn holders(&self, author: PublicKey, log: LogId) -> Vec<(PublicKey, Time, Vec<CutLine>)> {
+        let line = |log: LogId, height: u64| CutLine { log, height, head: Hash([0; 32]) };
         let of_log = self.steps.iter().filter(|((_, of, one), _)| *of == author && *one == log);
-        of_log.filter_map(|((holder, ..), steps)| Some((*holder, *steps.last()?))).collect()
+        let said = |((holder, ..), steps): (&(PublicKey, PublicKey, LogId), &Vec<Step>)| {
+            let last = steps.last()?;
+            let listed = self.latest.get(&(*holder, author)).and_then(|latest| latest.listed.as_ref());
+            let others = listed.into_iter().flatten().filter(|other| **other != log).map(|other| line(*other, 0));
+            Some((*holder, last.at, std::iter::once(line(log, last.height)).chain(others).collect()))
+        };
+        of_log.filter_map(said).collect()
     }
 
     /// What is known of an author's logs with a holder, in the order of their ids.

@@ -166,6 +166,8 @@ bugs! {
     CurrentAtOnce,
     /// Statements say one entry more than is durably held.
     HeldClaimsMore,
+    /// Statements leave out what a listed log cites, held or not.
+    CitedTakenForHeld,
     /// Statements are not said to peers that connect.
     HeldUnsaidOnConnect,
 

@@ -900,6 +900,29 @@ impl Replica {
         lines
     }
 
+    /// How much is held of an author's logs, durably: each to where a listed log cites it, if it is not listed itself. A
+    /// log that is cited further than it is held is listed with what there is of it, be it nothing. No more than `limit`;
+    /// of a hostile author that may be less than is held, and never more.
+    pub(crate) fn held_of(&self, author: &PublicKey, limit: usize) -> Vec<CutLine> {
+        let openings = self.logs_of(author).flat_map(|(_, log)| &log.opening.cites);
+        let mut lines: BTreeMap<LogId, CutLine> = BTreeMap::new();
+        for line in openings {
+            let held = self.log(author, &line.log);
+            let height = held.map_or(0, |held| held.durable);
+            if height < line.height && !planted(Bug::CitedTakenForHeld) {
+                let head = held.and_then(|held| held.durable_head).unwrap_or(Hash([0; 32]));
+                lines.insert(line.log, CutLine { log: line.log, height, head });
+            }
+        }
+        if lines.len() > limit {
+            return Vec::new();
+        }
+        for line in self.longest_uncited(author, None, limit - lines.len()) {
+            lines.entry(line.log).or_insert(line);
+        }
+        lines.into_values().collect()
+    }
+
     /// The cut that leaves all that is held of an author: its logs that no other cites, and of its forked control logs
     /// every branch that counts.
     pub fn cut_of(&self, author: &PublicKey, kind: Option<LogKind>, limit: usize) -> Vec<CutLine> {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::{
     Domain, Hash, PublicKey, encoding,
-    issuer_log::{CutLine, LogId},
+    issuer_log::{CutLine, LogId, cut_reach},
 };
 use cwn_engine::{
     held::SignedStatement,
@@ -166,15 +166,19 @@ impl Durable {
         if !self.stated.insert(statement.hash(Domain::HELD)) {
             return Ok(());
         }
+        let opening = |log: &LogId| world.truth.logs.get(&(said.author, *log)).map(|(_, _, opening)| opening);
+        // What it does not list it holds to where a listed log cites it.
+        let reach = cut_reach(&said.heads, |log| opening(log).map(|opening| opening.cites.as_slice()));
+        let reach: Vec<CutLine> = reach.into_values().collect();
         let before = self.found.entry(from).or_default().entry((said.circle, said.author)).or_default();
         let mut known = before.iter().peekable();
-        for line in &said.heads {
+        for line in &reach {
             while known.next_if(|known| known.log < line.log).is_some() {}
             if known.peek() != Some(&line) {
                 holds(world, from, (said.author, line.log), line.height, Some(line.head))?;
             }
         }
-        *before = said.heads;
+        *before = reach;
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cwn_crypto::{
     Hash, PublicKey, Time,
-    issuer_log::{CutLine, LogId},
+    issuer_log::{CutLine, LogId, cut_reach},
 };
 
 use super::live::distance;
@@ -190,8 +190,12 @@ impl Engine {
                 let same = old.as_ref().map(content) == new.as_ref().map(content);
                 // What says nothing new goes on from where it was: who was told needs not be told again.
                 let left = if same { before.trail.left.min(trail.left) } else { trail.left };
-                let (less, more) =
-                    old.zip(new).map_or((false, true), |(old, new)| (old.adds_to(&new), new.adds_to(&old)));
+                let replica = self.circles.get(&about.0);
+                let log = |log: &LogId| replica.and_then(|replica| replica.log(&about.2, log));
+                let cites = |of: &LogId| log(of).map(|held| held.opening.cites.as_slice());
+                let (less, more) = old
+                    .zip(new)
+                    .map_or((false, true), |(old, new)| (old.adds_to(&new, cites), new.adds_to(&old, cites)));
                 // The later one counts. It is the one that says more, though its holder's clock was set back meanwhile.
                 let later = if less == more { before.time <= time } else { more };
                 if later {
@@ -490,11 +494,10 @@ impl Engine {
     }
 
     fn holds_all_of(&self, circle: CircleId, statement: &Statement) -> bool {
-        let durable = |log: &LogId| {
-            let held = self.circles.get(&circle).and_then(|replica| replica.log(&statement.author, log));
-            held.map_or(0, |held| held.durable)
-        };
-        statement.heads.iter().all(|line| line.height <= durable(&line.log))
+        let replica = self.circles.get(&circle);
+        let held = |log: &LogId| replica.and_then(|replica| replica.log(&statement.author, log));
+        let said = cut_reach(&statement.heads, |log| held(log).map(|held| held.opening.cites.as_slice()));
+        said.values().all(|line| line.height <= held(&line.log).map_or(0, |held| held.durable))
     }
 
     /// A peer that has statements which are kept here says who has got them.

@@ -8,7 +8,7 @@ use cwn_crypto::{Domain, Hash, PublicKey, Time, encoding};
 
 use super::relay::Outgoing;
 use crate::engine::{Engine, HELD_FACT, fact_key};
-use crate::held::{Ledger, SignedStatement, Statement, Step};
+use crate::held::{Ledger, SignedStatement, Statement};
 use crate::limits;
 use crate::log::{CircleId, LogKey};
 use crate::planted::{Bug, planted};
@@ -85,7 +85,7 @@ impl Engine {
                 circle,
                 holder: self.me,
                 author,
-                heads: replica.longest_uncited(&author, None, limits::HELD_LOGS),
+                heads: replica.held_of(&author, limits::HELD_LOGS),
                 unopenable: unopenable.filter(of_author).take(limits::HELD_LOGS).copied().collect(),
                 time: self.wall,
             };
@@ -152,10 +152,9 @@ impl Engine {
         for line in &statement.heads {
             let held = replica.log(&author, &line.log).is_some_and(|held| (1..=held.durable).contains(&line.height));
             let key = LogKey { circle, author, log: line.log };
-            // Who holds another branch of a fork does not hold what is held here.
-            if is_known(line) || !held || store.hash(&key, line.height - 1)? == Some(line.head) {
-                heads.push(*line);
-            }
+            // Who holds another branch of a fork does not hold what is held here, though another log may cite it.
+            let here = is_known(line) || !held || store.hash(&key, line.height - 1)? == Some(line.head);
+            heads.push(if here { *line } else { CutLine { height: 0, ..*line } });
         }
         drop(is_known);
         statement.heads = heads;
@@ -166,8 +165,7 @@ impl Engine {
     /// A log's opening came, and says of what was heard before that more is held.
     pub(super) fn note_cited(&mut self, LogKey { circle, author, log }: LogKey) {
         let holders = self.ledgers.get(&circle).map(|ledger| ledger.holders(author, log)).unwrap_or_default();
-        for (holder, Step { height, at }) in holders {
-            let heads = [CutLine { log, height, head: Hash([0; 32]) }];
+        for (holder, at, heads) in holders {
             self.note(circle, (holder, author), |ledger, cites| ledger.hold((holder, author), &heads, at, cites));
         }
     }

@@ -198,6 +198,50 @@ fn i9_what_others_bring_of_a_member_that_is_taken_for_removed_is_known_once_it_c
     assert_eq!(known_to_hold(&world, "surf", circle, "surf", entry, &["ferm"]), ["ferm"]);
 }
 
+/// "ferm" holds a log of "surf", and not the earlier one that it cites; "ncsc" neither, and is connected with nobody. An
+/// entry of each.
+fn with_a_log_alone() -> (World, CircleId, (LogId, u64), (LogId, u64)) {
+    let (mut world, circle) = connected(&["ncsc", "surf", "ferm"], &[("ncsc", "surf"), ("ncsc", "ferm")]);
+    world.disconnect("ncsc", "surf").disconnect("ncsc", "ferm");
+    publish(&mut world, "surf", circle, "while ferm is away");
+    let before = (world.content_log("surf", circle).log, 0);
+    world.crash("surf").start("surf");
+    world.mute_runs("surf", true);
+    world.connect("surf", "ferm").run(1_000);
+    let id = world.append("surf", circle, "in another log, live");
+    world.run(2 * limits::HELD_WAIT_MS);
+    let Some(Ok(Reply::Appended { place, .. })) = world.reply("surf", id) else { panic!("surf published nothing") };
+    let after = (place.key.log, place.seq);
+    world.expect_reads("ferm", circle, &["in another log, live"]);
+    world.mute_runs("surf", false);
+    (world, circle, before, after)
+}
+
+#[test]
+fn i9_who_holds_a_log_and_not_the_one_that_it_cites_says_so() {
+    // cwn-sim seed 7072, 20 nodes, 24 h, 10 % malicious.
+    let (mut world, circle, before, after) = with_a_log_alone();
+    assert_eq!(known_to_hold(&world, "surf", circle, "surf", after, &["ferm"]), ["ferm"]);
+    assert_eq!(known_to_hold(&world, "surf", circle, "surf", before, &["ferm"]), [""; 0], "it has not come");
+    world.disconnect("surf", "ferm").connect("surf", "ferm").settle();
+    assert_eq!(known_to_hold(&world, "surf", circle, "surf", before, &["ferm"]), ["ferm"]);
+}
+
+#[test]
+fn i9_what_a_log_cites_that_came_after_word_of_it_is_not_taken_for_held() {
+    let (mut world, circle, before, after) = with_a_log_alone();
+    world.disconnect("surf", "ferm");
+    // The steward hears what ferm holds, and gets nothing of it from there.
+    world.mute_runs("ferm", true);
+    world.connect("ncsc", "ferm").run(2 * limits::HELD_WAIT_MS);
+    world.disconnect("ncsc", "ferm");
+    assert_eq!(world.reads("ncsc", circle), [""; 0]);
+    world.connect("ncsc", "surf").settle();
+    assert_eq!(world.reads("ncsc", circle).len(), 2);
+    assert_eq!(known_to_hold(&world, "ncsc", circle, "surf", after, &["ferm"]), ["ferm"]);
+    assert_eq!(known_to_hold(&world, "ncsc", circle, "surf", before, &["ferm"]), [""; 0], "ferm lacks it");
+}
+
 #[test]
 fn i9_of_whom_nobody_ever_named_nothing_is_known() {
     let (mut world, circle) = line(&["ncsc", "ferm"]);
