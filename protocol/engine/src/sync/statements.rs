@@ -92,7 +92,7 @@ impl Engine {
             if planted(Bug::HeldClaimsMore) {
                 statement.heads.iter_mut().for_each(|line| line.height += 1);
             }
-            if statement.heads.is_empty() && statement.unopenable.is_empty() {
+            if statement.heads.iter().all(|line| line.height == 0) && statement.unopenable.is_empty() {
                 continue;
             }
             let concerned = self.concerned(&circle, &author);
