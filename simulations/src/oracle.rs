@@ -347,9 +347,10 @@ impl History {
         std::iter::once(self.charter.terms.quota).chain(said)
     }
 
-    /// How often anybody said that a node of a partner is removed.
-    pub(crate) fn times_removed(&self, partner: &PartnerId, node: &PublicKey) -> u64 {
-        self.said.values().filter(|said| removes(&said.operation.act, partner, node)).count() as u64
+    /// How often one of these said that a node of a partner is removed.
+    pub(crate) fn times_removed(&self, partner: &PartnerId, node: &PublicKey, by: impl Fn(&PublicKey) -> bool) -> u64 {
+        let removals = self.said.values().filter(|said| removes(&said.operation.act, partner, node));
+        removals.filter(|said| by(&said.author)).count() as u64
     }
 
     /// What the circle is kept by.

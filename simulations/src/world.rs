@@ -235,8 +235,8 @@ pub(crate) struct Truth {
     pub(crate) stolen: BTreeSet<Hash>,
     /// Whose keys those are.
     pub(crate) robbed: BTreeSet<PublicKey>,
-    /// Entries that rot took from some node at its start, and their circles.
-    pub(crate) rotted: BTreeSet<(CircleId, Hash)>,
+    /// Entries that rot took from some node at its start, their circles and their places.
+    pub(crate) rotted: BTreeMap<(CircleId, Hash), (LogKey, u64)>,
     /// What a thief certified with the issuer's key, and the entries that say so.
     pub(crate) forged: Vec<(LogKey, u64, Certificate)>,
 }
@@ -674,7 +674,7 @@ impl World {
         if !lost.is_empty() {
             self.forgive(index, |_, told| lost.contains(&(told.key, told.seq, told.hash)));
         }
-        self.truth.rotted.extend(lost.into_iter().map(|(key, _, hash)| (key.circle, hash)));
+        self.truth.rotted.extend(lost.into_iter().map(|(key, seq, hash)| ((key.circle, hash), (key, seq))));
         let node = &mut self.nodes[index];
         node.start += 1;
         node.chosen = None;

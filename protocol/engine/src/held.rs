@@ -4,7 +4,7 @@
 //! able to open and cannot. Once somebody was shown "received at", that stays: statements only add. No
 //! statement means "unknown", never "not received".
 
-use std::collections::BTreeMap;
+use std::{cell::Cell, collections::BTreeMap};
 
 use cwn_crypto::{
     Domain, Hash, PublicKey, Signed, SigningKey, Time, encoding,
@@ -51,9 +51,9 @@ impl Statement {
     /// Whether it says of some log more than another statement of the same author does; `cites` gives what the opening of
     /// one of its logs cites, if that log is held here.
     pub(crate) fn adds_to<'a>(&self, other: &Self, cites: impl Fn(&LogId) -> Option<&'a [CutLine]>) -> bool {
-        let known = cut_reach(&other.heads, &cites);
+        let known = few_cited(&other.heads, &cites);
         let adds = |line: &CutLine| line.height > known.get(&line.log).map_or(0, |known| known.height);
-        cut_reach(&self.heads, &cites).values().any(adds)
+        few_cited(&self.heads, &cites).values().any(adds)
     }
 
     /// What its holder said.
@@ -61,6 +61,20 @@ impl Statement {
         let holder = signed.unverified(limits::HELD_BYTES)?.holder;
         signed.verify(Domain::HELD, &holder, limits::HELD_BYTES)
     }
+}
+
+/// As [`cut_reach`], but that of an author that cites without measure not all is followed: whoever carries statements does
+/// this for others.
+pub(crate) fn few_cited<'a>(
+    heads: &[CutLine],
+    cites: impl Fn(&LogId) -> Option<&'a [CutLine]>,
+) -> BTreeMap<LogId, CutLine> {
+    let left = Cell::new(limits::CITES_FOLLOWED);
+    cut_reach(heads, |log| {
+        let cited = cites(log)?;
+        left.set(left.get().checked_sub(cited.len())?);
+        Some(cited)
+    })
 }
 
 /// One step of what a holder was heard to hold of a log.
@@ -82,10 +96,22 @@ struct Latest {
     time: Time,
     #[n(1)]
     unopenable: Box<[Hash]>,
-    /// The logs it listed, if the opening of one of them was not held: what that cites is not to be taken for held by
-    /// who listed it with less.
+    /// The logs it listed, if one of them is cited further than that, or what they cite was not known: once an opening
+    /// comes, what it cites is not to be taken for held by who listed it with less.
     #[n(2)]
     listed: Option<Box<[LogId]>>,
+}
+
+/// Whether a statement lists a log with less than others that it speaks of cite, as far as their openings are known.
+fn lists_less<'a>(
+    heads: &[CutLine],
+    reach: &BTreeMap<LogId, CutLine>,
+    cites: impl Fn(&LogId) -> Option<&'a [CutLine]>,
+) -> bool {
+    // What is listed is reached to where it is listed.
+    let less = |cited: &CutLine| reach.get(&cited.log).is_some_and(|line| line.height < cited.height);
+    let mut held = reach.values().filter(|line| line.height > 0);
+    heads.len() > 1 && held.any(|line| cites(&line.log).is_none_or(|cited| cited.iter().any(less)))
 }
 
 /// What was heard about one circle.
@@ -115,33 +141,41 @@ impl Ledger {
         cites: impl Fn(&LogId) -> Option<&'a [CutLine]>,
     ) -> Vec<(Vec<u8>, Vec<u8>)> {
         let Statement { holder, author, time, .. } = *statement;
-        let unknown = statement.heads.len() > 1 && statement.heads.iter().any(|line| cites(&line.log).is_none());
-        let listed = unknown.then(|| statement.heads.iter().map(|line| line.log).collect());
-        let mut news = self.hold((holder, author), &statement.heads, time, cites);
+        let reach = cut_reach(&statement.heads, &cites);
+        let listed = lists_less(&statement.heads, &reach, &cites);
+        let listed = listed.then(|| statement.heads.iter().map(|line| line.log).collect());
+        let mut news = self.hold((holder, author), reach, time, cites);
         let fresh = Latest { time, unopenable: statement.unopenable.as_slice().into(), listed };
         let latest = self.latest.get(&(holder, author));
         if latest.is_none_or(|latest| latest.time <= time) {
             let told = latest.map(|latest| &*latest.unopenable).unwrap_or_default();
             // The time alone is not worth a write.
-            if !news.is_empty() || told != &*fresh.unopenable {
+            let listed = latest.and_then(|latest| latest.listed.as_deref());
+            if !news.is_empty() || told != &*fresh.unopenable || listed != fresh.listed.as_deref() {
                 news.push((Vec::new(), encoding::to_bytes(&fresh)));
             }
             self.latest.insert((holder, author), fresh);
+        } else if let (Some(latest), Some(listed), false) =
+            (self.latest.get_mut(&(holder, author)), fresh.listed, news.is_empty())
+        {
+            // Its holder's clock was set back meanwhile, and it says more.
+            latest.listed = Some(listed);
+            news.push((Vec::new(), encoding::to_bytes(&*latest)));
         }
         news
     }
 
-    /// A holder has an author's logs up to these heads, and what their openings cite. Returns as [`Self::hear`] does.
+    /// A holder has an author's logs so far. Returns as [`Self::hear`] does.
     pub(crate) fn hold<'a>(
         &mut self,
         (holder, author): (PublicKey, PublicKey),
-        heads: &[CutLine],
+        reach: BTreeMap<LogId, CutLine>,
         time: Time,
         cites: impl Fn(&LogId) -> Option<&'a [CutLine]>,
     ) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut news = Vec::new();
         let mut unknown = None;
-        for (log, line) in cut_reach(heads, &cites) {
+        for (log, line) in reach {
             let height = line.height;
             let place = (holder, author, log);
             if height == 0 {

@@ -56,6 +56,9 @@ pub const ROSTERS: usize = 16;
 /// Logs, and epochs, that one statement of what is held names: with them it stays within [`HELD_BYTES`].
 pub const HELD_LOGS: usize = 512;
 
+/// How many citations are followed to tell which of two statements says more.
+pub const CITES_FOLLOWED: usize = 4 * HELD_LOGS;
+
 /// A statement of what is held: one log is usual, 66 bytes each.
 pub const HELD_BYTES: usize = 64 << 10;
 

@@ -35,7 +35,8 @@ impl Checker for Quotas {
                     // What a cut leaves of who was removed is taken in any case, and stays when that one is added again:
                     // as much as the steward that removed it took.
                     let partner = world.nodes.iter().find(|node| node.me == author).map(|node| &node.partner);
-                    let removed = partner.map_or(0, |partner| history.times_removed(partner, &author));
+                    let honest = |key: &PublicKey| world.honest().any(|node| node.me == *key);
+                    let removed = partner.map_or(0, |partner| history.times_removed(partner, &author, honest));
                     let bound = (0..removed).fold(largest, |bound, _| bound.plus(&largest));
                     if author != node.me && replica.counts(&author) && !bound.holds(&used) {
                         let (name, counted) = (&node.name, replica.used(&author));

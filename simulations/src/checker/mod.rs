@@ -32,7 +32,7 @@ use cwn_engine::{
     wire::Frame,
 };
 
-use crate::world::{World, read_record};
+use crate::world::{Node, World, read_record};
 
 /// A promise that was not kept.
 #[derive(Debug, Clone)]
@@ -113,12 +113,16 @@ impl Unsendable {
 /// The operations of a circle that rot took from the last of these members that knew them.
 fn gone(world: &World, members: &[usize], circle: &CircleId) -> Vec<Hash> {
     let Some(history) = world.truth.histories.get(circle) else { return Vec::new() };
-    let knows = |member: &usize, operation: &Hash| {
-        world.nodes[*member].heard.get(circle).is_some_and(|heard| heard.contains(operation))
-    };
     let rotted = world.truth.rotted.range((*circle, Hash([0; 32]))..=(*circle, Hash([255; 32])));
-    let gone = rotted.map(|(_, hash)| *hash).filter(|hash| history.has(hash));
-    gone.filter(|hash| !members.iter().any(|member| knows(member, hash))).collect()
+    let gone = rotted.filter(|((_, hash), (key, seq))| {
+        let has = |member: &usize| {
+            let Node { heard, disk, .. } = &world.nodes[*member];
+            let heard = heard.get(circle).is_some_and(|heard| heard.contains(hash));
+            heard || disk.held().hash_at(key, *seq) == Some(*hash) && !disk.is_rotten(key, *seq)
+        };
+        history.has(hash) && !members.iter().any(has)
+    });
+    gone.map(|((_, hash), _)| *hash).collect()
 }
 
 /// The logs of a circle in which something stands that nobody can take from these members, and where: further than that

@@ -66,6 +66,9 @@ struct Shared {
     caught_up: bool,
     /// What was lacking when it was last looked whether anything is; nearly always nothing.
     short_of: Option<Box<LogName>>,
+    /// It began to share the circle anew, and is to be told what this node states, not before that time.
+    anew: bool,
+    anew_after: Time,
     compare_after: Time,
     /// How many lists of tips it said until then.
     lists: u32,
@@ -745,13 +748,23 @@ impl Engine {
         }
         state.offered = true;
         for circle in anew {
-            // It says one that is shared already again when frames were lost, and when it took this node for removed for a
-            // while: what this node stated meanwhile it did not hear.
-            self.held_due_to(peer, circle);
-            self.hand_on_anew(peer, circle);
+            self.shared(peer, &circle).into_iter().for_each(|shared| shared.anew = true);
+            self.state_anew(peer, circle);
         }
         self.match_tags(peer, store)?;
         self.welcome(peer, store)
+    }
+
+    /// A peer says the tag of a circle that is shared already again when frames were lost, and when it took this node for
+    /// removed for a while: what this node stated meanwhile it did not hear. Once in a while it is told again.
+    fn state_anew(&mut self, peer: &PublicKey, circle: CircleId) {
+        let now = self.now;
+        let Some(shared) = self.shared(peer, &circle).filter(|shared| shared.anew && shared.anew_after <= now) else {
+            return;
+        };
+        (shared.anew, shared.anew_after) = (false, now.plus(limits::DIGEST_EVERY_MS));
+        self.held_due_to(peer, circle);
+        self.hand_on_anew(peer, circle);
     }
 
     /// Recognises the circles among the tags that a peer showed.
@@ -785,6 +798,8 @@ impl Engine {
                 compared: false,
                 caught_up: false,
                 short_of: None,
+                anew: false,
+                anew_after: Time(0),
                 compare_after: Time(0),
                 lists: 0,
                 lists_until: Time(0),
@@ -809,7 +824,7 @@ impl Engine {
             if !planted(Bug::HeldUnsaidOnConnect) {
                 self.held_due_to(peer, circle);
             }
-            self.carried_past(circle, peer);
+            self.hand_on_anew(peer, circle);
         }
         Ok(())
     }
@@ -945,6 +960,7 @@ impl Engine {
         // What was too much to be handed to a newcomer at once.
         let peers: BTreeSet<PublicKey> = due.iter().map(|(peer, _)| *peer).collect();
         let welcomed = peers.iter().try_for_each(|peer| self.welcome(peer, store));
+        due.iter().for_each(|(peer, circle)| self.state_anew(peer, *circle));
         due.into_iter().try_for_each(|(peer, circle)| self.say_digest(&peer, circle, store))?;
         welcomed
     }

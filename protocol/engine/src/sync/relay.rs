@@ -16,12 +16,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cwn_crypto::{
     Hash, PublicKey, Time,
-    issuer_log::{CutLine, LogId, cut_reach},
+    issuer_log::{CutLine, LogId},
 };
 
 use super::live::distance;
 use crate::engine::{Engine, Offer};
-use crate::held::{SignedStatement, Statement};
+use crate::held::{SignedStatement, Statement, few_cited};
 use crate::limits;
 use crate::log::CircleId;
 use crate::store::{Damage, Read};
@@ -193,9 +193,11 @@ impl Engine {
                 let replica = self.circles.get(&about.0);
                 let log = |log: &LogId| replica.and_then(|replica| replica.log(&about.2, log));
                 let cites = |of: &LogId| log(of).map(|held| held.opening.cites.as_slice());
-                let (less, more) = old
-                    .zip(new)
-                    .map_or((false, true), |(old, new)| (old.adds_to(&new, cites), new.adds_to(&old, cites)));
+                let (less, more) = match old.zip(new) {
+                    Some(_) if same => (false, false),
+                    Some((old, new)) => (old.adds_to(&new, cites), new.adds_to(&old, cites)),
+                    None => (false, true),
+                };
                 // The later one counts. It is the one that says more, though its holder's clock was set back meanwhile.
                 let later = if less == more { before.time <= time } else { more };
                 if later {
@@ -464,19 +466,17 @@ impl Engine {
     ) -> Result<(), Damage> {
         let Some(statement) = self.verified(peer, circle, &signed) else { return Ok(()) };
         let Statement { holder, author, time, .. } = statement;
-        let replica = self.circles.get(&circle);
-        let counts = |node: &PublicKey| replica.is_some_and(|replica| replica.counts(node));
-        let known = replica.is_some_and(|replica| replica.knows(&holder));
+        let counts = |node: &PublicKey| self.circles.get(&circle).is_some_and(|replica| replica.counts(node));
         let mut far = Vec::new();
         // What says more than a usual one goes to whom its holder meets, and no further.
-        if signed.bytes().len() <= limits::CARRIED_BYTES && known && counts(&author) {
+        if signed.bytes().len() <= limits::CARRIED_BYTES && counts(&holder) && counts(&author) {
             let concerned = self.concerned(&circle, &author);
             let meant = |node: &&PublicKey| concerned.contains(node) && **node != holder && *node != peer;
             to.iter().filter(meant).for_each(|node| note(&mut far, *node));
         }
         let mut told = Vec::new();
         if holder == self.me {
-            if !self.holds_all_of(circle, &statement) {
+            if far.is_empty() || !self.holds_all_of(circle, &statement) {
                 // It was made before this node was put back to an old backup, and says more than is here now.
                 return Ok(());
             }
@@ -496,7 +496,7 @@ impl Engine {
     fn holds_all_of(&self, circle: CircleId, statement: &Statement) -> bool {
         let replica = self.circles.get(&circle);
         let held = |log: &LogId| replica.and_then(|replica| replica.log(&statement.author, log));
-        let said = cut_reach(&statement.heads, |log| held(log).map(|held| held.opening.cites.as_slice()));
+        let said = few_cited(&statement.heads, |log| held(log).map(|held| held.opening.cites.as_slice()));
         said.values().all(|line| line.height <= held(&line.log).map_or(0, |held| held.durable))
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use cwn_crypto::issuer_log::{CutLine, LogId};
+use cwn_crypto::issuer_log::{CutLine, LogId, cut_reach};
 use cwn_crypto::{Domain, Hash, PublicKey, Time, encoding};
 
 use super::relay::Outgoing;
@@ -141,10 +141,12 @@ impl Engine {
         let concerns = statement.author == self.me || me.is_some_and(|member| member.steward.is_some());
         // A holder that does not count now may by what comes next, as when its removal turns out to be void; what it
         // said by then it does not say again.
-        if !concerns || !replica.knows(&statement.holder) {
+        if !concerns || !replica.knows(&statement.holder) || !replica.knows(&statement.author) {
             return Ok(());
         }
-        self.keeping.heard_time(statement.time, self.wall);
+        if replica.counts(&statement.holder) {
+            self.keeping.heard_time(statement.time, self.wall);
+        }
         let author = statement.author;
         let ledger = self.ledgers.entry(circle).or_default();
         let mut is_known = ledger.knows(&statement);
@@ -166,7 +168,9 @@ impl Engine {
     pub(super) fn note_cited(&mut self, LogKey { circle, author, log }: LogKey) {
         let holders = self.ledgers.get(&circle).map(|ledger| ledger.holders(author, log)).unwrap_or_default();
         for (holder, at, heads) in holders {
-            self.note(circle, (holder, author), |ledger, cites| ledger.hold((holder, author), &heads, at, cites));
+            self.note(circle, (holder, author), |ledger, cites| {
+                ledger.hold((holder, author), cut_reach(&heads, cites), at, cites)
+            });
         }
     }
 

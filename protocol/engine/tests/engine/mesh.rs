@@ -243,6 +243,42 @@ fn i9_what_a_log_cites_that_came_after_word_of_it_is_not_taken_for_held() {
 }
 
 #[test]
+fn i9_what_was_listed_together_is_remembered_over_a_restart() {
+    let (mut world, circle, before, after) = with_a_log_alone();
+    world.disconnect("surf", "ferm");
+    world.mute_runs("ferm", true);
+    world.connect("ncsc", "ferm").run(2 * limits::HELD_WAIT_MS);
+    world.crash("ncsc").start("ncsc");
+    world.connect("ncsc", "surf").settle();
+    assert_eq!(known_to_hold(&world, "ncsc", circle, "surf", after, &["ferm"]), ["ferm"]);
+    assert_eq!(known_to_hold(&world, "ncsc", circle, "surf", before, &["ferm"]), [""; 0], "ferm lacks it");
+}
+
+#[test]
+fn who_shows_a_tag_over_and_over_is_told_what_is_held_once_in_a_while() {
+    let (mut world, circle) = line(&["ncsc", "ferm"]);
+    publish(&mut world, "ferm", circle, "held by both");
+    let (tag, before) = (world.tag("ferm", "ncsc", circle), held_frames(&world));
+    for _ in 0..200 {
+        world.send_raw("ferm", "ncsc", Frame::Offer { circles: vec![(tag, Hash([7; 32]))] }.to_bytes());
+        world.run(limits::HELD_WAIT_MS / 10);
+    }
+    let said = held_frames(&world) - before;
+    assert!((1..=3).contains(&said), "{said} statements");
+}
+
+#[test]
+fn of_whom_nobody_knows_as_an_author_nothing_is_remembered() {
+    let (mut world, circle) = line(&["ncsc", "ferm"]);
+    let invented = key_of("nobody", 1).public();
+    let signed = statement(&world, circle, "ferm", invented, 1).sign(&key_of("ferm", 1));
+    hand_on(&mut world, "ferm", "ncsc", circle, signed, &["ncsc"]);
+    world.settle();
+    let ledger = world.engine("ncsc").ledger(&circle);
+    assert!(ledger.is_none_or(|ledger| ledger.heard(&world.key("ferm"), &invented).is_none()));
+}
+
+#[test]
 fn i9_of_whom_nobody_ever_named_nothing_is_known() {
     let (mut world, circle) = line(&["ncsc", "ferm"]);
     let stranger =
