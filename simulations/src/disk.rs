@@ -317,6 +317,11 @@ impl Disk {
         self.held.hash_at(key, seq) == Some(hash) && !rotten
     }
 
+    /// Whether this very entry is held and can be read back, whatever stands before it.
+    pub(crate) fn can_read(&self, key: &LogKey, seq: u64, hash: Hash) -> bool {
+        self.held.hash_at(key, seq) == Some(hash) && !self.is_rotten(key, seq)
+    }
+
     /// The entries of a circle that cannot be read back.
     pub(crate) fn rotten(&self, circle: &CircleId) -> impl Iterator<Item = (&LogKey, u64)> {
         self.rotten.iter().filter(move |(key, _)| key.circle == *circle).map(|(key, seq)| (key, *seq))

@@ -1521,9 +1521,7 @@ impl World {
             node.disk.rotten(circle).filter_map(place)
         });
         let lost = |(key, seq, hash): &(LogKey, u64, Hash)| {
-            let has =
-                |node: &Node| node.disk.held().hash_at(key, *seq) == Some(*hash) && !node.disk.is_rotten(key, *seq);
-            history.has(hash) && !run().any(has)
+            history.has(hash) && !run().any(|node| node.disk.can_read(key, *seq, *hash))
         };
         rotten.filter(lost).map(|(.., hash)| hash).collect()
     }

@@ -12,6 +12,7 @@ use cwn_engine::{
 
 use super::Checker;
 use crate::{
+    oracle::History,
     people::short,
     world::{Node, World},
 };
@@ -32,13 +33,8 @@ impl Checker for Quotas {
                 let replica = node.engine.as_ref().and_then(|engine| engine.circle(circle));
                 let Some(replica) = replica else { continue };
                 for (author, used) in held(node, circle, world) {
-                    // What a cut leaves of who was removed is taken in any case, and stays when that one is added again:
-                    // as much as the steward that removed it took.
-                    let partner = world.nodes.iter().find(|node| node.me == author).map(|node| &node.partner);
-                    let honest = |key: &PublicKey| world.honest().any(|node| node.me == *key);
-                    let removed = partner.map_or(0, |partner| history.times_removed(partner, &author, honest));
-                    let bound = (0..removed).fold(largest, |bound, _| bound.plus(&largest));
-                    if author != node.me && replica.counts(&author) && !bound.holds(&used) {
+                    let within = || largest.holds(&used) || with_cuts(world, history, &author, largest).holds(&used);
+                    if author != node.me && replica.counts(&author) && !within() {
                         let (name, counted) = (&node.name, replica.used(&author));
                         return Err(format!(
                             "{name} holds {used:?} of one member in {}, and counts {counted:?} of {largest:?}",
@@ -50,6 +46,15 @@ impl Checker for Quotas {
         }
         Ok(())
     }
+}
+
+/// What a cut leaves of who was removed is taken in any case, and stays when that one is added again: as much as the steward
+/// that removed it took.
+fn with_cuts(world: &World, history: &History, author: &PublicKey, largest: Quota) -> Quota {
+    let partner = world.nodes.iter().find(|node| node.me == *author).map(|node| &node.partner);
+    let honest = |key: &PublicKey| world.honest().any(|node| node.me == *key);
+    let removed = partner.map_or(0, |partner| history.times_removed(partner, author, honest));
+    (0..removed).fold(largest, |bound, _| bound.plus(&largest))
 }
 
 /// What a disk holds of the content of each author in a circle. What cannot be read back counts for no quota: its log is

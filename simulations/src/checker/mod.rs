@@ -118,7 +118,7 @@ fn gone(world: &World, members: &[usize], circle: &CircleId) -> Vec<Hash> {
         let has = |member: &usize| {
             let Node { heard, disk, .. } = &world.nodes[*member];
             let heard = heard.get(circle).is_some_and(|heard| heard.contains(hash));
-            heard || disk.held().hash_at(key, *seq) == Some(*hash) && !disk.is_rotten(key, *seq)
+            heard || disk.can_read(key, *seq, *hash)
         };
         history.has(hash) && !members.iter().any(has)
     });

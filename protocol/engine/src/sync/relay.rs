@@ -477,7 +477,8 @@ impl Engine {
         let mut told = Vec::new();
         if holder == self.me {
             if far.is_empty() || !self.holds_all_of(circle, &statement) {
-                // It was made before this node was put back to an old backup, and says more than is here now.
+                // It is for nobody, or was made before this node was put back to an old backup and says more than is here
+                // now.
                 return Ok(());
             }
             // An own one that comes back came to an end there.

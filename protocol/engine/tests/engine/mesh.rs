@@ -7,7 +7,7 @@ use cwn_crypto::{
 use cwn_engine::{
     circle::MemberNode,
     held::{SignedStatement, Statement},
-    input::Command,
+    input::{Command, CommandId},
     limits,
     log::CircleId,
     output::Reply,
@@ -52,6 +52,11 @@ fn known_to_hold(
 fn publish(world: &mut World, by: &str, circle: CircleId, text: &str) -> (LogId, u64) {
     let id = world.append(by, circle, text);
     world.settle();
+    place_of(world, by, id)
+}
+
+/// Where an entry stands that was published by a command.
+fn place_of(world: &World, by: &str, id: CommandId) -> (LogId, u64) {
     let Some(Ok(Reply::Appended { place, .. })) = world.reply(by, id) else { panic!("{by} published nothing") };
     (place.key.log, place.seq)
 }
@@ -125,8 +130,7 @@ fn where_the_way_back_is_gone_a_statement_finds_another() {
     world.run(limits::HELD_WAIT_MS / 2);
     world.disconnect("ferm", "surf");
     world.settle();
-    let Some(Ok(Reply::Appended { place, .. })) = world.reply("ferm", id) else { panic!("nothing was published") };
-    let entry = (place.key.log, place.seq);
+    let entry = place_of(&world, "ferm", id);
     let others = ["ncsc", "surf", "haven"];
     assert_eq!(known_to_hold(&world, "ferm", circle, "ferm", entry, &others), others);
 }
@@ -140,8 +144,7 @@ fn i9_a_statement_that_was_on_its_way_when_a_line_was_cut_takes_another() {
     let id = world.append("a", circle, "what is on its way");
     world.run(1_000);
     world.clog_line("b", "a").run(60_000);
-    let Some(Ok(Reply::Appended { place, .. })) = world.reply("a", id) else { panic!("a published nothing") };
-    let entry = (place.key.log, place.seq);
+    let entry = place_of(&world, "a", id);
     assert_eq!(known_to_hold(&world, "a", circle, "a", entry, &names), ["x"], "the others' statements are lost");
     world.disconnect("a", "b").run(60_000);
     assert_eq!(known_to_hold(&world, "a", circle, "a", entry, &names[1..]), names[1..]);
@@ -210,8 +213,7 @@ fn with_a_log_alone() -> (World, CircleId, (LogId, u64), (LogId, u64)) {
     world.connect("surf", "ferm").run(1_000);
     let id = world.append("surf", circle, "in another log, live");
     world.run(2 * limits::HELD_WAIT_MS);
-    let Some(Ok(Reply::Appended { place, .. })) = world.reply("surf", id) else { panic!("surf published nothing") };
-    let after = (place.key.log, place.seq);
+    let after = place_of(&world, "surf", id);
     world.expect_reads("ferm", circle, &["in another log, live"]);
     world.mute_runs("surf", false);
     (world, circle, before, after)
@@ -227,15 +229,19 @@ fn i9_who_holds_a_log_and_not_the_one_that_it_cites_says_so() {
     assert_eq!(known_to_hold(&world, "surf", circle, "surf", before, &["ferm"]), ["ferm"]);
 }
 
-#[test]
-fn i9_what_a_log_cites_that_came_after_word_of_it_is_not_taken_for_held() {
+/// As [`with_a_log_alone`]; and "ncsc", the steward, heard what "ferm" holds, and got nothing of it from there.
+fn with_word_of_a_log_alone() -> (World, CircleId, (LogId, u64), (LogId, u64)) {
     let (mut world, circle, before, after) = with_a_log_alone();
     world.disconnect("surf", "ferm");
-    // The steward hears what ferm holds, and gets nothing of it from there.
     world.mute_runs("ferm", true);
     world.connect("ncsc", "ferm").run(2 * limits::HELD_WAIT_MS);
     world.disconnect("ncsc", "ferm");
     assert_eq!(world.reads("ncsc", circle), [""; 0]);
+    (world, circle, before, after)
+}
+
+/// The steward gets both logs, and knows that "ferm" holds the later one alone.
+fn gets_both_and_knows_who_holds_one(mut world: World, circle: CircleId, before: (LogId, u64), after: (LogId, u64)) {
     world.connect("ncsc", "surf").settle();
     assert_eq!(world.reads("ncsc", circle).len(), 2);
     assert_eq!(known_to_hold(&world, "ncsc", circle, "surf", after, &["ferm"]), ["ferm"]);
@@ -243,15 +249,16 @@ fn i9_what_a_log_cites_that_came_after_word_of_it_is_not_taken_for_held() {
 }
 
 #[test]
+fn i9_what_a_log_cites_that_came_after_word_of_it_is_not_taken_for_held() {
+    let (world, circle, before, after) = with_word_of_a_log_alone();
+    gets_both_and_knows_who_holds_one(world, circle, before, after);
+}
+
+#[test]
 fn i9_what_was_listed_together_is_remembered_over_a_restart() {
-    let (mut world, circle, before, after) = with_a_log_alone();
-    world.disconnect("surf", "ferm");
-    world.mute_runs("ferm", true);
-    world.connect("ncsc", "ferm").run(2 * limits::HELD_WAIT_MS);
+    let (mut world, circle, before, after) = with_word_of_a_log_alone();
     world.crash("ncsc").start("ncsc");
-    world.connect("ncsc", "surf").settle();
-    assert_eq!(known_to_hold(&world, "ncsc", circle, "surf", after, &["ferm"]), ["ferm"]);
-    assert_eq!(known_to_hold(&world, "ncsc", circle, "surf", before, &["ferm"]), [""; 0], "ferm lacks it");
+    gets_both_and_knows_who_holds_one(world, circle, before, after);
 }
 
 #[test]
@@ -361,8 +368,8 @@ fn a_holder_that_crashed_before_its_statement_left_makes_it_again() {
     world.run(1_000);
     world.expect_reads("surf", circle, &["surf crashes with it"]);
     world.crash("surf").start("surf").connect("ncsc", "surf").settle();
-    let Some(Ok(Reply::Appended { place, .. })) = world.reply("ferm", id) else { panic!("nothing was published") };
-    assert_eq!(known_to_hold(&world, "ferm", circle, "ferm", (place.key.log, place.seq), &["surf"]), ["surf"]);
+    let entry = place_of(&world, "ferm", id);
+    assert_eq!(known_to_hold(&world, "ferm", circle, "ferm", entry, &["surf"]), ["surf"]);
 }
 
 #[test]
