@@ -66,6 +66,8 @@ struct Said {
     operation: Operation,
     /// What its author had seen, all the way back.
     past: Heard,
+    /// The rank of the stewardship that it acts under, which had to be said before.
+    rank: Option<Rank>,
     cites: Vec<CutLine>,
 }
 
@@ -105,8 +107,8 @@ pub(crate) struct Conclusion {
     /// The policy that counts; the charter's when none.
     policy: Option<Hash>,
     valid: Heard,
-    /// The removals among those.
-    removals: Vec<Hash>,
+    /// The removals among those, by partner.
+    removals: BTreeMap<PartnerId, Vec<Hash>>,
     /// The best stewardship of each steward.
     stewards: BTreeMap<PublicKey, Rank>,
 }
@@ -131,7 +133,8 @@ impl History {
             let lowest = self.forks.entry((author, log)).or_insert(seq);
             *lowest = seq.min(*lowest);
         }
-        self.said.insert(hash, Said { author, log, seq, previous, operation, past, cites });
+        let rank = self.seat(&operation.stewardship).map(|(rank, ..)| rank);
+        self.said.insert(hash, Said { author, log, seq, previous, operation, past, rank, cites });
     }
 
     /// Whether an entry is an operation of this circle.
@@ -232,15 +235,15 @@ impl History {
             Stewardship::Appointed(hash) => {
                 let said = self.said.get(hash)?;
                 let Act::Appoint { partner, node } = &said.operation.act else { return None };
-                let ((place, mut path), ..) = self.seat(&said.operation.stewardship)?;
+                let (place, mut path) = said.rank.clone()?;
                 path.push((said.past.len(), *hash));
                 Some(((place, path), partner, node.node))
             }
         }
     }
 
-    fn rank_of(&self, operation: &Hash) -> Option<Rank> {
-        self.seat(&self.said.get(operation)?.operation.stewardship).map(|(rank, ..)| rank)
+    fn rank_of(&self, operation: &Hash) -> Option<&Rank> {
+        self.said.get(operation)?.rank.as_ref()
     }
 
     /// What follows from the operations in `heard`.
@@ -277,7 +280,7 @@ impl History {
                 };
                 ends && conclusion.valid.contains(hash)
                     && given.is_none_or(|past| !past.contains(hash))
-                    && self.rank_of(hash).is_some_and(|by| by < rank)
+                    && self.rank_of(hash).is_some_and(|by| *by < rank)
             };
             let ended: Vec<Hash> = endings.iter().filter(ends).map(|(hash, _)| **hash).collect();
             let cut = self.governing(&ended);
@@ -298,8 +301,11 @@ impl History {
                 conclusion.stewards.entry(node).or_insert(rank);
             }
         }
-        let removes = |hash: &&Hash| matches!(self.said[*hash].operation.act, Act::Remove { .. });
-        conclusion.removals = conclusion.valid.iter().filter(removes).copied().collect();
+        for hash in conclusion.valid.iter() {
+            if let Act::Remove { partner, .. } = &self.said[hash].operation.act {
+                conclusion.removals.entry(partner.clone()).or_default().push(*hash);
+            }
+        }
         self.count(&mut conclusion);
         conclusion.policy = self.policy(&conclusion);
         conclusion
@@ -310,7 +316,7 @@ impl History {
         for steward in &self.charter.stewards {
             named.push((steward.partner.clone(), steward.node.clone(), Under::Charter));
         }
-        let mut adds: Vec<(Option<Rank>, Hash)> =
+        let mut adds: Vec<(Option<&Rank>, Hash)> =
             conclusion.valid.iter().map(|hash| (self.rank_of(hash), *hash)).collect();
         adds.sort();
         for (_, hash) in adds {
@@ -386,10 +392,10 @@ impl History {
         };
         let acts = |hash: &&Hash| {
             let seen = || add.is_some_and(|past| past.contains(hash));
-            let may = || guarded.as_ref().is_none_or(|rank| self.rank_of(hash).is_some_and(|by| by < *rank));
+            let may = || guarded.as_ref().is_none_or(|rank| self.rank_of(hash).is_some_and(|by| by < rank));
             removes(&self.said[*hash].operation.act, partner, &node) && !seen() && may()
         };
-        conclusion.removals.iter().filter(acts).copied().collect()
+        conclusion.removals.get(partner).into_iter().flatten().filter(acts).copied().collect()
     }
 
     /// Of operations that end the same, the one whose cut counts: the best rank's; of several the one no other of

@@ -132,9 +132,9 @@ fn builds_on(header: &Header, payload: Option<&[u8]>) -> BTreeSet<Hash> {
 }
 
 /// The branches that end with one of these entries, each from its first on.
-pub(crate) fn chains(entries: &[Decoded]) -> Vec<Vec<&Decoded>> {
-    let by_hash: BTreeMap<Hash, &Decoded> = entries.iter().map(|entry| (entry.hash(), entry)).collect();
-    let followed: BTreeSet<Hash> = entries.iter().filter_map(|entry| entry.header().previous).collect();
+pub(crate) fn chains<'a>(entries: impl Iterator<Item = &'a Decoded>) -> Vec<Vec<&'a Decoded>> {
+    let by_hash: BTreeMap<Hash, &Decoded> = entries.map(|entry| (entry.hash(), entry)).collect();
+    let followed: BTreeSet<Hash> = by_hash.values().filter_map(|entry| entry.header().previous).collect();
     let ends: Vec<Hash> = by_hash.keys().filter(|hash| !followed.contains(hash)).copied().collect();
     let mut passed: BTreeSet<Hash> = BTreeSet::new();
     let chain = |end: Hash| {
@@ -176,8 +176,7 @@ fn way_to_voucher(followers: &Followers<'_>, from: Hash) -> Vec<Hash> {
 
 /// Operations so that each stands right behind the one before it in its log, as far as that is among them.
 fn one_behind_the_other(entries: Vec<EntryBytes>) -> Vec<EntryBytes> {
-    let decoded: Vec<Decoded> = entries.into_iter().filter_map(|entry| Decoded::decode(entry).ok()).collect();
-    chains(&decoded).into_iter().flatten().map(|entry| entry.bytes().clone()).collect()
+    chains(Decoded::decode_all(entries).iter()).into_iter().flatten().map(|entry| entry.bytes().clone()).collect()
 }
 
 /// Those of these operations that their authors vouch for, whatever they build on.
@@ -190,7 +189,7 @@ fn vouched_for(entries: &[Decoded]) -> Vec<Authentic> {
         let run = chain.into_iter().cloned().collect();
         log::authenticate(run, link).map(|authenticated| authenticated.proven).unwrap_or_default()
     };
-    chains(entries).into_iter().flat_map(authenticate).collect()
+    chains(entries.iter()).into_iter().flat_map(authenticate).collect()
 }
 
 impl Replica {
@@ -490,7 +489,7 @@ impl Engine {
                 }
             }
         }
-        self.probe_branches(peer, circle, &decoded, store)?;
+        self.probe_branches(peer, circle, decoded.iter(), store)?;
         let Some(replica) = self.circles.get_mut(&circle) else { return Ok(()) };
         match replica.offer_branches(peer, decoded, goes_on) {
             Offered::Something => {
@@ -508,11 +507,11 @@ impl Engine {
 
     /// Looks where operations from one bearer part from the logs that are held: a branch that leaves its log before the
     /// place known so far is proof of its own.
-    pub(crate) fn probe_branches(
+    pub(crate) fn probe_branches<'a>(
         &mut self,
         bearer: &PublicKey,
         circle: CircleId,
-        operations: &[Decoded],
+        operations: impl Iterator<Item = &'a Decoded>,
         store: &dyn Read,
     ) -> Result<(), Damage> {
         for chain in chains(operations) {

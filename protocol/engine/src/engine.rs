@@ -1228,7 +1228,7 @@ impl Engine {
     // ---- Offers.
 
     /// Takes an offered circle in, and joins it when the rule says so.
-    pub(crate) fn offered(&mut self, peer: PublicKey, charter: Charter, entries: Vec<EntryBytes>) -> Offering {
+    pub(crate) fn offered(&mut self, peer: PublicKey, charter: Charter, entries: Vec<Decoded>) -> Offering {
         let circle = charter.id();
         if self.declined.contains(&circle) || self.circles.contains_key(&circle) {
             return Offering::Taken;
@@ -1238,7 +1238,7 @@ impl Engine {
             return Offering::Taken;
         }
         let mut preview = Replica::closed(Control::new(charter.clone()));
-        let bytes = entries.iter().map(EntryBytes::length).sum();
+        let bytes = entries.iter().map(|entry| entry.bytes().length()).sum();
         let mut writes = Vec::new();
         for proof in fork::proofs_among(circle, &entries) {
             if let Ok(Forked { key, seq }) = proof.verify() {

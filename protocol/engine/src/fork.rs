@@ -16,7 +16,7 @@ use minicbor::{Decode, Encode, bytes::ByteVec};
 use crate::{
     engine::{Engine, fact_key},
     limits,
-    log::{CircleId, Decoded, EntryBytes, Header, LogKey, Suite},
+    log::{CircleId, Decoded, Header, LogKey, Suite},
     output::{Event, Output},
     planted::{Bug, planted},
     replica::Replica,
@@ -179,12 +179,11 @@ pub(crate) enum Found {
 }
 
 /// The forks that these entries of one circle prove among themselves, of each log the lowest.
-pub(crate) fn proofs_among(circle: CircleId, entries: &[EntryBytes]) -> Vec<ForkProof> {
-    let decoded = entries.iter().filter_map(|bytes| Decoded::decode(bytes.clone()).ok());
-    let decoded: BTreeMap<Hash, Decoded> =
-        decoded.filter(|entry| entry.key().circle == circle).map(|entry| (entry.hash(), entry)).collect();
+pub(crate) fn proofs_among(circle: CircleId, entries: &[Decoded]) -> Vec<ForkProof> {
+    let of_circle = entries.iter().filter(|entry| entry.key().circle == circle);
+    let by_hash: BTreeMap<Hash, &Decoded> = of_circle.map(|entry| (entry.hash(), entry)).collect();
     let mut followers: BTreeMap<(LogKey, u64, Option<Hash>), Vec<&Decoded>> = BTreeMap::new();
-    for entry in decoded.values() {
+    for entry in by_hash.into_values() {
         followers.entry((entry.key(), entry.header().seq, entry.header().previous)).or_default().push(entry);
     }
     let branch = |from: &Decoded| {
@@ -427,16 +426,14 @@ impl Engine {
 
     /// Takes in the forks that entries of a circle's control logs, from one bearer, prove among themselves or beside what is
     /// held here: who brings one branch may be somebody whom the other removed, and with whom nothing else is compared.
-    pub(crate) fn forks_among(&mut self, from: PublicKey, circle: CircleId, entries: &[EntryBytes], store: &dyn Read) {
+    pub(crate) fn forks_among(&mut self, from: PublicKey, circle: CircleId, entries: &[Decoded], store: &dyn Read) {
         if !self.circles.contains_key(&circle) {
             return;
         }
         let among = proofs_among(circle, entries).into_iter();
         let mut looked: Vec<_> = among.map(|proof| self.fork_proven(&from, proof, store)).collect();
-        let decoded = entries.iter().filter_map(|bytes| Decoded::decode(bytes.clone()).ok());
-        let of_circle = |entry: &Decoded| entry.key().circle == circle && entry.header().suite == Suite::Control;
-        let decoded: Vec<Decoded> = decoded.filter(of_circle).collect();
-        looked.push(self.probe_branches(&from, circle, &decoded, store));
+        let of_circle = |entry: &&Decoded| entry.key().circle == circle && entry.header().suite == Suite::Control;
+        looked.push(self.probe_branches(&from, circle, entries.iter().filter(of_circle), store));
         for damage in looked.into_iter().filter_map(Result::err) {
             self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
         }

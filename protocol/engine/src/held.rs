@@ -108,8 +108,8 @@ fn lists_less<'a>(
     reach: &BTreeMap<LogId, CutLine>,
     cites: impl Fn(&LogId) -> Option<&'a [CutLine]>,
 ) -> bool {
-    // What is listed is reached to where it is listed.
-    let less = |cited: &CutLine| reach.get(&cited.log).is_some_and(|line| line.height < cited.height);
+    // What is listed is reached to where it is listed, and anything else to the furthest that it is cited.
+    let less = |cited: &CutLine| heads.iter().any(|line| line.log == cited.log && line.height < cited.height);
     let mut held = reach.values().filter(|line| line.height > 0);
     heads.len() > 1 && held.any(|line| cites(&line.log).is_none_or(|cited| cited.iter().any(less)))
 }
@@ -122,8 +122,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Which lines of a statement say no more than was heard; they are asked about in the order of their logs.
-    pub(crate) fn knows(&self, &Statement { holder, author, .. }: &Statement) -> impl FnMut(&CutLine) -> bool {
+    /// Which lines of a holder's statement say no more than was heard; they are asked about in the order of their logs.
+    pub(crate) fn knows(&self, holder: PublicKey, author: PublicKey) -> impl FnMut(&CutLine) -> bool {
         let mut known = self.of_author(holder, author).peekable();
         move |line| {
             while known.next_if(|(log, _)| **log < line.log).is_some() {}
@@ -175,12 +175,12 @@ impl Ledger {
     ) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut news = Vec::new();
         let mut unknown = None;
-        for (log, line) in reach {
-            let height = line.height;
+        let mut is_known = self.knows(holder, author);
+        // Nearly always all of it is.
+        let more: Vec<CutLine> = reach.into_values().filter(|line| line.height > 0 && !is_known(line)).collect();
+        drop(is_known);
+        for CutLine { log, height, .. } in more {
             let place = (holder, author, log);
-            if height == 0 {
-                continue;
-            }
             if cites(&log).is_none() && !self.steps.contains_key(&place) {
                 // It may be on its way to here, or invented.
                 let of_unknown = || self.of_author(holder, author).filter(|(log, _)| cites(log).is_none()).count();
@@ -191,14 +191,12 @@ impl Ledger {
                 *unknown += 1;
             }
             let steps = self.steps.entry(place).or_default();
-            if steps.last().is_none_or(|last| last.height < height) {
-                steps.push(Step { height, at: time });
-                if steps.len() > limits::HELD_STEPS {
-                    // The oldest two become one: its height was certainly held at the later time.
-                    steps.remove(0);
-                }
-                news.push((log.0.to_vec(), encoding::to_bytes(&*steps)));
+            steps.push(Step { height, at: time });
+            if steps.len() > limits::HELD_STEPS {
+                // The oldest two become one: its height was certainly held at the later time.
+                steps.remove(0);
             }
+            news.push((log.0.to_vec(), encoding::to_bytes(&*steps)));
         }
         news
     }

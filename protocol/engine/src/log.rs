@@ -399,6 +399,11 @@ pub struct Decoded {
 }
 
 impl Decoded {
+    /// Those of these entries that are any.
+    pub(crate) fn decode_all(entries: Vec<EntryBytes>) -> Vec<Self> {
+        entries.into_iter().filter_map(|bytes| Self::decode(bytes).ok()).collect()
+    }
+
     /// Checks form, lengths, the payload's hash and that the header does not contradict itself.
     pub fn decode(bytes: EntryBytes) -> Result<Self, EntryRefusal> {
         let header = Header::from_bytes(&bytes.header)?;

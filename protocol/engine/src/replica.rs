@@ -1083,10 +1083,10 @@ impl Replica {
 
     /// Takes control entries of any logs, in whatever order they come, as far as they can be taken. The cost is that
     /// of their number, however they build on one another.
-    pub fn ingest_operations(&mut self, entries: Vec<EntryBytes>) -> Ingested {
+    pub fn ingest_operations(&mut self, entries: Vec<Decoded>) -> Ingested {
         let mut runs: BTreeMap<LogKey, BTreeMap<u64, Decoded>> = BTreeMap::new();
         let mut behind = Vec::new();
-        for entry in entries.into_iter().filter_map(|bytes| Decoded::decode(bytes).ok()) {
+        for entry in entries {
             let (key, seq) = (entry.key(), entry.header().seq);
             if key.circle != self.id || entry.header().suite != Suite::Control {
                 continue;

@@ -608,21 +608,23 @@ impl Control {
                     Act::Appoint { .. } => Some(known.rank.below(known.past.count(), known.hash)),
                     _ => fold.standing.get(&author).map(|(rank, _)| rank.clone()),
                 };
-                Some((partner, Some(known), rank))
+                Some((partner, Some(*index), rank))
             }),
             Under::Certificate(_) | Under::Root(_) => None,
         };
         right.into_iter().flat_map(move |(partner, add, rank)| {
             fold.ends.iter().copied().filter(move |index| {
                 let known = &self.operations[*index];
-                let seen = add.is_some_and(|add| {
-                    let at = self.by_hash[&add.hash];
-                    add.past.contains(*index)
-                        || planted(Bug::AddUndoesConcurrentRemove) && !known.past.contains(at)
-                        || planted(Bug::FoldByArrival) && at > *index
-                });
-                let may = rank.as_ref().is_none_or(|rank| known.rank < *rank || planted(Bug::WorseRankRemoves));
-                !planted(Bug::IgnoreRemoval) && known.operation.act.removes(partner, &author) && !seen && may
+                let seen = || {
+                    add.is_some_and(|add| {
+                        self.operations[add].past.contains(*index)
+                            || planted(Bug::AddUndoesConcurrentRemove) && !known.past.contains(add)
+                            || planted(Bug::FoldByArrival) && add > *index
+                    })
+                };
+                let may = || rank.as_ref().is_none_or(|rank| known.rank < *rank || planted(Bug::WorseRankRemoves));
+                // Most remove somebody else, which shows at once.
+                known.operation.act.removes(partner, &author) && !planted(Bug::IgnoreRemoval) && !seen() && may()
             })
         })
     }

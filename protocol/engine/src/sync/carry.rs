@@ -79,10 +79,13 @@ impl Engine {
         let charter = Charter::from_bytes(charter)?;
         let circle = charter.id();
         self.regain(&charter, store);
-        self.forks_among(self.me, circle, &entries, store);
+        let bytes = entries.iter().map(EntryBytes::length).sum::<usize>();
+        let many = bytes > limits::WELCOME_BYTES || entries.len() > limits::WELCOME_OPERATIONS;
+        let brought: Vec<Hash> = entries.iter().map(|entry| Hash::of(Domain::ENTRY, &[&entry.header])).collect();
+        let operations = Decoded::decode_all(entries);
+        self.forks_among(self.me, circle, &operations, store);
         let outcome = if let Some(replica) = self.circles.get_mut(&circle) {
-            let brought: Vec<Hash> = entries.iter().map(|entry| Hash::of(Domain::ENTRY, &[&entry.header])).collect();
-            let ingested = replica.ingest_operations(entries);
+            let ingested = replica.ingest_operations(operations);
             let taken = ingested.writes.len() as u64;
             let held = |operation: &Hash| replica.control().is_some_and(|control| control.holds(operation));
             let left = brought.iter().filter(|operation| !held(operation)).count() as u64;
@@ -91,12 +94,11 @@ impl Engine {
         } else if self.declined.contains(&circle) {
             CarriedCircle::Declined
         } else {
-            let bytes = entries.iter().map(EntryBytes::length).sum::<usize>();
-            if bytes > limits::WELCOME_BYTES || entries.len() > limits::WELCOME_OPERATIONS {
+            if many {
                 return Err(CommandRefusal::TooMany { limit: limits::WELCOME_OPERATIONS });
             }
             // It stands among the offers as one that this node brought itself.
-            match self.offered(self.me, charter, entries) {
+            match self.offered(self.me, charter, operations) {
                 Offering::Taken if self.circles.contains_key(&circle) => CarriedCircle::Joined,
                 Offering::Taken => CarriedCircle::Offered,
                 Offering::NotNamed => CarriedCircle::NotNamed,

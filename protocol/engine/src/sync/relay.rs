@@ -469,7 +469,7 @@ impl Engine {
         let counts = |node: &PublicKey| self.circles.get(&circle).is_some_and(|replica| replica.counts(node));
         let mut far = Vec::new();
         // What says more than a usual one goes to whom its holder meets, and no further.
-        if signed.bytes().len() <= limits::CARRIED_BYTES && counts(&holder) && counts(&author) {
+        if !to.is_empty() && signed.bytes().len() <= limits::CARRIED_BYTES && counts(&holder) && counts(&author) {
             let concerned = self.concerned(&circle, &author);
             let meant = |node: &&PublicKey| concerned.contains(node) && **node != holder && *node != peer;
             to.iter().filter(meant).for_each(|node| note(&mut far, *node));

@@ -149,7 +149,7 @@ impl Engine {
         }
         let author = statement.author;
         let ledger = self.ledgers.entry(circle).or_default();
-        let mut is_known = ledger.knows(&statement);
+        let mut is_known = ledger.knows(statement.holder, author);
         let mut heads = Vec::with_capacity(statement.heads.len());
         for line in &statement.heads {
             let held = replica.log(&author, &line.log).is_some_and(|held| (1..=held.durable).contains(&line.height));

@@ -111,7 +111,7 @@ impl Engine {
             let mut moved = false;
             for waiting in self.sync.waiting.of_circle(circle) {
                 let Some(replica) = self.circles.get_mut(circle) else { return };
-                let ingested = replica.ingest_operations(waiting);
+                let ingested = replica.ingest_operations(Decoded::decode_all(waiting));
                 self.sync.waiting.let_go(replica);
                 moved |= ingested.membership_changed;
                 self.keep(*circle, ingested.writes, ingested.membership_changed, store);

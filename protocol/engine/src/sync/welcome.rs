@@ -9,7 +9,7 @@ use crate::branches;
 use crate::circle::Charter;
 use crate::engine::{Engine, Offering};
 use crate::limits;
-use crate::log::{CircleId, EntryBytes, LogKind};
+use crate::log::{CircleId, Decoded, EntryBytes, LogKind};
 use crate::output::{Event, Output};
 use crate::planted::{Bug, planted};
 use crate::replica::{Log, Replica, read_entry};
@@ -129,8 +129,9 @@ impl Engine {
         };
         let circle = charter.id();
         self.regain(&charter, store);
+        let operations = Decoded::decode_all(welcome.entries);
         if !self.circles.contains_key(&circle) {
-            match self.offered(*peer, charter, welcome.entries) {
+            match self.offered(*peer, charter, operations) {
                 Offering::Taken => {}
                 Offering::NotNamed => {
                     // Who counts this node in has the operation that adds it, and would have sent it.
@@ -144,9 +145,9 @@ impl Engine {
             return;
         }
         // The peer counts this node in and saw no tag for it: there may be operations that this node lacks.
-        self.forks_among(*peer, circle, &welcome.entries, store);
+        self.forks_among(*peer, circle, &operations, store);
         let Some(replica) = self.circles.get_mut(&circle) else { return };
-        let ingested = replica.ingest_operations(welcome.entries);
+        let ingested = replica.ingest_operations(operations);
         self.keep(circle, ingested.writes, ingested.membership_changed, store);
     }
 }
