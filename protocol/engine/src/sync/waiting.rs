@@ -7,9 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use cwn_crypto::PublicKey;
+use cwn_crypto::{Hash, PublicKey};
 
 use super::Want;
+use crate::circle::Control;
 use crate::engine::Engine;
 use crate::limits;
 use crate::log::{CircleId, Decoded, EntryBytes, LogKind, LogName};
@@ -25,6 +26,8 @@ pub(super) struct Waiting(BTreeMap<PublicKey, OfPeer>);
 pub(super) struct Run {
     /// How many entries the log has with these.
     height: u64,
+    /// The last of them.
+    head: Hash,
     entries: Vec<EntryBytes>,
 }
 
@@ -33,7 +36,7 @@ impl Run {
     pub(super) fn of_operations(run: &[Decoded]) -> Option<Self> {
         let last = run.last().filter(|last| last.header().suite.kind() == LogKind::Control)?;
         let entries = run.iter().map(|entry| entry.bytes().clone()).collect();
-        Some(Self { height: last.header().seq + 1, entries })
+        Some(Self { height: last.header().seq + 1, head: last.hash(), entries })
     }
 
     fn bytes(&self) -> usize {
@@ -93,8 +96,9 @@ impl Waiting {
         let circle = replica.id();
         for of_peer in self.0.values_mut() {
             let runs = of_peer.runs.iter().filter(|((of, _), _)| *of == circle);
+            // What stands behind a fork is held beside its log.
             let held = runs.filter(|((_, (author, log)), run)| {
-                run.height <= replica.log(author, log).map_or(0, |held| held.height)
+                run.height <= replica.log(author, log).map_or(0, |held| held.height) || replica.has_heard(&run.head)
             });
             let held: Vec<_> = held.map(|(key, _)| *key).collect();
             held.iter().for_each(|key| of_peer.remove(key));
@@ -111,9 +115,11 @@ impl Engine {
             let mut moved = false;
             for waiting in self.sync.waiting.of_circle(circle) {
                 let Some(replica) = self.circles.get_mut(circle) else { return };
+                let before = replica.control().map(Control::operations);
                 let ingested = replica.ingest_operations(Decoded::decode_all(waiting));
                 self.sync.waiting.let_go(replica);
-                moved |= ingested.membership_changed;
+                // What stands behind a fork is taken once more until it is durable, and nothing follows from that.
+                moved |= replica.control().map(Control::operations) > before;
                 self.keep(*circle, ingested.writes, ingested.membership_changed, store);
             }
             if !moved {

@@ -12,7 +12,7 @@ use cwn_engine::{
     limits,
     log::{CircleId, Draft, EntryBytes, LogKey, Opening, Suite, Under, Writer},
     output::{CarriedCircle, Event, Reply},
-    wire::Frame,
+    wire::{Frame, RunFrame, WireTip},
 };
 
 use crate::world::{World, partner, seeds};
@@ -297,6 +297,50 @@ fn i7_a_steward_that_forks_without_end_makes_nobody_hold_more_than_two_branches_
         assert_eq!(held, 2, "{name} holds two on disk");
     }
     assert!(world.refusals_of("ibd", "z-cert").is_empty() && world.refusals_of("ncsc", "ibd").is_empty());
+}
+
+#[test]
+fn i7_an_operation_that_waited_and_turns_out_to_stand_behind_a_fork_is_taken_and_that_ends() {
+    let (mut world, circle) = circle_with_a_forker(1, &[]);
+    let mut one = forker(&world, circle);
+    one.operate(&world, heads(&world, "ncsc", circle), terms(1));
+    one.hand(&mut world, "ibd");
+    world.settle();
+    for name in ["ncsc", "z-cert"] {
+        world.disconnect("ibd", name).disconnect("ferm", name);
+    }
+    let mut other = one.branch(&world, 1);
+    other.operate(&world, heads(&world, "ferm", circle), terms(2));
+    world.policy("ncsc", circle, 3);
+    world.settle();
+    let later = heads(&world, "ncsc", circle);
+    one.operate(&world, later.clone(), terms(4));
+    // It comes before the policy that it builds on, then the proof that its log forks there, then that policy.
+    world.answer_runs_with(
+        "ibd",
+        vec![RunFrame { records: Vec::new(), entries: vec![one.entries[1].clone()] }.to_bytes()],
+    );
+    let head = Some(Hash::of(Domain::ENTRY, &[&one.entries[1].header]));
+    let tip = WireTip { author: world.key("z-cert"), log: LOG, first: true, height: 2, head, forked: false };
+    let tag = world.tag("ibd", "ferm", circle);
+    world.send_raw("ibd", "ferm", Frame::Have { tag, tips: vec![tip] }.to_bytes());
+    world.run(500);
+    let branch =
+        |of: &Forker| Branch { headers: vec![of.entries[1].header.clone().into()], signature: of.entries[1].signature };
+    let proof = ForkProof { one: branch(&one), other: branch(&other) };
+    world.send_raw("ibd", "ferm", Frame::Fork { tag, proof }.to_bytes());
+    world.run(500);
+    assert_eq!(knows_the_fork(&world, "ferm", circle), Some(1));
+    let log = world.node("ncsc").store.logs.iter().find(|(_, log)| log.iter().any(|(hash, _)| *hash == later[0]));
+    let entries = log.unwrap().1.iter().map(|(_, entry)| entry.clone()).collect();
+    let ferm = world.index("ferm");
+    world.input(ferm, Input::Import { entries });
+    world.run(500);
+    let operations = |world: &World| world.engine("ferm").circle(&circle).unwrap().control().unwrap().operations();
+    assert_eq!(operations(&world), world.engine("ncsc").circle(&circle).unwrap().control().unwrap().operations() + 1);
+    other.hand(&mut world, "ncsc");
+    world.connect_all().settle();
+    expect_the_same(&world, circle, &["ncsc", "ferm"], "with both branches");
 }
 
 #[test]
