@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::{Hash, PublicKey, Time, issuer_log::LogId};
+use litemap::LiteMap;
 
 use super::{FIRST_NAME, LAST_NAME, Peer, Pull, Purpose, Shared, Source, Want, put};
 use crate::engine::Engine;
@@ -331,13 +332,13 @@ impl Engine {
         first: bool,
         due: Time,
     ) {
-        let fresh = || Want { sources: BTreeMap::new(), first, due };
+        let fresh = || Want { sources: LiteMap::new_vec(), first, due };
         let want = self.sync.wants.entry((circle, name)).or_insert_with(fresh);
         want.due = want.due.min(due);
         // What it said anew it is asked for anew: a later head can vouch for what could not be decided before, and
         // what was missing may have come.
         let height = want.sources.get(peer).map_or(height, |known| known.height.max(height));
-        want.sources.insert(*peer, Source { height, blocked: false });
+        put(&mut want.sources, *peer, Source { height, blocked: false });
         let due = want.due;
         self.sync.look_at(due);
     }

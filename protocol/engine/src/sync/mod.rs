@@ -166,7 +166,8 @@ fn put<K: Ord, V>(list: &mut LiteMap<K, V>, key: K, value: V) {
 /// Something that is to be pulled, and from whom it can be had.
 #[derive(Debug)]
 struct Want {
-    sources: BTreeMap<PublicKey, Source>,
+    /// Few, and looked through with all that is wanted.
+    sources: LiteMap<PublicKey, Source>,
     /// Whether it decides who belongs: what else its sources hold is asked of them later.
     first: bool,
     due: Time,
@@ -187,7 +188,7 @@ impl Want {
     }
 
     fn unblock(&mut self) {
-        self.sources.values_mut().for_each(|source| source.blocked = false);
+        self.sources.iter_mut().for_each(|(_, source)| source.blocked = false);
     }
 }
 

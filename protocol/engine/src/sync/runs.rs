@@ -173,8 +173,15 @@ impl Engine {
         // What decides who belongs comes first, of each peer: one that announces what it never sends holds up
         // nothing that others have.
         let mut firsts: BTreeSet<(CircleId, PublicKey)> = BTreeSet::new();
+        let mut last = None;
         for ((circle, _), want) in wants.iter().filter(|(_, want)| want.first) {
-            firsts.extend(want.open_sources().map(|(peer, _)| (*circle, *peer)));
+            for (peer, _) in want.open_sources() {
+                // Of one that announces much there are many in a row.
+                if last != Some((circle, peer)) {
+                    firsts.insert((*circle, *peer));
+                    last = Some((circle, peer));
+                }
+            }
         }
         let mut load: BTreeMap<PublicKey, usize> = BTreeMap::new();
         pulls.values().for_each(|pull| *load.entry(pull.peer).or_default() += 1);
