@@ -80,8 +80,10 @@ pub const RETRACT_MS: u64 = 24 * 3_600_000;
 /// What was taken back is erased at whole hours: a segment of the store is written anew once for all that fell due.
 pub const ERASE_EVERY_MS: u64 = 3_600_000;
 
-/// Writes that erase, and notes of it, handed to the store at once: a retraction has a few hundred bytes.
-pub const ERASED_AT_ONCE: usize = 4_096;
+/// Retractions that are acted on in one step, as soon as [`LOOK_STEP_MS`] after another: each is read and its signature
+/// looked at, which takes fifty milliseconds for all. Each step may have a segment written anew, so that smaller ones would
+/// cost more.
+pub const ERASED_AT_ONCE: usize = 1_024;
 
 /// How long what lies beyond a cut is kept: ninety days, in which stewards notice that a cut was too low.
 pub const WITHHELD_MS: u64 = 90 * 24 * 3_600_000;

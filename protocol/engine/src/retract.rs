@@ -73,6 +73,8 @@ pub(crate) struct Retractions {
     /// Those that act and are not done yet, by when they are to be, and when each of them is.
     waiting: BTreeSet<(Time, LogKey, u64)>,
     due: BTreeMap<(LogKey, u64), Time>,
+    /// When the next step of erasing may come, as timers count.
+    step_after: Time,
 }
 
 impl Retractions {
@@ -106,9 +108,11 @@ impl Retractions {
         self.taken.entry(taken.by()).or_default().insert(taken.seq, taken);
     }
 
-    /// When the next of them is to be acted on for good, by this node's clock.
-    pub(crate) fn due(&self) -> Option<Time> {
-        self.waiting.first().map(|(due, ..)| *due)
+    /// When the next of them is to be acted on for good, by this node's clock, which reads `wall` while timers are at
+    /// `now`.
+    pub(crate) fn due(&self, wall: Time, now: Time) -> Option<Time> {
+        let (due, ..) = self.waiting.first()?;
+        Some(wall.plus(self.step_after.since(now)).max(*due))
     }
 
     /// Whether this node erased an entry because it was taken back.
@@ -214,52 +218,52 @@ impl Engine {
         logs.iter().for_each(|by| self.judge_retractions(by, 0));
     }
 
-    /// Erases what was taken back a day ago.
-    pub(crate) fn erase_due(&mut self, store: &dyn Read) -> Result<(), Damage> {
-        while self.retractions.due().is_some_and(|due| due <= self.wall) {
-            let mut writes = Vec::new();
-            let mut circles = BTreeSet::new();
-            while let Some((due, by, seq)) = self.retractions.waiting.first().copied() {
-                if due > self.wall || writes.len() >= limits::ERASED_AT_ONCE {
-                    break;
-                }
-                // Where it does not come to it now, it is tried again.
-                self.retractions.wait(by, seq, self.wall.plus(limits::RETRACT_MS));
-                let entry = match store.entry(&by, seq) {
-                    Ok(Some(entry)) => entry,
-                    Ok(None) => continue,
-                    Err(damage) => {
-                        // What else is due is erased all the same.
-                        self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
-                        self.fetch_again(&by, seq, store);
-                        continue;
-                    }
-                };
-                let in_log = self.retractions.taken.get_mut(&by);
-                let Some(taken) = in_log.and_then(|in_log| in_log.get_mut(&seq)) else { continue };
-                let (key, target, hash) = taken.target();
-                let because = Retraction { header: entry.header, signature: entry.signature };
-                // On the way here somebody may have altered the signature of an entry that a later one vouches for. It
-                // hides what it takes back all the same; but it could not show to others why the payload is gone.
-                if by.author.verify(Domain::ENTRY, &because.header, &because.signature).is_err() {
-                    self.retractions.done(&by, seq);
-                    self.note_unsigned(by, seq);
+    /// Erases what was taken back a day ago, a step at a time.
+    pub(crate) fn erase_due(&mut self, store: &dyn Read) {
+        if self.retractions.due(self.wall, self.now).is_none_or(|due| due > self.wall) {
+            return;
+        }
+        self.retractions.step_after = self.now.plus(limits::LOOK_STEP_MS);
+        let mut writes = Vec::new();
+        let mut circles = BTreeSet::new();
+        for _ in 0..limits::ERASED_AT_ONCE {
+            let first = self.retractions.waiting.first().copied();
+            let Some((_, by, seq)) = first.filter(|(due, ..)| *due <= self.wall) else { break };
+            // Where it does not come to it now, it is tried again.
+            self.retractions.wait(by, seq, self.wall.plus(limits::RETRACT_MS));
+            let entry = match store.entry(&by, seq) {
+                Ok(Some(entry)) => entry,
+                Ok(None) => continue,
+                Err(damage) => {
+                    // What else is due is erased all the same.
+                    self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
+                    self.fetch_again(&by, seq, store);
                     continue;
                 }
-                taken.erased = true;
-                writes.push(taken.fact());
+            };
+            let in_log = self.retractions.taken.get_mut(&by);
+            let Some(taken) = in_log.and_then(|in_log| in_log.get_mut(&seq)) else { continue };
+            let (key, target, hash) = taken.target();
+            let because = Retraction { header: entry.header, signature: entry.signature };
+            // On the way here somebody may have altered the signature of an entry that a later one vouches for. It
+            // hides what it takes back all the same; but it could not show to others why the payload is gone.
+            if by.author.verify(Domain::ENTRY, &because.header, &because.signature).is_err() {
                 self.retractions.done(&by, seq);
-                if !planted(Bug::NeverErase) {
-                    writes.push(Write::Erase { key, seq: target, hash, because });
-                }
-                writes.extend(self.mending.settled(&(key, target)));
-                circles.insert(by.circle);
+                self.note_unsigned(by, seq);
+                continue;
             }
-            if !writes.is_empty() {
-                self.store(writes, circles.into_iter().map(After::Erased).collect());
+            taken.erased = true;
+            writes.push(taken.fact());
+            self.retractions.done(&by, seq);
+            if !planted(Bug::NeverErase) {
+                writes.push(Write::Erase { key, seq: target, hash, because });
             }
+            writes.extend(self.mending.settled(&(key, target)));
+            circles.insert(by.circle);
         }
-        Ok(())
+        if !writes.is_empty() {
+            self.store(writes, circles.into_iter().map(After::Erased).collect());
+        }
     }
 
     /// Whether an entry was taken back by its author, and that is accepted.

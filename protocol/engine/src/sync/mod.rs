@@ -891,7 +891,8 @@ impl Engine {
         let asks = [keys_due, records_due, self.mending.due];
         let next = timers.into_iter().chain(asks).flatten().min().map(|next| self.wall.plus(next.since(self.now)));
         let drops = self.expiring.due(self.wall).filter(|_| !self.clock_doubtful());
-        next.into_iter().chain(self.retractions.due()).chain(self.keeping.due()).chain(drops).min()
+        let erases = self.retractions.due(self.wall, self.now);
+        next.into_iter().chain(erases).chain(self.keeping.due()).chain(drops).min()
     }
 
     pub(crate) fn run_timers(&mut self, store: &dyn Read) -> Result<(), Damage> {
@@ -912,7 +913,7 @@ impl Engine {
         self.ask_for_keys();
         self.ask_for_records();
         self.begin_mending(store);
-        self.erase_due(store)?;
+        self.erase_due(store);
         self.drop_beyond(store)?;
         self.drop_expired(store)?;
         let now = self.now;

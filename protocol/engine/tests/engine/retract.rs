@@ -1,12 +1,12 @@
 //! What authors take back.
 
-use cwn_crypto::{Hash, Signature, Time};
+use cwn_crypto::{Hash, Signature, Time, issuer_log::LogId};
 use cwn_engine::{
     input::{Command, CommandId},
     limits,
     log::{
-        CircleId, Decoded, Draft, EntryBytes, EntryRefusal, Header, LogKey, Payload, Retraction, Retracts, Suite,
-        Writer,
+        CircleId, Decoded, Draft, EntryBytes, EntryRefusal, Header, LogKey, Opening, Payload, Retraction, Retracts,
+        Suite, Writer,
     },
     output::{CommandRefusal, Event, Reply},
 };
@@ -51,6 +51,39 @@ fn i7_what_falls_due_within_an_hour_is_erased_at_once() {
     assert_eq!(world.node("ibd").store.erased.len(), 5);
     let erasures = world.node("ibd").events.iter().filter(|event| matches!(event, Event::Erased { .. }));
     assert_eq!(erasures.count(), 1, "each would have the store write a segment anew");
+}
+
+#[test]
+fn i7_however_much_falls_due_at_once_is_erased_step_by_step() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    world.partition(&[&["ibd"]]);
+    let (ferm, log) = (world.key("ferm"), LogId([7; 16]));
+    let under = world.engine("ibd").circle(&circle).unwrap().fold().roster().member(&ferm).unwrap().under;
+    let mut writer = Writer::open(circle, world.node("ferm").key.clone(), log, Opening { under, cites: Vec::new() });
+    // Every second was altered on the way, and takes nothing back for good.
+    let due = 5 * limits::ERASED_AT_ONCE;
+    let entries: Vec<EntryBytes> = (0..due)
+        .map(|number| {
+            let retracts = Some(Retracts { log: LogId([8; 16]), seq: number as u64, hash: Hash([8; 32]) });
+            let draft = Draft { suite: Suite::Named, epoch: None, payload: Vec::new(), expiry: None, retracts };
+            let mut entry = writer.append(world.now, draft).bytes().clone();
+            if number % 2 == 0 {
+                entry.signature = Signature([9; 64]);
+            }
+            entry
+        })
+        .collect();
+    world.import("ibd", &entries);
+    world.now = world.now.plus(limits::RETRACT_MS + limits::ERASE_EVERY_MS);
+    let reads = |world: &World| world.node("ibd").store.reads.get();
+    let (end, mut most, mut before) = (world.now.plus(60_000), 0, reads(&world));
+    while world.now < end && world.step() {
+        most = most.max(reads(&world) - before);
+        before = reads(&world);
+    }
+    assert_eq!(world.node("ibd").store.erased.len(), due / 2);
+    assert!(most <= limits::ERASED_AT_ONCE as u64 + 64, "{most} entries are read in one step");
 }
 
 #[test]

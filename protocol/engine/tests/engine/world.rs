@@ -2,7 +2,10 @@
 //!
 //! It drives the very engine a node runs, over the real wire bytes. Every choice comes from one seed.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+};
 
 use cwn_crypto::{
     Domain, Hash, PartnerId, PublicKey, Signed, SigningKey, Time,
@@ -54,6 +57,8 @@ pub struct MemStore {
     pub rotten_facts: BTreeSet<Vec<u8>>,
     /// Those of them that a look at the whole store found: what stands behind one does not count until it comes again.
     gaps: BTreeSet<(LogKey, u64)>,
+    /// How many entries were read.
+    pub reads: Cell<u64>,
 }
 
 impl MemStore {
@@ -146,6 +151,7 @@ impl MemStore {
 
 impl Read for MemStore {
     fn entry(&self, key: &LogKey, seq: u64) -> Result<Option<EntryBytes>, Damage> {
+        self.reads.set(self.reads.get() + 1);
         if self.rotten.contains(&(*key, seq)) {
             return Err(Damage { what: format!("entry {seq}"), why: "its checksum does not fit".to_owned() });
         }
