@@ -68,6 +68,8 @@ pub struct OverQuota {
 pub(crate) struct Keeping {
     noted: BTreeMap<LogKey, Noted>,
     waiting: BTreeSet<(Time, LogKey)>,
+    /// When the next step of dropping may come, as timers count.
+    step_after: Time,
     agreed: bool,
 }
 
@@ -99,10 +101,11 @@ impl Keeping {
         }
     }
 
-    /// When the next is to be dropped, by this node's clock; never while that may be wrong.
-    pub(crate) fn due(&self) -> Option<Time> {
-        let first = self.waiting.first().filter(|_| self.agreed);
-        first.map(|(since, _)| since.plus(limits::WITHHELD_MS))
+    /// When the next is to be dropped, by this node's clock, which reads `wall` while timers are at `now`; never while
+    /// that may be wrong.
+    pub(crate) fn due(&self, wall: Time, now: Time) -> Option<Time> {
+        let (since, _) = self.waiting.first().filter(|_| self.agreed)?;
+        Some(wall.plus(self.step_after.since(now)).max(since.plus(limits::WITHHELD_MS)))
     }
 
     /// The clock went from one time to another between two inputs.
@@ -192,27 +195,28 @@ impl Engine {
         }
     }
 
-    /// Drops what lies beyond a cut for ninety days.
-    pub(crate) fn drop_beyond(&mut self, store: &dyn Read) -> Result<(), Damage> {
-        while self.keeping.due().is_some_and(|due| due <= self.wall) {
-            let Some((_, key)) = self.keeping.waiting.first().copied() else { break };
-            self.keeping.note(key, None);
-            let forget = Write::Fact { key: fact_of(&key), value: Vec::new() };
-            let cut = self.circles.get(&key.circle).and_then(|replica| {
-                let mut beyond = replica.beyond_cuts().filter(|(held, ..)| *held == key);
-                beyond.next().map(|(_, _, cut)| cut)
-            });
-            let Some(cut) = cut else {
-                self.store(vec![forget], Vec::new());
-                continue;
-            };
-            if let Some(replica) = self.circles.get_mut(&key.circle) {
-                replica.hold_up_to(store, &key, cut);
-                replica.count_out_parted(&(key.author, key.log));
-            }
-            self.store(vec![Write::Rewind { key, height: cut }, forget], Vec::new());
+    /// Drops what lies beyond a cut for ninety days, a few logs at a time.
+    pub(crate) fn drop_beyond(&mut self, store: &dyn Read) {
+        if self.keeping.due(self.wall, self.now).is_none_or(|due| due > self.wall) {
+            return;
         }
-        Ok(())
+        self.keeping.step_after = self.now.plus(limits::LOOK_STEP_MS);
+        let due = |(since, _): &&(Time, LogKey)| since.plus(limits::WITHHELD_MS) <= self.wall;
+        let waiting = self.keeping.waiting.iter().take_while(due).take(limits::CUT_AT_ONCE);
+        let mut logs: BTreeMap<CircleId, Vec<LogKey>> = BTreeMap::new();
+        waiting.for_each(|(_, key)| logs.entry(key.circle).or_default().push(*key));
+        let mut writes = Vec::new();
+        for (circle, logs) in logs {
+            if let Some(replica) = self.circles.get_mut(&circle) {
+                let dropped = replica.drop_beyond_cuts(store, &logs);
+                writes.extend(dropped.into_iter().map(|(key, height)| Write::Rewind { key, height }));
+            }
+            for key in logs {
+                self.keeping.note(key, None);
+                writes.push(Write::Fact { key: fact_of(&key), value: Vec::new() });
+            }
+        }
+        self.store(writes, Vec::new());
     }
 
     /// A removal like an earlier one, with a cut that leaves all that is held here as well.

@@ -88,6 +88,10 @@ pub const ERASED_AT_ONCE: usize = 1_024;
 /// How long what lies beyond a cut is kept: ninety days, in which stewards notice that a cut was too low.
 pub const WITHHELD_MS: u64 = 90 * 24 * 3_600_000;
 
+/// Logs of which what lies beyond a cut is dropped in one step, as soon as [`LOOK_STEP_MS`] after another: each is read
+/// at its ends, and after all of them their author's logs are judged anew, at most as many as [`QUOTA`] says.
+pub const CUT_AT_ONCE: usize = 64;
+
 /// A retention that was shortened is acted on so long after it was seen: a week, in which a steward's slip, or what a
 /// thief of its key did, is noticed and put right before anything is gone.
 pub const SHORTER_RETENTION_MS: u64 = 7 * 24 * 3_600_000;

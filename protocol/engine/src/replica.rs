@@ -445,6 +445,12 @@ impl Replica {
 
     /// Holds so much of what the store has of a log. Gives how much less that is than before.
     pub(crate) fn hold(&mut self, store: &dyn Read, key: &LogKey, height: u64) -> Quota {
+        let less = self.hold_unjudged(store, key, height);
+        self.judge(&key.author);
+        less
+    }
+
+    fn hold_unjudged(&mut self, store: &dyn Read, key: &LogKey, height: u64) -> Quota {
         let place = (key.author, key.log);
         let before = self.logs.remove(&place).inspect(|log| self.count_out(&key.author, log));
         let held = load_prefix(store, key, height).map(|log| self.without_dropped(key, log));
@@ -457,7 +463,6 @@ impl Replica {
             }
             None => drop(self.reaches.remove(&place)),
         }
-        self.judge(&key.author);
         less
     }
 
@@ -629,11 +634,30 @@ impl Replica {
 
     /// The content logs that are held beyond the cut of a removal, with how many entries that leaves.
     pub(crate) fn beyond_cuts(&self) -> impl Iterator<Item = (LogKey, &Log, u64)> {
-        let content = self.logs().filter(|(_, log)| log.kind == LogKind::Content);
-        content.filter_map(|(key, log)| match self.reach(&key.author, &key.log) {
-            Some(Reach::Cut(cut, _)) if log.height > cut => Some((key, log, cut)),
+        self.logs().filter_map(|(key, log)| Some((key, log, self.cut_within(&key, log)?)))
+    }
+
+    /// How many entries the cut of a removal leaves of a content log, if more of it are held.
+    fn cut_within(&self, key: &LogKey, log: &Log) -> Option<u64> {
+        match self.reach(&key.author, &key.log) {
+            Some(Reach::Cut(cut, _)) if log.kind == LogKind::Content && log.height > cut => Some(cut),
             _ => None,
-        })
+        }
+    }
+
+    /// Holds these logs no further than the cuts of removals leave of them. Gives those that were held beyond one, with
+    /// how much is left.
+    pub(crate) fn drop_beyond_cuts(&mut self, store: &dyn Read, logs: &[LogKey]) -> Vec<(LogKey, u64)> {
+        let beyond = |key: &LogKey| Some((*key, self.cut_within(key, self.log(&key.author, &key.log)?)?));
+        let beyond: Vec<(LogKey, u64)> = logs.iter().filter_map(beyond).collect();
+        for (key, cut) in &beyond {
+            self.hold_unjudged(store, key, *cut);
+            self.count_out_parted(&(key.author, key.log));
+        }
+        // Of one author there may be thousands, and all of an author's are judged together.
+        let authors: BTreeSet<PublicKey> = beyond.iter().map(|(key, _)| key.author).collect();
+        authors.iter().for_each(|author| self.judge(author));
+        beyond
     }
 
     fn count_in(&mut self, author: &PublicKey, log: &Log) {

@@ -892,7 +892,8 @@ impl Engine {
         let next = timers.into_iter().chain(asks).flatten().min().map(|next| self.wall.plus(next.since(self.now)));
         let drops = self.expiring.due(self.wall).filter(|_| !self.clock_doubtful());
         let erases = self.retractions.due(self.wall, self.now);
-        next.into_iter().chain(erases).chain(self.keeping.due()).chain(drops).min()
+        let withheld = self.keeping.due(self.wall, self.now);
+        next.into_iter().chain(erases).chain(withheld).chain(drops).min()
     }
 
     pub(crate) fn run_timers(&mut self, store: &dyn Read) -> Result<(), Damage> {
@@ -914,7 +915,7 @@ impl Engine {
         self.ask_for_records();
         self.begin_mending(store);
         self.erase_due(store);
-        self.drop_beyond(store)?;
+        self.drop_beyond(store);
         self.drop_expired(store)?;
         let now = self.now;
         if planted(Bug::WaitForStalled) {

@@ -1,9 +1,10 @@
 //! What lies beyond a cut: withheld, kept for ninety days, and accepted when the cut is raised.
 
-use cwn_crypto::Time;
+use cwn_crypto::{Time, issuer_log::LogId};
 use cwn_engine::{
     input::{Command, CommandId},
-    log::CircleId,
+    limits,
+    log::{CircleId, Draft, EntryBytes, Opening, Suite, Writer},
     output::CommandRefusal,
 };
 
@@ -122,6 +123,40 @@ fn what_lies_beyond_a_cut_is_dropped_after_ninety_days_and_all_go_on_agreeing() 
         world.crash(name).start(name);
         assert_eq!(world.digest(name, circle), digest, "{name} after a start");
     }
+}
+
+#[test]
+fn i7_however_many_logs_lie_beyond_a_cut_they_are_dropped_step_by_step() {
+    let (mut world, circle) = two_stewards();
+    world.partition(&[&["z-cert", "ibd"], &["ncsc"]]);
+    let ferm = world.key("ferm");
+    let under = world.engine("ncsc").circle(&circle).unwrap().fold().roster().member(&ferm).unwrap().under;
+    let logs = 5 * limits::CUT_AT_ONCE;
+    let open = |number: usize| {
+        let mut log = [7; 16];
+        log[..8].copy_from_slice(&number.to_be_bytes());
+        let opening = Opening { under, cites: Vec::new() };
+        let mut writer = Writer::open(circle, world.node("ferm").key.clone(), LogId(log), opening);
+        let payload = b"unheard".to_vec();
+        let draft = Draft { suite: Suite::Named, epoch: None, payload, expiry: None, retracts: None };
+        writer.append(world.now, draft).bytes().clone()
+    };
+    let entries: Vec<EntryBytes> = (0..logs).map(open).collect();
+    world.import("ncsc", &entries);
+    world.crash("ferm");
+    world.remove("z-cert", circle, "ferm");
+    world.connect_all().settle();
+    assert_eq!(world.engine("ncsc").withheld(&circle).len(), logs);
+    world.now = world.now.plus(91 * Time::DAY_MS);
+    world.append("z-cert", circle, "still here");
+    let reads = |world: &World| world.node("ncsc").store.reads.get();
+    let (end, mut most, mut before) = (world.now.plus(60_000), 0, reads(&world));
+    while world.now < end && world.step() {
+        most = most.max(reads(&world) - before);
+        before = reads(&world);
+    }
+    assert_eq!(held(&world, "ncsc", circle), 1, "what was heard before");
+    assert!(most <= 2 * limits::CUT_AT_ONCE as u64, "{most} entries are read in one step");
 }
 
 #[test]
