@@ -16,7 +16,7 @@ use crate::{
     circle::{Act, Charter, Control, Member, Operation, Quota, Rank, Steward, Stewardship},
     epoch::{self, Record},
     expire::{DROPPED_FACT, Expiring, RETENTION_FACT},
-    fork::{self, FORK_FACT, ForkProof, Forked},
+    fork::{self, FORK_FACT, ForkProof},
     held::Ledger,
     input::{Audience, Command, CommandId, EntryPlace, Input, Kept, Ticket},
     keep::{BEYOND_FACT, Keeping},
@@ -1237,28 +1237,24 @@ impl Engine {
             offer.from.insert(peer);
             return Offering::Taken;
         }
-        let mut preview = Replica::closed(Control::new(charter.clone()));
         let bytes = entries.iter().map(|entry| entry.bytes().length()).sum();
-        let mut writes = Vec::new();
-        for proof in fork::proofs_among(circle, &entries) {
-            if let Ok(Forked { key, seq }) = proof.verify() {
-                preview.note_fork(key.author, key.log, seq);
-                preview.vouch_before(&key, &proof);
-                writes.push(Write::Fact {
-                    key: fork::fork_fact(&Forked { key, seq }),
-                    value: encoding::to_bytes(&proof),
-                });
-            }
-        }
-        writes.splice(0..0, preview.ingest_operations(entries).writes);
-        if !preview.counts(&self.me) {
-            return Offering::NotNamed;
-        }
+        // Before what costs more.
         let undecided = self.offers.values().filter(|offer| offer.from.contains(&peer));
         let (count, held) = undecided.fold((0, 0), |(count, held), offer| (count + 1, held + offer.bytes));
         let many = count >= limits::OFFERS_PER_PEER || held + bytes > limits::OFFER_BYTES_PER_PEER;
         if many && !planted(Bug::RememberEveryOffer) {
             return Offering::TooMany;
+        }
+        let mut preview = Replica::closed(Control::new(charter.clone()));
+        let mut writes = Vec::new();
+        for (forked, proof) in fork::proofs_among(circle, &entries, |_| None) {
+            preview.note_fork(forked.key.author, forked.key.log, forked.seq);
+            preview.vouch_before(&forked.key, &proof);
+            writes.push(Write::Fact { key: fork::fork_fact(&forked), value: encoding::to_bytes(&proof) });
+        }
+        writes.splice(0..0, preview.ingest_operations(entries).writes);
+        if !preview.counts(&self.me) {
+            return Offering::NotNamed;
         }
         let from = BTreeSet::from([peer]);
         self.offers.insert(circle, Offer { charter, from, certified: false, writes, bytes, preview });

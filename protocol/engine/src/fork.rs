@@ -178,28 +178,90 @@ pub(crate) enum Found {
     Done,
 }
 
-/// The forks that these entries of one circle prove among themselves, of each log the lowest.
-pub(crate) fn proofs_among(circle: CircleId, entries: &[Decoded]) -> Vec<ForkProof> {
-    let of_circle = entries.iter().filter(|entry| entry.key().circle == circle);
-    let by_hash: BTreeMap<Hash, &Decoded> = of_circle.map(|entry| (entry.hash(), entry)).collect();
-    let mut followers: BTreeMap<(LogKey, u64, Option<Hash>), Vec<&Decoded>> = BTreeMap::new();
-    for entry in by_hash.into_values() {
-        followers.entry((entry.key(), entry.header().seq, entry.header().previous)).or_default().push(entry);
+/// Entries of one circle, by what they follow, as somebody brought them.
+struct Followers<'a> {
+    of: BTreeMap<(LogKey, u64, Option<Hash>), Vec<&'a Decoded>>,
+    /// How many entries stand before the first that its author signed, from each that was looked at; none where there is
+    /// no such one. Whoever brings thousands has each of them looked at once, however often they part.
+    unsigned: BTreeMap<Hash, Option<usize>>,
+}
+
+impl<'a> Followers<'a> {
+    fn new(circle: CircleId, entries: &'a [Decoded]) -> Self {
+        let of_circle = entries.iter().filter(|entry| entry.key().circle == circle);
+        let by_hash: BTreeMap<Hash, &Decoded> = of_circle.map(|entry| (entry.hash(), entry)).collect();
+        let mut of: BTreeMap<_, Vec<&Decoded>> = BTreeMap::new();
+        for entry in by_hash.into_values() {
+            of.entry((entry.key(), entry.header().seq, entry.header().previous)).or_default().push(entry);
+        }
+        Self { of, unsigned: BTreeMap::new() }
     }
-    let branch = |from: &Decoded| {
-        let after = |entry: &&Decoded| {
-            followers.get(&(entry.key(), entry.header().seq + 1, Some(entry.hash()))).map(|after| after[0])
+
+    fn after(&self, entry: &Decoded) -> Option<&'a Decoded> {
+        let after = self.of.get(&(entry.key(), entry.header().seq + 1, Some(entry.hash())));
+        after.map(|after| after[0])
+    }
+
+    /// The branch that starts with this entry, if its author signed one of the first of it.
+    fn branch(&mut self, from: &'a Decoded, signed: &mut impl FnMut(&Decoded) -> bool) -> Option<Branch> {
+        let mut way: Vec<Hash> = Vec::new();
+        let mut next = Some(from);
+        let mut unsigned = loop {
+            let Some(entry) = next else { break None };
+            if let Some(known) = self.unsigned.get(&entry.hash()) {
+                break *known;
+            }
+            if signed(entry) {
+                self.unsigned.insert(entry.hash(), Some(0));
+                break Some(0);
+            }
+            way.push(entry.hash());
+            next = self.after(entry);
         };
-        Branch::of(std::iter::successors(Some(from), after))
-    };
+        for hash in way.into_iter().rev() {
+            unsigned = unsigned.map(|count| count + 1);
+            self.unsigned.insert(hash, unsigned);
+        }
+        let before = unsigned.filter(|count| *count <= limits::UNSIGNED_ENTRIES)?;
+        let entries: Vec<&Decoded> =
+            std::iter::successors(Some(from), |entry| self.after(entry)).take(before + 1).collect();
+        let headers = entries.iter().map(|entry| ByteVec::from(entry.bytes().header.clone())).collect();
+        Some(Branch { headers, signature: entries.last()?.bytes().signature })
+    }
+}
+
+/// The forks that these entries of one circle prove among themselves, of each log the lowest, if it is lower than what is
+/// `known` already.
+pub(crate) fn proofs_among(
+    circle: CircleId,
+    entries: &[Decoded],
+    known: impl Fn(&LogKey) -> Option<u64>,
+) -> Vec<(Forked, ForkProof)> {
+    let proofs = parted_among(circle, entries, known, Decoded::signature_holds);
+    proofs.into_iter().filter_map(|proof| Some((proof.verify().ok()?, proof))).collect()
+}
+
+fn parted_among(
+    circle: CircleId,
+    entries: &[Decoded],
+    known: impl Fn(&LogKey) -> Option<u64>,
+    mut signed: impl FnMut(&Decoded) -> bool,
+) -> Vec<ForkProof> {
+    let mut followers = Followers::new(circle, entries);
+    let parted = followers.of.iter().filter(|(_, both)| both.len() > 1);
+    let parted: Vec<_> = parted.map(|((key, seq, _), both)| (*key, *seq, both[0], both[1])).collect();
     let mut proofs: BTreeMap<LogKey, ForkProof> = BTreeMap::new();
-    for ((key, ..), both) in followers.iter().filter(|(_, both)| both.len() > 1) {
-        if let (Some(one), Some(other)) = (branch(both[0]), branch(both[1])) {
-            // In the order of places: the first is the lowest.
-            proofs.entry(*key).or_insert(ForkProof { one, other });
+    // In the order of places: the first is the lowest.
+    for (key, seq, one, other) in parted {
+        if proofs.contains_key(&key) || known(&key).is_some_and(|known| known <= seq) {
+            continue;
+        }
+        let branches = followers.branch(one, &mut signed).zip(followers.branch(other, &mut signed));
+        if let Some((one, other)) = branches {
+            proofs.insert(key, ForkProof { one, other });
         }
     }
-    proofs.into_values().filter(|proof| proof.verify().is_ok()).collect()
+    proofs.into_values().collect()
 }
 
 /// What stands in the place of a proof that cannot be read back: where the log forks the name says, and others can
@@ -430,8 +492,9 @@ impl Engine {
         if !self.circles.contains_key(&circle) {
             return;
         }
-        let among = proofs_among(circle, entries).into_iter();
-        let mut looked: Vec<_> = among.map(|proof| self.fork_proven(&from, proof, store)).collect();
+        let known = |key: &LogKey| self.circles.get(&circle)?.fork_of(&key.author, &key.log);
+        let among = proofs_among(circle, entries, known).into_iter();
+        let mut looked: Vec<_> = among.map(|(_, proof)| self.fork_proven(&from, proof, store)).collect();
         let of_circle = |entry: &&Decoded| entry.key().circle == circle && entry.header().suite == Suite::Control;
         looked.push(self.probe_branches(&from, circle, entries.iter().filter(of_circle), store));
         for damage in looked.into_iter().filter_map(Result::err) {
@@ -452,3 +515,70 @@ impl Engine {
 
 /// Doubts by peer and log.
 pub(crate) type Doubts = BTreeMap<PublicKey, BTreeMap<LogKey, Doubt>>;
+
+#[cfg(test)]
+mod tests {
+    use cwn_crypto::{SigningKey, Time, issuer_log::LogId};
+
+    use super::*;
+    use crate::log::{EntryBytes, Opening, Payload, Under};
+
+    const CIRCLE: CircleId = CircleId(Hash([1; 32]));
+
+    /// The next entry of a log behind another, whose signature does not hold.
+    fn unsigned(author: PublicKey, before: Option<&Decoded>, payload: &[u8]) -> Decoded {
+        let header = Header {
+            suite: Suite::Control,
+            circle: CIRCLE,
+            author,
+            log: LogId([2; 16]),
+            seq: before.map_or(0, |before| before.header().seq + 1),
+            previous: before.map(Decoded::hash),
+            time: Time(0),
+            epoch: None,
+            payload_hash: Hash::of(Domain::PAYLOAD, &[payload]),
+            payload_length: payload.len() as u32,
+            expiry: None,
+            opening: before.is_none().then(|| Opening { under: Under::Charter, cites: Vec::new() }),
+            retracts: None,
+        };
+        let (header, payload) = (encoding::to_bytes(&header), Payload::Sealed(payload.to_vec()));
+        Decoded::decode(EntryBytes { header, signature: Signature([0; 64]), payload }).unwrap()
+    }
+
+    /// A log that parts behind each of its entries.
+    fn parting(length: usize) -> Vec<Decoded> {
+        let author = SigningKey::from_seed(&[3; 32]).public();
+        let mut entries = vec![unsigned(author, None, b"first")];
+        let mut end = 0;
+        for _ in 0..length {
+            let both = [b"one", b"two"].map(|payload| unsigned(author, Some(&entries[end]), payload));
+            end = entries.len();
+            entries.extend(both);
+        }
+        entries
+    }
+
+    #[test]
+    fn i7_of_what_parts_at_every_place_each_entry_is_verified_once_at_most() {
+        let entries = parting(500);
+        let looked = |holds: &dyn Fn(&Decoded) -> bool, known: Option<u64>| {
+            let mut looked: BTreeMap<Hash, usize> = BTreeMap::new();
+            let proofs = parted_among(
+                CIRCLE,
+                &entries,
+                |_| known,
+                |entry| {
+                    *looked.entry(entry.hash()).or_default() += 1;
+                    holds(entry)
+                },
+            );
+            assert!(looked.values().all(|times| *times == 1));
+            (looked.len(), proofs.len())
+        };
+        assert_eq!(looked(&|_| false, None), (1_000, 0));
+        assert_eq!(looked(&|_| true, None), (2, 1), "the lowest proves it");
+        assert_eq!(looked(&|_| true, Some(1)), (0, 0), "one is known already");
+        assert_eq!(looked(&|_| true, Some(2)), (2, 1), "this one is lower");
+    }
+}

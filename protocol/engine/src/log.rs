@@ -488,7 +488,7 @@ impl Decoded {
     }
 
     /// Whether the author's own signature on this very entry holds.
-    fn signature_holds(&self) -> bool {
+    pub(crate) fn signature_holds(&self) -> bool {
         !self.unsigned && self.header.author.verify(Domain::ENTRY, &self.bytes.header, &self.bytes.signature).is_ok()
     }
 }

@@ -691,6 +691,11 @@ fn i7_a_peer_leaves_at_most_sixteen_circles_undecided_and_another_can_still_offe
         world.send_raw("ferm", "z-cert", welcome(&charter, entries, true));
     }
     assert_eq!(world.engine("z-cert").offers().count(), limits::OFFERS_PER_PEER);
+    // Nothing of one too many is looked at.
+    let charter = charter_by(&world, "ferm", 98);
+    let entries = operations(&world, &charter, "ferm", "ibd", 1);
+    world.send_raw("ferm", "z-cert", welcome(&charter, entries, true));
+    assert!(world.refusals_of("z-cert", "ferm").iter().all(|reason| reason.contains("more offers")));
     let charter = charter_by(&world, "ibd", 99);
     let entries = operations(&world, &charter, "ibd", "z-cert", 1);
     world.send_raw("ibd", "z-cert", welcome(&charter, entries, true));
