@@ -716,6 +716,17 @@ impl Replica {
         takes
     }
 
+    /// Whether one more epoch of a node is within its quota. No cut bounds those of who does not count: it can go on to
+    /// sign what builds on the operations by which it did. What it made while it counted is taken all the same, though a
+    /// policy said less since.
+    fn takes_epoch(&mut self, maker: &PublicKey) -> bool {
+        if self.counts(maker) {
+            return self.takes(maker, Measured::Content, Quota { epochs: 1, ..Quota::default() });
+        }
+        let most = self.quota().epochs.max(limits::QUOTA.epochs);
+        self.used(maker).epochs < most || planted(Bug::IgnoreQuota)
+    }
+
     fn takes_entry(&mut self, entry: &Authentic) -> bool {
         let header = entry.header();
         let kind = header.suite.kind();
@@ -958,18 +969,30 @@ impl Replica {
         lines
     }
 
-    /// Takes a run of one log, and the records it came with, as far as can be decided now.
-    pub fn ingest(&mut self, records: Vec<SignedRecord>, run: Vec<Decoded>) -> Ingested {
+    /// Takes records that were asked for by name.
+    pub(crate) fn ingest_records(&mut self, records: Vec<SignedRecord>) -> Ingested {
         let mut outcome = Ingested::default();
         for record in records {
             self.bring_for_record(&record, &mut outcome);
             if let Err(stop) = self.ingest_record(&record, &mut outcome) {
-                if let (Stop::OverQuota, Some(first)) = (&stop, run.first()) {
-                    self.full.insert((first.header().author, Measured::Content));
-                }
                 outcome.stop = Some(stop);
-                return outcome;
+                break;
             }
+        }
+        outcome
+    }
+
+    /// Takes a run of one log, and the records it came with, as far as can be decided now. A record that no entry of the
+    /// run names is none of it: whoever sends one can make as many as it likes.
+    pub fn ingest(&mut self, mut records: Vec<SignedRecord>, run: Vec<Decoded>) -> Ingested {
+        let named: BTreeSet<Hash> = run.iter().filter_map(|entry| entry.header().epoch).collect();
+        records.retain(|record| named.contains(&record.hash(Domain::EPOCH)));
+        let mut outcome = self.ingest_records(records);
+        if outcome.stop.is_some() {
+            if let (Some(Stop::OverQuota), Some(first)) = (&outcome.stop, run.first()) {
+                self.full.insert((first.header().author, Measured::Content));
+            }
+            return outcome;
         }
         let Some(key) = run.first().map(Decoded::key) else { return outcome };
         let held = self.logs.get(&(key.author, key.log));
@@ -1232,8 +1255,7 @@ impl Replica {
         let never = |refusal| Stop::Never(Refusal::Record(refusal));
         match self.verify(record) {
             Ok(epoch) => {
-                let more = Quota { epochs: 1, ..Quota::default() };
-                if !self.takes(&epoch.maker, Measured::Content, more) {
+                if !self.takes_epoch(&epoch.maker) {
                     return Err(Stop::OverQuota);
                 }
                 self.add_epoch(hash, epoch);

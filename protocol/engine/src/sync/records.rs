@@ -224,7 +224,7 @@ impl Engine {
                 Err(refusal) => refused = Some(refusal),
             }
         }
-        let ingested = replica.ingest(others, Vec::new());
+        let ingested = replica.ingest_records(others);
         let mut writes = known;
         writes.extend(ingested.writes);
         let came = !writes.is_empty();

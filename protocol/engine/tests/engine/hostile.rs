@@ -1,16 +1,16 @@
 //! What one certified member may try against the others, and what the others go on doing.
 
 use cwn_crypto::{
-    Hash, PublicKey, Signature,
+    Domain, Hash, PublicKey, Signature,
     issuer_log::{CutLine, LogId},
 };
 use cwn_engine::{
     circle::{Act, Charter, Operation, Steward, Stewardship, Terms},
-    epoch::{Record, sign},
+    epoch::{Record, SignedRecord, sign},
     held::Statement,
     input::{Audience, Command, Input},
     limits,
-    log::{CircleId, Draft, EntryBytes, Opening, Payload, Retracts, Suite, Under, Writer},
+    log::{CircleId, Draft, EntryBytes, LogKey, Opening, Payload, Retracts, Suite, Under, Writer},
     output::{CommandRefusal, Event, Reply},
     wire::{Frame, RunFrame, WireTip},
 };
@@ -595,6 +595,57 @@ fn push_record(change: impl FnOnce(&mut Record), forge: bool) -> Vec<String> {
     world.run(1_000);
     assert_eq!(world.reads("ncsc", circle).is_empty(), !world.refusals_of("ncsc", "ferm").is_empty());
     world.refusals_of("ncsc", "ferm")
+}
+
+/// ferm is removed, and signs records all the same that build on the operations by which it belonged. Gives so many of
+/// them, and a log of it whose entries name them.
+fn records_of_the_removed(count: usize) -> (World, CircleId, Vec<SignedRecord>, Vec<EntryBytes>) {
+    let (mut world, circle) = circle_of_four();
+    world.append("ferm", circle, "before");
+    world.settle();
+    let heads = world.engine("ferm").circle(&circle).unwrap().control().unwrap().heads();
+    let mut writer = world.hidden_log("ferm", circle, invented(1));
+    world.remove("ncsc", circle, "ferm");
+    world.settle();
+    let (maker, key) = (world.key("ferm"), world.node("ferm").key.clone());
+    let (mut records, mut entries) = (Vec::new(), Vec::new());
+    for number in 0..count {
+        let commitment = Hash::of(Domain::PAYLOAD, &[&number.to_be_bytes()]);
+        let (heads, left_out, wrapped) = (heads.clone(), Vec::new(), Vec::new());
+        let signed = sign(&Record { circle, maker, heads, left_out, commitment, wrapped, made: world.now }, &key);
+        let (suite, epoch) = (Suite::Epoch, Some(signed.hash(Domain::EPOCH)));
+        let draft = Draft { suite, epoch, payload: b"x".to_vec(), expiry: None, retracts: None };
+        entries.push(writer.append(world.now, draft).bytes().clone());
+        records.push(signed);
+    }
+    (world, circle, records, entries)
+}
+
+#[test]
+fn i7_a_record_that_nothing_beside_it_names_is_not_kept() {
+    let (mut world, circle, records, _) = records_of_the_removed(20);
+    let before = world.node("ibd").store.records.len();
+    let log = world.content_log("ferm", circle);
+    let held = world.node("ibd").store.logs[&log][0].1.clone();
+    for record in records {
+        let tag = world.tag("z-cert", "ibd", circle);
+        let frame = Frame::Push { tag, record: Some(record), entry: held.clone() };
+        world.send_raw("z-cert", "ibd", frame.to_bytes());
+    }
+    world.settle();
+    assert_eq!(world.node("ibd").store.records.len(), before);
+    assert_eq!(world.refusals_of("ibd", "z-cert"), Vec::<String>::new());
+}
+
+#[test]
+fn i7_who_is_removed_makes_no_more_epochs_than_who_belongs() {
+    let most = limits::QUOTA.epochs as usize;
+    let (mut world, circle, records, entries) = records_of_the_removed(most + 50);
+    let key = LogKey { circle, author: world.key("ferm"), log: invented(1) };
+    world.command("ibd", Command::CarryRun { key, records, entries });
+    world.run(1_000);
+    assert_eq!(world.engine("ibd").circle(&circle).unwrap().used(&key.author).epochs, most as u64);
+    assert_eq!(world.node("ibd").store.records.len(), most);
 }
 
 #[test]

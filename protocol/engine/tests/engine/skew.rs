@@ -4,7 +4,7 @@
 use cwn_crypto::{Domain, Hash, Signed, SigningKey, Time, encoding, issuer_log::LogId};
 use cwn_engine::{
     circle::{Act, Operation, Stewardship},
-    epoch::Record,
+    epoch::{Record, SignedRecord},
     held::Statement,
     input::Input,
     limits,
@@ -305,8 +305,13 @@ fn who_belongs_by_an_act_of_a_later_version_waits_and_whoever_brings_it_is_not_b
     world.take("z-cert", &operations.entries);
     world.settle();
     // By that act, as later versions read it, ibd belongs: it writes, and makes an epoch.
-    let mut log = LaterLog::of(&world, "ibd", circle, Under::Add(act));
-    log.write(2, b"for a week", |header| header);
+    let sealed = |world: &World, record: &SignedRecord| {
+        let mut log = LaterLog::of(world, "ibd", circle, Under::Add(act));
+        let epoch = Some(record.hash(Domain::EPOCH));
+        let names = |header: Vec<u8>| Header { suite: Suite::Epoch, epoch, ..Header::from_bytes(&header).unwrap() };
+        log.write(2, b"for a week", |header| encoding::to_bytes(&names(header)));
+        log.entries.remove(0)
+    };
     let record = Record {
         circle,
         maker: world.key("ibd"),
@@ -317,10 +322,11 @@ fn who_belongs_by_an_act_of_a_later_version_waits_and_whoever_brings_it_is_not_b
         made: world.now,
     };
     let record = Signed::sign(&record, Domain::EPOCH, &world.node("ibd").key);
+    let entry = sealed(&world, &record);
     for _ in 0..limits::FAULTS {
         let tag = world.tag("z-cert", "ferm", circle);
         for record in [None, Some(record.clone())] {
-            let entry = log.entries[0].clone();
+            let entry = entry.clone();
             world.send_raw("z-cert", "ferm", Frame::Push { tag, record, entry }.to_bytes());
         }
     }
@@ -329,9 +335,9 @@ fn who_belongs_by_an_act_of_a_later_version_waits_and_whoever_brings_it_is_not_b
     world.expect_reads("ferm", circle, &[]);
     // Without such an act the same is a fault of who brings it.
     let stranger = Record { heads: Vec::new(), ..record.unverified(limits::RECORD_BYTES).unwrap() };
-    let record = Some(Signed::sign(&stranger, Domain::EPOCH, &world.node("ibd").key));
-    let tag = world.tag("z-cert", "ferm", circle);
-    world.send_raw("z-cert", "ferm", Frame::Push { tag, record, entry: log.entries[0].clone() }.to_bytes());
+    let record = Signed::sign(&stranger, Domain::EPOCH, &world.node("ibd").key);
+    let (tag, entry) = (world.tag("z-cert", "ferm", circle), sealed(&world, &record));
+    world.send_raw("z-cert", "ferm", Frame::Push { tag, record: Some(record), entry }.to_bytes());
     assert_eq!(world.refusals_of("ferm", "z-cert").len(), 1);
 }
 
