@@ -693,15 +693,22 @@ impl Replica {
         self.full.iter().map(|(author, _)| *author).filter(|author| self.counts(author)).collect()
     }
 
-    /// Whether nothing more of a node's logs of a kind is asked for, because there is more of them than is taken. What a
-    /// cut leaves is taken in any case, and whoever writes too much may be a steward whose operations are few.
+    /// Whether nothing more of a node's logs of a kind is asked for, because there is more of them than is taken. Whoever
+    /// writes too much may be a steward whose operations are few.
     pub(crate) fn is_full(&self, author: &PublicKey, kind: LogKind) -> bool {
-        self.full.contains(&(*author, Measured::of(kind))) && self.counts(author)
+        let measured = Measured::of(kind);
+        self.full.contains(&(*author, measured)) && self.has_quota(author, measured)
+    }
+
+    /// Whether there is a quota for what a node writes. Of content that who does not count wrote a cut says how much there
+    /// is, and that is taken in any case; operations no cut bounds.
+    fn has_quota(&self, author: &PublicKey, measured: Measured) -> bool {
+        measured == Measured::Operations || self.counts(author)
     }
 
     /// Whether so much more of a node is within its quota.
     fn takes(&mut self, author: &PublicKey, measured: Measured, more: Quota) -> bool {
-        if !self.counts(author) {
+        if !self.has_quota(author, measured) {
             return true;
         }
         let quota = match measured {

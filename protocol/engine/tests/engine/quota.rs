@@ -2,16 +2,17 @@
 
 use cwn_crypto::issuer_log::LogId;
 use cwn_engine::{
-    circle::Quota,
-    input::Input,
+    circle::{Act, Operation, Quota, Stewardship},
+    input::{Command, Input},
     limits,
     log::{CircleId, Draft, EntryBytes, Opening, Suite, Under, Writer},
     output::CommandRefusal,
+    wire::{Frame, RunFrame, WireTip},
 };
 
 use crate::{
     fork::forked,
-    world::{World, seeds},
+    world::{World, partner, seeds},
 };
 
 const FOUR: [&str; 4] = ["ncsc", "z-cert", "ibd", "ferm"];
@@ -202,6 +203,51 @@ fn i4_what_a_steward_says_is_asked_for_however_much_else_it_wrote() {
         assert_eq!(world.terms(name, circle), 7, "{name}\n{}", world.describe(name, circle));
         assert_eq!(flood_at(&world, name, circle), 20, "{name} takes what the new policy lets in");
     }
+}
+
+#[test]
+fn i7_of_a_steward_that_was_removed_no_more_operations_are_taken_than_of_one_that_counts() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    world.appoint("ncsc", circle, "ferm");
+    world.settle();
+    let heads = world.engine("ncsc").circle(&circle).unwrap().control().unwrap().heads();
+    world.remove("ncsc", circle, "ferm");
+    world.settle();
+    world.partition(&[&["z-cert", "ibd"]]);
+    // The appointment is the last that ferm saw. Each operation stands in a log of its own.
+    let (appointment, most) = (heads[0], limits::CONTROL_QUOTA.logs as usize);
+    let write = |number: usize| {
+        let mut log = [9; 16];
+        log[..8].copy_from_slice(&number.to_be_bytes());
+        let opening = Opening { under: Under::Add(appointment), cites: Vec::new() };
+        let mut writer = Writer::open(circle, world.node("ferm").key.clone(), LogId(log), opening);
+        let act = Act::Remove { partner: partner("nobody"), node: None, cut: Vec::new() };
+        let stewardship = Stewardship::Appointed(appointment);
+        let payload = Operation { stewardship, heads: heads.clone(), act }.to_bytes();
+        writer.append(world.now, Draft { suite: Suite::Control, epoch: None, payload, expiry: None, retracts: None })
+    };
+    let entries: Vec<EntryBytes> = (0..most + 50).map(|number| write(number).bytes().clone()).collect();
+    let rest = write(most + 50);
+    let (ferm, charter) =
+        (world.key("ferm"), world.engine("ibd").circle(&circle).unwrap().control().unwrap().charter().to_bytes());
+    world.command("ibd", Command::CarryCircle { charter, entries });
+    world.run(1_000);
+    let held = |world: &World| world.engine("ibd").circle(&circle).unwrap().logs_of(&ferm).count();
+    assert_eq!(held(&world), most);
+    // Who has more of it is asked once, and not blamed.
+    let run = RunFrame { records: Vec::new(), entries: vec![rest.bytes().clone()] };
+    world.answer_runs_with("z-cert", vec![run.to_bytes()]);
+    let (author, log, head) = (ferm, rest.key().log, Some(rest.hash()));
+    let tip = WireTip { author, log, first: true, height: 1, head, forked: false };
+    let pulls = world.node("ibd").pulls;
+    for _ in 0..10 {
+        let frame = Frame::Have { tag: world.tag("z-cert", "ibd", circle), tips: vec![tip] };
+        world.send_raw("z-cert", "ibd", frame.to_bytes());
+        world.run(2_000);
+    }
+    assert_eq!((held(&world), world.node("ibd").pulls - pulls), (most, 1));
+    assert!(world.refusals_of("ibd", "z-cert").is_empty());
 }
 
 #[test]
