@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cwn_crypto::{Domain, Hash, Time, encoding};
+use cwn_crypto::{Domain, Hash, PublicKey, Time, encoding, issuer_log::LogId};
 use minicbor::{Decode, Encode};
 
 use crate::{
@@ -30,9 +30,9 @@ struct Taken {
     #[n(0)]
     circle: CircleId,
     #[n(1)]
-    author: cwn_crypto::PublicKey,
+    author: PublicKey,
     #[n(2)]
-    log: cwn_crypto::issuer_log::LogId,
+    log: LogId,
     #[n(3)]
     seq: u64,
     /// What it takes back.
@@ -68,8 +68,9 @@ pub(crate) type Target = (LogKey, u64, Hash);
 #[derive(Debug, Default)]
 pub(crate) struct Retractions {
     taken: BTreeMap<LogKey, BTreeMap<u64, Taken>>,
-    /// Those that are accepted now, by what they take back.
-    acting: BTreeMap<Target, BTreeSet<(LogKey, u64)>>,
+    /// Those that are accepted now, by what they take back, each with its log and its place there: circle and author are
+    /// the same. Nearly always there is one for a target, and a set for each would take four times what it notes.
+    acting: BTreeSet<(Target, LogId, u64)>,
     /// Those that act and are not done yet, by when they are to be, and when each of them is.
     waiting: BTreeSet<(Time, LogKey, u64)>,
     due: BTreeMap<(LogKey, u64), Time>,
@@ -117,10 +118,20 @@ impl Retractions {
 
     /// Whether this node erased an entry because it was taken back.
     pub(crate) fn has_erased(&self, target: &Target) -> bool {
-        let erased = |(by, seq): &(LogKey, u64)| {
-            self.taken.get(by).and_then(|in_log| in_log.get(seq)).is_some_and(|taken| taken.erased)
+        let erased = |(_, log, seq): &(Target, LogId, u64)| {
+            let by = LogKey { log: *log, ..target.0 };
+            self.taken.get(&by).and_then(|in_log| in_log.get(seq)).is_some_and(|taken| taken.erased)
         };
-        self.acting.get(target).is_some_and(|acting| acting.iter().any(erased))
+        self.acting_on(target).any(erased)
+    }
+
+    /// Those that take an entry back now.
+    fn acting_on(&self, target: &Target) -> impl Iterator<Item = &(Target, LogId, u64)> {
+        self.acting.range((*target, LogId([0; 16]), 0)..=(*target, LogId([255; 16]), u64::MAX))
+    }
+
+    fn acts_on(&self, target: &Target) -> bool {
+        self.acting_on(target).next().is_some()
     }
 
     fn wait(&mut self, by: LogKey, seq: u64, due: Time) {
@@ -171,18 +182,15 @@ impl Engine {
 
     /// A retraction acts from now on, or no longer.
     fn acts(&mut self, taken: &Taken, acts: bool) {
-        let (target, by) = (taken.target(), (taken.by(), taken.seq));
-        let acting = self.retractions.acting.entry(target).or_default();
-        let before = !acting.is_empty();
+        let target = taken.target();
+        let before = self.retractions.acts_on(&target);
+        let acting = (target, taken.log, taken.seq);
         if acts {
-            acting.insert(by);
+            self.retractions.acting.insert(acting);
         } else {
-            acting.remove(&by);
+            self.retractions.acting.remove(&acting);
         }
-        let after = !acting.is_empty();
-        if !after {
-            self.retractions.acting.remove(&target);
-        }
+        let after = self.retractions.acts_on(&target);
         if after != before {
             let (key, seq, hash) = target;
             self.output(Output::Retracted { key, seq, hash, retracted: after });
@@ -268,7 +276,7 @@ impl Engine {
 
     /// Whether an entry was taken back by its author, and that is accepted.
     pub fn is_retracted(&self, key: &LogKey, seq: u64, hash: Hash) -> bool {
-        self.retractions.acting.contains_key(&(*key, seq, hash))
+        self.retractions.acts_on(&(*key, seq, hash))
     }
 }
 
