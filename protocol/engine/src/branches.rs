@@ -28,11 +28,20 @@ use crate::{
 
 pub(crate) const BRANCH_FACT: &[u8] = b"branch/";
 
+/// An operation that is held beside its log.
+#[derive(Debug, Clone, Copy)]
+struct Beside {
+    /// Whether the store has made it durable.
+    durable: bool,
+    /// Whether nothing behind it is needed to show that its author wrote it.
+    stands_alone: bool,
+}
+
 /// The operations of one circle that are held beside their logs, and those that peers offered.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Branches {
-    /// Those that are held; whether the store has made each durable.
-    held: BTreeMap<Hash, bool>,
+    /// Those that are held.
+    held: BTreeMap<Hash, Beside>,
     /// What peers hold and nothing here needs yet. In memory alone, as long as the session lasts.
     offered: BTreeMap<PublicKey, BTreeMap<Hash, Authentic>>,
     /// What a peer sent for which the next that it sends is to vouch.
@@ -160,15 +169,17 @@ type Followers<'a> = BTreeMap<Hash, BTreeMap<Hash, &'a Authentic>>;
 
 /// The operations that lead from one, the next of its log each, to one that its author signed.
 fn way_to_voucher(followers: &Followers<'_>, from: Hash) -> Vec<Hash> {
-    let mut ways: Vec<Vec<Hash>> = vec![vec![from]];
-    while let Some(way) = ways.pop() {
-        let next = way.last().and_then(|last| followers.get(last)).filter(|_| way.len() <= limits::UNSIGNED_ENTRIES);
+    let mut before: BTreeMap<Hash, Hash> = BTreeMap::new();
+    let mut open = vec![(from, 1)];
+    while let Some((last, length)) = open.pop() {
+        let next = followers.get(&last).filter(|_| length <= limits::UNSIGNED_ENTRIES);
         for (hash, next) in next.into_iter().flatten() {
-            let further = way.iter().copied().chain([*hash]).collect();
+            before.insert(*hash, last);
             if next.stands_alone() {
-                return further;
+                let way = std::iter::successors(Some(*hash), |hash| before.get(hash).copied());
+                return way.collect();
             }
-            ways.push(further);
+            open.push((*hash, length + 1));
         }
     }
     Vec::new()
@@ -206,7 +217,8 @@ impl Replica {
         });
         damages.extend(lost.into_iter().map(|(_, damage)| damage));
         for entry in &branches {
-            self.branches.held.insert(entry.hash(), true);
+            let beside = Beside { durable: true, stands_alone: entry.is_signed() };
+            self.branches.held.insert(entry.hash(), beside);
             let Header { author, log, seq, .. } = *entry.header();
             self.note_fork(author, log, seq);
         }
@@ -223,7 +235,8 @@ impl Replica {
             self.hold(store, key, fork);
         }
         let held: BTreeSet<Hash> = self.branches.held.keys().copied().collect();
-        self.branches.held.extend(behind.iter().map(|entry| (entry.hash(), false)));
+        let beside = |entry: &Stored| Beside { durable: false, stands_alone: entry.is_signed() };
+        self.branches.held.extend(behind.iter().map(|entry| (entry.hash(), beside(entry))));
         let gone = self.forget_branches();
         let mut writes: Vec<Write> = gone.intersection(&held).map(|hash| self.branch_fact(hash, None)).collect();
         let kept = behind.iter().filter(|entry| !gone.contains(&entry.hash()));
@@ -240,10 +253,39 @@ impl Replica {
             log.opening.under.add().into_iter().chain((log.kind == LogKind::Control).then_some(log.head))
         });
         let epochs = self.epochs().flat_map(|(_, epoch)| epoch.heads.iter().copied());
-        let needed: BTreeSet<Hash> = logs.chain(epochs).collect();
+        let mut needed: BTreeSet<Hash> = logs.chain(epochs).collect();
+        let vouchers = self.vouchers(&needed);
+        needed.extend(vouchers);
         let gone = self.control_mut().map(|control| control.forget_branches(&needed)).unwrap_or_default();
         gone.iter().for_each(|hash| self.branches.forget(hash));
         gone
+    }
+
+    /// What vouches for operations that stay and are not signed themselves, where nothing that stays does: without it
+    /// nobody could take those of this node.
+    fn vouchers(&self, needed: &BTreeSet<Hash>) -> BTreeSet<Hash> {
+        let held = &self.branches.held;
+        let Some(control) = self.control().filter(|_| held.values().any(|beside| !beside.stands_alone)) else {
+            return BTreeSet::new();
+        };
+        let stay = control.kept_branches(needed);
+        let alone = held.iter().filter(|(_, beside)| beside.stands_alone).map(|(hash, _)| *hash);
+        let (staying, others): (Vec<Hash>, Vec<Hash>) = alone.partition(|hash| stay.contains(hash));
+        let before = |hash: &Hash| -> Vec<Hash> {
+            let before = std::iter::successors(control.previous(hash), |hash| control.previous(hash));
+            before.take_while(|hash| held.get(hash).is_some_and(|beside| !beside.stands_alone)).collect()
+        };
+        let mut vouched: BTreeSet<Hash> = staying.iter().flat_map(before).collect();
+        let mut vouchers = BTreeSet::new();
+        for hash in others {
+            let unsigned = before(&hash);
+            let Some(last) = unsigned.iter().position(|hash| stay.contains(hash)) else { continue };
+            if !vouched.contains(&unsigned[last]) {
+                vouched.extend(&unsigned[last..]);
+                vouchers.insert(hash);
+            }
+        }
+        vouchers
     }
 
     /// Takes in what a peer holds of branches, until something here needs it. When it goes on, what comes next may vouch
@@ -263,7 +305,7 @@ impl Replica {
         }
         // What is not durable here may be what rot took: it counts, and is written once more.
         let durable = |hash: &Hash| match self.branches.held.get(hash) {
-            Some(durable) => *durable,
+            Some(beside) => beside.durable,
             None => self.control().is_none_or(|control| control.holds(hash)),
         };
         let fresh = |entry: &Authentic| !durable(&entry.hash());
@@ -304,7 +346,9 @@ impl Replica {
             return Err(Refusal::Run(RunRefusal::BrokenLink { seq: header.seq }).into());
         }
         self.apply(header, entry.hash(), entry.bytes().payload.sealed().unwrap_or_default())?;
-        self.branches.held.insert(entry.hash(), false);
+        // What was offered before its log forked may be durable beside it by now.
+        let beside = Beside { durable: false, stands_alone: entry.stands_alone() };
+        self.branches.held.entry(entry.hash()).or_insert(beside);
         Ok(())
     }
 
@@ -345,14 +389,16 @@ impl Replica {
         if offered.is_empty() {
             return Vec::new();
         }
-        let durable = self.branches.held.iter().filter(|(_, durable)| **durable);
+        let durable = self.branches.held.iter().filter(|(_, beside)| beside.durable);
         let held: BTreeSet<Hash> = durable.map(|(hash, _)| *hash).collect();
         let taken = self.take_vouched(offered.into_values().collect());
         let gone = if taken.is_empty() { BTreeSet::new() } else { self.forget_branches() };
         let mut writes: Vec<Write> = gone.intersection(&held).map(|hash| self.branch_fact(hash, None)).collect();
-        for entry in taken.iter().filter(|entry| !gone.contains(&entry.hash()) && !held.contains(&entry.hash())) {
+        for entry in taken.iter().filter(|entry| !gone.contains(&entry.hash())) {
             self.branches.taken(&entry.hash());
-            writes.push(self.branch_fact(&entry.hash(), Some(entry.bytes())));
+            if !held.contains(&entry.hash()) {
+                writes.push(self.branch_fact(&entry.hash(), Some(entry.bytes())));
+            }
         }
         if !taken.is_empty() {
             self.refold();
@@ -360,8 +406,9 @@ impl Replica {
         writes
     }
 
-    /// Takes of what peers offered these operations and all that they build on. Whether any came.
-    fn bring(&mut self, wanted: BTreeSet<Hash>, writes: &mut Vec<Write>) -> bool {
+    /// Takes of what peers offered these operations and all that they build on. Whether any came. They stay if what needs
+    /// them is taken: [`Self::settle_brought`].
+    fn bring(&mut self, wanted: BTreeSet<Hash>, outcome: &mut Ingested) -> bool {
         let mut open: Vec<Hash> = wanted.into_iter().collect();
         let mut needed: BTreeMap<Hash, Authentic> = BTreeMap::new();
         let mut followers = None;
@@ -378,8 +425,8 @@ impl Replica {
         }
         let taken = self.take_vouched(needed.into_values().collect());
         for entry in &taken {
-            self.branches.taken(&entry.hash());
-            writes.push(self.branch_fact(&entry.hash(), Some(entry.bytes())));
+            outcome.brought.insert(entry.hash());
+            outcome.writes.push(self.branch_fact(&entry.hash(), Some(entry.bytes())));
         }
         let brought = !taken.is_empty();
         if brought {
@@ -395,11 +442,29 @@ impl Replica {
             return taken;
         }
         let wanted = builds_on(entry.header(), entry.bytes().payload.sealed());
-        if !self.bring(wanted, &mut outcome.writes) {
+        if !self.bring(wanted, outcome) {
             return taken;
         }
-        outcome.membership_changed = true;
         self.take(entry)
+    }
+
+    /// Lets go of what was brought and neither counts nor is needed by anything that was taken since. It is offered still.
+    pub(crate) fn settle_brought(&mut self, outcome: &mut Ingested) {
+        let brought = std::mem::take(&mut outcome.brought);
+        if brought.is_empty() {
+            return;
+        }
+        let durable = self.branches.held.iter().filter(|(_, beside)| beside.durable);
+        let held: BTreeSet<Hash> = durable.map(|(hash, _)| *hash).collect();
+        let gone = self.forget_branches();
+        outcome.writes.retain(|write| in_fact(write).is_none_or(|hash| !gone.contains(&hash)));
+        outcome.writes.extend(gone.intersection(&held).map(|hash| self.branch_fact(hash, None)));
+        let stay: Vec<Hash> = brought.into_iter().filter(|hash| self.has_heard(hash)).collect();
+        stay.iter().for_each(|hash| self.branches.taken(hash));
+        outcome.membership_changed |= !stay.is_empty();
+        if !gone.is_empty() {
+            self.refold();
+        }
     }
 
     /// Takes of what peers offered the branches that a record builds on.
@@ -408,25 +473,26 @@ impl Replica {
             return;
         }
         let heads = record.unverified(limits::RECORD_BYTES).map(|record| record.heads).unwrap_or_default();
-        outcome.membership_changed |= self.bring(heads.into_iter().collect(), &mut outcome.writes);
+        self.bring(heads.into_iter().collect(), outcome);
     }
 
     /// An operation behind a fork cannot be read back: it counts, and is not said to be held until it came again. False
     /// when that was known.
     pub(crate) fn branch_lost(&mut self, hash: &Hash) -> bool {
-        self.branches.held.get_mut(hash).is_some_and(std::mem::take)
+        self.branches.held.get_mut(hash).is_some_and(|beside| std::mem::take(&mut beside.durable))
     }
 
     /// The store made an operation behind a fork durable.
     pub(crate) fn branch_stored(&mut self, hash: &Hash) {
-        self.branches.held.get_mut(hash).into_iter().for_each(|durable| *durable = true);
+        self.branches.held.get_mut(hash).into_iter().for_each(|beside| beside.durable = true);
     }
 
     /// The operations behind forks that count and are durable, by log.
     pub(crate) fn durable_branches(&self) -> BTreeMap<(PublicKey, LogId), BTreeSet<Hash>> {
         let mut branches: BTreeMap<_, BTreeSet<Hash>> = BTreeMap::new();
         let counted = self.control().into_iter().flat_map(|control| control.counted_branches());
-        for (author, log, _, hash) in counted.filter(|(.., hash)| self.branches.held.get(hash) == Some(&true)) {
+        let durable = |hash: &Hash| self.branches.held.get(hash).is_some_and(|beside| beside.durable);
+        for (author, log, _, hash) in counted.filter(|(.., hash)| durable(hash)) {
             branches.entry((author, log)).or_default().insert(hash);
         }
         branches
@@ -437,7 +503,7 @@ impl Engine {
     /// Hands a peer whose digest differs the operations behind forks that are held here; the same ones once a session.
     pub(crate) fn tell_branches(&mut self, peer: &PublicKey, circle: CircleId, store: &dyn Read) -> Result<(), Damage> {
         let held_here = self.circles.get(&circle).map(|replica| &replica.branches.held);
-        let durable = held_here.into_iter().flatten().filter(|(_, durable)| **durable);
+        let durable = held_here.into_iter().flatten().filter(|(_, beside)| beside.durable);
         let names: BTreeSet<Hash> = durable.map(|(hash, _)| *hash).collect();
         if names.is_empty() || planted(Bug::BranchesKeptQuiet) {
             return Ok(());

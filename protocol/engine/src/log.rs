@@ -6,7 +6,7 @@
 //!
 //! This file refuses to know who may write where; that is [`crate::acceptance`].
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 use cwn_crypto::{
     Domain, Hash, PublicKey, Signature, SigningKey, Time,
@@ -386,14 +386,26 @@ pub enum EntryRefusal {
     },
 }
 
+/// Whether the author's own signature holds, once somebody looked. What was looked at is no part of what an entry is.
+#[derive(Debug, Clone, Default)]
+struct Looked(Cell<Option<bool>>);
+
+impl PartialEq for Looked {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Looked {}
+
 /// An entry that is well-formed; nobody has yet shown that its author wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decoded {
     header: Header,
     hash: Hash,
     bytes: EntryBytes,
-    /// Its own signature was looked at and does not hold: a run that waits for a later head is not looked at anew.
-    unsigned: bool,
+    /// What waits, be it a run for a later head or an operation for what it builds on, is not looked at anew.
+    signed: Looked,
     /// Its author signed what follows it, which is not here: the proof of a fork shows so.
     vouched: bool,
 }
@@ -448,7 +460,7 @@ impl Decoded {
         if header.retracts.is_some() && header.suite.kind() != LogKind::Content {
             return contradiction("it takes back an entry, which only a member's own entries can be");
         }
-        Ok(Self { header, hash, bytes, unsigned: false, vouched: false })
+        Ok(Self { header, hash, bytes, signed: Looked::default(), vouched: false })
     }
 
     /// What the header says.
@@ -489,7 +501,11 @@ impl Decoded {
 
     /// Whether the author's own signature on this very entry holds.
     pub(crate) fn signature_holds(&self) -> bool {
-        !self.unsigned && self.header.author.verify(Domain::ENTRY, &self.bytes.header, &self.bytes.signature).is_ok()
+        let holds = self.signed.0.get().unwrap_or_else(|| {
+            self.header.author.verify(Domain::ENTRY, &self.bytes.header, &self.bytes.signature).is_ok()
+        });
+        self.signed.0.set(Some(holds));
+        holds
     }
 }
 
@@ -702,7 +718,7 @@ pub fn authenticate(run: Vec<Decoded>, link: Link) -> Result<Authenticated, RunR
     };
     let mut proven = run;
     let mut undecided = proven.split_off(proven_count);
-    undecided.iter_mut().for_each(|entry| entry.unsigned = true);
+    undecided.iter().for_each(|entry| entry.signed.0.set(Some(false)));
     let last = undecided.last().map(|entry| entry.header().seq);
     let in_a_row = undecided.len() + if proven.is_empty() { before } else { 0 };
     let refused = last.filter(|_| vouched.broken || in_a_row > limits::UNSIGNED_ENTRIES);
@@ -827,7 +843,7 @@ impl Writer {
             header,
             hash,
             bytes: EntryBytes { header: header_bytes, signature, payload: Payload::Sealed(payload) },
-            unsigned: false,
+            signed: Looked(Cell::new(Some(true))),
             vouched: false,
         })
     }

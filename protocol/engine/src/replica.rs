@@ -159,6 +159,8 @@ pub struct Ingested {
     pub stop: Option<Stop>,
     /// Whether who belongs may have changed.
     pub membership_changed: bool,
+    /// Operations behind forks that were brought for what builds on them, and may go again.
+    pub(crate) brought: BTreeSet<Hash>,
 }
 
 /// What has a quota of its own.
@@ -978,6 +980,26 @@ impl Replica {
 
     /// Takes records that were asked for by name.
     pub(crate) fn ingest_records(&mut self, records: Vec<SignedRecord>) -> Ingested {
+        let outcome = self.take_records(records);
+        self.settled(outcome)
+    }
+
+    /// Takes a run of one log, and the records it came with, as far as can be decided now. A record that no entry of the
+    /// run names is none of it: whoever sends one can make as many as it likes.
+    pub fn ingest(&mut self, records: Vec<SignedRecord>, run: Vec<Decoded>) -> Ingested {
+        let outcome = self.take_run(records, run);
+        self.settled(outcome)
+    }
+
+    fn settled(&mut self, mut outcome: Ingested) -> Ingested {
+        self.settle_brought(&mut outcome);
+        if outcome.membership_changed {
+            self.refold();
+        }
+        outcome
+    }
+
+    fn take_records(&mut self, records: Vec<SignedRecord>) -> Ingested {
         let mut outcome = Ingested::default();
         for record in records {
             self.bring_for_record(&record, &mut outcome);
@@ -989,12 +1011,10 @@ impl Replica {
         outcome
     }
 
-    /// Takes a run of one log, and the records it came with, as far as can be decided now. A record that no entry of the
-    /// run names is none of it: whoever sends one can make as many as it likes.
-    pub fn ingest(&mut self, mut records: Vec<SignedRecord>, run: Vec<Decoded>) -> Ingested {
+    fn take_run(&mut self, mut records: Vec<SignedRecord>, run: Vec<Decoded>) -> Ingested {
         let named: BTreeSet<Hash> = run.iter().filter_map(|entry| entry.header().epoch).collect();
         records.retain(|record| named.contains(&record.hash(Domain::EPOCH)));
-        let mut outcome = self.ingest_records(records);
+        let mut outcome = self.take_records(records);
         if outcome.stop.is_some() {
             if let (Some(Stop::OverQuota), Some(first)) = (&outcome.stop, run.first()) {
                 self.full.insert((first.header().author, Measured::Content));
@@ -1049,9 +1069,6 @@ impl Replica {
         }
         if forks || outcome.stop.is_some() {
             self.ends_unsigned(&key, unsigned, &outcome.writes);
-        }
-        if outcome.membership_changed {
-            self.refold();
         }
         outcome
     }
@@ -1196,6 +1213,7 @@ impl Replica {
         for key in ended {
             self.ends_unsigned(&key, unsigned[&key], &outcome.writes);
         }
+        self.settle_brought(&mut outcome);
         let branches = self.take_branches();
         outcome.membership_changed |= !branches.is_empty();
         outcome.writes.extend(branches);

@@ -410,13 +410,31 @@ impl Control {
         ends.map(|(_, log, seq, head)| CutLine { log, height: seq + 1, head }).collect()
     }
 
-    /// Forgets operations behind forks that neither count nor were seen by any of `needed`, and says which.
-    pub(crate) fn forget_branches(&mut self, needed: &BTreeSet<Hash>) -> BTreeSet<Hash> {
+    /// What counts, and `needed` with all that those have seen.
+    fn kept(&self, needed: &BTreeSet<Hash>) -> Bits {
         let mut keep = self.counted();
         for index in needed.iter().filter_map(|hash| self.by_hash.get(hash)) {
             keep.extend(&self.operations[*index].past);
             keep.insert(*index);
         }
+        keep
+    }
+
+    /// The operations behind forks that [`Self::forget_branches`] would not forget.
+    pub(crate) fn kept_branches(&self, needed: &BTreeSet<Hash>) -> BTreeSet<Hash> {
+        let keep = self.kept(needed);
+        let behind = self.operations.iter().enumerate().filter(|(_, known)| self.is_on_branch(known));
+        behind.filter(|(index, _)| keep.contains(*index)).map(|(_, known)| known.hash).collect()
+    }
+
+    /// The operation before one in its log.
+    pub(crate) fn previous(&self, operation: &Hash) -> Option<Hash> {
+        self.operations[*self.by_hash.get(operation)?].previous
+    }
+
+    /// Forgets operations behind forks that neither count nor were seen by any of `needed`, and says which.
+    pub(crate) fn forget_branches(&mut self, needed: &BTreeSet<Hash>) -> BTreeSet<Hash> {
+        let keep = self.kept(needed);
         let gone = |(index, known): (usize, &Known)| (!keep.contains(index)).then_some(known.hash);
         let gone: BTreeSet<Hash> = self.operations.iter().enumerate().filter_map(gone).collect();
         self.put_anew_without(&gone);

@@ -29,8 +29,12 @@ struct Forker {
 }
 
 fn forker(world: &World, circle: CircleId) -> Forker {
+    forker_in(world, circle, LOG)
+}
+
+fn forker_in(world: &World, circle: CircleId, log: LogId) -> Forker {
     let opening = Opening { under: Under::Charter, cites: Vec::new() };
-    let writer = Writer::open(circle, world.node("z-cert").key.clone(), LOG, opening);
+    let writer = Writer::open(circle, world.node("z-cert").key.clone(), log, opening);
     Forker { circle, said: Vec::new(), entries: Vec::new(), writer }
 }
 
@@ -53,6 +57,33 @@ impl Forker {
         self.said[..length].iter().for_each(|(at, operation)| branch.say(*at, operation.clone()));
         assert_eq!(branch.entries, self.entries[..length], "what is the same is the same");
         branch
+    }
+
+    fn hash(&self, place: usize) -> Hash {
+        Hash::of(Domain::ENTRY, &[&self.entries[place].header])
+    }
+
+    /// Says to a node, in the name of another that shares the circle, that this log is there, and answers with what of it
+    /// stands from a place on.
+    fn announce(&self, world: &mut World, from: usize, by: &str, to: &str) {
+        let frame = RunFrame { records: Vec::new(), entries: self.entries[from..].to_vec() };
+        world.answer_runs_with(by, vec![frame.to_bytes()]);
+        let height = self.entries.len() as u64;
+        let head = Some(self.hash(self.entries.len() - 1));
+        let (author, log) = (world.key("z-cert"), self.writer.key().log);
+        let tip = WireTip { author, log, first: true, height, head, forked: false };
+        let tag = world.tag(by, to, self.circle);
+        world.send_raw(by, to, Frame::Have { tag, tips: vec![tip] }.to_bytes());
+        world.run(500);
+    }
+
+    /// The proof that this log and another part at a place.
+    fn proof(&self, other: &Self, place: usize) -> ForkProof {
+        let branch = |of: &Self| {
+            let EntryBytes { header, signature, .. } = of.entries[place].clone();
+            Branch { headers: vec![header.into()], signature }
+        };
+        ForkProof { one: branch(self), other: branch(other) }
     }
 
     fn hand(&self, world: &mut World, to: &str) {
@@ -90,6 +121,28 @@ fn expect_the_same(world: &World, circle: CircleId, names: &[&str], story: &str)
         assert_eq!(world.digest(name, circle), world.digest(names[0], circle), "digest; {}", what());
         assert_eq!(world.engine(name).behind(&circle), 0, "{}", what());
     }
+}
+
+/// Hands a node by file the log that has an entry, as another holds it.
+fn hand_log_with(world: &mut World, entry: Hash, from: &str, to: &str) {
+    let log = world.node(from).store.logs.values().find(|log| log.iter().any(|(hash, _)| *hash == entry));
+    let entries = log.unwrap().iter().map(|(_, entry)| entry.clone()).collect();
+    let to = world.index(to);
+    world.input(to, Input::Import { entries });
+    world.run(500);
+}
+
+/// So many branches that leave a log behind its first entry, in the order of their hashes.
+fn branches_of(world: &World, start: &Forker, count: u8) -> Vec<Forker> {
+    let seen = heads(world, "ferm", start.circle);
+    let branch = |number| {
+        let mut branch = start.branch(world, 1);
+        branch.operate(world, seen.clone(), terms(number));
+        branch
+    };
+    let mut branches: Vec<Forker> = (100..100 + count).map(branch).collect();
+    branches.sort_by_key(|branch| branch.hash(1));
+    branches
 }
 
 fn knows_the_fork(world: &World, name: &str, circle: CircleId) -> Option<u64> {
@@ -316,31 +369,90 @@ fn i7_an_operation_that_waited_and_turns_out_to_stand_behind_a_fork_is_taken_and
     let later = heads(&world, "ncsc", circle);
     one.operate(&world, later.clone(), terms(4));
     // It comes before the policy that it builds on, then the proof that its log forks there, then that policy.
-    world.answer_runs_with(
-        "ibd",
-        vec![RunFrame { records: Vec::new(), entries: vec![one.entries[1].clone()] }.to_bytes()],
-    );
-    let head = Some(Hash::of(Domain::ENTRY, &[&one.entries[1].header]));
-    let tip = WireTip { author: world.key("z-cert"), log: LOG, first: true, height: 2, head, forked: false };
+    one.announce(&mut world, 1, "ibd", "ferm");
     let tag = world.tag("ibd", "ferm", circle);
-    world.send_raw("ibd", "ferm", Frame::Have { tag, tips: vec![tip] }.to_bytes());
-    world.run(500);
-    let branch =
-        |of: &Forker| Branch { headers: vec![of.entries[1].header.clone().into()], signature: of.entries[1].signature };
-    let proof = ForkProof { one: branch(&one), other: branch(&other) };
-    world.send_raw("ibd", "ferm", Frame::Fork { tag, proof }.to_bytes());
+    world.send_raw("ibd", "ferm", Frame::Fork { tag, proof: one.proof(&other, 1) }.to_bytes());
     world.run(500);
     assert_eq!(knows_the_fork(&world, "ferm", circle), Some(1));
-    let log = world.node("ncsc").store.logs.iter().find(|(_, log)| log.iter().any(|(hash, _)| *hash == later[0]));
-    let entries = log.unwrap().1.iter().map(|(_, entry)| entry.clone()).collect();
-    let ferm = world.index("ferm");
-    world.input(ferm, Input::Import { entries });
-    world.run(500);
+    hand_log_with(&mut world, later[0], "ncsc", "ferm");
     let operations = |world: &World| world.engine("ferm").circle(&circle).unwrap().control().unwrap().operations();
     assert_eq!(operations(&world), world.engine("ncsc").circle(&circle).unwrap().control().unwrap().operations() + 1);
     other.hand(&mut world, "ncsc");
     world.connect_all().settle();
     expect_the_same(&world, circle, &["ncsc", "ferm"], "with both branches");
+}
+
+#[test]
+fn i7_a_branch_that_is_brought_for_what_cannot_be_taken_goes_again_and_that_ends() {
+    let (mut world, circle) = circle_with_a_forker(1, &[]);
+    let mut start = forker(&world, circle);
+    start.operate(&world, heads(&world, "ncsc", circle), terms(1));
+    start.hand(&mut world, "ibd");
+    world.settle();
+    for name in ["ncsc", "z-cert"] {
+        world.disconnect("ibd", name).disconnect("ferm", name);
+    }
+    let counted = branches_of(&world, &start, 8);
+    world.policy("ncsc", circle, 3);
+    world.settle();
+    let later = heads(&world, "ncsc", circle);
+    let third = |number| {
+        let mut third = start.branch(&world, 1);
+        third.operate(&world, later.clone(), terms(number));
+        third.operate(&world, vec![Hash([8; 32])], terms(number));
+        third
+    };
+    let third = (0..100).map(third).find(|third| third.hash(1) > counted[1].hash(1)).unwrap();
+    let mut builds_on_it = forker_in(&world, circle, LogId([0xf1; 16]));
+    builds_on_it.operate(&world, vec![third.hash(1), Hash([9; 32])], terms(4));
+    third.announce(&mut world, 1, "ibd", "ferm");
+    builds_on_it.announce(&mut world, 0, "ibd", "ferm");
+    let tag = world.tag("ibd", "ferm", circle);
+    world.send_raw("ibd", "ferm", Frame::Fork { tag, proof: counted[0].proof(&counted[1], 1) }.to_bytes());
+    let entries = counted[..2].iter().map(|branch| branch.entries[1].clone()).collect();
+    world.send_raw("ibd", "ferm", Frame::Branches { tag, entries, goes_on: false }.to_bytes());
+    world.settle();
+    let changes = |world: &World| {
+        let changed = |event: &&Event| matches!(event, Event::MembershipChanged { .. });
+        world.node("ferm").events.iter().filter(changed).count()
+    };
+    let before = changes(&world);
+    hand_log_with(&mut world, later[0], "ncsc", "ferm");
+    world.run(2_000);
+    assert!(changes(&world) - before <= 4, "{} changes of who belongs", changes(&world) - before);
+    assert!(!world.engine("ferm").circle(&circle).unwrap().control().unwrap().holds(&third.hash(1)));
+}
+
+#[test]
+fn i4_what_vouches_for_an_operation_that_others_build_on_stays_with_it() {
+    let (mut world, circle) = circle_with_a_forker(1, &[]);
+    let mut start = forker(&world, circle);
+    start.operate(&world, heads(&world, "ncsc", circle), terms(1));
+    start.hand(&mut world, "ibd");
+    world.settle();
+    let branches = branches_of(&world, &start, 4);
+    branches[0].hand(&mut world, "ibd");
+    branches[1].hand(&mut world, "ferm");
+    world.settle();
+    world.disconnect("ferm", "ncsc").disconnect("ferm", "ibd");
+    let mut unsigned = branches[2].branch(&world, 2);
+    unsigned.operate(&world, Vec::new(), terms(5));
+    unsigned.entries[1].signature = Signature([1; 64]);
+    let tag = world.tag("z-cert", "ferm", circle);
+    let entries = unsigned.entries[1..].to_vec();
+    world.send_raw("z-cert", "ferm", Frame::Branches { tag, entries, goes_on: false }.to_bytes());
+    let mut builds_on_it = forker_in(&world, circle, LogId([0xf1; 16]));
+    builds_on_it.operate(&world, vec![unsigned.hash(1)], terms(6));
+    builds_on_it.hand(&mut world, "ferm");
+    world.run(500);
+    assert!(world.engine("ferm").circle(&circle).unwrap().control().unwrap().holds(&unsigned.hash(1)));
+    let entries = vec![branches[3].entries[1].clone()];
+    world.send_raw("z-cert", "ferm", Frame::Branches { tag, entries, goes_on: false }.to_bytes());
+    world.run(500);
+    world.crash("z-cert").connect("ferm", "ibd").connect("ferm", "ncsc");
+    world.settle();
+    expect_the_same(&world, circle, &["ncsc", "ibd", "ferm"], "after its author has gone");
+    assert!(world.refusals_of("ibd", "ferm").is_empty());
 }
 
 #[test]
