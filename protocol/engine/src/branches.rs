@@ -186,8 +186,8 @@ fn way_to_voucher(followers: &Followers<'_>, from: Hash) -> Vec<Hash> {
 }
 
 /// Operations so that each stands right behind the one before it in its log, as far as that is among them.
-fn one_behind_the_other(entries: Vec<EntryBytes>) -> Vec<EntryBytes> {
-    chains(Decoded::decode_all(entries).iter()).into_iter().flatten().map(|entry| entry.bytes().clone()).collect()
+fn one_behind_the_other(entries: Vec<EntryBytes>) -> Vec<Decoded> {
+    chains(Decoded::decode_all(entries).iter()).into_iter().flatten().cloned().collect()
 }
 
 /// Those of these operations that their authors vouch for, whatever they build on.
@@ -500,7 +500,8 @@ impl Replica {
 }
 
 impl Engine {
-    /// Hands a peer whose digest differs the operations behind forks that are held here; the same ones once a session.
+    /// Hands a peer whose digest differs of the operations behind forks that are held here those that it was not handed in
+    /// this session, no more at once than a line has room for: the next follow when it compares again.
     pub(crate) fn tell_branches(&mut self, peer: &PublicKey, circle: CircleId, store: &dyn Read) -> Result<(), Damage> {
         let held_here = self.circles.get(&circle).map(|replica| &replica.branches.held);
         let durable = held_here.into_iter().flatten().filter(|(_, beside)| beside.durable);
@@ -509,9 +510,19 @@ impl Engine {
             return Ok(());
         }
         // Before they are read: a peer may compare over and over.
-        let Some(tag) = self.sync.tell_branches(peer, &circle, names) else { return Ok(()) };
-        let entries = self.branches_held(&circle, store)?;
-        for entries in in_frames(one_behind_the_other(entries)).into_iter().filter(|entries| !entries.is_empty()) {
+        let Some((tag, untold)) = self.sync.untold_branches(peer, &circle, names) else { return Ok(()) };
+        let mut entries = one_behind_the_other(self.branches_held(&circle, store)?);
+        entries.retain(|entry| untold.contains(&entry.hash()));
+        let mut bytes = 0;
+        let full = entries.iter().position(|entry| {
+            bytes += entry.length();
+            // What follows an operation that is not signed itself may have to vouch for it.
+            bytes > limits::BRANCHES_TOLD_BYTES && entry.signature_holds()
+        });
+        entries.truncate(full.map_or(entries.len(), |last| last + 1));
+        self.sync.told_branches(peer, &circle, entries.iter().map(Decoded::hash));
+        let entries = entries.into_iter().map(Decoded::into_bytes).collect();
+        for entries in in_frames(entries).into_iter().filter(|entries| !entries.is_empty()) {
             let last = entries.last().and_then(|last| Stored::read(last.clone()).ok());
             let goes_on = last.is_some_and(|last| !last.is_signed());
             self.send(peer, &Frame::Branches { tag, entries, goes_on });
@@ -556,6 +567,7 @@ impl Engine {
             }
         }
         self.probe_branches(peer, circle, decoded.iter(), store)?;
+        let heard: Vec<Hash> = decoded.iter().map(Decoded::hash).collect();
         let Some(replica) = self.circles.get_mut(&circle) else { return Ok(()) };
         match replica.offer_branches(peer, decoded, goes_on) {
             Offered::Something => {
@@ -568,6 +580,10 @@ impl Engine {
                 self.fault(peer, circle, "branches of control logs that their authors do not vouch for".to_owned());
             }
         }
+        // Of what is held here it need not be told what came from it.
+        let held = self.circles.get(&circle).map(|replica| &replica.branches.held);
+        let held = heard.into_iter().filter(|hash| held.is_some_and(|held| held.contains_key(hash)));
+        self.sync.told_branches(peer, &circle, held);
         Ok(())
     }
 

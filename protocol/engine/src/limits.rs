@@ -206,6 +206,10 @@ pub const BRANCH_OPERATIONS: usize = WELCOME_OPERATIONS;
 /// Bytes of those.
 pub const BRANCH_BYTES: usize = WELCOME_BYTES;
 
+/// Bytes of those that a peer is handed after one comparison, and one more of them: a quarter of what waits for a slow line
+/// before frames are dropped.
+pub const BRANCHES_TOLD_BYTES: usize = 1 << 20;
+
 /// And of a steward's control logs, of which those who know of a fork hold another set of operations than those who do
 /// not: as many as any peer says that it holds of one author.
 pub const OPERATION_FORKS_PER_AUTHOR: usize = TIPS_PER_AUTHOR;

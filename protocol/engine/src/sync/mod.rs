@@ -58,7 +58,7 @@ struct Shared {
     listing: Option<PublicKey>,
     /// Forks that were proven to it in this session, and when last.
     told_forks: BTreeMap<LogName, Time>,
-    /// The operations behind forks that were handed to it last.
+    /// The operations behind forks that were handed to it, of those that are held here.
     told_branches: BTreeSet<Hash>,
     /// A comparison came to its end, or digests were equal.
     compared: bool,
@@ -314,14 +314,24 @@ impl Sync {
         self.synced.contains(&(*circle, *peer))
     }
 
-    /// The tag by which to hand a peer these operations; none when they were handed to it.
-    pub(crate) fn tell_branches(&mut self, peer: &PublicKey, circle: &CircleId, names: BTreeSet<Hash>) -> Option<Tag> {
+    /// Which of these operations, all that are held behind forks, were not handed to a peer, and the tag by which to do so;
+    /// none when all were.
+    pub(crate) fn untold_branches(
+        &mut self,
+        peer: &PublicKey,
+        circle: &CircleId,
+        mut names: BTreeSet<Hash>,
+    ) -> Option<(Tag, BTreeSet<Hash>)> {
         let shared = self.peers.get_mut(peer)?.shared.get_mut(circle)?;
-        if shared.told_branches == names {
-            return None;
+        shared.told_branches.retain(|told| names.remove(told));
+        (!names.is_empty()).then_some((shared.mine, names))
+    }
+
+    /// These were handed to it.
+    pub(crate) fn told_branches(&mut self, peer: &PublicKey, circle: &CircleId, told: impl Iterator<Item = Hash>) {
+        if let Some(shared) = self.peers.get_mut(peer).and_then(|peer| peer.shared.get_mut(circle)) {
+            shared.told_branches.extend(told);
         }
-        shared.told_branches = names;
-        Some(shared.mine)
     }
 
     /// Which branch of a log counts is known by now: whoever was not asked for it any more may hold that one.

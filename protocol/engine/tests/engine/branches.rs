@@ -1,5 +1,7 @@
 //! A steward forks its control log: what stands behind the fork are operations that did not see each other.
 
+use std::collections::BTreeMap;
+
 use cwn_crypto::{
     Domain, Hash, Signature, Time,
     issuer_log::{CutLine, LogId},
@@ -453,6 +455,31 @@ fn i4_what_vouches_for_an_operation_that_others_build_on_stays_with_it() {
     world.settle();
     expect_the_same(&world, circle, &["ncsc", "ibd", "ferm"], "after its author has gone");
     assert!(world.refusals_of("ibd", "ferm").is_empty());
+}
+
+#[test]
+fn i7_branches_that_are_longer_than_a_line_has_room_for_go_in_parts_and_once() {
+    const OPERATIONS: u8 = 12;
+    let (mut world, circle) = circle_with_a_forker(1, &[]);
+    world.crash("ferm").crash("z-cert");
+    let start = forker(&world, circle);
+    let mut branches = [start.branch(&world, 0), start.branch(&world, 0)];
+    for number in 0..OPERATIONS {
+        let policy = vec![number; limits::PAYLOAD_BYTES - 1_000];
+        let act = Act::Policy { terms: Terms { policy, ..Terms::default() } };
+        branches[0].operate(&world, Vec::new(), act);
+    }
+    branches[1].operate(&world, Vec::new(), terms(1));
+    branches[0].hand(&mut world, "ibd");
+    branches[1].hand(&mut world, "ncsc");
+    world.settle().crash("ncsc");
+    (world.bytes_of, world.most_at_once) = (BTreeMap::new(), 0);
+    world.start("ferm").connect("ferm", "ibd").settle();
+    expect_the_same(&world, circle, &["ibd", "ferm"], "with a long branch");
+    assert!(world.most_at_once < 2 << 20, "{} bytes at once", world.most_at_once);
+    let said: u64 = world.bytes_of.values().sum();
+    let held = u64::from(OPERATIONS) * limits::PAYLOAD_BYTES as u64;
+    assert!(said < held * 3 / 2, "{said} bytes said of {held}");
 }
 
 #[test]

@@ -276,6 +276,8 @@ pub struct World {
     next_command: u64,
     /// Bytes that were sent on live streams, by the kind of frame.
     pub bytes_of: BTreeMap<u8, u64>,
+    /// The most that any node ever said to one peer at once.
+    pub most_at_once: usize,
     /// How many frames of each kind that were.
     pub frames_of: BTreeMap<u8, u64>,
     last_delivery: BTreeMap<(usize, usize), Time>,
@@ -372,6 +374,7 @@ impl World {
             next_stream: 0,
             next_command: 0,
             bytes_of: BTreeMap::new(),
+            most_at_once: 0,
             frames_of: BTreeMap::new(),
             last_delivery: BTreeMap::new(),
             slow: BTreeMap::new(),
@@ -766,10 +769,14 @@ impl World {
             }
         }
         let me = self.nodes[index].key.public();
+        let mut at_once: BTreeMap<PublicKey, usize> = BTreeMap::new();
         for output in outputs {
             match output {
                 Output::Send { peer, session, bytes } => {
                     let to = self.index_of(&peer);
+                    let to_peer = at_once.entry(peer).or_default();
+                    *to_peer += bytes.len();
+                    self.most_at_once = self.most_at_once.max(*to_peer);
                     self.nodes[index].frame_bytes += bytes.len() as u64;
                     self.nodes[index].frames += 1;
                     // Behind the head of the array stands the kind.
