@@ -26,6 +26,9 @@ pub const USUAL_HEADER_BYTES: usize = 1_024;
 /// stands uncited only after a crash or a restored backup.
 pub const CITED_LOGS: usize = 256;
 
+/// So many logs that an opening cites count for their author's quota as one log more: an honest one cites one.
+pub const CITED_LOGS_THAT_COUNT: usize = 8;
+
 /// Characters of a circle's name: a line on any page.
 pub const CIRCLE_NAME_CHARS: usize = 80;
 

@@ -166,6 +166,13 @@ pub struct Opening {
     pub cites: Vec<CutLine>,
 }
 
+impl Opening {
+    /// How many logs it counts for: others remember what it cites, be it invented.
+    pub(crate) fn counts(&self) -> u64 {
+        1 + (self.cites.len() / limits::CITED_LOGS_THAT_COUNT) as u64
+    }
+}
+
 /// What an author signs.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Header {

@@ -78,7 +78,7 @@ impl Log {
 
     /// How much of its author's quota it takes.
     fn used(&self) -> Quota {
-        Quota { bytes: self.bytes, entries: self.height, logs: 1, epochs: 0 }
+        Quota { bytes: self.bytes, entries: self.height, logs: self.opening.counts(), epochs: 0 }
     }
 
     fn end(&self) -> LogEnd {
@@ -1612,7 +1612,7 @@ fn ends_vouched_for_by_none(taken: &[Write], key: &LogKey) -> bool {
 /// How much of its author's quota an entry takes.
 fn takes_up(entry: &Authentic) -> Quota {
     let EntryBytes { header, payload, .. } = entry.bytes();
-    let logs = u64::from(entry.header().opening.is_some());
+    let logs = entry.header().opening.as_ref().map_or(0, Opening::counts);
     Quota { bytes: (header.len() + payload.len()) as u64, entries: 1, logs, epochs: 0 }
 }
 

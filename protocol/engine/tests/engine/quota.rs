@@ -1,6 +1,9 @@
 //! Quotas: what goes beyond one waits with those who have it, and stands in nobody's way.
 
-use cwn_crypto::issuer_log::LogId;
+use cwn_crypto::{
+    Hash,
+    issuer_log::{CutLine, LogId},
+};
 use cwn_engine::{
     circle::{Act, Operation, Quota, Stewardship},
     input::{Command, Input},
@@ -142,6 +145,28 @@ fn bytes_logs_and_epochs_have_their_quotas_too() {
         }
         world.set_quota("ncsc", circle, limits::QUOTA).settle();
         assert_eq!(flood_at(&world, "ibd", circle), 20, "{quota:?}");
+    }
+}
+
+#[test]
+fn i7_logs_that_are_cited_without_measure_count_for_the_quota() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    world.set_quota("ncsc", circle, Quota { logs: 8, ..limits::QUOTA }).settle();
+    let ferm = world.key("ferm");
+    let under = world.engine("ncsc").circle(&circle).unwrap().fold().roster().member(&ferm).unwrap().under;
+    for number in 0..4 {
+        let invented = |place: u8| CutLine { log: LogId([place; 16]), height: 1, head: Hash([number; 32]) };
+        let opening = Opening { under, cites: (0..32).map(invented).collect() };
+        let mut writer = Writer::open(circle, world.node("ferm").key.clone(), LogId([200 + number; 16]), opening);
+        let draft = Draft { suite: Suite::Named, epoch: None, payload: vec![number], expiry: None, retracts: None };
+        let entry = writer.append(world.now, draft).bytes().clone();
+        world.hand("ibd", circle, &[entry]);
+    }
+    world.settle();
+    for name in ["ncsc", "ibd"] {
+        let held = world.node(name).store.logs.keys().filter(|key| key.author == ferm && key.circle == circle).count();
+        assert_eq!(held, 1, "{name}: one that cites thirty-two logs counts for five");
     }
 }
 
