@@ -13,14 +13,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use cwn_crypto::{Hash, PublicKey, Time, encoding, issuer_log::LogId};
 
 use crate::{
-    circle::Operation,
+    circle::{Operation, Quota},
     engine::{Engine, fact_key},
     epoch::SignedRecord,
     limits,
     log::{self, Authentic, CircleId, Decoded, EntryBytes, Header, Link, LogKey, LogKind, RunRefusal, Stored},
     output::{Event, Output},
     planted::{Bug, planted},
-    replica::{Ingested, Refusal, Replica, Stop, in_order, read_entry},
+    replica::{Ingested, Measured, Refusal, Replica, Stop, in_order, read_entry, takes_up},
     rot::Rot,
     store::{Damage, Read, Write},
     wire::Frame,
@@ -35,6 +35,16 @@ struct Beside {
     durable: bool,
     /// Whether nothing behind it is needed to show that its author wrote it.
     stands_alone: bool,
+    author: PublicKey,
+    /// What of its author's quota it takes.
+    takes_up: Quota,
+}
+
+impl Beside {
+    fn of(entry: &Stored, durable: bool) -> Self {
+        let takes_up = takes_up(entry.header(), entry.bytes());
+        Self { durable, stands_alone: entry.is_signed(), author: entry.header().author, takes_up }
+    }
 }
 
 /// The operations of one circle that are held beside their logs, and those that peers offered.
@@ -58,10 +68,6 @@ pub(crate) enum Offered {
 }
 
 impl Branches {
-    pub(crate) fn forget(&mut self, hash: &Hash) {
-        self.held.remove(hash);
-    }
-
     /// A peer is gone, and with it what it offered.
     pub(crate) fn gone(&mut self, peer: &PublicKey) {
         self.offered.remove(peer);
@@ -217,8 +223,7 @@ impl Replica {
         });
         damages.extend(lost.into_iter().map(|(_, damage)| damage));
         for entry in &branches {
-            let beside = Beside { durable: true, stands_alone: entry.is_signed() };
-            self.branches.held.insert(entry.hash(), beside);
+            self.hold_branch(entry.hash(), Beside::of(entry, true));
             let Header { author, log, seq, .. } = *entry.header();
             self.note_fork(author, log, seq);
         }
@@ -235,8 +240,7 @@ impl Replica {
             self.hold(store, key, fork);
         }
         let held: BTreeSet<Hash> = self.branches.held.keys().copied().collect();
-        let beside = |entry: &Stored| Beside { durable: false, stands_alone: entry.is_signed() };
-        self.branches.held.extend(behind.iter().map(|entry| (entry.hash(), beside(entry))));
+        behind.iter().for_each(|entry| self.hold_branch(entry.hash(), Beside::of(entry, false)));
         let gone = self.forget_branches();
         let mut writes: Vec<Write> = gone.intersection(&held).map(|hash| self.branch_fact(hash, None)).collect();
         let kept = behind.iter().filter(|entry| !gone.contains(&entry.hash()));
@@ -257,7 +261,7 @@ impl Replica {
         let vouchers = self.vouchers(&needed);
         needed.extend(vouchers);
         let gone = self.control_mut().map(|control| control.forget_branches(&needed)).unwrap_or_default();
-        gone.iter().for_each(|hash| self.branches.forget(hash));
+        gone.iter().for_each(|hash| self.forget_branch(hash));
         gone
     }
 
@@ -329,11 +333,26 @@ impl Replica {
         }
     }
 
+    fn hold_branch(&mut self, hash: Hash, beside: Beside) {
+        self.count_operation(&beside.author, &beside.takes_up);
+        self.branches.held.insert(hash, beside);
+    }
+
+    pub(crate) fn forget_branch(&mut self, hash: &Hash) {
+        if let Some(beside) = self.branches.held.remove(hash) {
+            self.count_out_operation(&beside.author, &beside.takes_up);
+        }
+    }
+
     /// Takes one operation behind a fork into the history.
     fn take_branch(&mut self, entry: &Authentic) -> Result<(), Stop> {
         let header = entry.header();
         if self.fork_of(&header.author, &header.log).is_none_or(|fork| header.seq < fork) {
             return Err(Stop::Missing);
+        }
+        let (known, takes_up) = (self.branches.held.contains_key(&entry.hash()), takes_up(header, entry.bytes()));
+        if !known && !self.takes(&header.author, Measured::Operations, takes_up) {
+            return Err(Stop::OverQuota);
         }
         if let Some(opening) = &header.opening {
             self.entitle(&header.author, LogKind::Control, &opening.under)?;
@@ -347,8 +366,10 @@ impl Replica {
         }
         self.apply(header, entry.hash(), entry.bytes().payload.sealed().unwrap_or_default())?;
         // What was offered before its log forked may be durable beside it by now.
-        let beside = Beside { durable: false, stands_alone: entry.stands_alone() };
-        self.branches.held.entry(entry.hash()).or_insert(beside);
+        if !known {
+            let (stands_alone, author) = (entry.stands_alone(), header.author);
+            self.hold_branch(entry.hash(), Beside { durable: false, stands_alone, author, takes_up });
+        }
         Ok(())
     }
 
@@ -377,7 +398,7 @@ impl Replica {
                 gone = taken.iter().map(Authentic::hash).filter(|hash| !known.contains(hash)).collect();
             }
             let gone = self.control_mut().map(|control| control.forget(&gone)).unwrap_or_default();
-            gone.iter().for_each(|hash| self.branches.forget(hash));
+            gone.iter().for_each(|hash| self.forget_branch(hash));
             taken.retain(|entry| !gone.contains(&entry.hash()));
         }
         taken
@@ -614,5 +635,51 @@ impl Engine {
         let Some(replica) = self.circles.get_mut(circle) else { return };
         let writes = replica.take_branches();
         self.keep(*circle, writes, true, store);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cwn_crypto::{SigningKey, seal::SealingKey};
+
+    use super::*;
+    use crate::{
+        circle::{Act, Charter, Control, MemberNode, Steward, Stewardship, Terms},
+        log::{Draft, Opening, Suite, Under, Writer},
+    };
+
+    #[test]
+    fn i7_what_a_steward_says_behind_a_fork_counts_for_its_quota() {
+        let key = SigningKey::from_seed(&[1; 32]);
+        let recipient = SealingKey::from_bytes([2; 32]).recipient();
+        let node = MemberNode { node: key.public(), recipient };
+        let charter = Charter {
+            name: "a circle".to_owned(),
+            stewards: vec![Steward { partner: "ncsc".parse().unwrap(), node }],
+            terms: Terms::default(),
+            secret: [3; 32],
+            founded: Time(0),
+            succeeds: None,
+        };
+        let (circle, log, author) = (charter.id(), LogId([4; 16]), key.public());
+        let mut replica = Replica::closed(Control::new(charter));
+        replica.refold();
+        replica.note_fork(author, log, 0);
+        let mut writer = Writer::open(circle, key, log, Opening { under: Under::Charter, cites: Vec::new() });
+        let length = limits::PAYLOAD_BYTES - 1_000;
+        let fit = limits::CONTROL_QUOTA.bytes as usize / length;
+        for number in 0..fit + 5 {
+            let terms = Terms { policy: vec![number as u8; length], ..Terms::default() };
+            let operation =
+                Operation { stewardship: Stewardship::Charter(0), heads: Vec::new(), act: Act::Policy { terms } };
+            let payload = operation.to_bytes();
+            let draft = Draft { suite: Suite::Control, epoch: None, payload, expiry: None, retracts: None };
+            let entry = Decoded::decode(writer.append(Time(0), draft).bytes().clone()).unwrap();
+            replica.offer_branches(&PublicKey([5; 32]), vec![entry], false);
+            let writes = replica.take_branches();
+            writes.iter().filter_map(in_fact).for_each(|hash| replica.branch_stored(&hash));
+        }
+        let held = replica.control().map(Control::operations).unwrap();
+        assert!(held <= fit && held + 5 > fit, "{held} of {fit} that fit");
     }
 }

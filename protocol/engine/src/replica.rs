@@ -165,7 +165,7 @@ pub struct Ingested {
 
 /// What has a quota of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Measured {
+pub(crate) enum Measured {
     Content,
     Operations,
 }
@@ -320,7 +320,7 @@ impl Replica {
         for entry in branches {
             let what = format!("operation {} of a branch of log {}", entry.header().seq, entry.header().log);
             damages.push(Damage { what, why: "it builds on one that is not held".to_owned() });
-            self.branches.forget(&entry.hash());
+            self.forget_branch(&entry.hash());
         }
         for (key, next) in waiting {
             if next < self.height(&key) {
@@ -672,6 +672,18 @@ impl Replica {
         *used = used.less(&log.used());
     }
 
+    /// An operation is held beside its log.
+    pub(crate) fn count_operation(&mut self, author: &PublicKey, takes_up: &Quota) {
+        let used = self.used.entry((*author, Measured::Operations)).or_default();
+        *used = used.plus(takes_up);
+    }
+
+    /// It is no more.
+    pub(crate) fn count_out_operation(&mut self, author: &PublicKey, takes_up: &Quota) {
+        let used = self.used.entry((*author, Measured::Operations)).or_default();
+        *used = used.less(takes_up);
+    }
+
     /// What the store holds of a log behind its fork is taken back, or goes.
     pub(crate) fn count_out_parted(&mut self, place: &LogName) {
         let Some(parted) = self.parted.remove(place) else { return };
@@ -709,7 +721,7 @@ impl Replica {
     }
 
     /// Whether so much more of a node is within its quota.
-    fn takes(&mut self, author: &PublicKey, measured: Measured, more: Quota) -> bool {
+    pub(crate) fn takes(&mut self, author: &PublicKey, measured: Measured, more: Quota) -> bool {
         if !self.has_quota(author, measured) {
             return true;
         }
@@ -743,7 +755,7 @@ impl Replica {
         if kind == LogKind::Network && self.decides(&header.author, kind) {
             return true;
         }
-        self.takes(&header.author, Measured::of(kind), takes_up(entry))
+        self.takes(&header.author, Measured::of(kind), takes_up(header, entry.bytes()))
     }
 
     /// Whether a node publishes so much more content, or takes something back with it: others would take it.
@@ -1135,7 +1147,7 @@ impl Replica {
     /// Takes operations out of the history that came just now, with the branches that were brought since and build on them.
     fn unhear(&mut self, operations: &BTreeSet<Hash>, outcome: &mut Ingested) {
         let gone = self.control_mut().map(|control| control.forget(operations)).unwrap_or_default();
-        gone.iter().for_each(|hash| self.branches.forget(hash));
+        gone.iter().for_each(|hash| self.forget_branch(hash));
         outcome.writes.retain(|write| branches::in_fact(write).is_none_or(|hash| !gone.contains(&hash)));
     }
 
@@ -1334,7 +1346,7 @@ impl Replica {
         if decisive {
             self.apply(header, entry.hash(), entry.bytes().payload.sealed().unwrap_or_default())?;
         }
-        let more = takes_up(entry);
+        let more = takes_up(header, entry.bytes());
         // What is taken again before the fork leaves the store as it is.
         if self.forks.get(&place).is_none_or(|fork| header.seq >= *fork) {
             self.count_out_parted(&place);
@@ -1610,10 +1622,9 @@ fn ends_vouched_for_by_none(taken: &[Write], key: &LogKey) -> bool {
 }
 
 /// How much of its author's quota an entry takes.
-fn takes_up(entry: &Authentic) -> Quota {
-    let EntryBytes { header, payload, .. } = entry.bytes();
-    let logs = entry.header().opening.as_ref().map_or(0, Opening::counts);
-    Quota { bytes: (header.len() + payload.len()) as u64, entries: 1, logs, epochs: 0 }
+pub(crate) fn takes_up(header: &log::Header, bytes: &EntryBytes) -> Quota {
+    let logs = header.opening.as_ref().map_or(0, Opening::counts);
+    Quota { bytes: (bytes.header.len() + bytes.payload.len()) as u64, entries: 1, logs, epochs: 0 }
 }
 
 /// The epoch that an entry is sealed to.
