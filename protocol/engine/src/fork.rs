@@ -482,6 +482,8 @@ impl Engine {
             return Ok(());
         }
         self.tell_accepted_log(*key);
+        // Before anybody else: whoever brought the branch that was left may say over and over that it has the log.
+        self.want_again(peer, key);
         self.sync.compare_soon(&key.circle, self.now);
         self.log_grew(key, true, store)
     }

@@ -323,6 +323,13 @@ impl Engine {
         }
     }
 
+    /// What a peer said that it holds of a log is looked at again, for less of it is held here than when it said so.
+    pub(crate) fn want_again(&mut self, peer: &PublicKey, key: &LogKey) {
+        let shared = self.sync.peers.get(peer).and_then(|state| state.shared.get(&key.circle));
+        let tip = shared.and_then(|shared| shared.tips.get(&(key.author, key.log))).copied();
+        tip.into_iter().for_each(|tip| self.tip_heard(peer, key.circle, tip, self.now));
+    }
+
     pub(super) fn want(
         &mut self,
         peer: &PublicKey,

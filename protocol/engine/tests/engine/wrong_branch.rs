@@ -212,3 +212,32 @@ fn i9_who_goes_on_with_one_branch_is_not_taken_off_it_by_a_peer_that_holds_anoth
     world.run(100);
     assert_eq!(world.accepted("ibd", &fork.key), 5);
 }
+
+#[test]
+fn i4_who_says_over_and_over_that_it_holds_a_log_and_sends_the_wrong_branch_keeps_nobody_from_the_right_one() {
+    // It sends what ends otherwise than the cut says, or stops before that; and says so again sooner or later.
+    for (sent, every_ms) in [(2, 100), (3, 10), (3, 100), (3, 1_000)] {
+        let (mut world, circle, fork) = cut_known_before_its_branch();
+        world.prove_raw("z-cert", "ibd", circle, &fork);
+        let entries = fork.branches[0][2..2 + sent].to_vec();
+        world.answer_runs_with("z-cert", vec![RunFrame { records: Vec::new(), entries }.to_bytes()]);
+        world.mute_runs("z-cert", false);
+        world.disconnect("z-cert", "ibd").connect("z-cert", "ibd").run(100);
+        world.slow_line("ncsc", "ibd", 60);
+        let LogKey { author, log, .. } = fork.key;
+        let tip = WireTip { author, log, first: false, height: 5, head: Some(fork.hash_of(1, 4)), forked: false };
+        let say_so = |world: &mut World, for_ms: u64| {
+            for _ in 0..for_ms / every_ms {
+                let tag = world.tag("z-cert", "ibd", circle);
+                world.send_raw("z-cert", "ibd", Frame::Have { tag, tips: vec![tip] }.to_bytes());
+                world.run(every_ms);
+            }
+        };
+        say_so(&mut world, 2_000);
+        assert_eq!(held(&world, "ibd", &fork.key), 4, "it is on the wrong branch");
+        world.connect("ncsc", "ibd");
+        say_so(&mut world, 60_000);
+        assert_eq!(world.accepted("ibd", &fork.key), 5, "{sent} are sent, every {every_ms} ms");
+        assert_eq!(stored(&world, "ibd", &fork.key, 4), Some(&fork.branches[1][4]));
+    }
+}
