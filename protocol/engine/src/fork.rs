@@ -249,15 +249,16 @@ fn parted_among(
 ) -> Vec<ForkProof> {
     let mut followers = Followers::new(circle, entries);
     let parted = followers.of.iter().filter(|(_, both)| both.len() > 1);
-    let parted: Vec<_> = parted.map(|((key, seq, _), both)| (*key, *seq, both[0], both[1])).collect();
+    let parted: Vec<_> = parted.map(|((key, seq, _), ways)| (*key, *seq, ways.clone())).collect();
     let mut proofs: BTreeMap<LogKey, ForkProof> = BTreeMap::new();
     // In the order of places: the first is the lowest.
-    for (key, seq, one, other) in parted {
+    for (key, seq, ways) in parted {
         if proofs.contains_key(&key) || known(&key).is_some_and(|known| known <= seq) {
             continue;
         }
-        let branches = followers.branch(one, &mut signed).zip(followers.branch(other, &mut signed));
-        if let Some((one, other)) = branches {
+        // Others than its author can make up as many more as they like.
+        let mut branches = ways.into_iter().filter_map(|from| followers.branch(from, &mut signed));
+        if let (Some(one), Some(other)) = (branches.next(), branches.next()) {
             proofs.insert(key, ForkProof { one, other });
         }
     }
@@ -559,6 +560,16 @@ mod tests {
             entries.extend(both);
         }
         entries
+    }
+
+    #[test]
+    fn i4_forged_entries_for_a_place_hide_no_fork_that_others_prove() {
+        let mut entries = parting(1);
+        let first = entries[0].clone();
+        entries.extend((0..8).map(|number| unsigned(first.header().author, Some(&first), &[number])));
+        let (one, other) = (entries[1].hash(), entries[2].hash());
+        let signed = |entry: &Decoded| entry.hash() == one || entry.hash() == other;
+        assert_eq!(parted_among(CIRCLE, &entries, |_| None, signed).len(), 1);
     }
 
     #[test]
