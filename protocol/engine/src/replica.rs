@@ -1026,10 +1026,15 @@ impl Replica {
     fn take_run(&mut self, mut records: Vec<SignedRecord>, run: Vec<Decoded>) -> Ingested {
         let named: BTreeSet<Hash> = run.iter().filter_map(|entry| entry.header().epoch).collect();
         records.retain(|record| named.contains(&record.hash(Domain::EPOCH)));
+        let brought: BTreeSet<Hash> = records.iter().map(|record| record.hash(Domain::EPOCH)).collect();
         let mut outcome = self.take_records(records);
         if outcome.stop.is_some() {
-            if let (Some(Stop::OverQuota), Some(first)) = (&outcome.stop, run.first()) {
-                self.full.insert((first.header().author, Measured::Content));
+            // Whoever brings it may have made up the entry beside it.
+            let refused = |epoch: &Hash| brought.contains(epoch) && !self.epochs.contains_key(epoch);
+            let sealed_to_it = |entry: &&Decoded| entry.header().epoch.as_ref().is_some_and(refused);
+            let sealed = run.iter().filter(sealed_to_it).find(|entry| entry.signature_holds());
+            if let (Some(Stop::OverQuota), Some(entry)) = (&outcome.stop, sealed) {
+                self.full.insert((entry.header().author, Measured::Content));
             }
             return outcome;
         }

@@ -5,7 +5,7 @@ use cwn_crypto::{
     issuer_log::{CutLine, LogId},
 };
 use cwn_engine::{
-    circle::{Act, Charter, Operation, Steward, Stewardship, Terms},
+    circle::{Act, Charter, Operation, Quota, Steward, Stewardship, Terms},
     epoch::{Record, SignedRecord, sign},
     held::Statement,
     input::{Audience, Command, Input},
@@ -646,6 +646,32 @@ fn i7_who_is_removed_makes_no_more_epochs_than_who_belongs() {
     world.run(1_000);
     assert_eq!(world.engine("ibd").circle(&circle).unwrap().used(&key.author).epochs, most as u64);
     assert_eq!(world.node("ibd").store.records.len(), most);
+}
+
+#[test]
+fn i7_a_record_beyond_its_makers_quota_beside_a_forged_entry_keeps_nobody_from_what_another_wrote() {
+    let (mut world, circle) = circle_of_four();
+    world.append("ferm", circle, "first");
+    world.settle();
+    world.set_quota("ncsc", circle, Quota { epochs: 1, ..limits::QUOTA }).settle();
+    let heads = world.engine("ferm").circle(&circle).unwrap().control().unwrap().heads();
+    let (maker, key) = (world.key("ferm"), world.node("ferm").key.clone());
+    let (left_out, commitment, wrapped) = (Vec::new(), Hash([7; 32]), Vec::new());
+    let record = sign(&Record { circle, maker, heads, left_out, commitment, wrapped, made: world.now }, &key);
+    let epoch = Some(record.hash(Domain::EPOCH));
+    let draft = Draft { suite: Suite::Epoch, epoch, payload: b"x".to_vec(), expiry: None, retracts: None };
+    let mut entry = world.hidden_log("ibd", circle, invented(1)).append(world.now, draft).bytes().clone();
+    entry.signature = Signature([1; 64]);
+    for name in FOUR.into_iter().filter(|name| *name != "ibd") {
+        world.disconnect("ibd", name);
+    }
+    world.append("ibd", circle, "honest");
+    world.settle();
+    let tag = world.tag("ferm", "z-cert", circle);
+    world.send_raw("ferm", "z-cert", Frame::Push { tag, record: Some(record), entry }.to_bytes());
+    world.run(100);
+    world.connect("ibd", "z-cert").settle();
+    assert!(world.reads("z-cert", circle).contains(&"honest".to_owned()), "{:?}", world.reads("z-cert", circle));
 }
 
 #[test]
