@@ -18,10 +18,9 @@ use cwn_crypto::{
 };
 use cwn_engine::{
     engine::{self, AcceptRule, Engine},
-    input::{Command, Input, PullId, SessionId, StreamId},
+    input::{Command, Input, SessionId},
     output::Event,
     store::known_facts,
-    wire::Nonce,
 };
 use cwn_functions::directory::NodeAddresses;
 use tokio::sync::mpsc;
@@ -33,7 +32,7 @@ use crate::{
     config::{self, Accept, Config, LogFormat},
     connections::{Connected, Connections, Refused},
     drafts::Drafts,
-    driver::{self, Outlets, random},
+    driver::{self, Outlets},
     fetch, files,
     inbox::{Inbox, News},
     keyring::Keyring,
@@ -207,73 +206,65 @@ async fn stop_asked() -> std::io::Result<()> {
 /// Network → engine, and what people are shown of it.
 async fn carry_network(node: Arc<Node>, mut events: mpsc::Receiver<network::Event>) {
     while let Some(event) = events.recv().await {
-        let input = match event {
-            network::Event::Listening { address } => {
-                tracing::info!(%address, "listening");
-                node.connections.listens(address.to_string());
-                announce(&node);
-                continue;
+        show(&node, &event);
+        if let network::Event::PeerUp { peer, .. } = &event
+            && let Ok(admitted) = node.gate.admitted(peer)
+        {
+            let shown = Input::Shown { certificate: Box::new(admitted.certificate) };
+            if node.driver.input(shown).await.is_err() {
+                return;
             }
-            network::Event::ListeningNoLonger { address } => {
-                tracing::info!(%address, "not reachable there any more");
-                node.connections.listens_no_longer(&address.to_string());
-                continue;
-            }
-            network::Event::PeerUp { peer, standing, dialer, through, session, .. } => {
-                let standing = if standing == Standing::Valid { "valid" } else { "grace" };
-                tracing::info!(%peer, standing, ?through, "connected");
-                node.mesh.reached(&peer);
-                node.connections.up(peer, Connected { since: clock::now(), dialled: dialer, through, standing });
-                if let Ok(admitted) = node.gate.admitted(&peer) {
-                    let shown = Input::Shown { certificate: Box::new(admitted.certificate) };
-                    if node.driver.input(shown).await.is_err() {
-                        return;
-                    }
-                }
-                let mut nonce = [0; 16];
-                nonce.copy_from_slice(&random()[..16]);
-                Input::PeerUp { peer, session: SessionId(session), dialled: dialer, nonce: Nonce(nonce) }
-            }
-            network::Event::PeerDown { peer, session, reason } => {
-                tracing::info!(%peer, reason, "disconnected");
-                node.connections.down(&peer, reason);
-                Input::PeerDown { peer, session: SessionId(session) }
-            }
-            network::Event::Frame { peer, session, bytes } => Input::Frame { peer, session: SessionId(session), bytes },
-            network::Event::RunRequest { peer, session, stream, bytes } => {
-                Input::RunRequested { peer, session: SessionId(session), stream: StreamId(stream), bytes }
-            }
-            network::Event::RunFrame { pull, bytes } => Input::RunFrame { pull: PullId(pull), bytes },
-            network::Event::RunEnded { pull, error } => {
-                if let Some(error) = error {
-                    tracing::debug!(pull, error, "a run broke off");
-                }
-                Input::RunEnded { pull: PullId(pull) }
-            }
-            network::Event::ChunkRequest { peer, session, stream, bytes } => {
-                tokio::spawn(serve_chunk(Arc::clone(&node), peer, SessionId(session), stream, bytes));
-                continue;
-            }
-            network::Event::Refused { peer, address, reason } => {
-                tracing::warn!(peer = peer.map(|peer| peer.to_string()), %reason, "refused");
-                let address = address.to_string();
-                let reason = reason.to_string();
-                node.connections.refused(Refused { at: clock::now(), peer, address, reason });
-                continue;
-            }
-            network::Event::DialFailed { peer, reason } => {
-                tracing::debug!(%peer, reason, "not reached");
-                node.mesh.not_reached(peer);
-                node.connections.failed(peer, reason);
-                continue;
-            }
-            network::Event::LiveQueueDropped { peer, session } => {
-                Input::LiveDropped { peer, session: SessionId(session) }
-            }
-        };
-        if node.driver.input(input).await.is_err() {
+        }
+        if let network::Event::ChunkRequest { peer, session, stream, bytes } = event {
+            tokio::spawn(serve_chunk(Arc::clone(&node), peer, SessionId(session), stream, bytes));
+        } else if let Some(input) = driver::input_of(event)
+            && node.driver.input(input).await.is_err()
+        {
             return;
         }
+    }
+}
+
+/// Keeps for people what happened in the network, and has the mesh look again where it depends on that.
+fn show(node: &Arc<Node>, event: &network::Event) {
+    match event {
+        network::Event::Listening { address } => {
+            tracing::info!(%address, "listening");
+            node.connections.listens(address.to_string());
+            announce(node);
+        }
+        network::Event::ListeningNoLonger { address } => {
+            tracing::info!(%address, "not reachable there any more");
+            node.connections.listens_no_longer(&address.to_string());
+        }
+        network::Event::PeerUp { peer, standing, dialer, through, .. } => {
+            let standing = if *standing == Standing::Valid { "valid" } else { "grace" };
+            tracing::info!(%peer, standing, ?through, "connected");
+            node.mesh.reached(peer);
+            let connected = Connected { since: clock::now(), dialled: *dialer, through: *through, standing };
+            node.connections.up(*peer, connected);
+        }
+        network::Event::PeerDown { peer, reason, .. } => {
+            tracing::info!(%peer, reason, "disconnected");
+            node.connections.down(peer, reason.clone());
+        }
+        network::Event::RunEnded { pull, error: Some(error) } => tracing::debug!(pull, error, "a run broke off"),
+        network::Event::Refused { peer, address, reason } => {
+            tracing::warn!(peer = peer.map(|peer| peer.to_string()), %reason, "refused");
+            let (address, reason) = (address.to_string(), reason.to_string());
+            node.connections.refused(Refused { at: clock::now(), peer: *peer, address, reason });
+        }
+        network::Event::DialFailed { peer, reason } => {
+            tracing::debug!(%peer, reason, "not reached");
+            node.mesh.not_reached(*peer);
+            node.connections.failed(*peer, reason.clone());
+        }
+        network::Event::RunEnded { error: None, .. }
+        | network::Event::Frame { .. }
+        | network::Event::RunRequest { .. }
+        | network::Event::RunFrame { .. }
+        | network::Event::ChunkRequest { .. }
+        | network::Event::LiveQueueDropped { .. } => {}
     }
 }
 

@@ -24,11 +24,11 @@ use cwn_crypto::{
 };
 use cwn_engine::{
     engine::Engine,
-    input::{Command, CommandId, Input, SessionId, Ticket},
+    input::{Command, CommandId, Input, PullId, SessionId, StreamId, Ticket},
     log::CircleId,
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
     store::Write,
-    wire::GivenKey,
+    wire::{GivenKey, Nonce},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::Zeroizing;
@@ -257,6 +257,30 @@ pub(crate) fn vital(name: &'static str, work: impl FnOnce() + Send + 'static) ->
         work();
     })?;
     Ok(())
+}
+
+/// What the engine hears of the network; of the other events it knows nothing.
+pub fn input_of(event: network::Event) -> Option<Input> {
+    Some(match event {
+        network::Event::PeerUp { peer, dialer, session, .. } => {
+            let mut nonce = [0; 16];
+            nonce.copy_from_slice(&random()[..16]);
+            Input::PeerUp { peer, session: SessionId(session), dialled: dialer, nonce: Nonce(nonce) }
+        }
+        network::Event::PeerDown { peer, session, .. } => Input::PeerDown { peer, session: SessionId(session) },
+        network::Event::Frame { peer, session, bytes } => Input::Frame { peer, session: SessionId(session), bytes },
+        network::Event::RunRequest { peer, session, stream, bytes } => {
+            Input::RunRequested { peer, session: SessionId(session), stream: StreamId(stream), bytes }
+        }
+        network::Event::RunFrame { pull, bytes } => Input::RunFrame { pull: PullId(pull), bytes },
+        network::Event::RunEnded { pull, .. } => Input::RunEnded { pull: PullId(pull) },
+        network::Event::LiveQueueDropped { peer, session } => Input::LiveDropped { peer, session: SessionId(session) },
+        network::Event::ChunkRequest { .. }
+        | network::Event::Listening { .. }
+        | network::Event::ListeningNoLonger { .. }
+        | network::Event::Refused { .. }
+        | network::Event::DialFailed { .. } => return None,
+    })
 }
 
 /// Random bytes from the system, without which a node cannot go on.
