@@ -10,12 +10,28 @@ fn every_workload_of_the_benchmarks_runs_and_says_whether_its_gates_hold() -> an
     let ran = bench.output()?;
     let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "{out}{err}");
-    let last = out.lines().last().unwrap_or_default();
-    assert!(last.starts_with("gates hold: ") && last.ends_with(" of 4"), "{out}{err}");
     let written: serde_json::Value = serde_json::from_slice(&std::fs::read(json.path())?)?;
-    for gate in written["gates"].as_array().unwrap() {
-        assert!(gate["measured"].as_f64().is_some_and(|measured| measured > 0.0), "{gate}");
+    let workloads = written.as_array().unwrap();
+    let codes: Vec<&str> = workloads.iter().filter_map(|workload| workload["workload"].as_str()).collect();
+    assert_eq!(codes, ["W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8"], "{out}{err}");
+    let mut gates = 0;
+    for workload in workloads {
+        assert_eq!(workload["rounds"].as_array().unwrap().len(), 1);
+        for gate in workload["gates"].as_array().unwrap() {
+            assert!(gate["measured"].as_f64().is_some_and(|measured| measured >= 0.0), "{gate}");
+            gates += 1;
+        }
     }
-    assert_eq!(written["rounds"].as_array().unwrap().len(), 1);
+    let last = out.lines().last().unwrap_or_default();
+    assert!(last.starts_with("gates hold: ") && last.ends_with(&format!(" of {gates}")), "{out}{err}");
+    Ok(())
+}
+
+#[test]
+fn a_workload_that_there_is_not_is_named_with_those_that_there_are() -> anyhow::Result<()> {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
+    let ran = bench.args(["--smoke", "--only", "W12"]).stdin(Stdio::null()).output()?;
+    assert!(!ran.status.success());
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("W1 to W8"));
     Ok(())
 }

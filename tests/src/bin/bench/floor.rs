@@ -1,69 +1,28 @@
-//! What no protocol can beat, and what else the machine does.
+//! What no protocol can beat: the same bytes over plain TCP and to the same disk, made durable as often.
 
 use std::{
     fs::{self, File},
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    path::Path,
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
-
-use anyhow::Context;
 
 /// The receiver makes groups of this size durable.
 const GROUP_BYTES: usize = 4 << 20;
 const WRITE_BYTES: usize = 256 << 10;
 
-/// A 1 kB fdatasync that takes so many times as long as at best: the disk is busy with something else.
-const DISTURBED: f64 = 4.0;
-const PROBES: usize = 5;
-
-/// The disk as it was seen so far.
-#[derive(Debug)]
-pub(crate) struct Machine {
-    probe: PathBuf,
-    best_ms: f64,
-}
-
-impl Machine {
-    pub(crate) fn new(dir: &Path) -> anyhow::Result<Self> {
-        let mut machine = Self { probe: dir.join("probe"), best_ms: f64::MAX };
-        machine.fdatasync_ms()?;
-        Ok(machine)
-    }
-
-    /// How long appending 1 kB and making it durable takes now.
-    pub(crate) fn fdatasync_ms(&mut self) -> anyhow::Result<f64> {
-        let mut file = File::create(&self.probe)?;
-        let mut times = Vec::new();
-        for _ in 0..PROBES {
-            let start = Instant::now();
-            file.write_all(&[1; 1_024])?;
-            file.sync_data()?;
-            times.push(start.elapsed().as_secs_f64() * 1e3);
-        }
-        let now_ms = crate::report::median(times);
-        self.best_ms = self.best_ms.min(now_ms);
-        Ok(now_ms)
-    }
-
-    pub(crate) fn was_disturbed(&self, fdatasync_ms: f64) -> bool {
-        fdatasync_ms > DISTURBED * self.best_ms
-    }
-}
-
-/// How many threads wanted to run, over the last minute.
-pub(crate) fn load() -> anyhow::Result<f64> {
-    let text = fs::read_to_string("/proc/loadavg")?;
-    Ok(text.split_whitespace().next().context("/proc/loadavg is empty")?.parse()?)
+/// Bytes that do not compress.
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    (0..length as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
 /// Plain TCP over loopback, append, and fdatasync of every group; in seconds.
 pub(crate) fn copy(dir: &Path, bytes: u64) -> anyhow::Result<f64> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    let chunk: Vec<u8> = (0..WRITE_BYTES as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let chunk = noise(WRITE_BYTES);
     let path = dir.join("plain");
     let mut file = File::create(&path)?;
     let start = Instant::now();
@@ -92,5 +51,63 @@ pub(crate) fn copy(dir: &Path, bytes: u64) -> anyhow::Result<f64> {
     sender.join().map_err(|_panicked| anyhow::anyhow!("the sender of the plain copy panicked"))??;
     anyhow::ensure!(file.metadata()?.len() == bytes, "the plain copy is not whole");
     fs::remove_file(path)?;
+    Ok(took)
+}
+
+/// Appends these and makes each durable; in seconds.
+pub(crate) fn append(file: &mut File, groups: &[Vec<u8>]) -> std::io::Result<f64> {
+    let start = Instant::now();
+    for group in groups {
+        file.write_all(group)?;
+        file.sync_data()?;
+    }
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// One sends 1 kB to so many others over connections of their own, each of which appends it, makes it durable and
+/// says so; `paced` times, with a pause after each. Gives how long the last took each time, in milliseconds, sorted.
+pub(crate) fn fan_out(dir: &Path, receivers: usize, paced: usize, pause: Duration) -> anyhow::Result<Vec<f64>> {
+    const ITEM_BYTES: usize = 1_024;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let mut receiving = Vec::new();
+    let mut sockets = Vec::new();
+    for number in 0..receivers {
+        let path = dir.join(format!("fan-out-{number}"));
+        receiving.push(thread::spawn(move || -> std::io::Result<()> {
+            let mut socket = TcpStream::connect(address)?;
+            socket.set_nodelay(true)?;
+            let mut file = File::create(&path)?;
+            let mut item = [0; ITEM_BYTES];
+            // It ends when the sender does.
+            while socket.read_exact(&mut item).is_ok() {
+                file.write_all(&item)?;
+                file.sync_data()?;
+                socket.write_all(&[1])?;
+            }
+            fs::remove_file(&path)
+        }));
+        let (socket, _) = listener.accept()?;
+        socket.set_nodelay(true)?;
+        sockets.push(socket);
+    }
+    let item = noise(ITEM_BYTES);
+    let mut took = Vec::new();
+    for _ in 0..paced {
+        let start = Instant::now();
+        for socket in &mut sockets {
+            socket.write_all(&item)?;
+        }
+        for socket in &mut sockets {
+            socket.read_exact(&mut [0])?;
+        }
+        took.push(start.elapsed().as_secs_f64() * 1e3);
+        thread::sleep(pause);
+    }
+    drop(sockets);
+    for receiver in receiving {
+        receiver.join().map_err(|_panicked| anyhow::anyhow!("a receiver of the fan-out panicked"))??;
+    }
+    took.sort_by(f64::total_cmp);
     Ok(took)
 }

@@ -1,39 +1,63 @@
-//! The benchmarks: ratios from one run, medians of rounds in which every workload and its floor take turns.
+//! The benchmarks: ratios from one run, medians of rounds in which everybody who does the same work takes turns.
 //!
-//! `tests/bench` builds everything in release and runs this. Nodes are real processes on real files; the
-//! workloads are in `nodes.rs` (two that hold the same, and one that catches up) and `hub.rs` (many connections),
-//! what a disk and a line can do at best in `floor.rs`. A number says little without what else the machine did:
-//! every round looks at the disk before and after, and is repeated when something else kept it busy.
+//! `tests/bench` builds everything in release and runs this. Each workload has a file of its own and says in it what
+//! its numbers must keep to; `workload.rs` does the rounds. What a disk and a line can do at best is in `floor.rs`. A
+//! number says little without what else the machine did: every round looks at the disk before and after, and is
+//! repeated when something else kept it busy.
 
+mod append;
+mod attachment;
+mod author;
+mod catch_up;
+mod compare;
 mod delay;
 mod floor;
-mod hub;
+mod idle;
+mod large_circle;
+mod machine;
 mod members;
 mod nodes;
+mod opening;
+mod peers;
+mod publish;
 mod report;
+mod workload;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 
 use crate::{
-    floor::Machine,
-    hub::Hub,
+    append::{Append, Batch},
+    attachment::Attachment,
+    catch_up::CatchUp,
+    compare::Compare,
+    idle::Idle,
+    large_circle::LargeCircle,
+    machine::Machine,
     nodes::Nodes,
-    report::{Gate, Limit},
+    opening::Opening,
+    publish::{Amount, Publish},
+    workload::{Outcome, Rounds, Workload, run},
 };
 
 /// Measures this build on this machine. The last line says how many gates hold.
 #[derive(Debug, Parser)]
 #[command(name = "tests/bench")]
 struct Arguments {
-    /// Three rounds instead of five.
-    #[arg(long, conflicts_with = "smoke")]
+    /// Small, in some minutes; this is what is done when nothing else is asked for.
+    #[arg(long, conflicts_with_all = ["full", "smoke"])]
     quick: bool,
-    /// Everything once, and small: whether it runs, not how fast.
+    /// Everything, at the sizes that count.
+    #[arg(long, conflicts_with = "smoke")]
+    full: bool,
+    /// Everything once, and tiny: whether it runs, not how fast.
     #[arg(long)]
     smoke: bool,
-    /// Writes the gates and every round to this file too.
+    /// These workloads alone, such as W2.
+    #[arg(long, value_name = "CODE", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Writes every number to this file too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(subcommand)]
@@ -45,99 +69,164 @@ enum Part {
     /// The members that connect to a hub, in a process of their own.
     #[command(hide = true)]
     Members(members::Arguments),
+    /// Who writes to a store until it is killed.
+    #[command(hide = true)]
+    Writer(opening::Arguments),
 }
 
 /// How much of everything.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Sizes {
-    entries: u64,
-    rounds: usize,
-    /// A round that something disturbed is repeated so often, and then counts as it is.
-    repeats: usize,
-    connections: usize,
+    rounds: Rounds,
+    /// Entries that are compared and caught up with.
+    synced: Vec<u64>,
+    published: Vec<Amount>,
+    /// Idle connections.
+    idle: Vec<usize>,
+    watched: Duration,
+    appended: Vec<Batch>,
+    opened: u64,
+    members: usize,
+    attachment_bytes: u64,
 }
 
-/// What one round measured.
-#[derive(Debug, Clone)]
-struct Round {
-    plain_seconds: f64,
-    catch_up: nodes::CatchUp,
-    no_op: nodes::NoOp,
-    connections_bytes: u64,
-    /// The worse of before and after.
-    fdatasync_ms: f64,
-    load: f64,
+impl Sizes {
+    fn smoke() -> Self {
+        let amount = |receivers| Amount { receivers, paced: 5, sustained: 20 };
+        Self {
+            rounds: Rounds { count: 1, repeats: 0 },
+            synced: vec![500],
+            published: vec![amount(3)],
+            idle: vec![10],
+            watched: Duration::from_secs(1),
+            appended: vec![Batch { entries: 1, groups: 10 }, Batch { entries: 64, groups: 10 }],
+            opened: 5_000,
+            members: 10,
+            attachment_bytes: 4 << 20,
+        }
+    }
+
+    fn quick() -> Self {
+        let amount = |receivers, sustained| Amount { receivers, paced: 100, sustained };
+        Self {
+            rounds: Rounds { count: 3, repeats: 2 },
+            synced: vec![100_000],
+            published: vec![amount(10, 3_000), amount(50, 500)],
+            idle: vec![10],
+            watched: Duration::from_secs(10),
+            appended: vec![
+                Batch { entries: 1, groups: 100 },
+                Batch { entries: 64, groups: 50 },
+                Batch { entries: 1_024, groups: 20 },
+            ],
+            opened: 100_000,
+            members: 200,
+            attachment_bytes: 256 << 20,
+        }
+    }
+
+    fn full() -> Self {
+        let amount = |receivers| Amount { receivers, paced: 200, sustained: 3_000 };
+        Self {
+            rounds: Rounds { count: 5, repeats: 2 },
+            synced: vec![68_906, 100_000, 1_000_000],
+            published: vec![amount(10), amount(50)],
+            idle: vec![10, 200],
+            watched: Duration::from_secs(60),
+            appended: vec![
+                Batch { entries: 1, groups: 200 },
+                Batch { entries: 64, groups: 100 },
+                Batch { entries: 1_024, groups: 50 },
+            ],
+            opened: 1_000_000,
+            members: 200,
+            attachment_bytes: 1 << 30,
+        }
+    }
+}
+
+/// Does the workloads one after the other: the next is set up only when what the last one left is gone.
+struct Bench {
+    sizes: Sizes,
+    only: Vec<String>,
+    machine: Machine,
+    outcomes: Vec<Outcome>,
+}
+
+impl Bench {
+    fn wants<W: Workload>(&self) -> bool {
+        self.only.is_empty() || self.only.iter().any(|code| code.eq_ignore_ascii_case(W::CODE))
+    }
+
+    async fn run<W: Workload>(&mut self, workload: &mut W) -> anyhow::Result<()> {
+        let outcome = run(workload, self.sizes.rounds, &mut self.machine).await?;
+        self.outcomes.push(outcome);
+        Ok(())
+    }
+
+    async fn all(&mut self) -> anyhow::Result<()> {
+        for entries in self.sizes.synced.clone() {
+            if self.wants::<Compare<'_>>() || self.wants::<CatchUp<'_>>() {
+                eprintln!("nodes that hold {entries} entries are set up");
+                let mut nodes = Nodes::set_up(entries).await?;
+                if self.wants::<Compare<'_>>() {
+                    self.run(&mut Compare(&mut nodes)).await?;
+                }
+                if self.wants::<CatchUp<'_>>() {
+                    self.run(&mut CatchUp(&mut nodes)).await?;
+                }
+            }
+        }
+        if self.wants::<Publish>() {
+            for amount in self.sizes.published.clone() {
+                let mut publish = Publish::set_up(amount).await?;
+                self.run(&mut publish).await?;
+                publish.stop().await;
+            }
+        }
+        if self.wants::<Idle>() {
+            for connections in self.sizes.idle.clone() {
+                self.run(&mut Idle::set_up(connections, self.sizes.watched)?).await?;
+            }
+        }
+        if self.wants::<Append>() {
+            self.run(&mut Append::new(self.sizes.appended.clone())?).await?;
+        }
+        if self.wants::<Opening>() {
+            eprintln!("a store of {} entries is filled", self.sizes.opened);
+            self.run(&mut Opening::set_up(self.sizes.opened)?).await?;
+        }
+        if self.wants::<LargeCircle>() {
+            self.run(&mut LargeCircle::set_up(self.sizes.members).await?).await?;
+        }
+        if self.wants::<Attachment>() {
+            self.run(&mut Attachment::set_up(self.sizes.attachment_bytes).await?).await?;
+        }
+        Ok(())
+    }
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    if let Some(Part::Members(members)) = arguments.part {
-        return members::run(members).await;
+    match arguments.part {
+        Some(Part::Members(members)) => return members::run(members).await,
+        Some(Part::Writer(writer)) => return opening::run(&writer),
+        None => {}
     }
-    let sizes = match (arguments.smoke, arguments.quick) {
-        (true, _) => Sizes { entries: 500, rounds: 1, repeats: 0, connections: 10 },
-        (false, true) => Sizes { entries: 100_000, rounds: 3, repeats: 2, connections: 200 },
-        (false, false) => Sizes { entries: 100_000, rounds: 5, repeats: 2, connections: 200 },
+    let sizes = match (arguments.smoke, arguments.full) {
+        (true, _) => Sizes::smoke(),
+        (false, true) => Sizes::full(),
+        (false, false) => Sizes::quick(),
     };
-    eprintln!("two nodes, of which one holds {} entries", sizes.entries);
-    let mut nodes = Nodes::set_up(sizes.entries).await?;
-    eprintln!("a node with {} members around it", sizes.connections);
-    let mut hub = Hub::set_up(sizes.connections)?;
-    let mut machine = Machine::new(nodes.dir())?;
-    let mut rounds = Vec::new();
-    for number in 1..=sizes.rounds {
-        for attempt in 0..=sizes.repeats {
-            let round = measure(&mut nodes, &mut hub, &mut machine).await?;
-            eprintln!("round {number}: {}", report::line(&round));
-            if attempt == sizes.repeats || !machine.was_disturbed(round.fdatasync_ms) {
-                rounds.push(round);
-                break;
-            }
-            eprintln!("  the disk was busy with something else: once more");
-        }
-    }
-    let gates = gates(&rounds, sizes);
-    report::print(&gates, &rounds, sizes, nodes.bytes());
+    let dir = tempfile::tempdir()?;
+    let machine = Machine::new(dir.path())?;
+    let mut bench = Bench { sizes, only: arguments.only, machine, outcomes: Vec::new() };
+    bench.all().await?;
+    anyhow::ensure!(!bench.outcomes.is_empty(), "no workload is called so; they are W1 to W8");
+    report::print(&bench.outcomes)?;
     if let Some(file) = arguments.json {
-        report::write_json(&file, &gates, &rounds, sizes, nodes.bytes())?;
+        report::write_json(&file, &bench.outcomes)?;
     }
     Ok(())
-}
-
-async fn measure(nodes: &mut Nodes, hub: &mut Hub, machine: &mut Machine) -> anyhow::Result<Round> {
-    let before_ms = machine.fdatasync_ms()?;
-    let plain_seconds = floor::copy(nodes.dir(), nodes.bytes())?;
-    let catch_up = nodes.catch_up().await?;
-    let no_op = nodes.no_op().await?;
-    let connections_bytes = hub.cost().await?;
-    let fdatasync_ms = before_ms.max(machine.fdatasync_ms()?);
-    Ok(Round { plain_seconds, catch_up, no_op, connections_bytes, fdatasync_ms, load: floor::load()? })
-}
-
-fn gates(rounds: &[Round], sizes: Sizes) -> Vec<Gate> {
-    let median = |of: fn(&Round) -> f64| report::median(rounds.iter().map(of).collect());
-    let connections_mib = 64.0 * sizes.connections as f64 / 200.0;
-    vec![
-        Gate {
-            name: "two nodes that hold the same know it: round trips".to_owned(),
-            measured: median(|round| round.no_op.round_trips),
-            limit: Limit::AtMost(2.0),
-        },
-        Gate {
-            name: "and bytes of frames per circle, both ways together".to_owned(),
-            measured: median(|round| round.no_op.bytes_per_circle),
-            limit: Limit::AtMost(200.0),
-        },
-        Gate {
-            name: "durable catch-up, of plain TCP + append + fdatasync".to_owned(),
-            measured: median(|round| round.plain_seconds / round.catch_up.seconds),
-            limit: Limit::AtLeast(0.3),
-        },
-        Gate {
-            name: format!("memory of {} connections, MiB", sizes.connections),
-            measured: median(|round| round.connections_bytes as f64 / f64::from(1 << 20)),
-            limit: Limit::AtMost(connections_mib),
-        },
-    ]
 }

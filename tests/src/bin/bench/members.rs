@@ -7,16 +7,15 @@ use anyhow::Context;
 use cwn_crypto::{Hash, PublicKey, certificate::Standing};
 use cwn_engine::{
     engine::{self, AcceptRule, Engine},
-    input::{Input, PullId, SessionId, StreamId},
+    input::Input,
     log::{CircleId, EntryBytes, LogKey},
     output::Output,
     store::{Damage, Fact, Read, Tip},
-    wire::Nonce,
 };
 use cwn_node::{
     clock,
     config::Config,
-    driver::random,
+    driver,
     keystore::{Keys, Unlock},
     membership::Membership,
     network::{self, Address, Event, Gate},
@@ -105,32 +104,15 @@ impl Member {
                 }
             };
             let Some(event) = event else { return };
-            let input = match event {
-                Event::PeerUp { peer, standing, dialer, session, .. } => {
-                    assert!(standing == Standing::Valid, "the hub's certificate is new");
-                    drop(place.take());
-                    let mut nonce = [0; 16];
-                    nonce.copy_from_slice(&random()[..16]);
-                    Input::PeerUp { peer, session: SessionId(session), dialled: dialer, nonce: Nonce(nonce) }
-                }
-                Event::PeerDown { peer, session, .. } => Input::PeerDown { peer, session: SessionId(session) },
-                Event::Frame { peer, session, bytes } => Input::Frame { peer, session: SessionId(session), bytes },
-                Event::RunRequest { peer, session, stream, bytes } => {
-                    Input::RunRequested { peer, session: SessionId(session), stream: StreamId(stream), bytes }
-                }
-                Event::RunFrame { pull, bytes } => Input::RunFrame { pull: PullId(pull), bytes },
-                Event::RunEnded { pull, .. } => Input::RunEnded { pull: PullId(pull) },
-                Event::ChunkRequest { stream, .. } => {
-                    self.network.decline(stream);
-                    continue;
-                }
-                Event::LiveQueueDropped { peer, session } => Input::LiveDropped { peer, session: SessionId(session) },
-                Event::Listening { .. }
-                | Event::ListeningNoLonger { .. }
-                | Event::Refused { .. }
-                | Event::DialFailed { .. } => continue,
-            };
-            self.take(input);
+            if let Event::PeerUp { standing, .. } = &event {
+                assert!(*standing == Standing::Valid, "the hub's certificate is new");
+                drop(place.take());
+            }
+            if let Event::ChunkRequest { stream, .. } = event {
+                self.network.decline(stream);
+            } else if let Some(input) = driver::input_of(event) {
+                self.take(input);
+            }
         }
     }
 

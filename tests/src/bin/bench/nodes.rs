@@ -1,4 +1,4 @@
-//! Two nodes: one holds everything, the other comes and catches up, and then both hold the same.
+//! Nodes that hold everything, and one that comes and catches up, and then holds the same.
 
 use std::{
     fs,
@@ -33,16 +33,18 @@ use cwn_node::{
 use cwn_tests::world::World;
 use tokio::time::sleep;
 
-use crate::delay::Line;
+use crate::{delay::Line, machine};
 
-const HOLDER: &str = "holder";
+/// Who holds everything; the first wrote it.
+const HOLDERS: [&str; 3] = ["holder", "second", "third"];
+const HOLDER: &str = HOLDERS[0];
 const COMER: &str = "comer";
 const CIRCLE: &str = "bench";
 const BODY_BYTES: usize = 1_000;
 /// Entries made durable at once while filling.
 const GROUP: usize = 4_096;
 /// How long anything is waited for.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(900);
 /// How closely is looked: what is measured takes hundreds of milliseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// Long beside what computing takes, so that what is measured is how often something had to travel.
@@ -51,7 +53,7 @@ const ONE_WAY: Duration = Duration::from_millis(50);
 const COMPARED: Duration = Duration::from_secs(1);
 const STATED: Duration = Duration::from_secs(2);
 
-/// Two nodes. The comer runs only while it is measured.
+/// Nodes that hold everything and run. The comer runs only while it is measured.
 #[derive(Debug)]
 pub(crate) struct Nodes {
     world: World,
@@ -61,7 +63,7 @@ pub(crate) struct Nodes {
     /// The comer as it was before there was anything to catch up with.
     empty: PathBuf,
     line: Line,
-    direct: SocketAddr,
+    direct: Vec<SocketAddr>,
 }
 
 /// How a node caught up.
@@ -71,11 +73,13 @@ pub(crate) struct CatchUp {
     pub(crate) seconds: f64,
     /// From the session until everything is opened and listed.
     pub(crate) opened_seconds: f64,
+    /// What went over the wire until it was durable, with the headers of IP and TCP.
+    pub(crate) wire_bytes: u64,
 }
 
 /// How two nodes that hold the same found out.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct NoOp {
+pub(crate) struct Compared {
     /// From the session until the comer knows.
     pub(crate) round_trips: f64,
     /// From the dial on: with what TCP, TLS and the choice of protocols take.
@@ -175,19 +179,21 @@ fn content_logs(store: &Store, circle: CircleId) -> anyhow::Result<Vec<CutLine>>
 
 impl Nodes {
     pub(crate) async fn set_up(entries: u64) -> anyhow::Result<Self> {
-        let mut world = World::new(&[HOLDER, COMER])?;
-        // Neither says where it is, so that the comer dials where the measurement wants it to.
-        world.configure(HOLDER, |config| config.network.outbound_only = true)?;
-        world.configure(COMER, |config| {
-            config.network.outbound_only = true;
-            config.network.listen.clear();
-        })?;
+        let names: Vec<&str> = HOLDERS.into_iter().chain([COMER]).collect();
+        let mut world = World::new(&names)?;
+        for name in &names {
+            // Nobody says where it is, so that the comer dials where the measurement wants it to.
+            world.configure(name, |config| config.network.outbound_only = true)?;
+        }
+        world.configure(COMER, |config| config.network.listen.clear())?;
         world.start_all().await?;
-        world.connected(COMER, 1).await?;
-        world.found(HOLDER, CIRCLE, &[COMER]).await?;
+        world.connected(COMER, HOLDERS.len()).await?;
+        world.found(HOLDER, CIRCLE, &names[1..]).await?;
         // The first entry makes the epoch.
         world.publish_as(HOLDER, CIRCLE, "the first", "GREEN", &[]).await?;
-        world.expect_titles(COMER, CIRCLE, &["the first"]).await?;
+        for name in &names {
+            world.expect_titles(name, CIRCLE, &["the first"]).await?;
+        }
         world.stop(COMER)?;
         world.stop(HOLDER)?;
         let comer = world.node(COMER).data.clone();
@@ -196,12 +202,24 @@ impl Nodes {
         let holder = world.node(HOLDER).data.clone();
         let bytes = tokio::task::spawn_blocking(move || fill(&holder, entries)).await??;
         world.start(HOLDER).await?;
-        listed(&world.client(HOLDER), entries).await?;
-        let listening = world.client(HOLDER).get::<Status>("/v1/status").await?.listening;
-        let direct = socket_address(listening.first().context("the holder listens")?)?;
-        let line = Line::open(direct, ONE_WAY).await?;
+        let mut direct = Vec::new();
+        for name in HOLDERS {
+            let client = world.client(name);
+            listed(&client, entries).await?;
+            let listening = client.get::<Status>("/v1/status").await?.listening;
+            direct.push(socket_address(listening.first().context("a holder listens")?)?);
+        }
+        let line = Line::open(direct[0], ONE_WAY).await?;
         let dir = comer.parent().context("a node's directory is in the world's")?.to_owned();
-        Ok(Self { world, dir, entries, bytes, empty, line, direct })
+        let mut nodes = Self { world, dir, entries, bytes, empty, line, direct };
+        // From here on the comer holds everything, whatever is measured first.
+        nodes.catch_up(1).await?;
+        Ok(nodes)
+    }
+
+    /// How many entries there are.
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries
     }
 
     /// Where everything lies: what is compared must be on the same disk.
@@ -214,22 +232,26 @@ impl Nodes {
         self.bytes
     }
 
-    fn dial(&self, address: SocketAddr) -> anyhow::Result<()> {
-        let addresses = vec![format!("/ip4/{}/tcp/{}", address.ip(), address.port()).parse()?];
-        let node = self.world.node(HOLDER).key.to_string();
-        self.world.configure(COMER, |config| config.network.bootstrap = vec![Bootstrap { node, addresses }])
+    /// Has the comer dial these holders, the first of them first.
+    fn dial(&self, addresses: &[SocketAddr]) -> anyhow::Result<()> {
+        let mut bootstrap = Vec::new();
+        for (name, address) in HOLDERS.iter().zip(addresses) {
+            let addresses = vec![format!("/ip4/{}/tcp/{}", address.ip(), address.port()).parse()?];
+            bootstrap.push(Bootstrap { node: self.world.node(name).key.to_string(), addresses });
+        }
+        self.world.configure(COMER, |config| config.network.bootstrap = bootstrap)
     }
 
-    /// The comer starts with nothing, and stops holding everything.
-    pub(crate) async fn catch_up(&mut self) -> anyhow::Result<CatchUp> {
+    /// The comer starts with nothing, and stops holding everything, from so many sources.
+    pub(crate) async fn catch_up(&mut self, sources: usize) -> anyhow::Result<CatchUp> {
         let data = self.world.node(COMER).data.clone();
         fs::remove_dir_all(&data)?;
         copy_tree(&self.empty, &data)?;
-        self.dial(self.direct)?;
+        self.dial(&self.direct[..sources])?;
+        let before_bytes = machine::loopback_bytes()?;
         self.world.spawn(COMER)?;
         let comer = self.world.client(COMER);
-        let since_ms =
-            until("the comer has a session", async || Ok(holder_of(&comer).await?.and_then(|h| h.since))).await?;
+        let since_ms = until("the comer has a session", async || Ok(first_session(&comer).await?)).await?;
         until("the comer holds everything", async || {
             let status: Status = comer.get("/v1/status").await?;
             let held = status.circles.iter().find(|circle| circle.name == CIRCLE).map_or(0, |circle| circle.entries);
@@ -237,20 +259,22 @@ impl Nodes {
         })
         .await?;
         let held_ms = now_ms();
+        let wire_bytes = machine::loopback_bytes()? - before_bytes;
         listed(&comer, self.entries).await?;
         let opened_ms = now_ms();
         self.world.stop(COMER)?;
         let seconds = |at: u64| at.saturating_sub(since_ms) as f64 / 1e3;
-        Ok(CatchUp { seconds: seconds(held_ms), opened_seconds: seconds(opened_ms) })
+        Ok(CatchUp { seconds: seconds(held_ms), opened_seconds: seconds(opened_ms), wire_bytes })
     }
 
     /// The comer starts holding everything, over a line that is long.
-    pub(crate) async fn no_op(&mut self) -> anyhow::Result<NoOp> {
+    pub(crate) async fn compare(&mut self) -> anyhow::Result<Compared> {
         let (holder, comer) = (self.world.client(HOLDER), self.world.client(COMER));
-        until("the holder is alone", async || Ok((holder.get::<Status>("/v1/status").await?.peers == 0).then_some(())))
-            .await?;
+        let others = HOLDERS.len() - 1;
+        let without = async || Ok((holder.get::<Status>("/v1/status").await?.peers == others).then_some(()));
+        until("the holder knows that the comer left", without).await?;
         let before = live(&holder).await?;
-        self.dial(self.line.address)?;
+        self.dial(&[self.line.address])?;
         self.world.spawn(COMER)?;
         let since_ms = until("the comer knows that both hold the same", async || {
             let seen = holder_of(&comer).await?;
@@ -270,7 +294,7 @@ impl Nodes {
         // The network circle is compared beside the others.
         let circles = status.circles.len() as f64 + 1.0;
         let round_trip_ms = 2.0 * ONE_WAY.as_secs_f64() * 1e3;
-        Ok(NoOp {
+        Ok(Compared {
             round_trips: known_ms.saturating_sub(since_ms) as f64 / round_trip_ms,
             round_trips_from_dial: (known_ms as f64 - dialled_ms) / round_trip_ms,
             frames: compared.frames,
@@ -308,6 +332,12 @@ async fn live(node: &Client) -> anyhow::Result<Live> {
 async fn holder_of(comer: &Client) -> anyhow::Result<Option<PeerView>> {
     let peers: Vec<PeerView> = comer.get("/v1/peers").await?;
     Ok(peers.into_iter().find(|peer| peer.partner == HOLDER && peer.since.is_some()))
+}
+
+/// Since when a node has a session with anybody.
+async fn first_session(node: &Client) -> anyhow::Result<Option<u64>> {
+    let peers: Vec<PeerView> = node.get("/v1/peers").await?;
+    Ok(peers.into_iter().filter_map(|peer| peer.since).min())
 }
 
 /// Waits until a node lists the last entry as opened.

@@ -4,130 +4,100 @@ use std::{fs, path::Path};
 
 use serde_json::json;
 
-use crate::{Round, Sizes};
-
-/// What a number must keep to.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Limit {
-    AtMost(f64),
-    AtLeast(f64),
-}
-
-/// A number that must hold.
-#[derive(Debug)]
-pub(crate) struct Gate {
-    pub(crate) name: String,
-    pub(crate) measured: f64,
-    pub(crate) limit: Limit,
-}
-
-impl Gate {
-    fn holds(&self) -> bool {
-        match self.limit {
-            Limit::AtMost(most) => self.measured <= most,
-            Limit::AtLeast(least) => self.measured >= least,
-        }
-    }
-
-    fn limit_text(&self) -> String {
-        match self.limit {
-            Limit::AtMost(most) => format!("<= {most}"),
-            Limit::AtLeast(least) => format!(">= {least}"),
-        }
-    }
-}
+use crate::{
+    machine,
+    workload::{Gate, Limit, Numbers, Outcome},
+};
 
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-pub(crate) fn line(round: &Round) -> String {
-    format!(
-        "plain {:.2} s, catch-up {:.2} s ({:.2} of plain), opened after {:.1} s; no-op {:.2} round trips and {:.1} from the dial, {:.0} bytes in {} frames; connections {:.1} MiB; 1 kB fdatasync {:.2} ms, load {:.1}",
-        round.plain_seconds,
-        round.catch_up.seconds,
-        round.plain_seconds / round.catch_up.seconds,
-        round.catch_up.opened_seconds,
-        round.no_op.round_trips,
-        round.no_op.round_trips_from_dial,
-        round.no_op.bytes_per_circle,
-        round.no_op.frames,
-        round.connections_bytes as f64 / f64::from(1 << 20),
-        round.fdatasync_ms,
-        round.load,
-    )
-}
-
-pub(crate) fn print(gates: &[Gate], rounds: &[Round], sizes: Sizes, bytes: u64) {
-    let middle = |of: fn(&Round) -> f64| median(rounds.iter().map(of).collect());
-    let seconds = middle(|round| round.catch_up.seconds);
-    println!();
-    println!(
-        "{} entries of 1 kB, {:.0} MB sealed; medians of {} rounds; a 1 kB fdatasync took {:.2} ms, load {:.1}",
-        sizes.entries,
-        bytes as f64 / 1e6,
-        rounds.len(),
-        middle(|round| round.fdatasync_ms),
-        middle(|round| round.load),
-    );
-    println!(
-        "caught up in {seconds:.2} s, {:.0} entries/s, plain {:.2} s; all opened and listed after {:.1} s",
-        sizes.entries as f64 / seconds,
-        middle(|round| round.plain_seconds),
-        middle(|round| round.catch_up.opened_seconds),
-    );
-    println!(
-        "no-op: {:.1} round trips from the dial on, TCP and TLS included; {:.0} bytes more of held statements later",
-        middle(|round| round.no_op.round_trips_from_dial),
-        middle(|round| round.no_op.later_bytes as f64),
-    );
-    println!();
-    println!("{:<56} {:>9}  {:<9} holds", "gate", "measured", "limit");
-    for gate in gates {
-        let holds = if gate.holds() { "yes" } else { "NO" };
-        println!("{:<56} {:>9.2}  {:<9} {holds}", gate.name, gate.measured, gate.limit_text());
+/// Three digits that say something.
+fn digits(value: f64) -> String {
+    match value.abs() {
+        0.0..0.001 => format!("{value:.5}"),
+        0.001..1.0 => format!("{value:.3}"),
+        1.0..100.0 => format!("{value:.2}"),
+        _ => format!("{value:.0}"),
     }
-    println!("gates hold: {} of {}", gates.iter().filter(|gate| gate.holds()).count(), gates.len());
 }
 
-pub(crate) fn write_json(
-    file: &Path,
-    gates: &[Gate],
-    rounds: &[Round],
-    sizes: Sizes,
-    bytes: u64,
-) -> std::io::Result<()> {
-    let gates: Vec<_> = gates
-        .iter()
-        .map(|gate| {
-            json!({"name": gate.name, "measured": gate.measured, "limit": gate.limit_text(), "holds": gate.holds()})
+/// A round in one line.
+pub(crate) fn line(numbers: &Numbers) -> String {
+    let one = |(who, what, value): (&str, &str, f64)| format!("{who} {what} {}", digits(value));
+    numbers.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn limit_text(limit: Limit) -> String {
+    match limit {
+        Limit::AtMost(most) => format!("<= {most}"),
+        Limit::AtLeast(least) => format!(">= {least}"),
+    }
+}
+
+/// How many gates hold, and of how many that were measured.
+pub(crate) fn held(outcomes: &[Outcome]) -> (usize, usize) {
+    let measured: Vec<bool> = outcomes.iter().flat_map(|outcome| &outcome.gates).filter_map(Gate::holds).collect();
+    (measured.iter().filter(|holds| **holds).count(), measured.len())
+}
+
+pub(crate) fn print(outcomes: &[Outcome]) -> anyhow::Result<()> {
+    for Outcome { code, about, rounds, medians, gates, fdatasync_ms } in outcomes {
+        println!();
+        println!("{code}: {about}");
+        println!("medians of {} rounds; a 1 kB fdatasync took {fdatasync_ms:.2} ms at most", rounds.len());
+        println!();
+        println!("  {:<16} {:<44} {:>12}", "who", "what", "median");
+        for (who, what, value) in medians.iter() {
+            println!("  {who:<16} {what:<44} {:>12}", digits(value));
+        }
+        println!();
+        println!("  {:<61} {:>9}  {:<11} {:<11} holds", "gate", "measured", "limit", "stretch");
+        for gate in gates {
+            let measured = gate.measured.map_or_else(|| "-".to_owned(), digits);
+            let stretch = gate.stretch.map(limit_text).unwrap_or_default();
+            let reached = || gate.measured.zip(gate.stretch).is_none_or(|(measured, stretch)| stretch.holds(measured));
+            let holds = match gate.holds() {
+                None => "not measured: who it compares with did not take part",
+                Some(false) => "NO",
+                Some(true) if reached() => "yes",
+                Some(true) => "yes, short of the stretch",
+            };
+            println!("  {:<61} {measured:>9}  {:<11} {stretch:<11} {holds}", gate.name, limit_text(gate.limit));
+        }
+    }
+    println!();
+    println!("load over the last minute {:.1}", machine::load()?);
+    let (held, of) = held(outcomes);
+    println!("gates hold: {held} of {of}");
+    Ok(())
+}
+
+pub(crate) fn write_json(file: &Path, outcomes: &[Outcome]) -> anyhow::Result<()> {
+    let numbers = |numbers: &Numbers| -> Vec<_> {
+        numbers.iter().map(|(who, what, value)| json!({"who": who, "what": what, "value": value})).collect()
+    };
+    let gate = |gate: &Gate| {
+        json!({
+            "name": gate.name,
+            "measured": gate.measured,
+            "limit": limit_text(gate.limit),
+            "stretch": gate.stretch.map(limit_text),
+            "holds": gate.holds(),
         })
-        .collect();
-    let rounds: Vec<_> = rounds
-        .iter()
-        .map(|round| {
-            json!({
-                "plain_seconds": round.plain_seconds,
-                "catch_up_seconds": round.catch_up.seconds,
-                "opened_seconds": round.catch_up.opened_seconds,
-                "no_op_round_trips": round.no_op.round_trips,
-                "no_op_round_trips_from_dial": round.no_op.round_trips_from_dial,
-                "no_op_frames": round.no_op.frames,
-                "no_op_bytes_per_circle": round.no_op.bytes_per_circle,
-                "held_statements_bytes": round.no_op.later_bytes,
-                "connections_bytes": round.connections_bytes,
-                "fdatasync_ms": round.fdatasync_ms,
-                "load": round.load,
-            })
+    };
+    let outcome = |outcome: &Outcome| {
+        json!({
+            "workload": outcome.code,
+            "about": outcome.about,
+            "fdatasync_ms": outcome.fdatasync_ms,
+            "medians": numbers(&outcome.medians),
+            "rounds": outcome.rounds.iter().map(numbers).collect::<Vec<_>>(),
+            "gates": outcome.gates.iter().map(gate).collect::<Vec<_>>(),
         })
-        .collect();
-    let all = json!({
-        "entries": sizes.entries,
-        "entries_bytes": bytes,
-        "connections": sizes.connections,
-        "gates": gates,
-        "rounds": rounds,
-    });
-    fs::write(file, format!("{all:#}\n"))
+    };
+    let all: Vec<_> = outcomes.iter().map(outcome).collect();
+    Ok(fs::write(file, format!("{:#}\n", json!(all)))?)
 }
