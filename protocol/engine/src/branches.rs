@@ -74,6 +74,11 @@ impl Branches {
         self.unvouched.remove(peer);
     }
 
+    /// Those that are held and durable.
+    fn durable(&self) -> BTreeSet<Hash> {
+        self.held.iter().filter(|(_, beside)| beside.durable).map(|(hash, _)| *hash).collect()
+    }
+
     /// All that peers offered, each once.
     pub(crate) fn offered(&self) -> BTreeMap<Hash, Authentic> {
         self.offered.values().flatten().map(|(hash, entry)| (*hash, entry.clone())).collect()
@@ -410,8 +415,7 @@ impl Replica {
         if offered.is_empty() {
             return Vec::new();
         }
-        let durable = self.branches.held.iter().filter(|(_, beside)| beside.durable);
-        let held: BTreeSet<Hash> = durable.map(|(hash, _)| *hash).collect();
+        let held = self.branches.durable();
         let taken = self.take_vouched(offered.into_values().collect());
         let gone = if taken.is_empty() { BTreeSet::new() } else { self.forget_branches() };
         let mut writes: Vec<Write> = gone.intersection(&held).map(|hash| self.branch_fact(hash, None)).collect();
@@ -475,8 +479,7 @@ impl Replica {
         if brought.is_empty() {
             return;
         }
-        let durable = self.branches.held.iter().filter(|(_, beside)| beside.durable);
-        let held: BTreeSet<Hash> = durable.map(|(hash, _)| *hash).collect();
+        let held = self.branches.durable();
         let gone = self.forget_branches();
         outcome.writes.retain(|write| in_fact(write).is_none_or(|hash| !gone.contains(&hash)));
         outcome.writes.extend(gone.intersection(&held).map(|hash| self.branch_fact(hash, None)));
@@ -524,9 +527,7 @@ impl Engine {
     /// Hands a peer whose digest differs of the operations behind forks that are held here those that it was not handed in
     /// this session, no more at once than a line has room for: the next follow when it compares again.
     pub(crate) fn tell_branches(&mut self, peer: &PublicKey, circle: CircleId, store: &dyn Read) -> Result<(), Damage> {
-        let held_here = self.circles.get(&circle).map(|replica| &replica.branches.held);
-        let durable = held_here.into_iter().flatten().filter(|(_, beside)| beside.durable);
-        let names: BTreeSet<Hash> = durable.map(|(hash, _)| *hash).collect();
+        let names = self.circles.get(&circle).map(|replica| replica.branches.durable()).unwrap_or_default();
         if names.is_empty() || planted(Bug::BranchesKeptQuiet) {
             return Ok(());
         }

@@ -129,3 +129,37 @@ pub trait Read {
     /// The facts whose names start with `prefix`, in the order of their names; those too whose values cannot be read back.
     fn facts(&self, prefix: &[u8]) -> Result<Vec<Fact>, Damage>;
 }
+
+/// A store that holds nothing: for an engine of which nothing is read back, as where only the network circle is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Nothing;
+
+impl Read for Nothing {
+    fn entry(&self, _: &LogKey, _: u64) -> Result<Option<EntryBytes>, Damage> {
+        Ok(None)
+    }
+
+    fn hash(&self, _: &LogKey, _: u64) -> Result<Option<Hash>, Damage> {
+        Ok(None)
+    }
+
+    fn bytes(&self, _: &LogKey, _: u64, _: u64) -> Result<u64, Damage> {
+        Ok(0)
+    }
+
+    fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {
+        Ok(Vec::new())
+    }
+
+    fn record(&self, _: &CircleId, _: &Hash) -> Result<Option<Vec<u8>>, Damage> {
+        Ok(None)
+    }
+
+    fn records(&self) -> Result<Vec<(CircleId, Hash)>, Damage> {
+        Ok(Vec::new())
+    }
+
+    fn facts(&self, _: &[u8]) -> Result<Vec<Fact>, Damage> {
+        Ok(Vec::new())
+    }
+}

@@ -14,42 +14,15 @@ use cwn_engine::{
     circle::{Charter, MemberNode, Steward, Terms},
     engine::{AcceptRule, Config, Engine},
     input::{Command, CommandId, Input},
-    log::{CircleId, Draft, EntryBytes, LogKey, Opening, Retracts, Suite, Under, Writer},
+    log::{Draft, EntryBytes, Opening, Retracts, Suite, Under, Writer},
     output::Output,
-    store::{Damage, Fact, Read, Tip},
+    store::Nothing,
 };
 
 #[global_allocator]
 static MEMORY: Cap<System> = Cap::new(System, usize::MAX);
 
 const NOW: Time = Time(1_790_000_000_000);
-
-/// A store that holds nothing: what is asked of one here is not what takes memory.
-struct Nothing;
-
-impl Read for Nothing {
-    fn entry(&self, _: &LogKey, _: u64) -> Result<Option<EntryBytes>, Damage> {
-        Ok(None)
-    }
-    fn hash(&self, _: &LogKey, _: u64) -> Result<Option<Hash>, Damage> {
-        Ok(None)
-    }
-    fn bytes(&self, _: &LogKey, _: u64, _: u64) -> Result<u64, Damage> {
-        Ok(0)
-    }
-    fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {
-        Ok(Vec::new())
-    }
-    fn record(&self, _: &CircleId, _: &Hash) -> Result<Option<Vec<u8>>, Damage> {
-        Ok(None)
-    }
-    fn records(&self) -> Result<Vec<(CircleId, Hash)>, Damage> {
-        Ok(Vec::new())
-    }
-    fn facts(&self, _: &[u8]) -> Result<Vec<Fact>, Damage> {
-        Ok(Vec::new())
-    }
-}
 
 /// Takes an input and does what comes of it, so far as that is to write. Gives how many entries are taken back by it.
 fn handle(engine: &mut Engine, input: Input) -> usize {

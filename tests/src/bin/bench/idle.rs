@@ -1,7 +1,7 @@
 //! W4: what a node costs that has nothing to do, and what its connections cost it.
 
 use std::{
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -11,7 +11,7 @@ use cwn_tests::world::World;
 use tokio::time::sleep;
 
 use crate::{
-    machine,
+    machine::{self, Killed},
     workload::{Gate, Limit, Numbers, OURS, Workload},
 };
 
@@ -25,17 +25,6 @@ pub(crate) struct Idle {
     world: World,
     members: Vec<String>,
     watched: Duration,
-}
-
-/// The members' process; it ends with this.
-struct Members(Child);
-
-impl Drop for Members {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 impl Idle {
@@ -70,7 +59,7 @@ impl Workload for Idle {
         let mut members = Command::new(std::env::current_exe()?);
         members.args(["members", "--hub", &self.world.node(HUB).key.to_string(), "--address", address]);
         members.args(self.members.iter().map(|name| &self.world.node(name).data)).stdin(Stdio::null());
-        let members = Members(members.spawn()?);
+        let members = Killed(members.spawn()?);
         let all = self.members.len();
         self.world.connected(HUB, all).await?;
         sleep(CALM).await;

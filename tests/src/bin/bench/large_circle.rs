@@ -2,10 +2,8 @@
 
 use std::time::Instant;
 
-use cwn_node::api::{
-    client::Client,
-    types::{Id, Membership, NewCircle, NewEntry, Published, QuotaChange},
-};
+use anyhow::Context;
+use cwn_node::api::types::{Id, Membership};
 use cwn_tests::world::World;
 
 use crate::workload::{Gate, Limit, Numbers, OURS, Workload};
@@ -34,23 +32,6 @@ impl LargeCircle {
     }
 }
 
-async fn publish(client: &Client, circle: &str) -> anyhow::Result<()> {
-    let entry = NewEntry {
-        circle: circle.to_owned(),
-        tlp: "GREEN".to_owned(),
-        pap: None,
-        title: "a report".to_owned(),
-        body: String::new(),
-        references: Vec::new(),
-        to: Vec::new(),
-        attachments: Vec::new(),
-        wait_seconds: None,
-        expires_at: None,
-    };
-    let _: Published = client.post("/v1/entries", &entry).await?;
-    Ok(())
-}
-
 const FOUNDED: &str = "founded with all but one, seconds";
 const FIRST: &str = "the first entry, sealed to all, seconds";
 const ADDED: &str = "one added, seconds";
@@ -67,35 +48,25 @@ impl Workload for LargeCircle {
         let client = self.world.client(STEWARD);
         self.founded += 1;
         let name = format!("bench-{}", self.founded);
-        let (last, others) = self.members.split_last().ok_or_else(|| anyhow::anyhow!("a circle of one"))?;
-        let circle = NewCircle {
-            name: name.clone(),
-            description: String::new(),
-            ceiling: None,
-            purposes: Vec::new(),
-            stewards: Vec::new(),
-            partners: others.to_vec(),
-            history: None,
-            quota: QuotaChange::default(),
-            retention_days: None,
-        };
+        let (last, others) = self.members.split_last().context("a circle of one")?;
+        let others: Vec<&str> = others.iter().map(String::as_str).collect();
         let seconds = |start: Instant| start.elapsed().as_secs_f64();
         let start = Instant::now();
-        let _: Id = client.post("/v1/circles", &circle).await?;
+        self.world.found_at_once(STEWARD, &name, &others).await?;
         numbers.set(OURS, FOUNDED, seconds(start));
         let start = Instant::now();
-        publish(&client, &name).await?;
+        self.world.publish_as(STEWARD, &name, "a report", "GREEN", &[]).await?;
         numbers.set(OURS, FIRST, seconds(start));
         let membership = Membership { partner: last.clone(), node: None };
         let start = Instant::now();
         let _: Id = client.post(&format!("/v1/circles/{name}/add"), &membership).await?;
         numbers.set(OURS, ADDED, seconds(start));
         // What the one that goes could still open is over now; a removal of who has an epoch makes another.
-        publish(&client, &name).await?;
+        self.world.publish_as(STEWARD, &name, "a report", "GREEN", &[]).await?;
         let start = Instant::now();
         let _: Id = client.post(&format!("/v1/circles/{name}/remove"), &membership).await?;
         // It is sealed to the new epoch, whose record is durable before it.
-        publish(&client, &name).await?;
+        self.world.publish_as(STEWARD, &name, "a report", "GREEN", &[]).await?;
         numbers.set(OURS, REMOVED, seconds(start));
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
+    process::Child,
     time::{Duration, Instant},
 };
 
@@ -44,6 +45,17 @@ impl Machine {
 
     pub(crate) fn was_disturbed(&self, fdatasync_ms: f64) -> bool {
         fdatasync_ms > DISTURBED * self.best_ms
+    }
+}
+
+/// A process of the benchmark's own; it is killed when this goes.
+pub(crate) struct Killed(pub(crate) Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

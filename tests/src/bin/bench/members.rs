@@ -4,19 +4,15 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use cwn_crypto::{Hash, PublicKey, certificate::Standing};
+use cwn_crypto::{PublicKey, certificate::Standing};
 use cwn_engine::{
     engine::{self, AcceptRule, Engine},
     input::Input,
-    log::{CircleId, EntryBytes, LogKey},
     output::Output,
-    store::{Damage, Fact, Read, Tip},
+    store::Nothing,
 };
 use cwn_node::{
-    clock,
-    config::Config,
-    driver,
-    keystore::{Keys, Unlock},
+    clock, driver,
     membership::Membership,
     network::{self, Address, Event, Gate},
 };
@@ -24,6 +20,8 @@ use tokio::{
     sync::{Semaphore, mpsc},
     time::sleep,
 };
+
+use crate::peers;
 
 /// Members that may be on their way to the hub at a time: a listener takes 64.
 const AT_ONCE: usize = 16;
@@ -66,14 +64,9 @@ struct Member {
     events: mpsc::Receiver<Event>,
 }
 
-/// A store that keeps nothing: of the network circle alone the engine reads nothing back.
-struct Nothing;
-
 impl Member {
     fn open(data: &std::path::Path) -> anyhow::Result<Self> {
-        let credential = Config::load(data)?.keys.credential.context("nodes of tests have a credential file")?;
-        let keys = Keys::open(data, &Unlock::credential(&credential)?)?;
-        let membership = Membership::load(data, &keys)?;
+        let (keys, membership) = peers::identity(data)?;
         let gate = Gate::new(membership.root().clone(), membership.signed(), clock::now);
         let (network, events) = network::start(network::Config {
             key: keys.signing.clone(),
@@ -139,35 +132,5 @@ impl Member {
                 | Output::Emit(_) => {}
             }
         }
-    }
-}
-
-impl Read for Nothing {
-    fn entry(&self, _: &LogKey, _: u64) -> Result<Option<EntryBytes>, Damage> {
-        Ok(None)
-    }
-
-    fn hash(&self, _: &LogKey, _: u64) -> Result<Option<Hash>, Damage> {
-        Ok(None)
-    }
-
-    fn bytes(&self, _: &LogKey, _: u64, _: u64) -> Result<u64, Damage> {
-        Ok(0)
-    }
-
-    fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {
-        Ok(Vec::new())
-    }
-
-    fn record(&self, _: &CircleId, _: &Hash) -> Result<Option<Vec<u8>>, Damage> {
-        Ok(None)
-    }
-
-    fn records(&self) -> Result<Vec<(CircleId, Hash)>, Damage> {
-        Ok(Vec::new())
-    }
-
-    fn facts(&self, _: &[u8]) -> Result<Vec<Fact>, Damage> {
-        Ok(Vec::new())
     }
 }

@@ -24,16 +24,15 @@ use cwn_node::{
         types::{EntrySummary, PeerView, Status},
     },
     clock,
-    config::{Bootstrap, Config},
+    config::Bootstrap,
     driver::random,
     keyring::Keyring,
-    keystore::{Keys, Unlock},
     store::Store,
 };
 use cwn_tests::world::World;
 use tokio::time::sleep;
 
-use crate::{delay::Line, machine};
+use crate::{delay::Line, machine, peers};
 
 /// Who holds everything; the first wrote it.
 const HOLDERS: [&str; 3] = ["holder", "second", "third"];
@@ -131,8 +130,7 @@ fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
 /// Puts entries into the store of a node that does not run: really sealed and signed, as it would itself.
 /// Returns their bytes.
 fn fill(data: &Path, entries: u64) -> anyhow::Result<u64> {
-    let credential = Config::load(data)?.keys.credential.context("nodes of tests have a credential file")?;
-    let keys = Keys::open(data, &Unlock::credential(&credential)?)?;
+    let (keys, _) = peers::identity(data)?;
     let me = keys.signing.public();
     let (mut store, _) = Store::open(data, &mut |_| {})?;
     let (circle, epoch) = store.records()?.pop().context("the circle has an epoch")?;

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Instant,
 };
 
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::{
     author::Author,
+    machine::Killed,
     workload::{Gate, Limit, Numbers, OURS, Workload},
 };
 
@@ -44,17 +45,6 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 pub(crate) struct Opening {
     dir: TempDir,
     entries: u64,
-}
-
-/// Ends a process however this ends.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 impl Opening {

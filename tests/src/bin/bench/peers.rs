@@ -34,6 +34,14 @@ use zeroize::Zeroizing;
 const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// Who the node of a data directory is.
+pub(crate) fn identity(data: &Path) -> anyhow::Result<(Keys, Membership)> {
+    let credential = Config::load(data)?.keys.credential.context("nodes of tests have a credential file")?;
+    let keys = Keys::open(data, &Unlock::credential(&credential)?)?;
+    let membership = Membership::load(data, &keys)?;
+    Ok((keys, membership))
+}
+
 /// One node.
 pub(crate) struct Peer {
     certificate: Certificate,
@@ -47,9 +55,7 @@ pub(crate) struct Peer {
 impl Peer {
     /// Starts one on a data directory that nobody uses.
     async fn start(data: &Path) -> anyhow::Result<Self> {
-        let credential = Config::load(data)?.keys.credential.context("nodes of tests have a credential file")?;
-        let keys = Keys::open(data, &Unlock::credential(&credential)?)?;
-        let membership = Membership::load(data, &keys)?;
+        let (keys, membership) = identity(data)?;
         let (store, _) = Store::open(data, &mut |_| {})?;
         let config = engine::Config {
             key: keys.signing.clone(),
