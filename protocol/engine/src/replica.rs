@@ -1025,8 +1025,11 @@ impl Replica {
 
     fn take_run(&mut self, mut records: Vec<SignedRecord>, run: Vec<Decoded>) -> Ingested {
         let named: BTreeSet<Hash> = run.iter().filter_map(|entry| entry.header().epoch).collect();
-        records.retain(|record| named.contains(&record.hash(Domain::EPOCH)));
-        let brought: BTreeSet<Hash> = records.iter().map(|record| record.hash(Domain::EPOCH)).collect();
+        let mut brought: BTreeSet<Hash> = BTreeSet::new();
+        records.retain(|record| {
+            let hash = record.hash(Domain::EPOCH);
+            named.contains(&hash) && brought.insert(hash)
+        });
         let mut outcome = self.take_records(records);
         if outcome.stop.is_some() {
             // Whoever brings it may have made up the entry beside it.
