@@ -4,12 +4,14 @@
 //! covers written after the flush; what came later is replayed at the next opening, and an index that gives
 //! any trouble is set aside and built anew.
 //!
-//! sled 1.0 is an alpha, so every call is made as if it might panic. Four of its ways shape this file:
+//! sled 1.0 is an alpha, so every call is made as if it might panic. Five of its ways shape this file:
 //! without a flush interval every dropped handle, iterators' too, flushes the whole database, so the interval
 //! is set to never instead; an iterator that meets the end of its range reads on to the end of the tree, so
 //! ranges are left open and the caller's own look at the key ends them; and removing beside a write batch can
-//! deadlock, so batches are used only in trees from which nobody else removes. And it works in rayon's threads, one for
-//! each processor: an opening that comes to no end keeps one for good, so that there are always several.
+//! deadlock, so batches are used only in trees from which nobody else removes; and the only leaf of a tree that was never
+//! written to is in memory alone, is forgotten like any other when much else is read, and is then looked for without an
+//! end, so that in each stands its name. And it works in rayon's threads, one for each processor: an opening that
+//! comes to no end keeps one for good, so that there are always several.
 //!
 //! This file refuses to know what an entry or a fact means, and when a checkpoint is due; that is `mod.rs`.
 
@@ -55,6 +57,9 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LEAF: usize = 1024;
 
 const COVERED: &[u8] = b"covered";
+
+/// The key of a keyspace's name, which stands in it before all others. Nobody is shown it.
+const NAME: &[u8] = b"";
 
 /// One keyspace. The handle itself is large, so it is kept in a box: a few of them fill a thread's stack.
 type Tree = sled::Tree<LEAF>;
@@ -186,6 +191,18 @@ fn caught<T>(call: impl FnOnce() -> io::Result<T>) -> Result<T, Trouble> {
     }
 }
 
+/// Opens or makes a keyspace. In each stands its name from the beginning: see this file's head.
+fn open_tree(db: &sled::Db<LEAF>, name: &str) -> io::Result<Box<Tree>> {
+    let tree = db.open_tree(name).map(Box::new)?;
+    match tree.get(NAME)? {
+        Some(found) if &*found == name.as_bytes() => {}
+        // What damage to sled's own files does: it takes one leaf for another.
+        Some(_) => return Err(malformed("keyspace: another stands in its place")),
+        None => drop(tree.insert(NAME, name)?),
+    }
+    Ok(tree)
+}
+
 impl Index {
     /// Opens or makes the index in `dir`, unless that takes longer than `patience`: an opening that panics may never
     /// come back, as sled then waits for a thread that it has not started yet.
@@ -223,7 +240,7 @@ impl Index {
                     opened => break opened?,
                 }
             };
-            let tree = |name: &str| db.open_tree(name).map(Box::new);
+            let tree = |name: &str| open_tree(&db, name);
             Ok(Self {
                 entries: tree("entries")?,
                 logs: tree("logs")?,
@@ -267,7 +284,7 @@ impl Index {
         self.guarded(|| {
             for item in tree.range::<&[u8], _>((start, Bound::Unbounded)) {
                 let (key, value) = item?;
-                if !visit(&key, &value)? {
+                if &*key != NAME && !visit(&key, &value)? {
                     break;
                 }
             }
@@ -574,7 +591,7 @@ pub enum Change {
 
 impl View {
     pub(super) fn open(index: Index, name: &str) -> Result<Self, Trouble> {
-        let tree = index.guarded(|| index.db.open_tree(format!("view {name}")).map(Box::new))?;
+        let tree = index.guarded(|| open_tree(&index.db, &format!("view {name}")))?;
         Ok(Self { tree, index })
     }
 
@@ -587,7 +604,7 @@ impl View {
         self.guarded(|| Ok(self.tree.get(key)?.map(|value| value.to_vec())))
     }
 
-    /// Puts a value under a key. Keep both small: a leaf of a thousand of them is written at once.
+    /// Puts a value under a key, which is not empty. Keep both small: a leaf of a thousand of them is written at once.
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<(), ViewTrouble> {
         self.guarded(|| self.tree.insert(key, value).map(drop))
     }
@@ -628,6 +645,10 @@ impl View {
 
     /// Removes everything.
     pub fn clear(&self) -> Result<(), ViewTrouble> {
-        self.guarded(|| self.tree.clear())
+        self.guarded(|| {
+            let name = self.tree.get(NAME)?.unwrap_or_default();
+            self.tree.clear()?;
+            self.tree.insert(NAME, name).map(drop)
+        })
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{
     fs::{self, OpenOptions},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
 };
 
 use cwn_crypto::{Signature, SigningKey, Time, issuer_log::LogId};
@@ -583,6 +586,38 @@ fn a_view_is_kept_scanned_in_order_and_empty_after_the_index_was_lost() {
     assert_eq!(world.open().view("inbox").unwrap().get(b"k").unwrap(), None);
 }
 
+/// sled keeps the only leaf of a keyspace that nothing was ever put into in memory alone, forgets it like any other when
+/// much else is read, and then looks for it for ever.
+#[test]
+fn entries_are_read_where_there_are_so_many_that_the_index_forgot_that_nothing_was_ever_erased() {
+    const COUNT: u64 = 70_000;
+    const BATCH: u64 = 1_000;
+    let world = World::new();
+    let mut log = writer(1);
+    let (mut store, _) = Store::open(world.dir.path(), &mut |_| {}).unwrap();
+    for _ in 0..COUNT / BATCH {
+        store.append(&writes(&entries(&mut log, BATCH as usize))).unwrap();
+    }
+    store.close().unwrap();
+    let (store, _) = Store::open(world.dir.path(), &mut |_| {}).unwrap();
+    let (reader, view, key) = (store.reader(), store.view("inbox").unwrap(), log.key());
+    let (done, ended) = mpsc::channel();
+    thread::spawn(move || {
+        for from in (0..COUNT).step_by(BATCH as usize) {
+            let read = reader.entries(&key, from, from + BATCH, usize::MAX).unwrap();
+            assert_eq!(read.len() as u64, BATCH);
+            for number in from..from + BATCH {
+                // In no order, so that many leaves are touched.
+                let place = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                view.put(&(place ^ place >> 29).to_be_bytes(), &[7; 800]).unwrap();
+                view.put(&[&[1][..], &number.to_be_bytes()].concat(), &[7; 40]).unwrap();
+            }
+        }
+        done.send(()).unwrap();
+    });
+    assert_eq!(ended.recv_timeout(Duration::from_secs(60)), Ok(()), "reading came to no end");
+}
+
 #[test]
 fn progress_ends_at_its_total() {
     let world = World::new();
@@ -994,7 +1029,7 @@ fn a_bit_flipped_anywhere_in_the_index_is_never_served_and_is_gone_after_the_nex
                 world.open_patiently(Duration::from_secs(5)).unwrap_or_else(|error| panic!("{what}: {error}"))
             };
             let (store, opened) = open(&world);
-            assert_eq!(opened.damaged, 0, "{what}: nothing is wrong with the segments");
+            assert_eq!(opened.damaged, 0, "{what}: nothing is wrong with the segments, yet {:?}", opened.damages);
             let said = expect_nothing_else(&store, &opened, &held, &what);
             drop(store);
             // In a copy: an opening that came to no end keeps the directory in use as long as its process lives.
