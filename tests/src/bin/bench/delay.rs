@@ -8,7 +8,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{mpsc, watch},
+    sync::mpsc,
     time::Instant,
 };
 
@@ -19,7 +19,6 @@ const READ_BYTES: usize = 64 << 10;
 pub(crate) struct Line {
     /// The address of this end.
     pub(crate) address: SocketAddr,
-    dialled: watch::Receiver<Option<std::time::SystemTime>>,
 }
 
 impl Line {
@@ -27,10 +26,8 @@ impl Line {
     pub(crate) async fn open(target: SocketAddr, one_way: Duration) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let (dial, dialled) = watch::channel(None);
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                dial.send_replace(Some(std::time::SystemTime::now()));
                 // Whoever dials sees a line that ends, and dials again.
                 let Ok(far) = TcpStream::connect(target).await else { continue };
                 // Else the system would hold small pieces back, and their delay be measured too.
@@ -42,12 +39,7 @@ impl Line {
                 tokio::spawn(carry(far_in, near_out, one_way));
             }
         });
-        Ok(Self { address, dialled })
-    }
-
-    /// When it was dialled last.
-    pub(crate) fn dialled(&self) -> Option<std::time::SystemTime> {
-        *self.dialled.borrow()
+        Ok(Self { address })
     }
 }
 

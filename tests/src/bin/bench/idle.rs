@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use crate::{
     machine::{self, Killed},
+    rivals::{Ask, Rivals},
     workload::{Gate, Limit, Numbers, OURS, Workload},
 };
 
@@ -21,18 +22,19 @@ const CALM: Duration = Duration::from_secs(3);
 
 /// A node, and members that connect to it from a process of their own.
 #[derive(Debug)]
-pub(crate) struct Idle {
+pub(crate) struct Idle<'a> {
+    rivals: &'a Rivals,
     world: World,
     members: Vec<String>,
     watched: Duration,
 }
 
-impl Idle {
+impl<'a> Idle<'a> {
     /// A node that so many members connect to, and that is watched for so long.
-    pub(crate) fn set_up(connections: usize, watched: Duration) -> anyhow::Result<Self> {
+    pub(crate) fn set_up(connections: usize, watched: Duration, rivals: &'a Rivals) -> anyhow::Result<Self> {
         let members: Vec<String> = (0..connections).map(|number| format!("member-{number}")).collect();
         let names: Vec<&str> = [HUB].into_iter().chain(members.iter().map(String::as_str)).collect();
-        Ok(Self { world: World::new(&names)?, members, watched })
+        Ok(Self { rivals, world: World::new(&names)?, members, watched })
     }
 }
 
@@ -41,7 +43,7 @@ const CONNECTIONS: &str = "of it for the connections, MiB";
 const PROCESSOR: &str = "of a processor, %";
 const TRAFFIC: &str = "sent and received, kB/s";
 
-impl Workload for Idle {
+impl Workload for Idle<'_> {
     const CODE: &'static str = "W4";
 
     fn about(&self) -> String {
@@ -77,6 +79,10 @@ impl Workload for Idle {
         numbers.set(OURS, CONNECTIONS, mib(with_all.saturating_sub(alone)));
         numbers.set(OURS, PROCESSOR, cpu / seconds * 100.0);
         numbers.set(OURS, TRAFFIC, bytes as f64 / 1e3 / seconds);
+        let work = ["idle".to_owned(), all.to_string(), self.watched.as_secs().to_string()];
+        let taken =
+            [("resident_mib", RESIDENT, 1.0), ("cpu_percent", PROCESSOR, 1.0), ("bytes_per_second", TRAFFIC, 1e-3)];
+        self.rivals.take_turns(&["iroh-gossip", "gossipsub", "jetstream"], (Ask::Now, &work), &taken, numbers);
         Ok(())
     }
 

@@ -12,6 +12,7 @@ mod catch_up;
 mod compare;
 mod delay;
 mod floor;
+mod growth;
 mod idle;
 mod large_circle;
 mod machine;
@@ -19,8 +20,10 @@ mod members;
 mod nodes;
 mod opening;
 mod peers;
+mod plot;
 mod publish;
 mod report;
+mod rivals;
 mod workload;
 
 use std::{path::PathBuf, time::Duration};
@@ -38,6 +41,7 @@ use crate::{
     nodes::Nodes,
     opening::Opening,
     publish::{Amount, Publish},
+    rivals::Rivals,
     workload::{Outcome, Rounds, Workload, run},
 };
 
@@ -60,6 +64,9 @@ struct Arguments {
     /// Writes every number to this file too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Where a picture of each workload goes.
+    #[arg(long, value_name = "DIRECTORY", default_value = "target/bench")]
+    plots: PathBuf,
     #[command(subcommand)]
     part: Option<Part>,
 }
@@ -74,18 +81,27 @@ enum Part {
     Writer(opening::Arguments),
 }
 
+/// Entries where these are not what counts.
+const FEW: u64 = 1_000;
+
 /// How much of everything.
 #[derive(Debug)]
 struct Sizes {
     rounds: Rounds,
     /// Entries that are compared and caught up with.
     synced: Vec<u64>,
+    /// In how many rounds of each workload others than this project take part.
+    others_turns: usize,
+    /// Among how many of these others than this project take part: they take long.
+    others_among: Vec<u64>,
+    /// Circles in which two that meet are; with one, entries are what counts.
+    circles: Vec<u64>,
     published: Vec<Amount>,
     /// Idle connections.
     idle: Vec<usize>,
     watched: Duration,
     appended: Vec<Batch>,
-    opened: u64,
+    opened: Vec<u64>,
     members: usize,
     attachment_bytes: u64,
 }
@@ -96,11 +112,14 @@ impl Sizes {
         Self {
             rounds: Rounds { count: 1, repeats: 0 },
             synced: vec![500],
+            others_turns: 0,
+            others_among: Vec::new(),
+            circles: vec![2, 4],
             published: vec![amount(3)],
             idle: vec![10],
             watched: Duration::from_secs(1),
             appended: vec![Batch { entries: 1, groups: 10 }, Batch { entries: 64, groups: 10 }],
-            opened: 5_000,
+            opened: vec![2_000, 5_000],
             members: 10,
             attachment_bytes: 4 << 20,
         }
@@ -110,7 +129,10 @@ impl Sizes {
         let amount = |receivers, sustained| Amount { receivers, paced: 100, sustained };
         Self {
             rounds: Rounds { count: 3, repeats: 2 },
-            synced: vec![100_000],
+            synced: vec![10_000, 68_906],
+            others_turns: 1,
+            others_among: vec![68_906],
+            circles: vec![2, 50],
             published: vec![amount(10, 3_000), amount(50, 500)],
             idle: vec![10],
             watched: Duration::from_secs(10),
@@ -119,7 +141,7 @@ impl Sizes {
                 Batch { entries: 64, groups: 50 },
                 Batch { entries: 1_024, groups: 20 },
             ],
-            opened: 100_000,
+            opened: vec![10_000, 100_000],
             members: 200,
             attachment_bytes: 256 << 20,
         }
@@ -129,7 +151,10 @@ impl Sizes {
         let amount = |receivers| Amount { receivers, paced: 200, sustained: 3_000 };
         Self {
             rounds: Rounds { count: 5, repeats: 2 },
-            synced: vec![68_906, 100_000, 1_000_000],
+            synced: vec![10_000, 68_906, 100_000, 1_000_000],
+            others_turns: 5,
+            others_among: vec![68_906, 100_000],
+            circles: vec![2, 200],
             published: vec![amount(10), amount(50)],
             idle: vec![10, 200],
             watched: Duration::from_secs(60),
@@ -138,7 +163,7 @@ impl Sizes {
                 Batch { entries: 64, groups: 100 },
                 Batch { entries: 1_024, groups: 50 },
             ],
-            opened: 1_000_000,
+            opened: vec![10_000, 1_000_000],
             members: 200,
             attachment_bytes: 1 << 30,
         }
@@ -150,6 +175,7 @@ struct Bench {
     sizes: Sizes,
     only: Vec<String>,
     machine: Machine,
+    rivals: Rivals,
     outcomes: Vec<Outcome>,
 }
 
@@ -168,33 +194,48 @@ impl Bench {
         for entries in self.sizes.synced.clone() {
             if self.wants::<Compare<'_>>() || self.wants::<CatchUp<'_>>() {
                 eprintln!("nodes that hold {entries} entries are set up");
-                let mut nodes = Nodes::set_up(entries).await?;
+                let mut nodes = Nodes::set_up(entries, 1).await?;
+                let nobody = Rivals::none();
+                let rivals = if self.sizes.others_among.contains(&entries) { &self.rivals } else { &nobody };
                 if self.wants::<Compare<'_>>() {
-                    self.run(&mut Compare(&mut nodes)).await?;
+                    let mut compare = Compare { nodes: &mut nodes, rivals };
+                    self.outcomes.push(run(&mut compare, self.sizes.rounds, &mut self.machine).await?);
                 }
                 if self.wants::<CatchUp<'_>>() {
-                    self.run(&mut CatchUp(&mut nodes)).await?;
+                    let mut catch_up = CatchUp { nodes: &mut nodes, rivals };
+                    self.outcomes.push(run(&mut catch_up, self.sizes.rounds, &mut self.machine).await?);
                 }
             }
         }
-        if self.wants::<Publish>() {
+        if self.wants::<Compare<'_>>() {
+            for circles in self.sizes.circles.clone() {
+                eprintln!("nodes that are in {circles} circles are set up");
+                let mut nodes = Nodes::set_up(FEW, circles).await?;
+                let mut compare = Compare { nodes: &mut nodes, rivals: &Rivals::none() };
+                self.outcomes.push(run(&mut compare, self.sizes.rounds, &mut self.machine).await?);
+            }
+        }
+        if self.wants::<Publish<'_>>() {
             for amount in self.sizes.published.clone() {
-                let mut publish = Publish::set_up(amount).await?;
-                self.run(&mut publish).await?;
+                let mut publish = Publish::set_up(amount, &self.rivals).await?;
+                self.outcomes.push(run(&mut publish, self.sizes.rounds, &mut self.machine).await?);
                 publish.stop().await;
             }
         }
-        if self.wants::<Idle>() {
+        if self.wants::<Idle<'_>>() {
             for connections in self.sizes.idle.clone() {
-                self.run(&mut Idle::set_up(connections, self.sizes.watched)?).await?;
+                let mut idle = Idle::set_up(connections, self.sizes.watched, &self.rivals)?;
+                self.outcomes.push(run(&mut idle, self.sizes.rounds, &mut self.machine).await?);
             }
         }
         if self.wants::<Append>() {
             self.run(&mut Append::new(self.sizes.appended.clone())?).await?;
         }
         if self.wants::<Opening>() {
-            eprintln!("a store of {} entries is filled", self.sizes.opened);
-            self.run(&mut Opening::set_up(self.sizes.opened)?).await?;
+            for entries in self.sizes.opened.clone() {
+                eprintln!("a store of {entries} entries is filled");
+                self.run(&mut Opening::set_up(entries)?).await?;
+            }
         }
         if self.wants::<LargeCircle>() {
             self.run(&mut LargeCircle::set_up(self.sizes.members).await?).await?;
@@ -202,6 +243,7 @@ impl Bench {
         if self.wants::<Attachment>() {
             self.run(&mut Attachment::set_up(self.sizes.attachment_bytes).await?).await?;
         }
+        self.outcomes.extend(growth::outcome(&self.outcomes));
         Ok(())
     }
 }
@@ -219,11 +261,16 @@ async fn main() -> anyhow::Result<()> {
         (false, true) => Sizes::full(),
         (false, false) => Sizes::quick(),
     };
+    let rivals = if sizes.others_turns == 0 { Rivals::none() } else { Rivals::find(sizes.others_turns) };
     let dir = tempfile::tempdir()?;
     let machine = Machine::new(dir.path())?;
-    let mut bench = Bench { sizes, only: arguments.only, machine, outcomes: Vec::new() };
+    let mut bench = Bench { sizes, only: arguments.only, machine, rivals, outcomes: Vec::new() };
     bench.all().await?;
-    anyhow::ensure!(!bench.outcomes.is_empty(), "no workload is called so; they are W1 to W8");
+    anyhow::ensure!(!bench.outcomes.is_empty(), "no workload is called so; they are W1 to W9");
+    std::fs::create_dir_all(&arguments.plots)?;
+    for outcome in &bench.outcomes {
+        eprintln!("drawn: {}", plot::draw(&arguments.plots, outcome)?.display());
+    }
     report::print(&bench.outcomes)?;
     if let Some(file) = arguments.json {
         report::write_json(&file, &bench.outcomes)?;

@@ -14,6 +14,7 @@ use cwn_crypto::{
     seal::{Age, Seal},
 };
 use cwn_engine::{
+    engine::Engine,
     log::{CircleId, Draft, LogKind, Opening, Stored, Suite, Under, Writer},
     store::{Read, Write},
 };
@@ -26,13 +27,19 @@ use cwn_node::{
     clock,
     config::Bootstrap,
     driver::random,
+    inbox::Told,
     keyring::Keyring,
+    network::Address,
     store::Store,
 };
 use cwn_tests::world::World;
 use tokio::time::sleep;
 
-use crate::{delay::Line, machine, peers};
+use crate::{
+    delay::Line,
+    machine,
+    peers::{self, Peer, Signatures},
+};
 
 /// Who holds everything; the first wrote it.
 const HOLDERS: [&str; 3] = ["holder", "second", "third"];
@@ -47,7 +54,9 @@ const PATIENCE: Duration = Duration::from_secs(900);
 /// How closely is looked: what is measured takes hundreds of milliseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// Long beside what computing takes, so that what is measured is how often something had to travel.
-const ONE_WAY: Duration = Duration::from_millis(50);
+const ONE_WAY: Duration = Duration::from_millis(150);
+/// What a node does when it starts is over then.
+const STARTED: Duration = Duration::from_millis(500);
 /// Within this what belongs to the comparison is through; held statements come two seconds after it.
 const COMPARED: Duration = Duration::from_secs(1);
 const STATED: Duration = Duration::from_secs(2);
@@ -59,9 +68,11 @@ pub(crate) struct Nodes {
     dir: PathBuf,
     entries: u64,
     bytes: u64,
+    circles: u64,
     /// The comer as it was before there was anything to catch up with.
     empty: PathBuf,
-    line: Line,
+    /// To the holder, and long.
+    far: Line,
     direct: Vec<SocketAddr>,
 }
 
@@ -83,6 +94,8 @@ pub(crate) struct Compared {
     pub(crate) round_trips: f64,
     /// From the dial on: with what TCP, TLS and the choice of protocols take.
     pub(crate) round_trips_from_dial: f64,
+    /// The same without a line between them.
+    pub(crate) from_dial_ms: f64,
     /// Frames both ways.
     pub(crate) frames: u64,
     /// Their bytes, with the lengths before them.
@@ -176,7 +189,8 @@ fn content_logs(store: &Store, circle: CircleId) -> anyhow::Result<Vec<CutLine>>
 }
 
 impl Nodes {
-    pub(crate) async fn set_up(entries: u64) -> anyhow::Result<Self> {
+    /// With so many entries in the first of so many circles.
+    pub(crate) async fn set_up(entries: u64, circles: u64) -> anyhow::Result<Self> {
         let names: Vec<&str> = HOLDERS.into_iter().chain([COMER]).collect();
         let mut world = World::new(&names)?;
         for name in &names {
@@ -207,17 +221,40 @@ impl Nodes {
             let listening = client.get::<Status>("/v1/status").await?.listening;
             direct.push(socket_address(listening.first().context("a holder listens")?)?);
         }
-        let line = Line::open(direct[0], ONE_WAY).await?;
+        let far = Line::open(direct[0], ONE_WAY).await?;
         let dir = comer.parent().context("a node's directory is in the world's")?.to_owned();
-        let mut nodes = Self { world, dir, entries, bytes, empty, line, direct };
+        let mut nodes = Self { world, dir, entries, bytes, circles: 1, empty, far, direct };
         // From here on the comer holds everything, whatever is measured first.
         nodes.catch_up(1).await?;
+        nodes.found_more(circles).await?;
         Ok(nodes)
+    }
+
+    /// Has the holder and the comer be in so many circles, in each of the further ones with an entry.
+    async fn found_more(&mut self, circles: u64) -> anyhow::Result<()> {
+        if self.circles == circles {
+            return Ok(());
+        }
+        self.world.start(COMER).await?;
+        self.world.connected(COMER, 1).await?;
+        while self.circles < circles {
+            let name = format!("{CIRCLE}-{}", self.circles);
+            self.world.found(HOLDER, &name, &[COMER]).await?;
+            self.world.publish_as(HOLDER, &name, "the first", "GREEN", &[]).await?;
+            self.world.expect_titles(COMER, &name, &["the first"]).await?;
+            self.circles += 1;
+        }
+        self.world.stop(COMER)
     }
 
     /// How many entries there are.
     pub(crate) fn entries(&self) -> u64 {
         self.entries
+    }
+
+    /// How many circles there are.
+    pub(crate) fn circles(&self) -> u64 {
+        self.circles
     }
 
     /// Where everything lies: what is compared must be on the same disk.
@@ -234,7 +271,7 @@ impl Nodes {
     fn dial(&self, addresses: &[SocketAddr]) -> anyhow::Result<()> {
         let mut bootstrap = Vec::new();
         for (name, address) in HOLDERS.iter().zip(addresses) {
-            let addresses = vec![format!("/ip4/{}/tcp/{}", address.ip(), address.port()).parse()?];
+            let addresses = vec![dialable(*address)?];
             bootstrap.push(Bootstrap { node: self.world.node(name).key.to_string(), addresses });
         }
         self.world.configure(COMER, |config| config.network.bootstrap = bootstrap)
@@ -265,51 +302,110 @@ impl Nodes {
         Ok(CatchUp { seconds: seconds(held_ms), opened_seconds: seconds(opened_ms), wire_bytes })
     }
 
-    /// The comer starts holding everything, over a line that is long.
-    pub(crate) async fn compare(&mut self) -> anyhow::Result<Compared> {
-        let (holder, comer) = (self.world.client(HOLDER), self.world.client(COMER));
+    /// As [`Self::catch_up`] from one, but the comer runs in this process, where it can be had verify what it would not.
+    /// Gives the seconds from the session until everything is durable and accepted.
+    pub(crate) async fn catch_up_here(&mut self, signatures: Signatures) -> anyhow::Result<f64> {
+        let data = self.world.node(COMER).data.clone();
+        fs::remove_dir_all(&data)?;
+        copy_tree(&self.empty, &data)?;
+        let mut comer = Peer::start(&data, signatures).await?;
+        let told = comer.told.take().context("nobody is told yet")?;
+        comer.want(self.world.node(HOLDER).key, dialable(self.direct[0])?);
+        comer.connected(1).await?;
+        let (start, entries) = (Instant::now(), self.entries);
+        let seconds = tokio::task::spawn_blocking(move || {
+            let left = || PATIENCE.saturating_sub(start.elapsed());
+            loop {
+                match told.recv_timeout(left()).context("the comer never held everything")? {
+                    Told::Accepted(_, height) if height >= entries => return Ok(start.elapsed().as_secs_f64()),
+                    _ => {}
+                }
+            }
+        });
+        let seconds = seconds.await?;
+        comer.stop().await;
+        seconds
+    }
+
+    /// The comer, in this process, holds everything, has had time to start, and meets the holder over a line.
+    async fn meet(&mut self, address: SocketAddr) -> anyhow::Result<Meeting> {
+        let holder = self.world.client(HOLDER);
         let others = HOLDERS.len() - 1;
         let without = async || Ok((holder.get::<Status>("/v1/status").await?.peers == others).then_some(()));
         until("the holder knows that the comer left", without).await?;
         let before = live(&holder).await?;
-        self.dial(&[self.line.address])?;
-        self.world.spawn(COMER)?;
-        let since_ms = until("the comer knows that both hold the same", async || {
-            let seen = holder_of(&comer).await?;
-            let known = seen.filter(|seen| seen.caught_up && seen.circles.iter().any(|circle| circle == CIRCLE));
-            Ok(known.and_then(|seen| seen.since))
-        })
-        .await?;
-        let known_ms = now_ms();
-        let dialled = self.line.dialled().context("the line was dialled")?;
-        let dialled_ms = dialled.duration_since(std::time::UNIX_EPOCH)?.as_secs_f64() * 1e3;
-        sleep(COMPARED).await;
-        let compared = live(&holder).await?.since(before).and(live(&comer).await?);
-        sleep(STATED).await;
-        let later = live(&holder).await?.since(before).and(live(&comer).await?).since(compared);
-        let status: Status = comer.get("/v1/status").await?;
-        self.world.stop(COMER)?;
+        let comer = Peer::start(&self.world.node(COMER).data, Signatures::Last).await?;
+        sleep(STARTED).await;
+        let dialled = Instant::now();
+        comer.want(self.world.node(HOLDER).key, dialable(address)?);
+        comer.connected(1).await?;
+        let session = dialled.elapsed();
         // The network circle is compared beside the others.
-        let circles = status.circles.len() as f64 + 1.0;
-        let round_trip_ms = 2.0 * ONE_WAY.as_secs_f64() * 1e3;
+        let circles = self.circles as usize + 1;
+        let same = move |engine: &Engine| {
+            engine
+                .peers()
+                .iter()
+                .any(|peer| peer.circles.len() == circles && peer.circles.iter().all(|(_, same)| *same))
+        };
+        comer.until("it knows that both hold the same", same).await?;
+        let known = dialled.elapsed();
+        sleep(COMPARED).await;
+        let compared = live(&holder).await?.since(before).and(comer.live());
+        sleep(STATED).await;
+        let later = live(&holder).await?.since(before).and(comer.live()).since(compared);
+        comer.stop().await;
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        Ok(Meeting { from_session_ms: ms(known - session), from_dial_ms: ms(known), compared, later })
+    }
+
+    /// Two nodes that hold the same meet, over a line that is long and over none.
+    pub(crate) async fn compare(&mut self) -> anyhow::Result<Compared> {
+        let near = self.meet(self.direct[0]).await?;
+        let far = self.meet(self.far.address).await?;
         Ok(Compared {
-            round_trips: known_ms.saturating_sub(since_ms) as f64 / round_trip_ms,
-            round_trips_from_dial: (known_ms as f64 - dialled_ms) / round_trip_ms,
-            frames: compared.frames,
-            bytes_per_circle: compared.bytes as f64 / circles,
-            later_bytes: later.bytes,
+            round_trips: round_trips(far.from_session_ms - near.from_session_ms),
+            round_trips_from_dial: round_trips(far.from_dial_ms - near.from_dial_ms),
+            from_dial_ms: near.from_dial_ms,
+            frames: far.compared.frames,
+            bytes_per_circle: far.compared.bytes as f64 / (self.circles + 1) as f64,
+            later_bytes: far.later.bytes,
         })
     }
 }
 
+/// How often something had to travel, from what a long line adds: neither what computing takes nor how often is looked
+/// whether it is over yet. To a twentieth: no clock here is truer.
+fn round_trips(added_ms: f64) -> f64 {
+    const OF_ONE: f64 = 20.0;
+    (added_ms / (2.0 * ONE_WAY.as_secs_f64() * 1e3) * OF_ONE).round() / OF_ONE
+}
+
+/// How long two took until the one that came knew that it holds the same.
+#[derive(Debug, Clone, Copy)]
+struct Meeting {
+    from_session_ms: f64,
+    from_dial_ms: f64,
+    /// What both sent by then, and a while later.
+    compared: Live,
+    later: Live,
+}
+
 /// What a node sent on live streams.
 #[derive(Debug, Clone, Copy)]
-struct Live {
+pub(crate) struct Live {
     frames: u64,
     bytes: u64,
 }
 
 impl Live {
+    /// So many frames of so many bytes in all.
+    pub(crate) fn of(frames: u64, bytes: u64) -> Self {
+        /// What stands before every frame.
+        const LENGTH_BYTES: u64 = 4;
+        Self { frames, bytes: bytes + LENGTH_BYTES * frames }
+    }
+
     fn since(self, before: Self) -> Self {
         Self { frames: self.frames - before.frames, bytes: self.bytes - before.bytes }
     }
@@ -320,16 +416,8 @@ impl Live {
 }
 
 async fn live(node: &Client) -> anyhow::Result<Live> {
-    /// What stands before every frame.
-    const LENGTH_BYTES: u64 = 4;
     let status: Status = node.get("/v1/status").await?;
-    Ok(Live { frames: status.live_frames, bytes: status.live_bytes + LENGTH_BYTES * status.live_frames })
-}
-
-/// The holder as the comer sees it.
-async fn holder_of(comer: &Client) -> anyhow::Result<Option<PeerView>> {
-    let peers: Vec<PeerView> = comer.get("/v1/peers").await?;
-    Ok(peers.into_iter().find(|peer| peer.partner == HOLDER && peer.since.is_some()))
+    Ok(Live::of(status.live_frames, status.live_bytes))
 }
 
 /// Since when a node has a session with anybody.
@@ -347,6 +435,11 @@ async fn listed(node: &Client, entries: u64) -> anyhow::Result<()> {
         Ok((seen.as_ref() == Some(&last)).then_some(()))
     })
     .await
+}
+
+/// A socket's address as `/ip4/127.0.0.1/tcp/4001`.
+fn dialable(address: SocketAddr) -> anyhow::Result<Address> {
+    Ok(format!("/ip4/{}/tcp/{}", address.ip(), address.port()).parse()?)
 }
 
 /// `/ip4/127.0.0.1/tcp/4001` as a socket's address.

@@ -9,17 +9,21 @@ use std::{
 };
 
 use anyhow::Context;
+use cwn_engine::store::Write;
 use cwn_node::store::{Progress, Store};
 use tempfile::TempDir;
 
 use crate::{
     author::Author,
     machine::Killed,
-    workload::{Gate, Limit, Numbers, OURS, Workload},
+    workload::{Among, Gate, Limit, Numbers, OURS, Workload},
 };
 
 /// What the process appends that is killed.
 const LAST: u64 = 1_000;
+/// What is appended once it is open again.
+const GROUP: u64 = 1_024;
+const GROUPS: u64 = 10;
 /// What it prints when that is durable.
 const DURABLE: &str = "durable";
 
@@ -44,7 +48,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 #[derive(Debug)]
 pub(crate) struct Opening {
     dir: TempDir,
+    /// As it was filled; each round adds some.
     entries: u64,
+    there: u64,
 }
 
 impl Opening {
@@ -53,7 +59,7 @@ impl Opening {
         let (mut store, _) = Store::open(dir.path(), &mut |_| {})?;
         Author::new().fill(&mut store, entries)?;
         store.close()?;
-        Ok(Self { dir, entries })
+        Ok(Self { dir, entries, there: entries })
     }
 
     fn path(&self) -> &Path {
@@ -70,10 +76,27 @@ impl Opening {
         store.close()?;
         Ok((seconds, told))
     }
+
+    /// Appends in large groups; gives how many a second took.
+    fn append(&mut self) -> anyhow::Result<f64> {
+        let (mut store, _) = Store::open(self.path(), &mut |_| {})?;
+        let mut author = Author::new();
+        let groups: Vec<Vec<Write>> =
+            (0..GROUPS).map(|_| (0..GROUP).map(|_| Write::Entry(author.write())).collect()).collect();
+        let start = Instant::now();
+        for group in &groups {
+            store.append(group)?;
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        store.close()?;
+        self.there += GROUPS * GROUP;
+        Ok((GROUPS * GROUP) as f64 / seconds)
+    }
 }
 
 const AFTER_KILL: &str = "opened after kill -9, seconds";
-const REBUILT: &str = "index built anew, entries/s";
+pub(crate) const REBUILT: &str = "index built anew, entries/s";
+pub(crate) const APPENDED: &str = "appended where so many are, entries/s";
 const TOLD: &str = "progress told while it was built, times";
 
 impl Workload for Opening {
@@ -81,6 +104,10 @@ impl Workload for Opening {
 
     fn about(&self) -> String {
         format!("opening a store of {} entries", self.entries)
+    }
+
+    fn among(&self) -> Option<Among> {
+        Some(Among::Entries(self.entries))
     }
 
     async fn round(&mut self, numbers: &mut Numbers) -> anyhow::Result<()> {
@@ -95,8 +122,9 @@ impl Workload for Opening {
         numbers.set(OURS, AFTER_KILL, seconds);
         fs::remove_dir_all(self.path().join("index"))?;
         let (seconds, told) = self.open()?;
-        self.entries += LAST;
-        numbers.set(OURS, REBUILT, self.entries as f64 / seconds);
+        self.there += LAST;
+        numbers.set(OURS, REBUILT, self.there as f64 / seconds);
+        numbers.set(OURS, APPENDED, self.append()?);
         numbers.set(OURS, TOLD, told as f64);
         Ok(())
     }

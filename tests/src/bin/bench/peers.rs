@@ -4,13 +4,15 @@
 use std::{path::Path, sync::mpsc as std_mpsc, time::Duration};
 
 use anyhow::Context;
-use cwn_crypto::{PartnerId, PublicKey, certificate::Certificate};
+use cwn_crypto::{Domain, PartnerId, PublicKey, Signature, certificate::Certificate};
 use cwn_engine::{
     circle::{Charter, MemberNode, Steward, Terms},
     engine::{self, AcceptRule, Engine},
     input::{Audience, Command, Input},
-    log::CircleId,
+    log::{CircleId, Header},
     output::Reply,
+    store::Read as _,
+    wire::RunFrame,
 };
 use cwn_node::{
     clock,
@@ -30,9 +32,11 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
+use crate::nodes::Live;
+
 /// How long anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_EVERY: Duration = Duration::from_micros(500);
 
 /// Who the node of a data directory is.
 pub(crate) fn identity(data: &Path) -> anyhow::Result<(Keys, Membership)> {
@@ -40,6 +44,15 @@ pub(crate) fn identity(data: &Path) -> anyhow::Result<(Keys, Membership)> {
     let keys = Keys::open(data, &Unlock::credential(&credential)?)?;
     let membership = Membership::load(data, &keys)?;
     Ok((keys, membership))
+}
+
+/// Which signatures of a run are verified.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Signatures {
+    /// As the engine does: hashes chain the entries, and who signed the last has signed them all.
+    Last,
+    /// Each, before the engine sees the run: what a network would do that does not chain them.
+    Each,
 }
 
 /// One node.
@@ -54,7 +67,7 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// Starts one on a data directory that nobody uses.
-    async fn start(data: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn start(data: &Path, signatures: Signatures) -> anyhow::Result<Self> {
         let (keys, membership) = identity(data)?;
         let (store, _) = Store::open(data, &mut |_| {})?;
         let config = engine::Config {
@@ -86,9 +99,24 @@ impl Peer {
                 break address;
             }
         };
-        tokio::spawn(carry(driver.clone(), network.clone(), events));
+        tokio::spawn(carry(driver.clone(), network.clone(), events, signatures));
         let certificate = membership.certificate().clone();
         Ok(Self { certificate, driver, network, address, told: Some(told) })
+    }
+
+    /// Connects with a node, and stays connected.
+    pub(crate) fn want(&self, node: PublicKey, address: Address) {
+        self.network.want(node, vec![address]);
+    }
+
+    pub(crate) async fn stop(self) {
+        self.network.shut_down();
+        self.driver.stop().await;
+    }
+
+    /// Waits until it has a session with anybody.
+    pub(crate) async fn connected(&self, with: usize) -> anyhow::Result<()> {
+        self.until("connected with all", move |engine| engine.peers().len() == with).await
     }
 
     fn key(&self) -> PublicKey {
@@ -108,7 +136,18 @@ impl Peer {
         Publisher(self.driver.clone())
     }
 
-    async fn until(&self, what: &str, holds: impl Fn(&Engine) -> bool + Clone + Send + 'static) -> anyhow::Result<()> {
+    /// What it sent on live streams.
+    pub(crate) fn live(&self) -> Live {
+        let (frames, bytes) = self.driver.traffic();
+        Live::of(frames, bytes)
+    }
+
+    /// Waits until this holds of its engine.
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        holds: impl Fn(&Engine) -> bool + Clone + Send + 'static,
+    ) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let holds = holds.clone();
@@ -142,17 +181,32 @@ impl Publisher {
     }
 }
 
-/// As the daemon does.
-async fn carry(driver: driver::Handle, network: network::Handle, mut events: mpsc::Receiver<Event>) {
+/// As the daemon does, but for the signatures that are verified besides.
+async fn carry(
+    driver: driver::Handle,
+    network: network::Handle,
+    mut events: mpsc::Receiver<Event>,
+    signatures: Signatures,
+) -> anyhow::Result<()> {
     while let Some(event) = events.recv().await {
+        if let (Event::RunFrame { bytes, .. }, Signatures::Each) = (&event, signatures) {
+            verify_each(&RunFrame::from_bytes(bytes)?)?;
+        }
         if let Event::ChunkRequest { stream, .. } = event {
             network.decline(stream);
-        } else if let Some(input) = driver::input_of(event)
-            && driver.input(input).await.is_err()
-        {
-            return;
+        } else if let Some(input) = driver::input_of(event) {
+            driver.input(input).await?;
         }
     }
+    Ok(())
+}
+
+fn verify_each(run: &RunFrame) -> anyhow::Result<()> {
+    for entry in &run.entries {
+        let author = Header::from_bytes(&entry.header)?.author;
+        author.verify(Domain::ENTRY, &entry.header, &entry.signature)?;
+    }
+    Ok(())
 }
 
 /// Nodes of which each is connected with each, as in a network of so few, in one circle.
@@ -170,15 +224,15 @@ impl Peers {
         let world = World::new(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
         let mut nodes: Vec<Peer> = Vec::new();
         for name in &names {
-            let node = Peer::start(&world.node(name).data).await?;
+            let node = Peer::start(&world.node(name).data, Signatures::Last).await?;
             for before in &nodes {
-                node.network.want(before.key(), vec![before.address.clone()]);
+                node.want(before.key(), before.address.clone());
             }
             nodes.push(node);
         }
         let all = count - 1;
         for node in &nodes {
-            node.until("connected with all", move |engine| engine.peers().len() == all).await?;
+            node.connected(all).await?;
         }
         let circle = found(&nodes).await?;
         for node in &nodes {
@@ -187,11 +241,23 @@ impl Peers {
         Ok(Self { nodes, circle, _world: world })
     }
 
+    /// What the newest entry of the first takes: header, signature, sealed payload.
+    pub(crate) async fn entry_bytes(&self) -> anyhow::Result<u64> {
+        let circle = self.circle;
+        let newest = self.nodes[0].driver.ask(move |_, store| {
+            let logs = store.logs()?.into_iter().filter(|(key, _)| key.circle == circle);
+            let longest = logs.max_by_key(|(_, tip)| tip.height).context("nothing was published")?;
+            let (key, tip) = longest;
+            let newest = store.entry(&key, tip.height - 1)?.context("its newest entry is held")?;
+            anyhow::Ok((newest.header.len() + size_of::<Signature>() + newest.payload.len()) as u64)
+        });
+        newest.await?
+    }
+
     /// Ends all.
     pub(crate) async fn stop(self) {
-        for node in &self.nodes {
-            node.network.shut_down();
-            node.driver.stop().await;
+        for node in self.nodes {
+            node.stop().await;
         }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn held(outcomes: &[Outcome]) -> (usize, usize) {
 }
 
 pub(crate) fn print(outcomes: &[Outcome]) -> anyhow::Result<()> {
-    for Outcome { code, about, rounds, medians, gates, fdatasync_ms } in outcomes {
+    for Outcome { code, about, rounds, medians, gates, fdatasync_ms, among: _ } in outcomes {
         println!();
         println!("{code}: {about}");
         println!("medians of {} rounds; a 1 kB fdatasync took {fdatasync_ms:.2} ms at most", rounds.len());

@@ -9,6 +9,13 @@ pub(crate) const OURS: &str = "cwn";
 /// What no protocol can beat: the same bytes, over plain TCP and to the same disk.
 pub(crate) const FLOOR: &str = "plain";
 
+/// How many of something there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Among {
+    Entries(u64),
+    Circles(u64),
+}
+
 /// Work that several can do.
 pub(crate) trait Workload {
     /// As the issue names it.
@@ -16,6 +23,11 @@ pub(crate) trait Workload {
 
     /// What is done, for people.
     fn about(&self) -> String;
+
+    /// Among how many, where the same is done with several numbers of them.
+    fn among(&self) -> Option<Among> {
+        None
+    }
 
     /// Lets everybody do it once, in turn.
     async fn round(&mut self, numbers: &mut Numbers) -> anyhow::Result<()>;
@@ -113,6 +125,7 @@ pub(crate) struct Rounds {
 pub(crate) struct Outcome {
     pub(crate) code: &'static str,
     pub(crate) about: String,
+    pub(crate) among: Option<Among>,
     pub(crate) rounds: Vec<Numbers>,
     pub(crate) medians: Numbers,
     pub(crate) gates: Vec<Gate>,
@@ -146,5 +159,6 @@ pub(crate) async fn run<W: Workload>(
     }
     let medians = Numbers::medians(&counted);
     let gates = workload.gates(&medians);
-    Ok(Outcome { code: W::CODE, about: workload.about(), rounds: counted, medians, gates, fdatasync_ms })
+    let (about, among) = (workload.about(), workload.among());
+    Ok(Outcome { code: W::CODE, about, among, rounds: counted, medians, gates, fdatasync_ms })
 }

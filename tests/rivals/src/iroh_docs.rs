@@ -1,0 +1,100 @@
+//! iroh-docs with iroh-blobs and iroh-gossip, as its own documentation sets it up: two nodes with stores on disk.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::Context;
+use futures::{StreamExt, TryStreamExt, stream};
+use iroh::{Endpoint, address_lookup::memory::MemoryLookup, protocol::Router};
+use iroh_blobs::{BlobsProtocol, store::fs::FsStore};
+use iroh_docs::{
+    api::protocol::{AddrInfoOptions, ShareMode},
+    engine::LiveEvent,
+    protocol::Docs,
+};
+use iroh_gossip::net::Gossip;
+use tokio::time::timeout;
+
+use crate::{
+    iroh_gossip::{address, endpoint},
+    item,
+    journey::percentile,
+    meter::{Meter, Numbers},
+};
+
+/// How many are written at a time.
+const WRITING: usize = 64;
+/// How often both ask each other whether there is anything.
+const COMPARED: usize = 5;
+const QUIET: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Node {
+    endpoint: Endpoint,
+    docs: Docs,
+    _router: Router,
+}
+
+async fn node(dir: &Path, known: &MemoryLookup) -> anyhow::Result<Node> {
+    let (of_docs, of_blobs) = (dir.join("docs"), dir.join("blobs"));
+    fs::create_dir_all(&of_docs)?;
+    let endpoint = endpoint(known).await?;
+    let gossip = Gossip::builder().spawn(endpoint.clone());
+    let blobs = FsStore::load(of_blobs).await?;
+    let docs = Docs::persistent(of_docs).spawn(endpoint.clone(), (*blobs).clone(), gossip.clone()).await?;
+    let router = Router::builder(endpoint.clone())
+        .accept(iroh_blobs::ALPN, BlobsProtocol::new(&blobs, None))
+        .accept(iroh_docs::ALPN, docs.clone())
+        .accept(iroh_gossip::ALPN, gossip)
+        .spawn();
+    Ok(Node { endpoint, docs, _router: router })
+}
+
+pub(crate) async fn sync(dir: &Path, items: u64) -> anyhow::Result<Numbers> {
+    let known = MemoryLookup::new();
+    let (holder, comer) = (node(&dir.join("holder"), &known).await?, node(&dir.join("comer"), &known).await?);
+    let author = holder.docs.api().author_create().await?;
+    let doc = holder.docs.api().create().await?;
+    let writes = stream::iter(0..items).map(|number| doc.set_bytes(author, format!("item/{number:08}"), item(number)));
+    writes.buffer_unordered(WRITING).try_for_each(async |_| Ok(())).await?;
+    let mut ticket = doc.share(ShareMode::Write, AddrInfoOptions::Id).await?;
+    ticket.nodes = vec![address(&holder.endpoint)?];
+    let meter = Meter::start()?;
+    let (copy, mut events) = comer.docs.api().import_and_subscribe(ticket).await?;
+    let (mut inserted, mut ready) = (0, 0);
+    while ready < items {
+        let event = timeout(PATIENCE, events.next()).await;
+        let event = event.with_context(|| format!("of {items} items {inserted} came, {ready} with their content"))?;
+        match event.context("the comer ended")?? {
+            LiveEvent::InsertRemote { .. } => inserted += 1,
+            LiveEvent::ContentReady { .. } => ready += 1,
+            LiveEvent::PendingContentReady if inserted == items => break,
+            _ => {}
+        }
+    }
+    let (seconds, bytes) = meter.read()?;
+    let mut compared = Vec::new();
+    let mut compared_bytes = Vec::new();
+    for _ in 0..COMPARED {
+        // What else they had to say to each other is over.
+        while timeout(QUIET, events.next()).await.is_ok() {}
+        let meter = Meter::start()?;
+        copy.start_sync(vec![address(&holder.endpoint)?]).await?;
+        loop {
+            let event = timeout(PATIENCE, events.next()).await.context("the comer never compared")?;
+            if let LiveEvent::SyncFinished(_) = event.context("the comer ended")?? {
+                break;
+            }
+        }
+        let (seconds, bytes) = meter.read()?;
+        compared.push(seconds * 1e3);
+        compared_bytes.push(bytes);
+    }
+    compared.sort_by(f64::total_cmp);
+    compared_bytes.sort_by(f64::total_cmp);
+    Ok(Numbers::from([
+        ("caught_up_seconds", seconds),
+        ("caught_up_bytes", bytes),
+        ("compared_ms", percentile(&compared, 50)),
+        ("compared_bytes", percentile(&compared_bytes, 50)),
+    ]))
+}
