@@ -15,12 +15,7 @@ use cwn_engine::{
     store::Write,
     wire::{RunFrame, WireTip},
 };
-use cwn_node::{
-    config::Config,
-    keystore::{Keys, Unlock},
-    membership::Membership,
-    store::Store,
-};
+use cwn_node::{membership::Membership, store::Store};
 use cwn_tests::world::World;
 
 const PAYLOAD_BYTES: usize = 1_000;
@@ -111,10 +106,8 @@ fn storing(c: &mut Criterion) {
 fn comparing(c: &mut Criterion) {
     let mut group = c.benchmark_group("comparing");
     let world = World::new(&["one"]).expect("a node's directory");
-    let data = &world.node("one").data;
-    let credential = Config::load(data).expect("its configuration").keys.credential.expect("its credential");
-    let keys = Keys::open(data, &Unlock::credential(&credential).expect("it opens")).expect("its keys");
-    let root = Membership::load(data, &keys).expect("its membership").root().clone();
+    let keys = world.keys("one").expect("its keys");
+    let root = Membership::load(&world.node("one").data, &keys).expect("its membership").root().clone();
     let replica = Replica::network(root);
     let tip = |number: u16| WireTip {
         author: SigningKey::from_seed(&Hash::of(Domain::DIGEST, &[&number.to_be_bytes()]).0).public(),

@@ -220,6 +220,11 @@ fn places(host: Ipv4Addr, names: &[&str]) -> anyhow::Result<Vec<(String, Place)>
     names.iter().map(place).collect()
 }
 
+/// The keys in a node's data directory, which the credential file beside them opens.
+pub fn keys(data: &Path) -> anyhow::Result<Keys> {
+    Ok(Keys::open(data, &Unlock::credential(&data.join("credential"))?)?)
+}
+
 impl World {
     /// A network in which these partners are members; nothing runs yet.
     pub fn new(names: &[&str]) -> anyhow::Result<Self> {
@@ -306,8 +311,7 @@ impl World {
 
     /// A node's keys, as somebody has them who took its data directory and its credential.
     pub fn keys(&self, name: &str) -> anyhow::Result<Keys> {
-        let data = &self.node(name).data;
-        Ok(Keys::open(data, &Unlock::credential(&data.join("credential"))?)?)
+        keys(&self.node(name).data)
     }
 
     /// The titles of all that somebody with these keys can open on the disk of a node that does not run, sorted.

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufWriter, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -13,8 +13,7 @@ use anyhow::{Context, ensure};
 
 use crate::{
     ITEM_BYTES, item,
-    journey::percentile,
-    meter::{Meter, Numbers},
+    meter::{self, Meter, Numbers},
 };
 
 const STARTED: Duration = Duration::from_secs(20);
@@ -54,8 +53,7 @@ impl Drop for Daemon {
 
 /// Serves what is below a directory; gives the address.
 fn serve(dir: &Path) -> anyhow::Result<(Daemon, String)> {
-    // The daemon takes no port of the system's choice.
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = meter::free_port()?;
     // Not `git daemon`, which is another process than the one that would be ended.
     let programs = git(dir).arg("--exec-path").output()?.stdout;
     let mut daemon = Command::new(Path::new(String::from_utf8(programs)?.trim_end()).join("git-daemon"));
@@ -98,23 +96,13 @@ pub(crate) fn sync(dir: &Path, items: u64) -> anyhow::Result<Numbers> {
     let meter = Meter::start()?;
     let durable = ["-c", "core.fsync=all", "-c", "core.fsyncMethod=fsync"];
     done(git(dir).args(durable).args(["clone", "--quiet", "--bare", &url, "comer.git"]))?;
-    let (seconds, bytes) = meter.read()?;
+    let caught_up = meter.read()?;
     let comer = dir.join("comer.git");
     let mut compared = Vec::new();
-    let mut compared_bytes = Vec::new();
     for _ in 0..COMPARED {
         let meter = Meter::start()?;
         done(git(&comer).args(["fetch", "--quiet", "origin", "main"]))?;
-        let (seconds, bytes) = meter.read()?;
-        compared.push(seconds * 1e3);
-        compared_bytes.push(bytes);
+        compared.push(meter.read()?);
     }
-    compared.sort_by(f64::total_cmp);
-    compared_bytes.sort_by(f64::total_cmp);
-    Ok(Numbers::from([
-        ("caught_up_seconds", seconds),
-        ("caught_up_bytes", bytes),
-        ("compared_ms", percentile(&compared, 50)),
-        ("compared_bytes", percentile(&compared_bytes, 50)),
-    ]))
+    Ok(meter::synced_and_counted(caught_up, compared))
 }

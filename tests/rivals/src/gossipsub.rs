@@ -22,8 +22,6 @@ use crate::{
 const SETTLED: Duration = Duration::from_secs(4);
 const KEPT_OPEN: Duration = Duration::from_secs(3_600);
 const WAITING: usize = 1_024;
-/// The one that is watched.
-const WHERE: &str = "CWN_RIVALS_WHERE";
 
 fn topic() -> IdentTopic {
     IdentTopic::new("bench")
@@ -92,14 +90,13 @@ pub(crate) async fn idle(connections: usize, watched: Duration) -> anyhow::Resul
     let mut node = node()?;
     let address = listening(&mut node).await?;
     receive(node, |_| {});
-    let mut idlers = meter::idlers("gossipsub", connections)?;
-    let _idlers = idlers.env(WHERE, address.to_string()).spawn()?;
+    let _idlers = meter::idlers("gossipsub", connections, &address.to_string())?.spawn()?;
     sleep(SETTLED).await;
     meter::watch(std::process::id(), watched).await
 }
 
 pub(crate) async fn idlers(connections: usize) -> anyhow::Result<Numbers> {
-    let whom: Multiaddr = std::env::var(WHERE)?.parse()?;
+    let whom: Multiaddr = meter::watched_one()?.parse()?;
     for _ in 0..connections {
         let mut node = node()?;
         node.dial(whom.clone())?;

@@ -17,8 +17,7 @@ use tokio::time::timeout;
 use crate::{
     iroh_gossip::{address, endpoint},
     item,
-    journey::percentile,
-    meter::{Meter, Numbers},
+    meter::{self, Meter, Numbers},
 };
 
 /// How many are written at a time.
@@ -76,9 +75,7 @@ pub(crate) async fn sync(dir: &Path, items: u64) -> anyhow::Result<Numbers> {
     // Some contents it never asks for. It is counted as if they had come at the pace of the others.
     ensure!(inserted == items && ready > items / 2, "of {items} items {inserted} came, {ready} with their content");
     let of_all = ready as f64 / items as f64;
-    let (seconds, bytes) = (seconds / of_all, bytes / of_all);
     let mut compared = Vec::new();
-    let mut compared_bytes = Vec::new();
     for _ in 0..COMPARED {
         // What else they had to say to each other is over.
         while timeout(QUIET, events.next()).await.is_ok() {}
@@ -90,16 +87,7 @@ pub(crate) async fn sync(dir: &Path, items: u64) -> anyhow::Result<Numbers> {
                 break;
             }
         }
-        let (seconds, bytes) = meter.read()?;
-        compared.push(seconds * 1e3);
-        compared_bytes.push(bytes);
+        compared.push(meter.read()?);
     }
-    compared.sort_by(f64::total_cmp);
-    compared_bytes.sort_by(f64::total_cmp);
-    Ok(Numbers::from([
-        ("caught_up_seconds", seconds),
-        ("caught_up_bytes", bytes),
-        ("compared_ms", percentile(&compared, 50)),
-        ("compared_bytes", percentile(&compared_bytes, 50)),
-    ]))
+    Ok(meter::synced_and_counted((seconds / of_all, bytes / of_all), compared))
 }

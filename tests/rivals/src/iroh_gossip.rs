@@ -1,6 +1,6 @@
 //! iroh-gossip: everybody in one topic. It stores nothing.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -29,10 +29,13 @@ pub(crate) async fn endpoint(known: &MemoryLookup) -> anyhow::Result<Endpoint> {
     Ok(endpoint)
 }
 
+fn socket(endpoint: &Endpoint) -> anyhow::Result<SocketAddr> {
+    endpoint.bound_sockets().first().copied().context("an endpoint without a socket")
+}
+
 /// Where an endpoint is.
 pub(crate) fn address(endpoint: &Endpoint) -> anyhow::Result<EndpointAddr> {
-    let socket = endpoint.bound_sockets().first().copied().context("an endpoint without a socket")?;
-    Ok(EndpointAddr::new(endpoint.id()).with_ip_addr(socket))
+    Ok(EndpointAddr::new(endpoint.id()).with_ip_addr(socket(endpoint)?))
 }
 
 /// One node; it ends when this goes.
@@ -81,22 +84,19 @@ pub(crate) async fn idle(connections: usize, watched: Duration) -> anyhow::Resul
     let node = node(&MemoryLookup::new()).await?;
     let mut events = node.gossip.subscribe(TopicId::from_bytes(TOPIC), Vec::new()).await?;
     tokio::spawn(async move { while events.next().await.is_some() {} });
-    let socket = node.endpoint.bound_sockets().first().copied().context("an endpoint without a socket")?;
-    let mut idlers = meter::idlers("iroh-gossip", connections)?;
-    idlers.env(WHOM, node.endpoint.id().to_string()).env(WHERE, socket.to_string());
-    let _idlers = idlers.spawn()?;
+    let mut idlers = meter::idlers("iroh-gossip", connections, &socket(&node.endpoint)?.to_string())?;
+    let _idlers = idlers.env(WHOM, node.endpoint.id().to_string()).spawn()?;
     sleep(SETTLED).await;
     meter::watch(std::process::id(), watched).await
 }
 
-/// The one that is watched: its name and its socket.
+/// The name of the one that is watched, which is dialled by its socket and its name.
 const WHOM: &str = "CWN_RIVALS_WHOM";
-const WHERE: &str = "CWN_RIVALS_WHERE";
 
 pub(crate) async fn idlers(connections: usize) -> anyhow::Result<Numbers> {
     let whom: EndpointId = std::env::var(WHOM)?.parse()?;
     let known = MemoryLookup::new();
-    known.add_endpoint_info(EndpointAddr::new(whom).with_ip_addr(std::env::var(WHERE)?.parse()?));
+    known.add_endpoint_info(EndpointAddr::new(whom).with_ip_addr(meter::watched_one()?.parse()?));
     let mut nodes = Vec::new();
     for _ in 0..connections {
         let node = node(&known).await?;

@@ -4,7 +4,6 @@ use std::{
     collections::VecDeque,
     fs::File,
     io::{BufWriter, Write},
-    net::TcpListener,
     path::Path,
     process::Stdio,
     time::{Duration, Instant},
@@ -27,7 +26,7 @@ use tokio::{
 
 use crate::{
     item,
-    journey::{self, Amount, Tracker, percentile},
+    journey::{self, Amount, Tracker},
     meter::{self, Meter, Numbers},
 };
 
@@ -41,8 +40,6 @@ const UNCONFIRMED: usize = 1_000;
 const AT_ONCE: usize = 2_000;
 const WRITE_BYTES: usize = 256 << 10;
 const COMPARED: usize = 5;
-/// The server that idlers connect to.
-const WHERE: &str = "CWN_RIVALS_WHERE";
 
 pub(crate) fn check() -> anyhow::Result<Numbers> {
     let version = std::process::Command::new(SERVER).arg("--version").stdout(Stdio::null()).status();
@@ -57,8 +54,7 @@ struct Server {
 }
 
 async fn server(dir: &Path) -> anyhow::Result<Server> {
-    // The server takes no port of the system's choice.
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = meter::free_port()?;
     let mut command = Command::new(SERVER);
     command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"]).arg(dir);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
@@ -114,21 +110,16 @@ pub(crate) async fn sync(dir: &Path, items: u64) -> anyhow::Result<Numbers> {
         file.write_all(&messages.next().await.context("the server ended")??.payload)?;
     }
     file.into_inner()?.sync_data()?;
-    let (seconds, bytes) = meter.read()?;
+    let caught_up = meter.read()?;
     let mut compared = Vec::new();
     for _ in 0..COMPARED {
         let meter = Meter::start()?;
         let fresh = server.connect().await?;
         let pending = jetstream::new(fresh).get_stream("BENCH").await?.consumer_info("comer").await?.num_pending;
         anyhow::ensure!(pending == 0, "{pending} never came");
-        compared.push(meter.read()?.0 * 1e3);
+        compared.push(meter.read()?.0);
     }
-    compared.sort_by(f64::total_cmp);
-    Ok(Numbers::from([
-        ("caught_up_seconds", seconds),
-        ("caught_up_bytes", bytes),
-        ("compared_ms", percentile(&compared, 50)),
-    ]))
+    Ok(meter::synced(caught_up, compared))
 }
 
 pub(crate) async fn publish(dir: &Path, amount: Amount) -> anyhow::Result<Numbers> {
@@ -162,13 +153,13 @@ pub(crate) async fn publish(dir: &Path, amount: Amount) -> anyhow::Result<Number
 pub(crate) async fn idle(dir: &Path, connections: usize, watched: Duration) -> anyhow::Result<Numbers> {
     let server = server(dir).await?;
     server.connect().await?;
-    let _idlers = meter::idlers("jetstream", connections)?.env(WHERE, &server.url).spawn()?;
+    let _idlers = meter::idlers("jetstream", connections, &server.url)?.spawn()?;
     sleep(SETTLED).await;
     meter::watch(server.process.id().context("the server ended")?, watched).await
 }
 
 pub(crate) async fn idlers(connections: usize) -> anyhow::Result<Numbers> {
-    let url = std::env::var(WHERE)?;
+    let url = meter::watched_one()?;
     let mut kept = Vec::new();
     for _ in 0..connections {
         let client = async_nats::connect(&url).await?;

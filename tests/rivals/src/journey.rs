@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::{
     ITEM_BYTES, item,
-    meter::{Meter, Numbers},
+    meter::{Meter, Numbers, percentile},
 };
 
 /// How many.
@@ -110,12 +110,6 @@ impl Tracker {
         took.sort_by(f64::total_cmp);
         took
     }
-}
-
-/// Of sorted numbers.
-pub(crate) fn percentile(sorted: &[f64], of_hundred: usize) -> f64 {
-    let place = sorted.len().saturating_sub(1) * of_hundred / 100;
-    sorted.get(place).copied().unwrap_or(f64::NAN)
 }
 
 /// Publishes one by one, then as fast as it goes.

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    net::TcpListener,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -68,10 +69,51 @@ pub(crate) async fn watch(pid: u32, watched: Duration) -> anyhow::Result<Numbers
     ]))
 }
 
-/// This program again, to connect so often; it ends with the one that started it.
-pub(crate) fn idlers(rival: &str, connections: usize) -> anyhow::Result<tokio::process::Command> {
+/// What it took to catch up, in seconds and bytes, and to find out again and again that there is nothing more.
+pub(crate) fn synced((seconds, bytes): (f64, f64), compared_seconds: Vec<f64>) -> Numbers {
+    Numbers::from([
+        ("caught_up_seconds", seconds),
+        ("caught_up_bytes", bytes),
+        ("compared_ms", median(compared_seconds) * 1e3),
+    ])
+}
+
+/// The same where what went over the wire was nothing else.
+pub(crate) fn synced_and_counted(caught_up: (f64, f64), compared: Vec<(f64, f64)>) -> Numbers {
+    let (seconds, bytes) = compared.into_iter().unzip();
+    let mut numbers = synced(caught_up, seconds);
+    numbers.insert("compared_bytes", median(bytes));
+    numbers
+}
+
+/// Of sorted numbers.
+pub(crate) fn percentile(sorted: &[f64], of_hundred: usize) -> f64 {
+    let place = sorted.len().saturating_sub(1) * of_hundred / 100;
+    sorted.get(place).copied().unwrap_or(f64::NAN)
+}
+
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    percentile(&numbers, 50)
+}
+
+/// A port that nobody listens on, for servers that take none of the system's choice.
+pub(crate) fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Where those that connect find the one that is watched.
+const WHERE: &str = "CWN_RIVALS_WHERE";
+
+/// This program again, to connect so often to the one that is there; it ends with the one that started it.
+pub(crate) fn idlers(rival: &str, connections: usize, there: &str) -> anyhow::Result<tokio::process::Command> {
     let mut idlers = tokio::process::Command::new(std::env::current_exe()?);
-    idlers.args([rival, "--dir", "/", "idlers"]).arg(connections.to_string());
+    idlers.args([rival, "--dir", "/", "idlers"]).arg(connections.to_string()).env(WHERE, there);
     idlers.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
     Ok(idlers)
+}
+
+/// What [`idlers`] was told.
+pub(crate) fn watched_one() -> anyhow::Result<String> {
+    Ok(std::env::var(WHERE)?)
 }

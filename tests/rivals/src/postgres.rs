@@ -4,7 +4,6 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -16,8 +15,8 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::{
     ITEM_BYTES, item,
-    journey::{Amount, percentile},
-    meter::{Meter, Numbers},
+    journey::Amount,
+    meter::{self, Meter, Numbers, percentile},
 };
 
 const INSTALLED: &str = "/usr/lib/postgresql";
@@ -78,7 +77,7 @@ impl Server {
     fn start(dir: &Path, settings: &str) -> anyhow::Result<Self> {
         let initdb = program("initdb")?.arg("-D").arg(dir).args(["-U", USER, "-A", "trust", "--no-sync"]).status()?;
         ensure!(initdb.success(), "initdb failed: {initdb}");
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = meter::free_port()?;
         let mut config = OpenOptions::new().append(true).open(dir.join("postgresql.conf"))?;
         writeln!(config, "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''")?;
         writeln!(config, "shared_buffers = 256MB\n{settings}")?;
@@ -162,7 +161,7 @@ pub(crate) async fn sync(items: u64) -> anyhow::Result<Numbers> {
     let subscribe = format!("create subscription copy connection '{}' publication everything", pair.origin());
     comer.batch_execute(&subscribe).await?;
     until(&comer, "select count(*) = 1 from pg_subscription_rel where srsubstate in ('r', 's')").await?;
-    let (seconds, bytes) = meter.read()?;
+    let caught_up = meter.read()?;
     let came: i64 = comer.query_one("select count(*) from items", &[]).await?.get(0);
     ensure!(came as u64 == items, "of {items} {came} came");
     let mut compared = Vec::new();
@@ -174,14 +173,9 @@ pub(crate) async fn sync(items: u64) -> anyhow::Result<Numbers> {
         let through = "select count(*) = 1 from pg_stat_replication \
                        where application_name = 'copy' and state = 'streaming' and replay_lsn >= sent_lsn";
         until(&holder, through).await?;
-        compared.push(meter.read()?.0 * 1e3);
+        compared.push(meter.read()?.0);
     }
-    compared.sort_by(f64::total_cmp);
-    Ok(Numbers::from([
-        ("caught_up_seconds", seconds),
-        ("caught_up_bytes", bytes),
-        ("compared_ms", percentile(&compared, 50)),
-    ]))
+    Ok(meter::synced(caught_up, compared))
 }
 
 pub(crate) async fn publish(amount: Amount) -> anyhow::Result<Numbers> {

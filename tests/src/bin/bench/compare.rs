@@ -9,7 +9,7 @@ use crate::{
 /// W1.
 #[derive(Debug)]
 pub(crate) struct Compare<'a> {
-    pub(crate) nodes: &'a mut Nodes,
+    pub(crate) nodes: &'a Nodes,
     pub(crate) rivals: &'a Rivals,
 }
 

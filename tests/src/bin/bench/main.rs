@@ -171,15 +171,15 @@ impl Sizes {
 }
 
 /// Does the workloads one after the other: the next is set up only when what the last one left is gone.
-struct Bench {
+struct Bench<'a> {
     sizes: Sizes,
     only: Vec<String>,
     machine: Machine,
-    rivals: Rivals,
+    rivals: &'a Rivals,
     outcomes: Vec<Outcome>,
 }
 
-impl Bench {
+impl Bench<'_> {
     fn wants<W: Workload>(&self) -> bool {
         self.only.is_empty() || self.only.iter().any(|code| code.eq_ignore_ascii_case(W::CODE))
     }
@@ -191,41 +191,37 @@ impl Bench {
     }
 
     async fn all(&mut self) -> anyhow::Result<()> {
+        let (all, nobody) = (self.rivals, Rivals::none());
         for entries in self.sizes.synced.clone() {
             if self.wants::<Compare<'_>>() || self.wants::<CatchUp<'_>>() {
                 eprintln!("nodes that hold {entries} entries are set up");
                 let mut nodes = Nodes::set_up(entries, 1).await?;
-                let nobody = Rivals::none();
-                let rivals = if self.sizes.others_among.contains(&entries) { &self.rivals } else { &nobody };
+                let rivals = if self.sizes.others_among.contains(&entries) { all } else { &nobody };
                 if self.wants::<Compare<'_>>() {
-                    let mut compare = Compare { nodes: &mut nodes, rivals };
-                    self.outcomes.push(run(&mut compare, self.sizes.rounds, &mut self.machine).await?);
+                    self.run(&mut Compare { nodes: &nodes, rivals }).await?;
                 }
                 if self.wants::<CatchUp<'_>>() {
-                    let mut catch_up = CatchUp { nodes: &mut nodes, rivals };
-                    self.outcomes.push(run(&mut catch_up, self.sizes.rounds, &mut self.machine).await?);
+                    self.run(&mut CatchUp { nodes: &mut nodes, rivals }).await?;
                 }
             }
         }
         if self.wants::<Compare<'_>>() {
             for circles in self.sizes.circles.clone() {
                 eprintln!("nodes that are in {circles} circles are set up");
-                let mut nodes = Nodes::set_up(FEW, circles).await?;
-                let mut compare = Compare { nodes: &mut nodes, rivals: &Rivals::none() };
-                self.outcomes.push(run(&mut compare, self.sizes.rounds, &mut self.machine).await?);
+                let nodes = Nodes::set_up(FEW, circles).await?;
+                self.run(&mut Compare { nodes: &nodes, rivals: &nobody }).await?;
             }
         }
         if self.wants::<Publish<'_>>() {
             for amount in self.sizes.published.clone() {
-                let mut publish = Publish::set_up(amount, &self.rivals).await?;
-                self.outcomes.push(run(&mut publish, self.sizes.rounds, &mut self.machine).await?);
+                let mut publish = Publish::set_up(amount, all).await?;
+                self.run(&mut publish).await?;
                 publish.stop().await;
             }
         }
         if self.wants::<Idle<'_>>() {
             for connections in self.sizes.idle.clone() {
-                let mut idle = Idle::set_up(connections, self.sizes.watched, &self.rivals)?;
-                self.outcomes.push(run(&mut idle, self.sizes.rounds, &mut self.machine).await?);
+                self.run(&mut Idle::set_up(connections, self.sizes.watched, all)?).await?;
             }
         }
         if self.wants::<Append>() {
@@ -264,7 +260,7 @@ async fn main() -> anyhow::Result<()> {
     let rivals = if sizes.others_turns == 0 { Rivals::none() } else { Rivals::find(sizes.others_turns) };
     let dir = tempfile::tempdir()?;
     let machine = Machine::new(dir.path())?;
-    let mut bench = Bench { sizes, only: arguments.only, machine, rivals, outcomes: Vec::new() };
+    let mut bench = Bench { sizes, only: arguments.only, machine, rivals: &rivals, outcomes: Vec::new() };
     bench.all().await?;
     anyhow::ensure!(!bench.outcomes.is_empty(), "no workload is called so; they are W1 to W9");
     std::fs::create_dir_all(&arguments.plots)?;

@@ -328,7 +328,7 @@ impl Nodes {
     }
 
     /// The comer, in this process, holds everything, has had time to start, and meets the holder over a line.
-    async fn meet(&mut self, address: SocketAddr) -> anyhow::Result<Meeting> {
+    async fn meet(&self, address: SocketAddr) -> anyhow::Result<Meeting> {
         let holder = self.world.client(HOLDER);
         let others = HOLDERS.len() - 1;
         let without = async || Ok((holder.get::<Status>("/v1/status").await?.peers == others).then_some(()));
@@ -360,7 +360,7 @@ impl Nodes {
     }
 
     /// Two nodes that hold the same meet, over a line that is long and over none.
-    pub(crate) async fn compare(&mut self) -> anyhow::Result<Compared> {
+    pub(crate) async fn compare(&self) -> anyhow::Result<Compared> {
         let near = self.meet(self.direct[0]).await?;
         let far = self.meet(self.far.address).await?;
         Ok(Compared {

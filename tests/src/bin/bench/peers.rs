@@ -16,16 +16,15 @@ use cwn_engine::{
 };
 use cwn_node::{
     clock,
-    config::Config,
     driver::{self, Outlets, random},
     inbox::Told,
     keyring::Keyring,
-    keystore::{Keys, Unlock},
+    keystore::Keys,
     membership::Membership,
     network::{self, Address, Event, Gate},
     store::Store,
 };
-use cwn_tests::world::World;
+use cwn_tests::world::{self, World};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
@@ -40,8 +39,7 @@ const LOOK_EVERY: Duration = Duration::from_micros(500);
 
 /// Who the node of a data directory is.
 pub(crate) fn identity(data: &Path) -> anyhow::Result<(Keys, Membership)> {
-    let credential = Config::load(data)?.keys.credential.context("nodes of tests have a credential file")?;
-    let keys = Keys::open(data, &Unlock::credential(&credential)?)?;
+    let keys = world::keys(data)?;
     let membership = Membership::load(data, &keys)?;
     Ok((keys, membership))
 }

@@ -30,10 +30,16 @@ pub(crate) struct Rivals {
     here: Vec<&'static str>,
     /// How often each is asked for the same work at most.
     turns: usize,
-    /// How often each was, and for what.
-    asked: RefCell<BTreeMap<(&'static str, String), usize>>,
-    /// What they were asked before, by whom and what, in turn.
-    answered: RefCell<BTreeMap<(&'static str, String), VecDeque<Answer>>>,
+    /// Who was asked for what.
+    asked: RefCell<BTreeMap<(&'static str, String), Asked>>,
+}
+
+/// What one was asked for one kind of work.
+#[derive(Debug, Default)]
+struct Asked {
+    times: usize,
+    /// What it answered that is still to be taken again.
+    kept: VecDeque<Answer>,
 }
 
 /// Which answer is taken.
@@ -80,21 +86,18 @@ impl Rivals {
 
     /// `None` when it has had its turns.
     fn answer(&self, who: &'static str, ask: Ask, work: &[String]) -> anyhow::Result<Option<Answer>> {
-        let name = (who, work.join(" "));
-        let mut answered = self.answered.borrow_mut();
-        let before = answered.entry(name.clone()).or_default();
-        if let (Ask::Again, Some(answer)) = (ask, before.pop_front()) {
+        let mut asked = self.asked.borrow_mut();
+        let asked = asked.entry((who, work.join(" "))).or_default();
+        if let (Ask::Again, Some(answer)) = (ask, asked.kept.pop_front()) {
             return Ok(Some(answer));
         }
-        let mut asked = self.asked.borrow_mut();
-        let asked = asked.entry(name).or_default();
-        if *asked == self.turns {
+        if asked.times == self.turns {
             return Ok(None);
         }
-        *asked += 1;
+        asked.times += 1;
         let answer = self.ask(who, tempfile::tempdir()?.path(), work)?;
         if let Ask::Now = ask {
-            before.push_back(answer.clone());
+            asked.kept.push_back(answer.clone());
         }
         Ok(Some(answer))
     }
