@@ -1499,7 +1499,7 @@ impl World {
         let unheard_of = |heard: &Heard| heard.iter().any(|operation| !known.contains(operation));
         let knows_more = |node: &Node| node.heard.get(circle).is_some_and(unheard_of);
         let left = |node: &Node| holds(node) && !stays(node) && knows_more(node);
-        let lost = self.lost_operations(circle);
+        let lost = self.lost_operations(circle, |node| standing(node) && conclusion.members.contains_key(&node.me));
         let knows_lost = |node: &Node| {
             let heard = node.heard.get(circle).unwrap_or(&nothing);
             lost.iter().all(|operation| heard.contains(operation) || !known.contains(operation))
@@ -1511,17 +1511,17 @@ impl World {
         members.iter().any(|index| holds(&self.nodes[*index])).then_some((conclusion, members))
     }
 
-    /// The operations of a circle that rot took from the last running honest node that had them: nobody else can come to
-    /// know them.
-    fn lost_operations(&self, circle: &CircleId) -> Vec<Hash> {
+    /// The operations of a circle that rot took from the last of those who count that had them: nobody else can come to
+    /// know them. Whoever was removed may hold them still, and nobody speaks with it about the circle.
+    fn lost_operations(&self, circle: &CircleId, counts: impl Fn(&Node) -> bool) -> Vec<Hash> {
         let Some(history) = self.truth.histories.get(circle) else { return Vec::new() };
-        let run = || self.nodes.iter().filter(|node| node.engine.is_some() && node.is_honest());
-        let rotten = run().flat_map(|node| {
+        let members = || self.nodes.iter().filter(|node| counts(node));
+        let rotten = members().flat_map(|node| {
             let place = |(key, seq): (&LogKey, u64)| Some((*key, seq, node.disk.held().hash_at(key, seq)?));
             node.disk.rotten(circle).filter_map(place)
         });
         let lost = |(key, seq, hash): &(LogKey, u64, Hash)| {
-            history.has(hash) && !run().any(|node| node.disk.can_read(key, *seq, *hash))
+            history.has(hash) && !members().any(|node| node.disk.can_read(key, *seq, *hash))
         };
         rotten.filter(lost).map(|(.., hash)| hash).collect()
     }
