@@ -21,7 +21,7 @@ use cwn_engine::{log::CircleId, wire::Tag};
 use cwn_functions::payload::{AttachmentRef, ChunkHash};
 use minicbor::{Decode, Encode};
 
-use crate::files::{self, at};
+use crate::files::{self, Written, at};
 
 /// Plaintext in one chunk.
 pub const CHUNK_BYTES: usize = AttachmentRef::CHUNK_BYTES as usize;
@@ -156,12 +156,23 @@ impl Chunks {
 
     /// Keeps a sealed chunk, if it is the one that was asked for. Durable when this returns.
     pub fn keep(&self, circle: &CircleId, chunk: &ChunkHash, sealed: &[u8]) -> Result<(), Error> {
+        self.name_all(circle, vec![self.write(circle, chunk, sealed)?])
+    }
+
+    /// Writes a sealed chunk, if it is the one that was asked for. It is here once it has its name.
+    pub fn write(&self, circle: &CircleId, chunk: &ChunkHash, sealed: &[u8]) -> Result<Written, Error> {
         if *blake3::hash(sealed).as_bytes() != chunk.0 {
             return Err(Error::Damaged);
         }
         let path = self.path(circle, chunk);
-        files::make_dir(path.parent().unwrap_or(&self.dir)).map_err(at(&path))?;
-        Ok(files::durable_write(&path, sealed).map_err(at(&path))?)
+        files::make_dir(files::dir_of(&path)).map_err(at(&path))?;
+        Ok(Written::new(&path, sealed).map_err(at(&path))?)
+    }
+
+    /// Gives chunks of a circle that were written their names, all with one fsync. Durable when this returns.
+    pub fn name_all(&self, circle: &CircleId, written: Vec<Written>) -> Result<(), Error> {
+        let dir = self.dir.join(circle.to_string());
+        Ok(files::name_all(&dir, written).map_err(at(&dir))?)
     }
 
     /// A sealed chunk, as it is served: verified, so that damage on this disk goes no further.

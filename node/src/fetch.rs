@@ -10,9 +10,10 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use cwn_crypto::PublicKey;
 use cwn_engine::{input::SessionId, log::CircleId, wire::Tag};
 use cwn_functions::payload::{AttachmentRef, ChunkHash};
+use futures::{StreamExt, future, stream};
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::{attachments::ChunkRequest, node::Node, sweep};
+use crate::{attachments::ChunkRequest, files::Written, node::Node, sweep};
 
 /// How often what is missing is asked for again.
 const AGAIN_EVERY: Duration = Duration::from_secs(2);
@@ -21,8 +22,15 @@ const SWEEP_AFTER: Duration = Duration::from_secs(2);
 /// Between two sweeps lies at least so many times what the last one took: whoever takes back entry after entry keeps
 /// nobody's disk busy.
 const SWEEP_PAUSES: u32 = 10;
+/// Chunks of an attachment that are on their way or being written at a time; each is up to 1 MiB in memory.
+const AT_ONCE: usize = 8;
+/// Chunks that get their names with one fsync.
+const TOGETHER: usize = 8;
 /// Attachments that wait; beyond, they are found again at the next start.
 const WAITING: usize = 65_536;
+
+/// Who shares a circle, in which session, and by which tag it is asked.
+type Sharing = (PublicKey, SessionId, Tag);
 
 /// Why an attachment is to be fetched.
 #[derive(Debug)]
@@ -164,35 +172,59 @@ async fn fetch(node: &Arc<Node>, waiting: Vec<(CircleId, AttachmentRef)>) -> Vec
     let mut left = Vec::new();
     for (circle, attachment) in waiting {
         let sharing = node.driver.ask(move |engine, _| engine.sharing(&circle)).await.unwrap_or_default();
-        let mut complete = true;
-        for chunk in &attachment.chunks {
-            if !node.chunks.holds(&circle, chunk) && !fetch_chunk(node, &circle, chunk, &sharing).await {
-                complete = false;
-                break;
-            }
-        }
-        if !complete {
+        if !fetch_chunks(node, circle, &attachment.chunks, sharing.into()).await {
             left.push((circle, attachment));
         }
     }
     left
 }
 
+/// Fetches those of these chunks that are not here, several at a time; false when some are missing still. While some come
+/// in, others are written, and those before them get their names.
+async fn fetch_chunks(node: &Arc<Node>, circle: CircleId, chunks: &[ChunkHash], sharing: Arc<[Sharing]>) -> bool {
+    let missing: Vec<ChunkHash> = chunks.iter().filter(|chunk| !node.chunks.holds(&circle, chunk)).copied().collect();
+    let count = missing.len();
+    let (fetching, naming) = (Arc::clone(node), Arc::clone(node));
+    let fetched = stream::iter(missing.into_iter().enumerate())
+        .map(move |(place, chunk)| fetch_chunk(Arc::clone(&fetching), circle, chunk, Arc::clone(&sharing), place))
+        .buffer_unordered(AT_ONCE)
+        // What nobody sends now is asked for again, and what comes behind it.
+        .take_while(|written| future::ready(written.is_some()))
+        .filter_map(future::ready)
+        .chunks(TOGETHER);
+    let named = fetched.map(move |written| name_all(Arc::clone(&naming), circle, written)).buffered(2);
+    named.fold(0, |named, more| future::ready(named + more)).await == count
+}
+
+/// Gives what was written its names; says of how much.
+async fn name_all(node: Arc<Node>, circle: CircleId, written: Vec<Written>) -> usize {
+    let count = written.len();
+    match tokio::task::spawn_blocking(move || node.chunks.name_all(&circle, written)).await {
+        Ok(Ok(())) => return count,
+        Ok(Err(error)) => tracing::warn!(%error, "parts of an attachment were not kept"),
+        Err(error) => tracing::warn!(%error, "parts of an attachment were not kept"),
+    }
+    0
+}
+
+/// Fetches a chunk of one of those who share the circle, and writes it. Each chunk is asked of another first.
 async fn fetch_chunk(
-    node: &Arc<Node>,
-    circle: &CircleId,
-    chunk: &ChunkHash,
-    sharing: &[(PublicKey, SessionId, Tag)],
-) -> bool {
-    for (peer, session, tag) in sharing {
-        let request = ChunkRequest { tag: *tag, chunk: *chunk }.to_bytes();
-        let Ok(sealed) = node.network.fetch_chunk(*peer, session.0, request).await else { continue };
-        let (chunks, circle, chunk) = (node.chunks.clone(), *circle, *chunk);
-        match tokio::task::spawn_blocking(move || chunks.keep(&circle, &chunk, &sealed)).await {
-            Ok(Ok(())) => return true,
+    node: Arc<Node>,
+    circle: CircleId,
+    chunk: ChunkHash,
+    sharing: Arc<[Sharing]>,
+    place: usize,
+) -> Option<Written> {
+    for turn in 0..sharing.len() {
+        let (peer, session, tag) = sharing[(place + turn) % sharing.len()];
+        let request = ChunkRequest { tag, chunk }.to_bytes();
+        let Ok(sealed) = node.network.fetch_chunk(peer, session.0, request).await else { continue };
+        let chunks = node.chunks.clone();
+        match tokio::task::spawn_blocking(move || chunks.write(&circle, &chunk, &sealed)).await {
+            Ok(Ok(written)) => return Some(written),
             Ok(Err(error)) => tracing::warn!(%peer, %error, "a part of an attachment was not kept"),
             Err(error) => tracing::warn!(%error, "a part of an attachment was not kept"),
         }
     }
-    false
+    None
 }

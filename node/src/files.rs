@@ -21,20 +21,41 @@ const PART: &str = ".cwn-part";
 /// Writes a file so that after a crash either the old content or the new stands there, whole: a temporary
 /// file, fsync, rename, fsync of the directory. Mode 0600.
 pub fn durable_write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = dir_of(path);
-    let temporary = beside(path, NEW)?;
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&temporary)?;
+    name_all(dir_of(path), vec![Written::new(path, bytes)?])
+}
+
+/// Gives files of one directory their names, and makes those durable together.
+pub fn name_all(dir: &Path, files: Vec<Written>) -> io::Result<()> {
+    files.iter().try_for_each(|file| fs::rename(&file.temporary, &file.path))?;
+    sync_dir(dir)
+}
+
+/// A file that is durable beside the name it will have. Dropped, it is gone, unless it was given its name.
+#[derive(Debug)]
+pub struct Written {
+    temporary: PathBuf,
+    path: PathBuf,
+    file: File,
+}
+
+impl Written {
+    /// Writes a file, mode 0600.
+    pub fn new(path: &Path, bytes: &[u8]) -> io::Result<Self> {
+        let temporary = beside(path, NEW)?;
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&temporary)?;
         hold(&file);
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_dir(dir)
-    })();
-    if written.is_err() && temporary.exists() {
-        fs::remove_file(&temporary)?;
+        let mut written = Self { temporary, path: path.to_owned(), file };
+        written.file.write_all(bytes)?;
+        written.file.sync_all()?;
+        Ok(written)
     }
-    written
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        // It has its name by now, or the next start takes it away.
+        let _ = fs::remove_file(&self.temporary);
+    }
 }
 
 /// The directory that a path lies in.
