@@ -383,7 +383,7 @@ impl World {
         let removals: Vec<Hash> = engine.withheld(&circle).into_iter().map(|withheld| withheld.removal).collect();
         let Some(removal) = self.people.pick(&removals).copied() else { return };
         self.trace.tell(self.now, || format!("p{node:02} raises a cut in {}", short(&circle)));
-        self.command(node, "raise a cut", Command::Raise { circle, removal }, None);
+        self.command(node, "raise a cut", Command::Raise { circle, removal, branches: Vec::new() }, None);
     }
 
     /// Somebody carries what a node holds of a circle to another in a file, whether they are connected or not.

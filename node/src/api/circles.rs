@@ -11,6 +11,7 @@ use cwn_engine::{
         Act, Charter, Fold, History, Member, MemberNode, Operation, Quota, Steward, Stewardship, Succeeds, Terms,
     },
     engine::{Engine, Offer},
+    fork::Disputed,
     input::Command,
     keep::{OverQuota, Withheld},
     limits,
@@ -29,7 +30,7 @@ use super::{
     status::{offers, policy_of, summarise},
     types::{
         Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, KeptLess, MemberView, Membership,
-        NewCircle, OfferSummary, OverQuotaView, PolicyChange, Problem, QuotaChange, QuotaView, Succession,
+        NewCircle, OfferSummary, OverQuotaView, PolicyChange, Problem, QuotaChange, QuotaView, Raising, Succession,
         SuccessionView, WithheldView,
     },
 };
@@ -37,6 +38,7 @@ use crate::{
     clock,
     driver::random,
     node::{Node, nodes_of, partner_of},
+    store::Store,
 };
 
 /// A hundred years, and what can be told from a slip of the finger.
@@ -120,7 +122,7 @@ impl Api {
     /// One circle, and who belongs to it.
     pub async fn circle(&self, named: &str) -> Result<CircleDetail, Problem> {
         let named = named.to_owned();
-        let (mut detail, withheld) = self.node.driver.ask(move |engine, _| detail(engine, &named)).await??;
+        let (mut detail, withheld) = self.node.driver.ask(move |engine, store| detail(engine, store, &named)).await??;
         let node = Arc::clone(&self.node);
         let measured = tokio::task::spawn_blocking(move || measure(&node, withheld)).await;
         detail.withheld = measured.map_err(|error| Problem::broken(error.to_string()))?;
@@ -281,7 +283,7 @@ impl Api {
         let circle = self.find(circle).await?;
         let partner = parse_partner(&membership.partner)?;
         let mut nodes = self.certified(&partner).await?;
-        if let Some(only) = one_node(membership)? {
+        if let Some(only) = one_node(membership.node.as_ref())? {
             nodes.retain(|node| node.node == only);
             if nodes.is_empty() {
                 return Err(Problem::not_found(format!("{partner} has no certified node {only}")));
@@ -295,30 +297,21 @@ impl Api {
     pub async fn remove(&self, circle: &str, membership: &Membership) -> Result<Id, Problem> {
         let circle = self.find(circle).await?;
         let partner = parse_partner(&membership.partner)?;
-        let node = one_node(membership)?;
+        let node = one_node(membership.node.as_ref())?;
         self.node.driver.command(Command::Remove { circle, partner, node }).await?;
         Ok(Id { id: circle.to_string() })
     }
 
-    /// Accepts what this node holds of a removed partner beyond the cut of its removal.
-    pub async fn raise(&self, circle: &str, membership: &Membership) -> Result<Id, Problem> {
+    /// Accepts what this node holds of a removed partner beyond the cut of its removal, or branches of logs that it forked.
+    pub async fn raise(&self, circle: &str, raising: &Raising) -> Result<Id, Problem> {
         let circle = self.find(circle).await?;
-        let partner = parse_partner(&membership.partner)?;
-        let only = one_node(membership)?;
-        let removals = move |engine: &Engine, _: &_| {
-            let beyond = engine.withheld(&circle).into_iter().filter(|one| {
-                let of = |act: &Act| matches!(act, Act::Remove { partner: removed, .. } if *removed == partner);
-                removal_of(engine, &circle, &one.removal).is_some_and(of)
-                    && only.is_none_or(|only| only == one.key.author)
-            });
-            beyond.map(|one| one.removal).collect::<BTreeSet<_>>()
-        };
-        let removals = self.node.driver.ask(removals).await?;
-        if removals.is_empty() {
-            return Err(Problem::refused(CommandRefusal::NothingWithheld));
-        }
-        for removal in removals {
-            self.node.driver.command(Command::Raise { circle, removal }).await?;
+        let Raising { partner, node, branches } = raising.clone();
+        let only = one_node(node.as_ref())?;
+        let partner = parse_partner(&partner)?;
+        let to_raise =
+            move |engine: &Engine, store: &Store| to_raise(engine, store, &circle, (&partner, only), &branches);
+        for (removal, branches) in self.node.driver.ask(to_raise).await?? {
+            self.node.driver.command(Command::Raise { circle, removal, branches }).await?;
         }
         Ok(Id { id: circle.to_string() })
     }
@@ -328,7 +321,7 @@ impl Api {
         let circle = self.find(circle).await?;
         let partner = parse_partner(&membership.partner)?;
         let mut nodes = self.certified(&partner).await?;
-        if let Some(only) = one_node(membership)? {
+        if let Some(only) = one_node(membership.node.as_ref())? {
             nodes.retain(|node| node.node == only);
         }
         let node = match nodes.as_slice() {
@@ -351,7 +344,7 @@ impl Api {
     pub async fn dismiss(&self, circle: &str, membership: &Membership) -> Result<Id, Problem> {
         let circle = self.find(circle).await?;
         let partner = parse_partner(&membership.partner)?;
-        let only = one_node(membership)?;
+        let only = one_node(membership.node.as_ref())?;
         let named = partner.clone();
         let stewards = move |engine: &Engine, _: &_| {
             let roster = engine.circle(&circle).map(|replica| replica.fold().roster().stewards()).unwrap_or_default();
@@ -441,12 +434,54 @@ fn in_words(operation: &Operation) -> String {
     }
 }
 
-fn one_node(membership: &Membership) -> Result<Option<PublicKey>, Problem> {
+/// The removals of a partner, or of one node of it, whose cuts are to be raised, and the branches that each is to name.
+fn to_raise(
+    engine: &Engine,
+    store: &Store,
+    circle: &CircleId,
+    (partner, only): (&PartnerId, Option<PublicKey>),
+    branches: &[String],
+) -> Result<BTreeMap<Hash, Vec<Hash>>, Problem> {
+    let is_of = |author: &PublicKey, removal: &Hash| {
+        let removes = |act: &Act| matches!(act, Act::Remove { partner: removed, .. } if removed == partner);
+        removal_of(engine, circle, removal).is_some_and(removes) && only.is_none_or(|only| only == *author)
+    };
+    let mut to_raise: BTreeMap<Hash, Vec<Hash>> = BTreeMap::new();
+    if branches.is_empty() {
+        let beyond = engine.withheld(circle).into_iter().filter(|one| is_of(&one.key.author, &one.removal));
+        to_raise.extend(beyond.map(|one| (one.removal, Vec::new())));
+    }
+    let disputed = engine.disputed(circle, store).map_err(Problem::broken)?;
+    for named in branches {
+        let is_named = |one: &Disputed| !named.is_empty() && one.first.to_string().starts_with(named.as_str());
+        let mut found = disputed.iter().filter(|one| is_named(one)).filter_map(|one| {
+            let removal = engine.governing(&one.key, store)?;
+            is_of(&one.key.author, &removal).then_some((removal, one.first))
+        });
+        let (removal, first) = match (found.next(), found.next()) {
+            (Some(found), None) => found,
+            (Some(_), Some(_)) => {
+                let several = format!("several branches begin with {named:?}; give more of its digits");
+                return Err(Problem::bad_request(several));
+            }
+            (None, _) => {
+                return Err(Problem::not_found(format!(
+                    "this node holds no branch that begins with {named:?} and that {partner} forked, or {partner} was not removed; \
+                     `cwn circle show` lists the branches, and `cwn circle remove` comes first"
+                )));
+            }
+        };
+        to_raise.entry(removal).or_default().push(first);
+    }
+    if to_raise.is_empty() { Err(Problem::refused(CommandRefusal::NothingWithheld)) } else { Ok(to_raise) }
+}
+
+fn one_node(node: Option<&String>) -> Result<Option<PublicKey>, Problem> {
     let parse = |text: &String| {
         let key = hex_decode(text).map(PublicKey);
         key.ok_or_else(|| Problem::bad_request(format!("{text:?} is not a node's key of 64 hexadecimal digits")))
     };
-    membership.node.as_ref().map(parse).transpose()
+    node.map(parse).transpose()
 }
 
 /// A claim as who looks at the circle that makes it sees it.
@@ -503,7 +538,7 @@ fn measure(node: &Node, withheld: Vec<(String, Withheld)>) -> Vec<WithheldView> 
     views.into_values().collect()
 }
 
-fn detail(engine: &Engine, named: &str) -> Result<(CircleDetail, Vec<(String, Withheld)>), Problem> {
+fn detail(engine: &Engine, store: &Store, named: &str) -> Result<(CircleDetail, Vec<(String, Withheld)>), Problem> {
     let circle = find_circle(engine, named)?;
     let gone = || Problem::not_found("the circle is gone");
     let replica = engine.circle(&circle).ok_or_else(gone)?;
@@ -527,12 +562,19 @@ fn detail(engine: &Engine, named: &str) -> Result<(CircleDetail, Vec<(String, Wi
     members.sort_by(|a, b| {
         (a.steward.is_none(), a.steward, &a.partner).cmp(&(b.steward.is_none(), b.steward, &b.partner))
     });
-    let fork = |(key, place): (LogKey, u64)| ForkView {
-        author: partner_of(engine.word(), &key.author),
-        node: key.author.to_string(),
-        log: key.log.to_string(),
-        place,
-        of_steward: replica.is_of_steward(&key),
+    // What cannot be read back cannot be accepted either.
+    let disputed = engine.disputed(&circle, store).unwrap_or_default();
+    let fork = |(key, place): (LogKey, u64)| {
+        let branch = disputed.iter().find(|one| one.key == key);
+        ForkView {
+            author: partner_of(engine.word(), &key.author),
+            node: key.author.to_string(),
+            log: key.log.to_string(),
+            place,
+            of_steward: replica.is_of_steward(&key),
+            branch: branch.map(|one| one.first.to_string()),
+            disputed: branch.map_or(0, |one| one.height - one.seq),
+        }
     };
     let over = |one: OverQuota| OverQuotaView {
         partner: partner_of(engine.word(), &one.author),

@@ -23,8 +23,8 @@ use super::{
     carry::ExportQuery,
     door::Api,
     types::{
-        Bilateral, Compared, IssuerLog, Membership, NewCircle, NewEntry, PolicyChange, Problem, PublishDraft, Retract,
-        RootText, Succession,
+        Bilateral, Compared, IssuerLog, Membership, NewCircle, NewEntry, PolicyChange, Problem, PublishDraft, Raising,
+        Retract, RootText, Succession,
     },
 };
 
@@ -283,7 +283,7 @@ async fn import(State(api): State<Api>, body: Body) -> Result<impl IntoResponse,
 async fn raise(
     State(api): State<Api>,
     InPath(circle): InPath<String>,
-    body: Request<Membership>,
+    body: Request<Raising>,
 ) -> Result<impl IntoResponse, Problem> {
     answer(api.raise(&circle, &request(body)?).await)
 }

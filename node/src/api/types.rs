@@ -242,8 +242,8 @@ pub struct WithheldView {
     pub until: u64,
 }
 
-/// A log that its author forked: what comes from the place on is held by nobody, unless a cut names a branch. Of what
-/// it did as a steward two branches count, the same ones for everybody.
+/// A log that its author forked: what comes from the place on is disputed, and accepted by nobody unless a cut names a
+/// branch. Of what it did as a steward two branches count, the same ones for everybody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForkView {
     /// The author's partner.
@@ -257,6 +257,12 @@ pub struct ForkView {
     /// Whether it is a log of what the author did as a steward.
     #[serde(default)]
     pub of_steward: bool,
+    /// The branch that this node holds and nobody accepts, by the hash of its first entry.
+    #[serde(default)]
+    pub branch: Option<String>,
+    /// How many entries that is.
+    #[serde(default)]
+    pub disputed: u64,
 }
 
 /// A node that counts in a circle.
@@ -521,7 +527,22 @@ pub struct OverQuotaView {
     pub waiting: u64,
 }
 
-/// `POST /v1/circles/{id}/add`, `…/remove`, `…/raise`, `…/appoint`, `…/dismiss`
+/// `POST /v1/circles/{id}/raise`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Raising {
+    /// The partner that was removed.
+    pub partner: String,
+    /// One node of it; all when none is given.
+    #[serde(default)]
+    pub node: Option<String>,
+    /// Branches of logs that it forked, each by the hash of its first entry or how that begins ([`ForkView::branch`]): just
+    /// these are accepted. When none is given, what lies beyond the cut is.
+    #[serde(default)]
+    pub branches: Vec<String>,
+}
+
+/// `POST /v1/circles/{id}/add`, `…/remove`, `…/appoint`, `…/dismiss`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Membership {

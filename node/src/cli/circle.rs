@@ -15,7 +15,7 @@ use crate::{
         Circles,
         types::{
             Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, KeptLess, MemberView, Membership,
-            NewCircle, NodeView, OverQuotaView, PartnerView, PolicyChange, QuotaChange, QuotaView, Succession,
+            NewCircle, NodeView, OverQuotaView, PartnerView, PolicyChange, QuotaChange, QuotaView, Raising, Succession,
             SuccessionView, WithheldView,
         },
     },
@@ -80,9 +80,9 @@ pub enum Command {
     Remove(Change),
     /// Accept what a removed partner wrote and this node holds beyond the cut of its removal. It stays removed.
     #[command(
-        after_help = "Example:\n  cwn circle raise haven ibd\n\nA steward that removed a partner without having heard all it wrote cut off the rest. Whoever holds that keeps it for 90 days and accepts it once a steward that holds it too, of the same or better rank, raises the cut. `cwn circle show` says what there is."
+        after_help = "Examples:\n  cwn circle raise haven ibd\n  cwn circle raise haven ibd --branch 3f2a9c01\n\nA steward that removed a partner without having heard all it wrote cut off the rest. Whoever holds that keeps it for 90 days and accepts it once a steward that holds it too, of the same or better rank, raises the cut. `cwn circle show` says what there is.\nA key that is in use twice forks a log: what comes behind the fork is disputed, and accepted by nobody until a steward that removed the partner names the branch that stands. What is held of another branch goes. The partner can be added again afterwards."
     )]
-    Raise(Change),
+    Raise(Raise),
     /// Make a partner a steward of a circle, below this one; with that it belongs. Only its stewards can.
     #[command(
         after_help = "Example:\n  cwn circle appoint haven ncsc\n\nA steward adds and removes partners and changes the policy. One of worse rank can end nothing that a better one did; `cwn circle show` lists them by rank."
@@ -237,6 +237,17 @@ pub struct Change {
     yes: bool,
 }
 
+/// Which cut is raised, and to what.
+#[derive(Debug, Args)]
+pub struct Raise {
+    #[command(flatten)]
+    change: Change,
+    /// A branch of a log that the partner forked, by the first digits that `cwn circle show` gives; may be given several
+    /// times. Nothing else is accepted then.
+    #[arg(long = "branch", value_name = "BRANCH")]
+    branches: Vec<String>,
+}
+
 pub(super) async fn run(face: &Face, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Create(create) => found(face, create).await,
@@ -247,7 +258,7 @@ pub(super) async fn run(face: &Face, command: Command) -> anyhow::Result<()> {
         Command::Succeed(new) => succeed(face, new).await,
         Command::Add(change) => add(face, change).await,
         Command::Remove(change) => remove(face, change).await,
-        Command::Raise(change) => raise(face, change).await,
+        Command::Raise(raising) => raise(face, raising).await,
         Command::Appoint(change) => appoint(face, change).await,
         Command::Dismiss(change) => dismiss(face, change).await,
         Command::Policy(change) => policy(face, change).await,
@@ -487,11 +498,16 @@ fn detail_page(detail: &CircleDetail) -> String {
         let operations = show::count(detail.later_operations as u64, "operation", "operations");
         page += &format!("{operations} that only a later version of this program understands: update this node\n");
     }
-    for ForkView { author, log, place, of_steward, .. } in &detail.forks {
+    for ForkView { author, log, place, of_steward, branch, disputed, .. } in &detail.forks {
         let log = show::short(log);
-        let comes = match of_steward {
-            true => "what it did as a steward on both branches counts, for everybody",
-            false => "from there on nobody holds it",
+        let comes = match branch {
+            _ if *of_steward => "what it did as a steward on both branches counts, for everybody".to_owned(),
+            None => "from there on it is disputed, and nothing of it is accepted".to_owned(),
+            Some(branch) => format!(
+                "from there on it is disputed, and nothing of it is accepted; this node holds {} along branch {}, which a steward that removes it may name with `cwn circle raise`",
+                show::count(*disputed, "entry", "entries"),
+                show::short(branch)
+            ),
         };
         page += &format!("{author} signed two entries for one place (log {log}, entry {place}): {comes}\n");
     }
@@ -603,16 +619,27 @@ fn named_for_removal(members: &[MemberView], named: &str) -> anyhow::Result<(Str
     }
 }
 
-async fn raise(face: &Face, change: Change) -> anyhow::Result<()> {
-    let Change { circle, partner, node, yes } = change;
+async fn raise(face: &Face, raising: Raise) -> anyhow::Result<()> {
+    let Raise { change: Change { circle, partner, node, yes }, branches } = raising;
+    let (asked, done) = match branches.is_empty() {
+        true => (
+            format!("all that this node holds of {partner} beyond the cut of its removal"),
+            format!("What {partner} wrote in {} and this node holds is accepted.\n", show::line(&circle)),
+        ),
+        false => (
+            format!(
+                "what this node holds of {partner} along {}, and nothing of any other branch",
+                branches.join(" and ")
+            ),
+            format!("The branch of {partner} in {} that this node holds is accepted.\n", show::line(&circle)),
+        ),
+    };
     if !yes {
-        confirm(&format!(
-            "Accept in {circle} all that this node holds of {partner} beyond the cut of its removal? If its key was stolen, that may be the thief's."
-        ))?;
+        confirm(&format!("Accept in {circle} {asked}? If its key was stolen, that may be the thief's."))?;
     }
-    let membership = Membership { partner: partner.clone(), node };
-    let _: Id = face.client.post(&format!("/v1/circles/{}/raise", encode(&circle)), &membership).await?;
-    Ok(show::page(&format!("What {partner} wrote in {} and this node holds is accepted.\n", show::line(&circle)))?)
+    let raising = Raising { partner, node, branches };
+    let _: Id = face.client.post(&format!("/v1/circles/{}/raise", encode(&circle)), &raising).await?;
+    Ok(show::page(&done)?)
 }
 
 async fn appoint(face: &Face, change: Change) -> anyhow::Result<()> {
@@ -779,6 +806,8 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
                 log: "52c1a7a5f0a3ee01".to_owned(),
                 place: 7,
                 of_steward: false,
+                branch: Some("3f2a9c01d5e7b864".to_owned()),
+                disputed: 4,
             }],
             withheld: vec![WithheldView {
                 partner: "surfcert".to_owned(),
@@ -808,7 +837,7 @@ the policy says 1 day: this node acts on it from 1970-01-02T00:00:00Z on
 of one node others take 5 entries and 2000 MB, in 100 logs and 1 epoch
 set aside by the rules of rank, issue it again or not: add divd
 1 operation that only a later version of this program understands: update this node
-ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on nobody holds it
+ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on it is disputed, and nothing of it is accepted; this node holds 4 entries along branch 3f2a9c01d5e7, which a steward that removes it may name with `cwn circle raise`
 ibd is at its quota with 5 entries (900 bytes); 15 more wait until a steward raises it with `cwn circle policy`, or removes it
 3 entries (2000 bytes) of surfcert lie beyond the cut of its removal, kept until 1970-01-01T00:00:00Z; a steward that holds them, of no worse rank than who removed it, may `cwn circle raise`
   ferm    86ed6ed0c5b7  founder    this node

@@ -775,8 +775,8 @@ impl Engine {
                 let cut = self.cut_of_removal(&circle, &partner, node)?;
                 self.operate(id, circle, Act::Remove { partner, node, cut }, random)
             }
-            Command::Raise { circle, removal } => {
-                let act = self.raised(&circle, removal)?;
+            Command::Raise { circle, removal, branches } => {
+                let act = self.raised(&circle, removal, &branches, store)?;
                 self.operate(id, circle, act, random)
             }
             Command::Appoint { circle, partner, node } => {

@@ -283,7 +283,39 @@ pub fn proof_of(store: &dyn Read, key: &LogKey) -> Result<Option<ForkProof>, Dam
     Ok(proofs.find_map(|(_, value)| encoding::from_bytes(&value, limits::FRAME_BYTES).ok()))
 }
 
+/// A branch of a forked log that this node's store holds, disputed until a cut names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disputed {
+    /// The log.
+    pub key: LogKey,
+    /// The first place that was signed twice.
+    pub seq: u64,
+    /// What stands there, by which a cut may be asked to name the branch.
+    pub first: Hash,
+    /// How many entries of the log are held along it, those before the fork included.
+    pub height: u64,
+    /// The hash of the last.
+    pub head: Hash,
+}
+
 impl Engine {
+    /// What is held of a circle behind the forks of content logs and does not count. Of each log that is one branch, that
+    /// which came first to this node.
+    pub fn disputed(&self, circle: &CircleId, store: &dyn Read) -> Result<Vec<Disputed>, Damage> {
+        let Some(replica) = self.circles.get(circle).filter(|replica| replica.forks().next().is_some()) else {
+            return Ok(Vec::new());
+        };
+        let mut disputed = Vec::new();
+        for (key, tip) in store.logs()?.into_iter().filter(|(key, _)| key.circle == *circle) {
+            let Some(seq) = replica.fork_of(&key.author, &key.log).filter(|seq| *seq < tip.height) else { continue };
+            let counts = replica.accepted(&key.author, &key.log) > seq || replica.is_of_steward(&key);
+            if let Some(first) = store.hash(&key, seq)?.filter(|_| !counts) {
+                disputed.push(Disputed { key, seq, first, height: tip.height, head: tip.head });
+            }
+        }
+        Ok(disputed)
+    }
+
     /// The places that authors signed twice, in one circle.
     pub fn forks(&self, circle: &CircleId) -> Vec<(LogKey, u64)> {
         let replica = self.circles.get(circle);

@@ -237,12 +237,15 @@ pub enum Command {
         /// One node of it.
         node: Option<PublicKey>,
     },
-    /// Put another removal in the place of an earlier one, with a cut that leaves what is held here beyond that one's.
+    /// Put another removal in the place of an earlier one, with a cut that leaves what is held here beyond that one's;
+    /// or, if branches are named, just these.
     Raise {
         /// The circle.
         circle: CircleId,
         /// The earlier removal.
         removal: Hash,
+        /// Branches of logs that the removed forked, each by the hash of its first entry.
+        branches: Vec<Hash>,
     },
     /// Make a node of a partner a steward; with that it belongs.
     Appoint {

@@ -17,9 +17,11 @@ use minicbor::{Decode, Encode};
 use crate::{
     circle::{Act, Quota},
     engine::{Engine, fact_key},
+    fork::Disputed,
     limits,
     log::{CircleId, LogKey},
     output::CommandRefusal,
+    replica::read_entry,
     rot::{Rot, read_log},
     store::{Damage, Read, Write},
 };
@@ -219,8 +221,14 @@ impl Engine {
         self.store(writes, Vec::new());
     }
 
-    /// A removal like an earlier one, with a cut that leaves all that is held here as well.
-    pub(crate) fn raised(&self, circle: &CircleId, removal: Hash) -> Result<Act, CommandRefusal> {
+    /// A removal like an earlier one, with a cut that leaves all that is held here as well; or, if branches are named, these.
+    pub(crate) fn raised(
+        &self,
+        circle: &CircleId,
+        removal: Hash,
+        branches: &[Hash],
+        store: &dyn Read,
+    ) -> Result<Act, CommandRefusal> {
         let (replica, control) = self.closed(circle)?;
         let (rank, act) = control.valid_operation(replica.fold(), &removal).ok_or(CommandRefusal::NothingWithheld)?;
         let Act::Remove { partner, node, cut } = act else { return Err(CommandRefusal::NothingWithheld) };
@@ -231,8 +239,14 @@ impl Engine {
             return Err(CommandRefusal::BelongsAgain { partner: partner.clone() });
         }
         let mut lines: BTreeMap<_, CutLine> = cut.iter().map(|line| (line.log, *line)).collect();
-        let mut more = false;
-        for withheld in self.withheld(circle).into_iter().filter(|one| one.removal == removal) {
+        let mut more = !branches.is_empty();
+        for branch in branches {
+            let line = self.branch_of(circle, removal, branch, store);
+            let line = line.ok_or(CommandRefusal::NoSuchBranch { branch: *branch })?;
+            lines.insert(line.log, line);
+        }
+        let beyond = self.withheld(circle).into_iter().filter(|one| one.removal == removal && branches.is_empty());
+        for withheld in beyond {
             let Withheld { key, .. } = withheld;
             let Some(log) = replica.log(&key.author, &key.log) else { continue };
             let (height, Some(head)) = (log.durable, log.durable_head) else { continue };
@@ -248,5 +262,21 @@ impl Engine {
             return Err(CommandRefusal::TooMany { limit: limits::OPERATION_LIST });
         }
         Ok(Act::Remove { partner: partner.clone(), node: *node, cut: lines.into_values().collect() })
+    }
+
+    /// The line of a cut that names a branch of a log which a removal governs.
+    fn branch_of(&self, circle: &CircleId, removal: Hash, branch: &Hash, store: &dyn Read) -> Option<CutLine> {
+        // What cannot be read back is not there to be named.
+        let disputed = self.disputed(circle, store).ok()?;
+        let of_removal = |one: &Disputed| self.governing(&one.key, store).is_some_and(|hash| hash == removal);
+        let found = disputed.into_iter().find(|one| one.first == *branch && of_removal(one))?;
+        Some(CutLine { log: found.key.log, height: found.height, head: found.head })
+    }
+
+    /// The removal whose cut governs a log, whether any of it is accepted or not.
+    pub fn governing(&self, key: &LogKey, store: &dyn Read) -> Option<Hash> {
+        let replica = self.circles.get(&key.circle)?;
+        let opening = read_entry(store, key, 0).ok()?.header().opening.clone()?;
+        Some(replica.control()?.ending(replica.fold(), &key.author, &opening.under)?.0)
     }
 }

@@ -272,6 +272,14 @@ pub enum CommandRefusal {
     /// There is nothing to raise a cut to.
     #[error("nothing is held here beyond the cut of that removal; `cwn circle show` says what is")]
     NothingWithheld,
+    /// A branch is not held here, or the removal does not govern its log.
+    #[error(
+        "no branch that begins with {branch} is held here of what that removal put aside; `cwn circle show` says which are"
+    )]
+    NoSuchBranch {
+        /// How it was named.
+        branch: Hash,
+    },
     /// Another removal would remove it again.
     #[error("{partner} belongs to the circle again, and raising the cut of its removal would remove it once more")]
     BelongsAgain {

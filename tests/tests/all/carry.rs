@@ -16,7 +16,7 @@ use cwn_engine::{
 use cwn_node::{
     api::{
         Circles,
-        types::{ExportView, Imported, NewEntry, Published, Status, Uploaded},
+        types::{CircleDetail, ExportView, Imported, NewEntry, Published, Status, Uploaded},
     },
     config::Accept,
     keystore::Keys,
@@ -173,7 +173,8 @@ fn signed_twice(keys: &Keys, circle: CircleId, under: Under) -> [Vec<Authentic>;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_is_cut_off_hears_by_file_that_a_member_signed_two_entries_for_one_place() -> anyhow::Result<()> {
+async fn a_node_that_is_cut_off_hears_by_file_that_a_member_signed_two_entries_for_one_place_and_which_stands()
+-> anyhow::Result<()> {
     let mut world = islands(&["ncsc", "z-cert", "ferm"]).await?;
     let dir = tempfile::tempdir()?;
     let (stick, later) = (dir.path().join("stick.cwn"), dir.path().join("later.cwn"));
@@ -209,7 +210,7 @@ async fn a_node_that_is_cut_off_hears_by_file_that_a_member_signed_two_entries_f
     let fact = [b"fork/".as_slice(), &circle.0.0, &keys.signing.public().0, &[0xf0; 16]].concat();
     let proven = Write::Fact { key: fact, value: encoding::to_bytes(&proof) };
     for (name, writes) in [
-        ("ncsc", vec![Write::Entry(one[0].clone()), proven]),
+        ("ncsc", one.into_iter().map(Write::Entry).chain([proven]).collect::<Vec<Write>>()),
         ("z-cert", other.into_iter().map(Write::Entry).collect()),
     ] {
         let (mut store, _) = Store::open(&world.node(name).data, &mut |_| {})?;
@@ -225,6 +226,26 @@ async fn a_node_that_is_cut_off_hears_by_file_that_a_member_signed_two_entries_f
     assert_eq!(world.titles("z-cert", "haven").await?, world.titles("ncsc", "haven").await?);
     let shown = done(cwn(&world, "z-cert", "circle show haven")?);
     assert!(shown.contains("ferm signed two entries for one place"), "{shown}");
+
+    // A steward says which of the two stands; z-cert holds the other.
+    let [fork] = world.client("ncsc").get::<CircleDetail>("/v1/circles/haven").await?.forks.try_into().unwrap();
+    let branch = fork.branch.unwrap()[..12].to_owned();
+    let named = format!("circle raise haven ferm --branch {branch} --yes");
+    assert!(fork.disputed == 1 && done(cwn(&world, "ncsc", "circle show haven")?).contains(&branch));
+    let early = refused(cwn(&world, "ncsc", &named)?);
+    assert!(early.contains("`cwn circle remove` comes first"), "{early}");
+    done(cwn(&world, "ncsc", "circle remove haven ferm --yes")?);
+    let unknown = refused(cwn(&world, "ncsc", "circle raise haven ferm --branch 00ff --yes")?);
+    assert!(unknown.contains("no branch that begins with \"00ff\""), "{unknown}");
+    done(cwn(&world, "ncsc", &named)?);
+    let stands = dir.path().join("stands.cwn");
+    export(&world, "ncsc", &stands, "--to z-cert")?;
+    done(import(&world, "z-cert", &stands)?);
+    for name in ["ncsc", "z-cert"] {
+        let lists = async || Ok(world.titles(name, "haven").await?.len() == 3);
+        world.until(name, "it lists the branch that stands", lists).await?;
+    }
+    assert_eq!(world.titles("z-cert", "haven").await?, world.titles("ncsc", "haven").await?);
     Ok(())
 }
 

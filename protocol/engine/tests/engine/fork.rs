@@ -4,10 +4,10 @@ use cwn_crypto::{Domain, Hash, Signature, encoding, issuer_log::LogId};
 use cwn_engine::{
     circle::Quota,
     fork::{Branch, ForkProof},
-    input::Input,
+    input::{Command, CommandId, Input},
     limits,
     log::{CircleId, Draft, EntryBytes, Header, LogKey, Opening, Payload, Suite, Writer},
-    output::Event,
+    output::{CommandRefusal, Event, Reply},
     wire::Frame,
 };
 use minicbor::{Decoder, Encoder};
@@ -210,6 +210,81 @@ fn i4_a_removal_after_the_fork_was_proven_leaves_what_stands_before_it() {
     world.settle();
     for name in ["ncsc", "z-cert", "ibd"] {
         assert_eq!(world.accepted(name, &fork.key), 2, "{name}");
+        assert_eq!(world.digest(name, circle), world.digest("ncsc", circle), "{name}");
+    }
+}
+
+/// The fork is proven, and `ferm` removed with what stands before it; z-cert holds one branch, ibd the other.
+fn removed_after_the_proof() -> (World, CircleId, Fork) {
+    let (mut world, circle, fork) = forked(2, 3);
+    world.hand("z-cert", circle, &fork.branches[0]);
+    world.hand("ibd", circle, &fork.branches[1]);
+    world.appoint("ncsc", circle, "z-cert");
+    world.appoint("ncsc", circle, "ibd");
+    world.settle();
+    world.remove("ibd", circle, "ferm");
+    world.crash("ferm").settle();
+    (world, circle, fork)
+}
+
+/// Asks for a branch, by its first entry.
+fn name_branch(world: &mut World, by: &str, fork: &Fork, first: Hash) -> CommandId {
+    let removal = world.engine(by).governing(&fork.key, &world.node(by).store).unwrap();
+    let id = world.command(by, Command::Raise { circle: fork.key.circle, removal, branches: vec![first] });
+    world.settle();
+    id
+}
+
+#[test]
+fn i4_a_steward_names_the_branch_that_stands_after_the_fork_was_proven_and_all_end_with_it() {
+    let (mut world, circle, fork) = removed_after_the_proof();
+    let disputed = world.engine("z-cert").disputed(&circle, &world.node("z-cert").store).unwrap();
+    assert_eq!(disputed.iter().map(|one| (one.key, one.seq, one.height)).collect::<Vec<_>>(), [(fork.key, 2, 5)]);
+    let named = name_branch(&mut world, "z-cert", &fork, fork.hash_of(0, 2));
+    assert!(
+        matches!(world.reply("z-cert", named), Some(Ok(Reply::Appended { .. }))),
+        "{:?}",
+        world.reply("z-cert", named)
+    );
+    for restarted in [false, true] {
+        for name in ["ncsc", "z-cert", "ibd"] {
+            assert_eq!(world.accepted(name, &fork.key), 5, "{name}, {restarted}\n{}", world.describe(name, circle));
+            assert_eq!(world.node(name).store.logs[&fork.key][4].1, fork.branches[0][4], "{name}, {restarted}");
+            assert_eq!(world.digest(name, circle), world.digest("ncsc", circle), "{name}, {restarted}");
+            let disputed = world.engine(name).disputed(&circle, &world.node(name).store).unwrap();
+            assert_eq!(disputed, [], "{name}, {restarted}");
+        }
+        for name in ["ncsc", "z-cert", "ibd"] {
+            world.crash(name).start(name);
+        }
+        world.connect_all().settle();
+    }
+}
+
+#[test]
+fn a_branch_that_this_node_does_not_hold_or_nobody_put_aside_is_named_by_nobody() {
+    let (mut world, _, fork) = removed_after_the_proof();
+    let other = name_branch(&mut world, "z-cert", &fork, fork.hash_of(1, 2));
+    assert!(matches!(world.reply("z-cert", other), Some(Err(CommandRefusal::NoSuchBranch { .. }))));
+    let before = name_branch(&mut world, "z-cert", &fork, fork.hash_of(0, 1));
+    assert!(matches!(world.reply("z-cert", before), Some(Err(CommandRefusal::NoSuchBranch { .. }))));
+    for name in ["ncsc", "z-cert", "ibd"] {
+        assert_eq!(world.accepted(name, &fork.key), 2, "{name}");
+    }
+}
+
+#[test]
+fn i4_of_two_stewards_that_name_different_branches_the_better_rank_is_followed_by_all() {
+    let (mut world, circle, fork) = removed_after_the_proof();
+    world.partition(&[&["ncsc", "z-cert"], &["ibd"]]);
+    name_branch(&mut world, "z-cert", &fork, fork.hash_of(0, 2));
+    name_branch(&mut world, "ibd", &fork, fork.hash_of(1, 2));
+    world.connect_all().settle();
+    let standing = world.node("ncsc").store.logs[&fork.key][4].1.clone();
+    assert!(fork.branches.iter().any(|branch| branch[4] == standing));
+    for name in ["ncsc", "z-cert", "ibd"] {
+        assert_eq!(world.accepted(name, &fork.key), 5, "{name}\n{}", world.describe(name, circle));
+        assert_eq!(world.node(name).store.logs[&fork.key][4].1, standing, "{name}");
         assert_eq!(world.digest(name, circle), world.digest("ncsc", circle), "{name}");
     }
 }

@@ -38,7 +38,7 @@ fn removed_too_low() -> (World, CircleId) {
 
 fn raise(world: &mut World, by: &str, circle: CircleId) -> CommandId {
     let removal = world.engine("ncsc").withheld(&circle)[0].removal;
-    let id = world.command(by, Command::Raise { circle, removal });
+    let id = world.command(by, Command::Raise { circle, removal, branches: Vec::new() });
     world.settle();
     id
 }
@@ -85,11 +85,11 @@ fn a_cut_is_raised_by_nobody_of_worse_rank_nor_where_nothing_is_held_beyond_it()
     world.remove("ncsc", circle, "ferm");
     world.connect_all().settle();
     let removal = world.engine("z-cert").withheld(&circle)[0].removal;
-    let refused = world.command("z-cert", Command::Raise { circle, removal });
+    let refused = world.command("z-cert", Command::Raise { circle, removal, branches: Vec::new() });
     assert!(matches!(world.reply("z-cert", refused), Some(Err(CommandRefusal::BetterRank { .. }))));
-    let refused = world.command("ncsc", Command::Raise { circle, removal });
+    let refused = world.command("ncsc", Command::Raise { circle, removal, branches: Vec::new() });
     assert_eq!(world.reply("ncsc", refused), Some(&Err(CommandRefusal::NothingWithheld)));
-    let refused = world.command("ibd", Command::Raise { circle, removal });
+    let refused = world.command("ibd", Command::Raise { circle, removal, branches: Vec::new() });
     assert!(matches!(world.reply("ibd", refused), Some(Err(CommandRefusal::NotASteward { .. }))));
 }
 
@@ -207,7 +207,7 @@ fn i4_who_dropped_what_lies_beyond_a_cut_and_who_did_not_end_with_the_same_when_
         }
         if let Some(one) = world.engine("ncsc").withheld(&circle).first() {
             let removal = one.removal;
-            world.command("ncsc", Command::Raise { circle, removal });
+            world.command("ncsc", Command::Raise { circle, removal, branches: Vec::new() });
         }
         world.connect_all().settle();
         let (digest, reads) = (world.digest("ncsc", circle), world.reads("ncsc", circle));
