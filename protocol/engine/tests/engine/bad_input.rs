@@ -450,6 +450,7 @@ fn rot(world: &mut World, at: &str, circle: CircleId, kind: LogKind, seq: u64) {
     world.crash(at).start(at);
 }
 
+/// Found by cwn-sim (`--scenario rot`): one rotten operation kept a node from ever starting again.
 #[test]
 fn i3_rot_in_any_log_keeps_no_node_from_starting_and_peers_send_it_again() {
     for (kind, seq) in [(LogKind::Control, 0), (LogKind::Control, 1), (LogKind::Content, 0), (LogKind::Content, 2)] {
@@ -536,6 +537,8 @@ fn i4_an_appointment_that_rot_took_and_peers_sent_again_counts_as_before() {
     world.expect_reads("ferm", circle, &["added by the appointed"]);
 }
 
+/// Found by cwn-sim (`--scenario rot`): that rot was told at every change and never healed, and what came back of an own
+/// log was taken for a second machine.
 #[test]
 fn i3_rot_among_operations_that_a_newcomer_is_to_be_handed_is_told_once_and_healed_and_is_no_second_machine() {
     let mut world = World::new(&["ncsc", "z-cert", "ferm"]);

@@ -354,6 +354,9 @@ fn i7_a_steward_that_forks_without_end_makes_nobody_hold_more_than_two_branches_
     assert!(world.refusals_of("ibd", "z-cert").is_empty() && world.refusals_of("ncsc", "ibd").is_empty());
 }
 
+/// Found by cwn-sim (`--nodes 20 --hours 24 --malicious 10%`, seed 10078): what was taken again and was not durable yet
+/// counted as news each time, without an end, until the machine's memory was full; no checker saw it, for that input
+/// came to no end.
 #[test]
 fn i7_an_operation_that_waited_and_turns_out_to_stand_behind_a_fork_is_taken_and_that_ends() {
     let (mut world, circle) = circle_with_a_forker(1, &[]);
@@ -691,6 +694,8 @@ fn a_newcomer_learns_of_branches_with_the_offer() {
     world.expect_reads("kpn", circle, &["hello"]);
 }
 
+/// Found by cwn-sim (`--nodes 7 --hours 2 --malicious 25% --malice splitter`, seeds 1 and 36): an operation was tried
+/// before those that it builds on through a branch, and the newcomer blamed all who offered it the circle.
 #[test]
 fn a_newcomer_that_is_added_by_one_who_saw_both_branches_is_offered_the_circle_whoever_wrote_what_they_build_on() {
     // Whose operation a newcomer looks at first depends on keys.
@@ -721,6 +726,8 @@ fn a_newcomer_that_is_added_by_one_who_saw_both_branches_is_offered_the_circle_w
     }
 }
 
+/// Found by cwn-sim (`--nodes 7 --hours 2 --malicious 25% --malice splitter`, seeds 113 and 147): what a removed member
+/// handed to those who removed it was not compared with theirs, and they never learnt of the fork.
 #[test]
 fn i4_who_was_removed_on_one_branch_shows_the_other_to_those_who_removed_it() {
     let (mut world, circle) = circle_with_a_forker(1, &[]);

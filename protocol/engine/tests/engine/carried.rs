@@ -125,6 +125,8 @@ fn operations_that_build_on_what_did_not_come_are_counted_as_left() {
     assert_eq!(carry_circle(&mut world, circle, "ncsc", "z-cert"), CarriedCircle::Known { taken: 2, left: 0 });
 }
 
+/// Found by cwn-sim (the first lives in which circles are carried by hand): who took the circle from the file noted
+/// that it refuses itself.
 #[test]
 fn a_circle_in_a_file_that_does_not_name_this_node_is_said_to_be_so_and_blamed_on_nobody() {
     let (mut world, circle) = islands(&["ncsc"]);

@@ -135,6 +135,8 @@ fn where_the_way_back_is_gone_a_statement_finds_another() {
     assert_eq!(known_to_hold(&world, "ferm", circle, "ferm", entry, &others), others);
 }
 
+/// Found by cwn-sim (`--scenario partition72h --nodes 200 --hours 1`, seed 0): what was on its way along a known way
+/// that was cut just then was lost.
 #[test]
 fn i9_a_statement_that_was_on_its_way_when_a_line_was_cut_takes_another() {
     let names = ["a", "b", "c", "d", "x"];
@@ -444,6 +446,8 @@ fn a_statement_that_was_altered_on_the_way_is_refused_and_its_bearer_blamed() {
     assert_eq!(world.engine("ferm").carries(), (0, 0));
 }
 
+/// Found by cwn-sim (`--scenario partition72h --nodes 200 --hours 1`, seed 0): whoever carried statements about more
+/// authors than it keeps of one holder let go of the rest before they went on.
 #[test]
 fn i9_each_of_many_authors_hears_who_got_what_all_of_them_wrote_at_once() {
     let authors: Vec<String> = (0..limits::CARRIED_PER_HOLDER + 8).map(|number| format!("author{number}")).collect();

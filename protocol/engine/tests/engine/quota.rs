@@ -215,6 +215,8 @@ fn i4_a_raised_quota_brings_everything_in_and_a_cut_brings_in_what_it_names_in_w
     }
 }
 
+/// Found by cwn-sim (`--nodes 7 --hours 2 --malicious 25% --malice flooder`, seed 4): of a steward that published more
+/// than its quota the operations too were asked for no more.
 #[test]
 fn i4_what_a_steward_says_is_asked_for_however_much_else_it_wrote() {
     let (mut world, circle) = flooded();
@@ -308,6 +310,8 @@ fn i7_an_honest_member_that_holds_more_than_a_quota_lets_in_stays_connected_whoe
     assert_eq!(world.engine("ncsc").over_quota(&circle)[0].waiting, 35);
 }
 
+/// Found by cwn-sim (`--nodes 20 --hours 24 --malicious 10%`, seed 136): what the store held behind a fork no longer
+/// counted for its author's quota.
 #[test]
 fn i7_who_forks_its_logs_gets_no_room_by_it() {
     let (mut world, circle, fork) = forked(2, 8);

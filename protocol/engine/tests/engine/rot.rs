@@ -99,6 +99,8 @@ fn i1_nothing_more_is_sealed_to_an_epoch_whose_record_rotted() {
     }
 }
 
+/// Found by cwn-sim (`--nodes 20 --hours 24 --malicious 10%`, seeds 101 and 109): the author wrote on in a log that
+/// nobody who came later could take.
 #[test]
 fn i4_an_author_whose_record_rotted_before_anybody_had_it_goes_on_in_a_log_that_others_can_take() {
     for found in ["at a start", "while it runs"] {
@@ -198,6 +200,8 @@ fn i3_what_an_author_holds_back_counts_for_what_it_may_write() {
     assert_eq!(world.conclusions("ferm", circle), world.conclusions("ibd", circle));
 }
 
+/// Found by cwn-sim (`--nodes 20 --hours 24 --malicious 10%`, seed 2021): whoever lacked what a log cites asked for it
+/// with each list of tips, and disconnected an honest peer that never had it.
 #[test]
 fn i7_nobody_is_asked_again_and_again_for_what_its_author_lost_and_a_later_log_cites() {
     let mut world = World::new(&FOUR);
@@ -678,6 +682,8 @@ fn i3_whatever_record_or_fact_rots_a_node_starts_and_comes_to_agree() {
     }
 }
 
+/// Found by cwn-sim (`--nodes 20 --hours 24 --malicious 10%`, seed 19): an acknowledged operation that builds on one
+/// that rotted stayed aside until the next start, though that one had come back.
 #[test]
 fn i3_an_operation_that_builds_on_one_that_rotted_counts_again_once_that_one_came_back() {
     let mut world = World::new(&FOUR);
