@@ -1,5 +1,6 @@
-//! The store on a disk with faults: every place where it touches a file fails, tears or finds the disk full, and
-//! the power goes off after every one of them.
+//! The store on a disk with faults: every place where its own code touches a file fails, tears or finds the disk full,
+//! and the power goes off after every one of them. What sled reads and writes is not among these places: the index can
+//! be built anew, and that it is when it gives trouble is shown in `tests.rs`.
 //!
 //! One life of a store is lived over and over. First it is counted where it touches files, which must be
 //! everywhere that [`Site`] names; then each of these places has each fault that it can have. Whatever happens,
