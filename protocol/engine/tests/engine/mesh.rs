@@ -374,6 +374,44 @@ fn a_holder_that_crashed_before_its_statement_left_makes_it_again() {
     assert_eq!(known_to_hold(&world, "ferm", circle, "ferm", entry, &["surf"]), ["surf"]);
 }
 
+/// What zorg says that it holds of ferm's, invented, and where that stands.
+fn invented(world: &World, circle: CircleId) -> (SignedStatement, (LogId, u64)) {
+    let statement = statement(world, circle, "zorg", world.key("ferm"), 1);
+    let place = (statement.heads[0].log, 0);
+    (statement.sign(&world.node("zorg").key), place)
+}
+
+/// Found by cwn-sim (partition72h with 200 nodes and 1 h, seeds 0 and 2).
+#[test]
+fn i9_a_statement_that_went_in_a_ring_until_it_could_go_no_further_looks_for_another_way() {
+    let (mut world, circle) = line(&["ferm", "surf", "haven", "zorg"]);
+    publish(&mut world, "ferm", circle, "so that the way is known");
+    let (statement, place) = invented(&world, circle);
+    let ferm = vec![world.key("ferm")];
+    hand_on_all(&mut world, "zorg", "haven", circle, vec![statement], ferm, Trail { left: 0, astray: false });
+    world.settle();
+    assert_eq!(known_to_hold(&world, "ferm", circle, "ferm", place, &["zorg"]), ["zorg"]);
+}
+
+/// Found by cwn-sim (partition72h with 200 nodes and 1 h, seeds 0 and 2).
+#[test]
+fn i9_what_went_astray_is_tried_at_once_with_the_first_who_comes_from_the_other_side_of_a_cut() {
+    let (mut world, circle) = line(&["ferm", "surf", "haven", "zorg"]);
+    publish(&mut world, "ferm", circle, "so that the way is known");
+    world.disconnect("surf", "haven");
+    let (statement, place) = invented(&world, circle);
+    let ferm = vec![world.key("ferm")];
+    let astray = Trail { left: limits::HANDED_ON_ASTRAY, astray: true };
+    hand_on_all(&mut world, "zorg", "haven", circle, vec![statement], ferm, astray);
+    world.settle();
+    let handed = |world: &World| world.frames_of.get(&11).copied().unwrap_or(0);
+    let before = handed(&world);
+    world.connect("haven", "surf").run(limits::HAND_ON_MS / 10);
+    assert!(handed(&world) > before, "it is not kept for the next round");
+    world.settle();
+    assert_eq!(known_to_hold(&world, "ferm", circle, "ferm", place, &["zorg"]), ["zorg"]);
+}
+
 #[test]
 fn where_all_are_connected_with_all_nothing_is_handed_on() {
     let names = ["ncsc", "ferm", "surf", "haven"];
