@@ -1023,7 +1023,7 @@ impl Replica {
         outcome
     }
 
-    fn take_run(&mut self, mut records: Vec<SignedRecord>, run: Vec<Decoded>) -> Ingested {
+    fn take_run(&mut self, mut records: Vec<SignedRecord>, mut run: Vec<Decoded>) -> Ingested {
         let named: BTreeSet<Hash> = run.iter().filter_map(|entry| entry.header().epoch).collect();
         let mut brought: BTreeSet<Hash> = BTreeSet::new();
         records.retain(|record| {
@@ -1031,16 +1031,27 @@ impl Replica {
             named.contains(&hash) && brought.insert(hash)
         });
         let mut outcome = self.take_records(records);
-        if outcome.stop.is_some() {
+        let refused = outcome.stop.take();
+        if let Some(stop) = &refused {
             // Whoever brings it may have made up the entry beside it.
-            let refused = |epoch: &Hash| brought.contains(epoch) && !self.epochs.contains_key(epoch);
-            let sealed_to_it = |entry: &&Decoded| entry.header().epoch.as_ref().is_some_and(refused);
-            let sealed = run.iter().filter(sealed_to_it).find(|entry| entry.signature_holds());
-            if let (Some(Stop::OverQuota), Some(entry)) = (&outcome.stop, sealed) {
+            let is_refused = |epoch: &Hash| brought.contains(epoch) && !self.epochs.contains_key(epoch);
+            let sealed_to_it = |entry: &Decoded| entry.header().epoch.as_ref().is_some_and(is_refused);
+            let sealed = run.iter().filter(|entry| sealed_to_it(entry)).find(|entry| entry.signature_holds());
+            if let (Stop::OverQuota, Some(entry)) = (stop, sealed) {
                 self.full.insert((entry.header().author, Measured::Content));
             }
-            return outcome;
+            // What stands before the first that is sealed to it does not need it.
+            run.truncate(run.iter().position(sealed_to_it).unwrap_or(run.len()));
         }
+        let mut taken = self.take_entries(run, outcome);
+        if refused.is_some() {
+            // Nothing behind them comes that could vouch for these.
+            taken.undecided.clear();
+        }
+        Ingested { stop: taken.stop.or(refused), ..taken }
+    }
+
+    fn take_entries(&mut self, run: Vec<Decoded>, mut outcome: Ingested) -> Ingested {
         let Some(key) = run.first().map(Decoded::key) else { return outcome };
         let held = self.logs.get(&(key.author, key.log));
         let link = held.map_or(Link::Start, Log::link);

@@ -5,7 +5,7 @@ use cwn_engine::{
     circle::{History, Quota},
     input::{Audience, Command, Input},
     limits,
-    log::{CircleId, Header, LogKey},
+    log::{CircleId, EntryBytes, Header, LogKey, Suite},
     output::Event,
     wire::{Frame, WireTip},
 };
@@ -78,6 +78,31 @@ fn i3_rotted_epoch_records_are_told_and_members_send_them_again() {
     for name in FOUR {
         world.expect_reads(name, circle, &["one", "three", "two", "four"]);
     }
+}
+
+/// Found by cwn-sim (seed 20449, 20 nodes, 24 h): of a log whose later entries nobody could take, for rot took the last
+/// copy of the operation that their epoch builds on, what stood before those came to nobody either.
+#[test]
+fn i4_what_stands_before_an_entry_whose_epoch_nobody_can_verify_any_more_comes_to_all() {
+    let mut world = World::new(&["ncsc", "ferm", "ibd"]);
+    let circle = world.circle(&["ncsc", "ferm"]);
+    world.partition(&[&["ncsc"], &["ferm"], &["ibd"]]);
+    world.append("ncsc", circle, "before");
+    world.settle();
+    world.add("ncsc", circle, "ibd");
+    world.append("ncsc", circle, "after");
+    world.settle();
+    let index = world.index("ncsc");
+    let own = (circle, world.key("ncsc"));
+    let control = |entry: &EntryBytes| Header::from_bytes(&entry.header).unwrap().suite == Suite::Control;
+    let store = &mut world.nodes[index].store;
+    let logs = store.logs.iter().filter(|(key, _)| (key.circle, key.author) == own);
+    let (key, last) = logs.filter(|(_, log)| control(&log[0].1)).map(|(key, log)| (*key, log.len())).next().unwrap();
+    store.rotten.insert((key, last as u64 - 1));
+    store.scrub();
+    world.start_anew("ncsc");
+    world.connect_all().settle();
+    world.expect_reads("ferm", circle, &["before"]);
 }
 
 #[test]
