@@ -13,11 +13,14 @@ mod writing;
 use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
-use cwn_tests::world::World;
+use cwn_tests::{
+    skip::{NotPermitted, skipped},
+    world::World,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    spaces::{Devices, Hosts, NotPermitted},
+    spaces::{Devices, Hosts},
     story::Story,
     wires::Wires,
 };
@@ -48,11 +51,11 @@ struct Arguments {
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let (hosts, devices) = match Hosts::open(NAMES.len()) {
-        Err(why) if why.is::<NotPermitted>() => {
-            println!("hosts: SKIPPED, nothing was tested: this machine does not let me make hosts: {why}");
+        Err(why) => {
+            skipped("a network on hosts of its own", &why.downcast::<NotPermitted>()?)?;
             return Ok(ExitCode::SUCCESS);
         }
-        opened => opened?,
+        Ok(opened) => opened,
     };
     let mut terminate = signal(SignalKind::terminate())?;
     // Whatever ends it, the nodes go first and the hosts after them.

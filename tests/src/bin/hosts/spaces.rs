@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, process::Command};
 
 use anyhow::Context;
-use cwn_tests::world::Place;
+use cwn_tests::{skip::NotPermitted, world::Place};
 use tokio_tun::Tun;
 
 use crate::wires::MTU;
@@ -31,18 +31,6 @@ impl Drop for Hosts {
 
 /// Our ends of the hosts' devices, each with its host's address.
 pub(crate) type Devices = Vec<(Ipv4Addr, Tun)>;
-
-/// Why there can be no hosts here: nothing that the program under test could change.
-#[derive(Debug)]
-pub(crate) struct NotPermitted(String);
-
-impl std::error::Error for NotPermitted {}
-
-impl std::fmt::Display for NotPermitted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 impl Hosts {
     /// So many hosts. The error is [`NotPermitted`] where there can be none.
