@@ -296,6 +296,8 @@ pub fn random() -> [u8; 32] {
 fn why_read_only(error: &store::Error) -> String {
     if error.is_refusal() {
         format!("a fault in this program kept something from being stored: {error}; start it again, and report this")
+    } else if matches!(error, store::Error::Full { .. }) {
+        format!("the disk is full: {error}")
     } else {
         format!("the disk failed: {error}; free or mend the disk, then start it again")
     }
@@ -317,7 +319,9 @@ impl Driver {
                 }
             }
             self.settle();
-            deadline.send_replace(self.engine.next_deadline());
+            // What falls due is not done any more: it would be due again at once, and for ever.
+            let stands_still = self.failed.borrow().is_some();
+            deadline.send_replace(self.engine.next_deadline().filter(|_| !stands_still));
             if let Some(done) = stop {
                 if let Err(error) = self.store.close() {
                     tracing::warn!(%error, "the index could not be written at the end; the next start rebuilds it");
@@ -336,6 +340,10 @@ impl Driver {
             (Message::Ask(question), _) => question(&self.engine, &self.store),
             (Message::Stop(done), _) => return Some(done),
             (Message::Command { reply, .. }, Some(why)) => drop(reply.send(Err(Failure::ReadOnly(why)))),
+            // Else it would go on to say that it is in sync with whom it is no longer connected with.
+            (Message::Input(gone @ Input::PeerDown { .. }), Some(_)) => {
+                self.engine.handle(clock::now(), gone, &self.store);
+            }
             (Message::Input(_), Some(_)) => {}
             (Message::Input(input), None) => self.engine.handle(clock::now(), input, &self.store),
             (Message::Command { command, plaintext, reply }, None) => {
@@ -353,6 +361,10 @@ impl Driver {
 
     /// Carries out outputs until there are none: everything that is to be stored with one fsync a round.
     fn settle(&mut self) {
+        if self.failed.borrow().is_some() {
+            while self.engine.poll_output().is_some() {}
+            return;
+        }
         loop {
             let mut tickets: Vec<Ticket> = Vec::new();
             let mut batch: Vec<Write> = Vec::new();
@@ -538,7 +550,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_store_refuses_is_not_blamed_on_the_disk() {
+    fn what_the_store_refuses_is_not_blamed_on_the_disk_and_a_full_one_is_called_full() {
         let key = LogKey { circle: CircleId(Hash([1; 32])), author: PublicKey([2; 32]), log: LogId([3; 16]) };
         let refused = [
             store::Error::TooLong { what: "the value of a fact", length: 2, limit: 1 },
@@ -551,5 +563,9 @@ mod tests {
         }
         let why = Failure::ReadOnly(why_read_only(&store::Error::Poisoned)).to_string();
         assert!(why.contains("the disk failed") && why.contains("start it again"), "{why}");
+        let full =
+            store::Error::Full { path: "/data/segments/1".into(), source: std::io::ErrorKind::StorageFull.into() };
+        let why = Failure::ReadOnly(why_read_only(&full)).to_string();
+        assert!(why.contains("the disk is full") && why.contains("free some space and start again"), "{why}");
     }
 }

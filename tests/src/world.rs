@@ -155,6 +155,8 @@ pub struct Place {
     pub address: SocketAddrV4,
     /// What stands before the program on its command line, such as what takes it into a host of its own.
     pub before: Vec<String>,
+    /// In which directory its data lie; where none is named, in the world's own.
+    pub disk: Option<PathBuf>,
 }
 
 /// One node: its directory, and its process while it runs.
@@ -205,7 +207,7 @@ fn loopback(host: Ipv4Addr, taken: &[u16]) -> anyhow::Result<Place> {
     loop {
         let port = std::net::TcpListener::bind((host, 0))?.local_addr()?.port();
         if !taken.contains(&port) {
-            return Ok(Place { address: SocketAddrV4::new(host, port), before: Vec::new() });
+            return Ok(Place { address: SocketAddrV4::new(host, port), before: Vec::new(), disk: None });
         }
     }
 }
@@ -266,8 +268,15 @@ impl World {
         self.add_in(name, keys, membership, loopback(self.host, &taken)?)
     }
 
+    /// As [`Self::add`], with the data directory on a disk of its own.
+    pub fn add_on(&mut self, disk: &Path, name: &str, keys: &Keys, membership: &Membership) -> anyhow::Result<()> {
+        let taken: Vec<u16> = self.nodes.iter().map(|node| node.place.address.port()).collect();
+        let place = Place { disk: Some(disk.to_owned()), ..loopback(self.host, &taken)? };
+        self.add_in(name, keys, membership, place)
+    }
+
     fn add_in(&mut self, name: &str, keys: &Keys, membership: &Membership, place: Place) -> anyhow::Result<()> {
-        let data = self.dir.path().join(name);
+        let data = place.disk.as_deref().unwrap_or(self.dir.path()).join(name);
         files::make_dir(&data)?;
         let credential = data.join("credential");
         files::durable_write(&credential, &random())?;

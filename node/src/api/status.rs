@@ -306,7 +306,8 @@ impl Api {
             },
             root_version: trust.version,
             issuer_word: word.map(|at: Time| at.0),
-            listening: self.node.connections.listening(),
+            // Who takes no more writes has left the network.
+            listening: if failure.is_some() { Vec::new() } else { self.node.connections.listening() },
             peers: self.node.connections.count(),
             offline: self.node.config.network.offline,
             live_frames: self.node.driver.traffic().0,

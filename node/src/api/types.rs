@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct Problem {
     /// What went wrong and what to do, for a person.
     pub error: String,
-    /// A short word for programs: `not_found`, `refused`, `not_current`, `bad_request`, `broken`.
+    /// A short word for programs: `not_found`, `refused`, `not_current`, `bad_request`, `read_only`, `broken`.
     pub code: String,
 }
 

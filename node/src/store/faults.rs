@@ -495,7 +495,7 @@ impl Life {
 
         // The index gives trouble.
         let mut store = self.open()?;
-        store.reader.index.distrust(&Trouble("of the test's making".to_owned()));
+        store.reader.index.distrust(&Trouble::new("of the test's making"));
         self.append_some(&mut store, 1)?;
         drop(store);
         let mut store = self.open()?;

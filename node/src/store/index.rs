@@ -35,6 +35,7 @@ use cwn_engine::log::{CircleId, LogKey};
 
 use super::{
     disk::{Disk, DiskFile, Site},
+    is_full,
     segments::{Place, Position},
 };
 
@@ -69,8 +70,18 @@ type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> io::Result<bool> + 'a;
 
 /// The index cannot be used. Everything in it is in the segments too.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the index: {0}")]
-pub(super) struct Trouble(pub(super) String);
+#[error("the index: {why}")]
+pub(super) struct Trouble {
+    pub(super) why: String,
+    /// Nothing is wrong with it, but the disk is full.
+    pub(super) full: bool,
+}
+
+impl Trouble {
+    pub(super) fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), full: false }
+    }
+}
 
 /// Where an entry stands, and its hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,11 +193,11 @@ pub(super) fn set_aside(disk: &Disk, dir: &Path) -> io::Result<()> {
 /// Runs a call of sled's, whose panics are errors here.
 fn caught<T>(call: impl FnOnce() -> io::Result<T>) -> Result<T, Trouble> {
     match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(|error| Trouble(error.to_string())),
+        Ok(result) => result.map_err(|error| Trouble { why: error.to_string(), full: is_full(&error) }),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("for no known reason");
-            Err(Trouble(format!("it panicked: {}", text.chars().take(200).collect::<String>())))
+            Err(Trouble::new(format!("it panicked: {}", text.chars().take(200).collect::<String>())))
         }
     }
 }
@@ -218,8 +229,8 @@ impl Index {
         // Whoever waited may have given up.
         let open = move || drop(done.send(Self::open_here(&disk, &dir, lock)));
         let begun = thread::Builder::new().name("open index".to_owned()).spawn(open);
-        begun.map_err(|error| Trouble(format!("no thread opens it: {error}")))?;
-        let late = |_| Err(Trouble("its opening came to no end".to_owned()));
+        begun.map_err(|error| Trouble::new(format!("no thread opens it: {error}")))?;
+        let late = |_| Err(Trouble::new("its opening came to no end"));
         opened.recv_timeout(patience).unwrap_or_else(late)
     }
 

@@ -109,6 +109,14 @@ pub enum Error {
     /// What was asked is stored, but the index did not follow.
     #[error("{0}; start again, and it is built anew")]
     Index(String),
+    /// The index needs room that is not there.
+    #[error("{why}; free some space on the disk of {}, then start again", dir.display())]
+    NoRoom {
+        /// The data directory.
+        dir: PathBuf,
+        /// What the index says.
+        why: String,
+    },
     /// A file that is not ours.
     #[error("{} is not a segment of this program; move it elsewhere, or restore it from a backup", path.display())]
     NotASegment {
@@ -169,6 +177,13 @@ impl Error {
         move |source| match is_full(&source) {
             true => Self::Full { path: path.to_owned(), source },
             false => Self::Io { path: path.to_owned(), source },
+        }
+    }
+
+    fn index(dir: &Path) -> impl FnOnce(Trouble) -> Self {
+        move |trouble| match trouble.full {
+            true => Self::NoRoom { dir: dir.to_owned(), why: trouble.to_string() },
+            false => trouble.into(),
         }
     }
 
@@ -324,6 +339,8 @@ impl Store {
                     }
                     Err(error) => tracing::warn!(%error, "it is not known whether the index fits; it is built anew"),
                 },
+                // It would not be built either, and what there is would be gone.
+                Err(trouble) if trouble.full => return Err(Error::index(dir)(trouble)),
                 Err(trouble) => tracing::warn!(%trouble, "the index cannot be opened and is built anew"),
             }
             opened.rebuilt = usable.is_none();
@@ -353,7 +370,7 @@ impl Store {
             None => {
                 opened.rebuilt |= !matches!(standing, Standing::Absent);
                 index::set_aside(disk, &index_dir).map_err(Error::io(&index_dir))?;
-                let index = Index::open(disk, &index_dir, lock, sizes.index_patience)?;
+                let index = Index::open(disk, &index_dir, lock, sizes.index_patience).map_err(Error::index(dir))?;
                 let replay = Replay { index: &index, segments: &segments, work: Work::Rebuilding };
                 replayed = replay.run(segments.start(), &mut damages, progress)?;
                 index
@@ -445,7 +462,7 @@ impl Store {
     /// Waits for the checkpoint that was begun.
     fn end_checkpoint(&mut self) -> Result<(), Error> {
         let Some(flushing) = self.flushing.take() else { return Ok(()) };
-        let panicked = |_| Err(Trouble("a checkpoint panicked".to_owned()));
+        let panicked = |_| Err(Trouble::new("a checkpoint panicked"));
         if let Err(trouble) = flushing.join().unwrap_or_else(panicked) {
             self.segments.poison();
             return Err(trouble.into());

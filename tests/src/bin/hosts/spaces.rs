@@ -62,7 +62,7 @@ impl Hosts {
     pub(crate) fn place(&self, number: usize) -> anyhow::Result<Place> {
         let into = ["ip", "netns", "exec", &self.namespaces[number]];
         let before = into.into_iter().map(str::to_owned).collect();
-        Ok(Place { address: std::net::SocketAddrV4::new(address(number)?, PORT), before })
+        Ok(Place { address: std::net::SocketAddrV4::new(address(number)?, PORT), before, disk: None })
     }
 }
 
