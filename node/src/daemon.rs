@@ -65,10 +65,12 @@ pub async fn run(data: &Path) -> anyhow::Result<()> {
     let membership = Membership::load(data, &keys)?;
     let certificate = membership.certificate().clone();
     let me = keys.signing.public();
+    tracing::info!("opening the store");
     let (store, opened) = Store::open_sized(data, config.store.sizes(), &mut |progress: Progress| {
         let Progress { work, done_bytes, total_bytes } = progress;
         tracing::info!(?work, done_bytes, total_bytes, "opening the store");
     })?;
+    tracing::info!(replayed = opened.replayed, rebuilt = opened.rebuilt, "the store is open");
     if opened.cut_back_bytes > 0 {
         tracing::warn!(
             bytes = opened.cut_back_bytes,

@@ -29,6 +29,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a list may take to follow what is stored.
 const FOLLOWS: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A recovery may be over in a few milliseconds.
+const WATCH_EVERY: Duration = Duration::from_micros(100);
+
+/// What a daemon logs when it begins to recover its store, and when it has done so.
+const RECOVERS: &str = "opening the store";
+const RECOVERED: &str = "the store is open";
 
 fn kills() -> u64 {
     std::env::var("CWN_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
@@ -97,13 +103,14 @@ enum Phase {
     CatchingUp,
     /// Building its index anew.
     Rebuilding,
-    /// Coming back from the kill before: cutting the torn tail, replaying.
+    /// Opening its store after the kill before: cutting the torn tail, replaying. What comes before that, reading the
+    /// configuration and opening the keys, is no recovery, and nothing is killed in it.
     Recovering,
-    /// Only just ready, before anybody asked it anything: a kill meant for its recovery that came late.
-    Ready,
+    /// Behind that, before anybody asked it anything: a kill meant for its recovery that came late.
+    Recovered,
 }
 
-use Phase::{CatchingUp, Ready, Rebuilding, Recovering, Rotating, Writing};
+use Phase::{CatchingUp, Rebuilding, Recovered, Recovering, Rotating, Writing};
 
 /// Kills nodes, and knows what was acknowledged.
 struct Killer {
@@ -111,8 +118,9 @@ struct Killer {
     rng: ChaCha8Rng,
     acknowledged: Arc<Mutex<Vec<String>>>,
     kills: BTreeMap<Phase, u64>,
-    /// About how long a start takes. Learnt from the kills: one that came too late makes it shorter, one in time longer.
-    start: Duration,
+    /// About how long a recovery takes, or building the index anew. Learnt from the kills: one that came too late makes
+    /// it shorter, one in time longer.
+    lasts: BTreeMap<Phase, Duration>,
     rounds: u64,
     next_entry: u64,
 }
@@ -150,7 +158,7 @@ impl Killer {
             rng: ChaCha8Rng::seed_from_u64(seed),
             acknowledged: Arc::default(),
             kills: BTreeMap::new(),
-            start: Duration::from_millis(500),
+            lasts: [Rebuilding, Recovering].map(|phase| (phase, Duration::from_millis(100))).into(),
             rounds: 0,
             next_entry: 0,
         })
@@ -171,8 +179,12 @@ impl Killer {
             && self.count(Recovering) * 5 >= self.total()
     }
 
-    fn random_ms(&mut self, bound: u128) -> Duration {
-        Duration::from_millis(self.rng.next_u64() % u64::try_from(bound).unwrap_or(u64::MAX).max(1))
+    fn random_ms(&mut self, bound: u64) -> Duration {
+        self.random(Duration::from_millis(bound))
+    }
+
+    fn random(&mut self, bound: Duration) -> Duration {
+        Duration::from_micros(self.rng.next_u64() % u64::try_from(bound.as_micros()).unwrap_or(u64::MAX).max(1))
     }
 
     fn kill(&mut self, name: &str, phase: Phase) -> anyhow::Result<()> {
@@ -217,17 +229,24 @@ impl Killer {
         writers.end().await
     }
 
-    /// Starts a node and kills it at a random moment before it is ready, which may come too late.
-    async fn kill_starting(&mut self, name: &str, phase: Phase) -> anyhow::Result<bool> {
+    /// Starts a node, waits until its recovery has begun, and kills it at a random moment of that, which may come too
+    /// late. Waits in this thread: a timer's steps can be longer than a recovery.
+    fn kill_recovering(&mut self, name: &str, phase: Phase) -> anyhow::Result<bool> {
         let log = self.world.node(name).data.join("daemon.log");
-        let before = std::fs::metadata(&log)?.len();
+        let before = usize::try_from(std::fs::metadata(&log)?.len())?;
+        let said = || Ok::<_, std::io::Error>(String::from_utf8_lossy(&std::fs::read(&log)?[before..]).into_owned());
         self.world.spawn(name)?;
-        tokio::time::sleep(self.random_ms(self.start.as_millis())).await;
+        let given_up = Instant::now() + PATIENCE;
+        while !said()?.contains(RECOVERS) {
+            anyhow::ensure!(Instant::now() < given_up, "its recovery does not begin\n{}", self.world.logs());
+            std::thread::sleep(WATCH_EVERY);
+        }
+        let lasts = self.lasts[&phase];
+        std::thread::sleep(self.random(lasts));
         self.world.kill(name)?;
-        let said = std::fs::read(&log)?.split_off(usize::try_from(before)?);
-        let in_time = !String::from_utf8_lossy(&said).contains("this node runs");
-        self.start = if in_time { self.start * 9 / 8 } else { self.start * 3 / 4 };
-        *self.kills.entry(if in_time { phase } else { Ready }).or_default() += 1;
+        let in_time = !said()?.contains(RECOVERED);
+        self.lasts.insert(phase, if in_time { lasts * 9 / 8 } else { lasts * 3 / 4 });
+        *self.kills.entry(if in_time { phase } else { Recovered }).or_default() += 1;
         Ok(in_time)
     }
 
@@ -257,14 +276,14 @@ impl Killer {
             Rebuilding => {
                 self.kill_writing().await?;
                 std::fs::remove_dir_all(self.world.node("ncsc").data.join("index"))?;
-                self.kill_starting("ncsc", Rebuilding).await?;
-                self.kill_starting("ncsc", Recovering).await?;
+                self.kill_recovering("ncsc", Rebuilding)?;
+                self.kill_recovering("ncsc", Recovering)?;
             }
             _ => {
                 self.kill_writing().await?;
                 // Until one was in time, and then perhaps once more.
                 for _try in 0..5 {
-                    if self.kill_starting("ncsc", Recovering).await? && self.rng.next_u64().is_multiple_of(2) {
+                    if self.kill_recovering("ncsc", Recovering)? && self.rng.next_u64().is_multiple_of(2) {
                         break;
                     }
                 }
