@@ -104,9 +104,8 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
     let changes = || mixed().more(many_changes);
     match bug {
         Bug::SkipSync | Bug::ReuseLogId | Bug::ForgetRetractions => vec![mixed()],
-        Bug::NeverErase => vec![mixed().hours(34).more(|scenario| {
+        Bug::NeverErase | Bug::KeepOfOthers => vec![mixed().hours(34).more(|scenario| {
             scenario.calm_every_minutes = 240;
-            scenario.people.restore = 0;
         })],
         Bug::AnnounceBeforeStored | Bug::ReplyBeforeStored | Bug::AcceptBeforeStored | Bug::UseEpochBeforeDurable => {
             vec![mixed().more(slow_disks)]

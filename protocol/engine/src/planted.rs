@@ -138,6 +138,8 @@ bugs! {
     RotUnhides,
     /// What was taken back stays on the disk.
     NeverErase,
+    /// What others took back stays on the disk, and what one took back oneself goes.
+    KeepOfOthers,
     /// Entries that take something back are dropped by time like any.
     DropRetractions,
 

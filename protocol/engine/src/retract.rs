@@ -263,7 +263,7 @@ impl Engine {
             taken.erased = true;
             writes.push(taken.fact());
             self.retractions.done(&by, seq);
-            if !planted(Bug::NeverErase) {
+            if !planted(Bug::NeverErase) && (by.author == self.me || !planted(Bug::KeepOfOthers)) {
                 writes.push(Write::Erase { key, seq: target, hash, because });
             }
             writes.extend(self.mending.settled(&(key, target)));

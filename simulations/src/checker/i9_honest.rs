@@ -1,14 +1,10 @@
 //! I9: what a node does not know it says: "received" is said of nothing that did not arrive, alarms are not raised
 //! without cause, and what did arrive is known in the end.
 
-use cwn_crypto::Domain;
-use cwn_engine::{log::LogKey, output::Event, store::Read as _};
+use cwn_engine::output::Event;
 
-use super::{Checker, Seen};
-use crate::{
-    people::short,
-    world::{Node, World},
-};
+use super::{Checker, Seen, is_signed};
+use crate::{people::short, world::World};
 
 #[derive(Debug)]
 pub(crate) struct Honest;
@@ -81,10 +77,4 @@ impl Checker for Honest {
         }
         Ok(())
     }
-}
-
-/// Whether an entry is held as its author signed it.
-fn is_signed(node: &Node, key: &LogKey, seq: u64) -> bool {
-    let entry = node.disk.entry(key, seq).ok().flatten();
-    entry.is_some_and(|entry| key.author.verify(Domain::ENTRY, &entry.header, &entry.signature).is_ok())
 }

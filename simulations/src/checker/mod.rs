@@ -23,7 +23,7 @@ mod succession;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cwn_crypto::Hash;
+use cwn_crypto::{Domain, Hash};
 use cwn_engine::{
     input::{Command, CommandId},
     log::{CircleId, EntryBytes, Header, LogKey},
@@ -155,6 +155,12 @@ fn unsendable(world: &World, members: &[usize], circle: &CircleId) -> Unsendable
         }
     }
     unsendable
+}
+
+/// Whether an entry is held, can be read back, and is as its author signed it.
+fn is_signed(node: &Node, key: &LogKey, seq: u64) -> bool {
+    let entry = node.disk.entry(key, seq).ok().flatten();
+    entry.is_some_and(|entry| key.author.verify(Domain::ENTRY, &entry.header, &entry.signature).is_ok())
 }
 
 /// All of them.
