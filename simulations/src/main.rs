@@ -12,6 +12,7 @@ mod dice;
 mod disk;
 mod life;
 mod malicious;
+mod memory;
 mod mutants;
 mod network;
 mod oracle;

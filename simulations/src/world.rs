@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use cwn_crypto::{
     Domain, Hash, PartnerId, PublicKey, Signed, SigningKey, Time,
@@ -37,6 +38,7 @@ use crate::{
     dice::{Dice, For},
     disk::{Disk, Held},
     malicious::Malice,
+    memory::Guard,
     network::{Ask, End, Message, Network, Way},
     oracle::{Conclusion, Heard, History},
     plan::Plan,
@@ -310,6 +312,8 @@ pub(crate) struct World {
     queue: BinaryHeap<Reverse<Due>>,
     order: u64,
     checkers: Vec<Box<dyn Checker>>,
+    /// Over the memory that an engine takes for one input.
+    guard: Arc<Guard>,
     next_command: u64,
     pub(crate) texts: u64,
     conclusions: RefCell<Conclusions>,
@@ -389,6 +393,7 @@ impl World {
             queue: BinaryHeap::new(),
             order: 0,
             checkers,
+            guard: Guard::over(plan.to_string()),
             next_command: 0,
             texts: 0,
             conclusions: RefCell::default(),
@@ -664,6 +669,7 @@ impl World {
             return;
         }
         let config = self.config(index);
+        self.guard.begins(index, "a start");
         let node = &mut self.nodes[index];
         let lost = node.disk.scrub();
         let prepared = self.prepared.as_ref().filter(|network| node.disk.held().holds_just(network));
@@ -675,6 +681,7 @@ impl World {
             self.forgive(index, |_, told| lost.contains(&(told.key, told.seq, told.hash)));
         }
         self.truth.rotted.extend(lost.into_iter().map(|(key, seq, hash)| ((key.circle, hash), (key, seq))));
+        self.ends_within_bounds();
         let node = &mut self.nodes[index];
         node.start += 1;
         node.chosen = None;
@@ -790,8 +797,17 @@ impl World {
         let node = &mut self.nodes[index];
         let clock = node.clock(self.now);
         let Some(engine) = &mut node.engine else { return };
+        self.guard.begins(index, kind_of(&input));
         engine.handle(clock, input, &node.disk);
         self.drain(index);
+        self.ends_within_bounds();
+    }
+
+    /// An engine is done with an input, and with what followed from that.
+    fn ends_within_bounds(&mut self) {
+        if let Some(story) = self.guard.ends() {
+            self.violated("I7", story);
+        }
     }
 
     /// Gives a command, as a person does.
@@ -1539,6 +1555,28 @@ impl World {
     /// Minutes, as scenarios count, in milliseconds.
     pub(crate) fn minutes(minutes: u64) -> u64 {
         minutes * MINUTE_MS
+    }
+}
+
+/// What an input is, in a word.
+fn kind_of(input: &Input) -> &'static str {
+    match input {
+        Input::PeerUp { .. } => "a peer that connects",
+        Input::PeerDown { .. } => "a peer that goes",
+        Input::Frame { .. } => "a frame",
+        Input::RunRequested { .. } => "a request for a run",
+        Input::RunFrame { .. } => "a frame of a run",
+        Input::RunEnded { .. } => "the end of a run",
+        Input::LiveDropped { .. } => "the loss of frames",
+        Input::Stored { .. } => "the end of a write",
+        Input::Command { .. } => "a command",
+        Input::Sealed { .. } | Input::NotSealed { .. } => "a seal",
+        Input::EpochSealed { .. } => "an epoch",
+        Input::Openable { .. } | Input::KeysSealed { .. } | Input::KeysChecked { .. } => "keys",
+        Input::Damaged { .. } | Input::RecordDamaged { .. } => "damage",
+        Input::Import { .. } => "an import",
+        Input::Shown { .. } => "a certificate",
+        Input::Tick => "a tick",
     }
 }
 

@@ -1,10 +1,12 @@
-//! I7: one bad peer cannot stop others, nor set them against each other; and who has nothing to say says little.
+//! I7: one bad peer cannot stop others, nor set them against each other; and who has nothing to say says little, and
+//! remembers little of its peers.
 
 use std::collections::BTreeMap;
 
 use cwn_crypto::Time;
 use cwn_engine::{
     limits,
+    log::CircleId,
     output::Event,
     sync::Remembered,
     wire::{Frame, Tag},
@@ -96,6 +98,7 @@ impl Checker for Bounded {
     }
 
     fn calm(&mut self, world: &World) -> Result<(), String> {
+        holds_little(world)?;
         if world.plan.malicious_percent > 0 {
             // Those do not keep quiet in a calm, and are answered.
             return Ok(());
@@ -113,4 +116,29 @@ impl Checker for Bounded {
         }
         Ok(())
     }
+}
+
+/// What nodes keep in memory for their peers: of one that keeps to the protocol no more heights than there are logs, and of
+/// what others hold no more statements than members may leave with anybody.
+fn holds_little(world: &World) -> Result<(), String> {
+    let mut logs: BTreeMap<CircleId, usize> = BTreeMap::new();
+    world.truth.logs.values().for_each(|(circle, ..)| *logs.entry(*circle).or_default() += 1);
+    let most = logs.into_values().max().unwrap_or(0);
+    let members: usize = world.truth.histories.values().map(|history| history.ever_named().len()).sum();
+    for (node, engine) in world.honest().filter_map(|node| Some((node, node.engine.as_ref()?))) {
+        for peer in world.honest() {
+            let Remembered { heights, offers } = engine.remembered_of(&peer.me);
+            if heights > most || offers > world.truth.histories.len() {
+                let (node, peer) = (&node.name, &peer.name);
+                return Err(format!(
+                    "{node} remembers {heights} heights and {offers} offers of {peer}, of {most} logs"
+                ));
+            }
+        }
+        let (count, bytes) = engine.carries();
+        if count > members * limits::CARRIED_PER_HOLDER || bytes > count * limits::CARRIED_BYTES {
+            return Err(format!("{} carries {count} statements of {members} members, {bytes} bytes", node.name));
+        }
+    }
+    Ok(())
 }

@@ -7,7 +7,6 @@
 //!
 //! It refuses to know faults and malice: those are other scenarios'.
 
-mod memory;
 mod report;
 mod stage;
 
@@ -29,6 +28,7 @@ use self::{
 };
 use crate::{
     disk::Disk,
+    memory,
     world::{Coming, Node, START, World, name_of},
 };
 
