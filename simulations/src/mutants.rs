@@ -190,6 +190,7 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
             scenario.faults.connection_drop *= 8;
         })],
         Bug::NeedTheIssuer => vec![Lives::of("without-coordinator").hours(3)],
+        Bug::NeedTheIssuerToFound => vec![Lives::of("without-coordinator").hours(8)],
         Bug::GiveEveryKey => vec![changes().more(|scenario| {
             many_changes(scenario);
             scenario.people.policy *= 2;

@@ -750,7 +750,8 @@ impl Engine {
         store: &dyn Read,
     ) -> Result<(), CommandRefusal> {
         let silent = |at: Time| self.wall.since(at) > 60 * 60 * Time::SECOND_MS;
-        if planted(Bug::NeedTheIssuer) && self.word().newest().is_none_or(silent) {
+        let founds = planted(Bug::NeedTheIssuerToFound) && matches!(command, Command::Found { .. });
+        if (planted(Bug::NeedTheIssuer) || founds) && self.word().newest().is_none_or(silent) {
             return Err(CommandRefusal::NotCurrent { missing: Vec::new() });
         }
         match command {

@@ -162,6 +162,8 @@ bugs! {
     // I8: no single point.
     /// Nothing is done unless the issuer was heard within the hour.
     NeedTheIssuer,
+    /// No circle is founded unless the issuer was heard within the hour, and all else is done.
+    NeedTheIssuerToFound,
 
     // I9: what a node does not know it says.
     /// A node counts as current from its start.
