@@ -84,8 +84,8 @@ pub(crate) fn live(plan: &Plan, keep_lines: usize) -> Outcome {
     }
 }
 
-/// Faults end, everybody runs and can reach everybody, nobody does anything; then all must agree. Gives back how long
-/// that took.
+/// Faults end, everybody runs and can reach everybody, clocks are right, nobody does anything; then all must agree. Gives
+/// back how long that took. After it clocks differ again.
 fn calm(world: &mut World) -> u64 {
     if world.violation.is_some() {
         return 0;
@@ -120,5 +120,6 @@ fn calm(world: &mut World) -> u64 {
         world.check_calm();
     }
     world.calm = false;
+    (0..world.nodes.len()).for_each(|node| world.skew(node));
     took
 }

@@ -96,7 +96,7 @@ pub(crate) struct Faults {
     pub(crate) clock_jump: u64,
     /// A clock jumps by up to so many seconds, back or forth.
     pub(crate) clock_jump_seconds: u64,
-    /// Clocks differ by up to so many milliseconds from the start.
+    /// Clocks differ by up to so many milliseconds, from the start and from each calm on.
     pub(crate) clock_skew_ms: u64,
     /// Entries.
     pub(crate) rot: u64,

@@ -448,8 +448,6 @@ impl World {
 
     /// A machine with these keys and an empty disk.
     fn install(&mut self, name: &str, partner: PartnerId, key: SigningKey, sealing: SealingKey) {
-        let skew = self.plan.scenario.faults.clock_skew_ms;
-        let clock_ahead_ms = self.faults.below(2 * skew + 1) as i64 - skew as i64;
         let index = self.nodes.len();
         if !self.sparse {
             (0..index).for_each(|other| self.draw_ways(index, other));
@@ -466,7 +464,7 @@ impl World {
             engine: None,
             disk: Disk::default(),
             backup: None,
-            clock_ahead_ms,
+            clock_ahead_ms: 0,
             start: 0,
             down: false,
             is_double: false,
@@ -486,6 +484,13 @@ impl World {
             messages: 0,
             bytes: 0,
         });
+        self.skew(index);
+    }
+
+    /// A clock is as wrong as clocks are that nobody looks at.
+    pub(crate) fn skew(&mut self, node: usize) {
+        let skew = self.plan.scenario.faults.clock_skew_ms;
+        self.nodes[node].clock_ahead_ms = self.faults.below(2 * skew + 1) as i64 - skew as i64;
     }
 
     /// A second machine starts on a copy of a node's disk, its keys among it, and runs for a while.
