@@ -53,6 +53,8 @@ pub(crate) struct Session {
     last: BTreeMap<(usize, Option<StreamId>), Time>,
     /// What was sent into a cut, by the end it goes to.
     pub(crate) stuck: [Vec<Message>; 2],
+    /// By the end they go to: since the queue of live frames is full, so many of them were lost.
+    pub(crate) full: [Option<u64>; 2],
     /// Nothing is sent on it any more.
     pub(crate) broken: bool,
 }
@@ -111,6 +113,7 @@ impl Network {
             ends: [dialler, listener],
             last: BTreeMap::new(),
             stuck: [Vec::new(), Vec::new()],
+            full: [None, None],
             broken: false,
         };
         self.sessions.insert(id, session);

@@ -40,6 +40,7 @@ enum Deed {
     Kill,
     PowerLoss,
     ConnectionDrop,
+    FullQueue,
     Partition,
     OneWayCut,
     ClockJump,
@@ -73,6 +74,7 @@ impl World {
             (faults.kill, Deed::Kill),
             (faults.power_loss, Deed::PowerLoss),
             (faults.connection_drop, Deed::ConnectionDrop),
+            (faults.full_queue, Deed::FullQueue),
             (faults.partition, Deed::Partition),
             (faults.one_way_cut, Deed::OneWayCut),
             (faults.clock_jump, Deed::ClockJump),
@@ -157,6 +159,13 @@ impl World {
                 if let Some(session) = self.faults.pick(&open).copied() {
                     let late = [self.lines.between(1, 20_000), self.lines.between(1, 20_000)];
                     self.close(session, late);
+                }
+            }
+            Deed::FullQueue => {
+                let open: Vec<_> = self.nodes[node].sessions.values().copied().collect();
+                if let Some(session) = self.faults.pick(&open).copied() {
+                    let ms = self.faults.between(1_000, 60_000);
+                    self.fill_queue(node, session, ms);
                 }
             }
             Deed::Partition => {

@@ -28,7 +28,7 @@ pub(crate) enum Trouble {
     Kills,
     /// Partitions, and ways that are cut in one direction
     Partitions,
-    /// Connections that break
+    /// Connections that break, and queues that are full
     Drops,
     /// Clocks that differ and jump
     Clocks,
@@ -63,7 +63,7 @@ impl Plan {
                 (faults.partition, faults.one_way_cut) = (0, 0);
                 self.scenario.split_minutes = 0;
             }
-            Trouble::Drops => faults.connection_drop = 0,
+            Trouble::Drops => (faults.connection_drop, faults.full_queue) = (0, 0),
             Trouble::Clocks => (faults.clock_jump, faults.clock_skew_ms) = (0, 0),
             Trouble::Disks => {
                 (faults.rot, faults.rot_record, faults.rot_fact) = (0, 0, 0);

@@ -89,6 +89,9 @@ pub(crate) struct Faults {
     pub(crate) kill: u64,
     pub(crate) power_loss: u64,
     pub(crate) connection_drop: u64,
+    /// Queues of frames to a peer that are full for up to a minute, so that most of what is said to it is lost.
+    #[serde(default)]
+    pub(crate) full_queue: u64,
     pub(crate) partition: u64,
     /// A partition lasts up to so many minutes.
     pub(crate) partition_minutes: u64,

@@ -48,6 +48,8 @@ use crate::{
 /// When every life starts.
 pub(crate) const START: Time = Time(1_790_000_000_000);
 const MINUTE_MS: u64 = 60 * Time::SECOND_MS;
+/// Of a thousand frames to a peer whose queue is full so many are lost: a small one may fit where a large one does not.
+const LOST_PER_MILLE: u64 = 700;
 /// Entries in one frame of a run: small, so that runs can break off in the middle.
 const RUN_ENTRIES: usize = 32;
 /// How often a node looks with whom to keep connected, as a daemon does.
@@ -92,6 +94,11 @@ pub(crate) enum Coming {
         session: SessionId,
         side: usize,
         message: Message,
+    },
+    /// A slow peer took what waited for it, and its queue has room again.
+    Drained {
+        session: SessionId,
+        side: usize,
     },
     /// Somebody should notice by now that a session is cut.
     GiveUp {
@@ -652,6 +659,7 @@ impl World {
             Coming::Up { session, side } => self.session_up(session, side),
             Coming::Down { session, side } => self.session_down(session, side),
             Coming::Arrive { session, side, message } => self.arrive(session, side, message),
+            Coming::Drained { session, side } => self.drained(session, side),
             Coming::GiveUp { session } => self.give_up(session),
             Coming::Start { node } => self.start(node),
             Coming::Mend { ways } => self.mend(&ways),
@@ -864,7 +872,9 @@ impl World {
                     let read = self.nodes[index].is_honest() && !self.checkers.is_empty();
                     let frame = if read { Frame::from_bytes(&bytes).ok() } else { None };
                     self.saw(&Seen::Sent { from: index, to, frame: frame.as_ref() });
-                    self.deliver(session, 1 - side, Message::Frame(bytes));
+                    if !self.is_lost(session, 1 - side) {
+                        self.deliver(session, 1 - side, Message::Frame(bytes));
+                    }
                 }
             }
             Output::Pull { session, pull, bytes, .. } => {
@@ -1233,6 +1243,39 @@ impl World {
             self.schedule(self.now.plus(late), Coming::Down { session: id, side });
         }
         self.dial_later(a, b, 500, 15_000);
+    }
+
+    /// A peer is slow for a while, and what a node says to it meanwhile finds its queue full.
+    pub(crate) fn fill_queue(&mut self, node: usize, id: SessionId, ms: u64) {
+        let Some(side) = self.side(node, id).map(|side| 1 - side) else { return };
+        let session = self.network.sessions.get_mut(&id).filter(|session| session.full[side].is_none());
+        let Some(session) = session else { return };
+        session.full[side] = Some(0);
+        let to = session.ends[side].node;
+        self.trace.tell(self.now, || format!("the queue of p{node:02} to p{to:02} is full for {ms} ms"));
+        self.schedule(self.now.plus(ms), Coming::Drained { session: id, side });
+    }
+
+    /// Whether a frame to one end of a session finds its queue full, and is lost.
+    fn is_lost(&mut self, id: SessionId, to_side: usize) -> bool {
+        let lost = self.network.sessions.get_mut(&id).and_then(|session| session.full[to_side].as_mut());
+        let Some(lost) = lost else { return false };
+        let is_lost = self.lines.per_mille(LOST_PER_MILLE);
+        *lost += u64::from(is_lost);
+        is_lost
+    }
+
+    /// The queue to one end of a session has room again, and its sender hears of it if anything was lost.
+    fn drained(&mut self, id: SessionId, to_side: usize) {
+        let Some(session) = self.network.sessions.get_mut(&id) else { return };
+        let (lost, broken) = (session.full[to_side].take(), session.broken);
+        let (sender, to) = (session.ends[1 - to_side], session.ends[to_side]);
+        if broken || lost.is_none_or(|lost| lost == 0) || self.side(sender.node, id) != Some(1 - to_side) {
+            return;
+        }
+        let peer = self.nodes[to.node].me;
+        self.trace.event(self.now, 12, sender.node, &id.0.to_be_bytes());
+        self.input(sender.node, Input::LiveDropped { peer, session: id });
     }
 
     /// Ends every session; those that can, speak again soon.

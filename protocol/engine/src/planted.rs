@@ -190,6 +190,8 @@ bugs! {
     WaitForStalled,
     /// Epoch records that rotted are asked of nobody.
     LostRecordsStay,
+    /// That frames to a peer were lost changes nothing.
+    ForgetLosses,
     /// Damage that one write meets swallows what the others owe.
     DamageSwallowsReplies,
 }

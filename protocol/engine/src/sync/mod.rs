@@ -501,7 +501,8 @@ impl Engine {
     ) -> Result<(), Damage> {
         let later = self.now.plus(limits::COMPARE_EVERY_MS);
         let state = self.sync.peers.get_mut(peer).filter(|state| state.session == session);
-        let Some(state) = state.filter(|state| state.their_nonce.is_some()) else { return Ok(()) };
+        let state = state.filter(|state| state.their_nonce.is_some() && !planted(Bug::ForgetLosses));
+        let Some(state) = state else { return Ok(()) };
         for (_, shared) in state.shared.iter_mut() {
             shared.digest_due = shared.digest_due.min(later);
             shared.pushed_epoch = None;
