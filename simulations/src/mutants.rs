@@ -197,6 +197,7 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
             scenario.people.publish *= 4;
         })],
         Bug::ForgetLosses => vec![mixed().more(|scenario| scenario.faults.full_queue *= 20)],
+        Bug::KeepKeys => vec![changes().hours(4)],
         Bug::DropInDoubt | Bug::DropEarly | Bug::DropRetractions => vec![Lives::of("expiry").hours(4)],
         Bug::ShortenAtOnce => vec![Lives::of("expiry").hours(30).more(|scenario| {
             scenario.calm_every_minutes = 240;

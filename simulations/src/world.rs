@@ -943,8 +943,9 @@ impl World {
                 let wrong = wrong.into_iter().map(|key| key.epoch).collect();
                 self.local(index, 1, Input::KeysChecked { peer, circle, right, wrong });
             }
-            // Whatever opens with them is opened from the store.
-            Output::Given { .. } => {}
+            Output::Given { circle, epochs } => {
+                self.saw(&Seen::Given { node: index, circle: &circle, epochs: &epochs });
+            }
             Output::Accepted { key, height } => self.saw(&Seen::Accepted { node: index, key, height }),
             // Nobody takes anything back here.
             Output::Retracted { .. } | Output::Dropped { .. } => {}
@@ -1094,7 +1095,7 @@ impl World {
     }
 
     /// The key of an epoch, from its record or as it was handed over, if it is the one its maker committed to.
-    fn right_key(&self, index: usize, circle: CircleId, epoch: Hash, handed: Option<&[u8]>) -> Option<EpochKey> {
+    pub(crate) fn right_key(&self, index: usize, circle: CircleId, epoch: Hash, handed: Option<&[u8]>) -> Option<EpochKey> {
         let node = &self.nodes[index];
         let record = read_record(&node.disk.record(&circle, &epoch).ok()??)?;
         let open = |wrapped: &[u8]| {

@@ -192,6 +192,8 @@ bugs! {
     LostRecordsStay,
     /// That frames to a peer were lost changes nothing.
     ForgetLosses,
+    /// Keys of older epochs are handed to nobody.
+    KeepKeys,
     /// Damage that one write meets swallows what the others owe.
     DamageSwallowsReplies,
 }

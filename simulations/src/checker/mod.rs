@@ -3,6 +3,7 @@
 //!
 //! To add one: a file here with a type that implements [`Checker`], and a line in [`all`].
 
+mod history;
 mod i10_no_self_fork;
 mod i11_markings;
 mod i1_readers;
@@ -66,6 +67,8 @@ pub(crate) enum Seen<'a> {
     Replied { node: usize, id: CommandId, reply: &'a Result<Reply, CommandRefusal> },
     /// A node accepts a log up to a height.
     Accepted { node: usize, key: LogKey, height: u64 },
+    /// A node was handed the keys of older epochs of a circle.
+    Given { node: usize, circle: &'a CircleId, epochs: &'a [Hash] },
     /// A node told something.
     Noted { node: usize, event: &'a Event },
 }
@@ -183,5 +186,6 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::new(i11_markings::Markings),
         Box::new(liveness::Liveness),
         Box::new(succession::Succession),
+        Box::new(history::Newcomers::default()),
     ]
 }
