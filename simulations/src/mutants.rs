@@ -171,6 +171,7 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
             scenario.people.remove *= 4;
             scenario.people.appoint *= 12;
         })],
+        Bug::ForgetUnopenable => vec![mixed().with(Kind::MisWrapper)],
         Bug::ForkGoesOn | Bug::ForkKeptQuiet => vec![mixed().with(Kind::Forker)],
         Bug::OtherBranchStays => vec![changes().with(Kind::Forker), changes().with(Kind::Forker).hours(5)],
         Bug::CompareWithoutEnd => vec![mixed().with(Kind::Boaster)],
@@ -196,8 +197,8 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
             scenario.people.policy *= 2;
             scenario.people.publish *= 4;
         })],
-        Bug::ForgetLosses => vec![mixed().more(|scenario| scenario.faults.full_queue *= 20)],
         Bug::KeepKeys => vec![changes().hours(4)],
+        Bug::ForgetLosses => vec![mixed().more(|scenario| scenario.faults.full_queue *= 20)],
         Bug::DropInDoubt | Bug::DropEarly | Bug::DropRetractions => vec![Lives::of("expiry").hours(4)],
         Bug::ShortenAtOnce => vec![Lives::of("expiry").hours(30).more(|scenario| {
             scenario.calm_every_minutes = 240;

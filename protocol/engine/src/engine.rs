@@ -158,6 +158,7 @@ pub struct Engine {
 
 const CIRCLE_FACT: &[u8] = b"circle/";
 const DECLINED_FACT: &[u8] = b"declined/";
+const CLOSED_FACT: &[u8] = b"closed/";
 pub(crate) const HELD_FACT: &[u8] = b"held/";
 
 pub(crate) fn fact_key(prefix: &[u8], parts: &[&[u8]]) -> Vec<u8> {
@@ -227,6 +228,12 @@ impl Engine {
         // What was declined the name says.
         let declined = store.facts(DECLINED_FACT)?;
         let declined = declined.iter().filter_map(|fact| Some(read_circle(&fact.key[DECLINED_FACT.len()..])?.0));
+        // And what does not open, which nobody tries again at a start.
+        let mut unopenable: BTreeMap<CircleId, BTreeSet<Hash>> = BTreeMap::new();
+        let closed = if planted(Bug::ForgetUnopenable) { Vec::new() } else { store.facts(CLOSED_FACT)? };
+        for (circle, epoch) in closed.iter().filter_map(|fact| read_circle(&fact.key[CLOSED_FACT.len()..])) {
+            unopenable.entry(circle).or_default().extend(<[u8; 32]>::try_from(epoch).map(Hash));
+        }
         let mut engine = Self {
             me: key.public(),
             key,
@@ -241,7 +248,7 @@ impl Engine {
             writers: BTreeMap::new(),
             appends: BTreeMap::new(),
             making: BTreeMap::new(),
-            unopenable: BTreeMap::new(),
+            unopenable,
             ledgers: BTreeMap::new(),
             told: BTreeMap::new(),
             waiting_forks: BTreeMap::new(),
@@ -1220,6 +1227,11 @@ impl Engine {
     fn openable(&mut self, circle: CircleId, epoch: Hash, opens: bool) {
         let epochs = self.unopenable.entry(circle).or_default();
         let changed = if opens { epochs.remove(&epoch) } else { epochs.insert(epoch) };
+        if changed {
+            let key = fact_key(CLOSED_FACT, &[&circle.0.0, &epoch.0]);
+            let value = if opens { Vec::new() } else { vec![1] };
+            self.store(vec![Write::Fact { key, value }], Vec::new());
+        }
         let maker = self.circles.get(&circle).and_then(|replica| replica.epoch(&epoch)).map(|epoch| epoch.maker);
         if let (true, Some(maker)) = (changed, maker) {
             self.held_changed(circle, maker);

@@ -170,6 +170,8 @@ bugs! {
     CurrentAtOnce,
     /// Statements say one entry more than is durably held.
     HeldClaimsMore,
+    /// What does not open is forgotten at a start.
+    ForgetUnopenable,
     /// Statements leave out what a listed log cites, held or not.
     CitedTakenForHeld,
     /// Statements are not said to peers that connect.
@@ -190,10 +192,10 @@ bugs! {
     WaitForStalled,
     /// Epoch records that rotted are asked of nobody.
     LostRecordsStay,
-    /// That frames to a peer were lost changes nothing.
-    ForgetLosses,
     /// Keys of older epochs are handed to nobody.
     KeepKeys,
+    /// That frames to a peer were lost changes nothing.
+    ForgetLosses,
     /// Damage that one write meets swallows what the others owe.
     DamageSwallowsReplies,
 }
