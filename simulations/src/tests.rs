@@ -2,6 +2,7 @@
 
 use crate::{
     life::{self, Outcome},
+    malicious::Kind,
     plan::{Plan, Trouble},
     scale,
     scenario::Scenario,
@@ -45,6 +46,14 @@ fn lives_among_malicious_members_keep_every_promise() {
 fn what_only_a_removed_member_heard_of_is_asked_of_nobody() {
     let scenario = Scenario::find("mixed").unwrap();
     expect_kept(&life::live(&Plan { seed: 67, ..Plan::new(12, 6, 10, scenario) }, 0));
+}
+
+/// Seed 0, in which nodes start again that cannot open what was wrapped wrongly to them.
+#[test]
+fn what_does_not_open_is_said_after_a_start_too() {
+    let scenario = Scenario::find("mixed").unwrap();
+    let plan = Plan { malice: Some(Kind::MisWrapper), ..Plan::new(10, 4, 20, scenario) };
+    expect_kept(&life::live(&plan, 0));
 }
 
 #[test]

@@ -182,6 +182,8 @@ pub(crate) struct Node {
     pub(crate) waiting: BTreeMap<CommandId, (Time, &'static str)>,
     tick_at: Option<Time>,
     keys: BTreeMap<Hash, EpochKey>,
+    /// Epochs that it found it cannot open, and when: of late, before the last start.
+    closed: Vec<(Time, CircleId, Hash)>,
     /// The operations it durably holds.
     pub(crate) heard: BTreeMap<CircleId, Heard>,
     /// Those and the ones that its store is writing.
@@ -483,6 +485,7 @@ impl World {
             waiting: BTreeMap::new(),
             tick_at: None,
             keys: BTreeMap::new(),
+            closed: Vec::new(),
             heard: BTreeMap::new(),
             known: BTreeMap::new(),
             coming: Vec::new(),
@@ -716,6 +719,12 @@ impl World {
         self.trace.tell(self.now, || format!("{} starts", name_of(index)));
         self.saw(&Seen::Started { node: index });
         self.drain(index);
+        // What a node's view had no time to note it opens again.
+        for (_, circle, epoch) in std::mem::take(&mut self.nodes[index].closed) {
+            if let Ok(Some(bytes)) = self.nodes[index].disk.record(&circle, &epoch) {
+                self.open_record(index, circle, epoch, &bytes);
+            }
+        }
         if self.nodes[index].disk.held().logs.is_empty() {
             self.import_issuers_word(index);
         }
@@ -769,6 +778,7 @@ impl World {
         node.pulls.clear();
         node.keys.clear();
         node.tick_at = None;
+        node.closed.retain(|(at, ..)| self.now.since(*at) < MINUTE_MS);
         let sessions = std::mem::take(&mut node.sessions);
         let disks = &mut self.disks;
         let made_it = node.disk.crash(|bound| disks.below(bound));
@@ -1078,7 +1088,10 @@ impl World {
         let named = named.is_some_and(|epoch| epoch.names(&node.me));
         match fits {
             Some(key) => drop(node.keys.insert(epoch, key)),
-            None if named => self.local(index, 1, Input::Openable { circle, epoch, opens: false }),
+            None if named => {
+                node.closed.push((self.now, circle, epoch));
+                self.local(index, 1, Input::Openable { circle, epoch, opens: false });
+            }
             None => {}
         }
     }
@@ -1095,7 +1108,13 @@ impl World {
     }
 
     /// The key of an epoch, from its record or as it was handed over, if it is the one its maker committed to.
-    pub(crate) fn right_key(&self, index: usize, circle: CircleId, epoch: Hash, handed: Option<&[u8]>) -> Option<EpochKey> {
+    pub(crate) fn right_key(
+        &self,
+        index: usize,
+        circle: CircleId,
+        epoch: Hash,
+        handed: Option<&[u8]>,
+    ) -> Option<EpochKey> {
         let node = &self.nodes[index];
         let record = read_record(&node.disk.record(&circle, &epoch).ok()??)?;
         let open = |wrapped: &[u8]| {

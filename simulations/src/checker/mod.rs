@@ -19,6 +19,7 @@ mod i7_quota;
 mod i8_no_single_point;
 mod i9_current;
 mod i9_honest;
+mod i9_unopenable;
 mod liveness;
 mod succession;
 
@@ -182,6 +183,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::new(i8_no_single_point::NoSinglePoint::default()),
         Box::new(i9_honest::Honest),
         Box::new(i9_current::Current::default()),
+        Box::new(i9_unopenable::Unopenable),
         Box::new(i10_no_self_fork::NoSelfFork::default()),
         Box::new(i11_markings::Markings),
         Box::new(liveness::Liveness),
