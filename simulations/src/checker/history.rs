@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::Hash;
-use cwn_engine::{circle::History, log::CircleId, store::Read as _};
+use cwn_engine::{circle::History, log::CircleId, store::Read as _, sync::given_key};
 
 use super::{Checker, Seen};
 use crate::{
@@ -25,9 +25,13 @@ impl Checker for Newcomers {
 
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
         let Seen::Given { node, circle, epochs } = seen else { return Ok(()) };
-        let reads = |epoch: &Hash| matches!(world.nodes[*node].disk.record(circle, epoch), Ok(Some(_)));
+        let disk = &world.nodes[*node].disk;
+        // Of a record that came again it is told too, whether it names the node or not.
+        let handed = |epoch: &Hash| {
+            disk.can_read_fact(&given_key(circle, epoch)) && matches!(disk.record(circle, epoch), Ok(Some(_)))
+        };
         let opens = |epoch: &Hash| world.right_key(*node, **circle, *epoch, None).is_some();
-        match epochs.iter().find(|epoch| reads(epoch) && !opens(epoch)) {
+        match epochs.iter().find(|epoch| handed(epoch) && !opens(epoch)) {
             Some(epoch) => {
                 Err(format!("{} is told that it can open epoch {epoch}, and cannot", world.nodes[*node].name))
             }
