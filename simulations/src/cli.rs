@@ -22,6 +22,9 @@ use crate::{
     shrink::shrink,
 };
 
+/// The scenario that is measured, not lived.
+const SCALE: &str = "scale";
+
 /// Random lives of whole networks, with a checker for every promise of the protocol.
 #[derive(Debug, Parser)]
 #[command(name = "cwn-sim", version)]
@@ -45,7 +48,7 @@ enum Sub {
 /// What a life is made of, beside its seed.
 #[derive(Debug, Args)]
 struct Measures {
-    /// How many nodes, each of a partner of its own
+    /// How many nodes; each of a partner of its own, but where a scenario gives some partners a second
     #[arg(long, default_value_t = 12)]
     nodes: usize,
     /// How many simulated hours people live
@@ -81,6 +84,16 @@ impl Measures {
         let plan = Plan::new(self.nodes, self.hours, self.malicious, Scenario::find(&self.scenario)?);
         let plan = Plan { malice: self.malice, ..plan };
         Ok(self.without.iter().fold(plan, |plan, trouble| plan.without(*trouble)))
+    }
+
+    /// The plan of one life.
+    fn life(&self, seed: u64) -> anyhow::Result<Plan> {
+        if self.scenario == SCALE {
+            bail!(
+                "the scenario `scale` measures, and lives no life to look at; `cwn-sim run --scenario scale` tells its table"
+            );
+        }
+        Ok(Plan { seed, ..self.plan()? })
     }
 }
 
@@ -132,7 +145,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
 
 fn many(run: &Run) -> anyhow::Result<ExitCode> {
     let plan = run.measures.plan()?;
-    if run.measures.scenario == "scale" {
+    if run.measures.scenario == SCALE {
         return grow(run, &plan);
     }
     let jobs = run.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1).max(1);
@@ -206,7 +219,7 @@ fn grow(run: &Run, plan: &Plan) -> anyhow::Result<ExitCode> {
 }
 
 fn again(replay: &Replay) -> anyhow::Result<ExitCode> {
-    let plan = Plan { seed: replay.seed, ..replay.measures.plan()? };
+    let plan = replay.measures.life(replay.seed)?;
     let outcome = life::live(&plan, replay.last);
     outcome.lines.iter().for_each(|line| println!("{line}"));
     println!("{outcome}");
@@ -214,7 +227,7 @@ fn again(replay: &Replay) -> anyhow::Result<ExitCode> {
 }
 
 fn smallest(args: &Shrink) -> anyhow::Result<ExitCode> {
-    let plan = Plan { seed: args.seed, ..args.measures.plan()? };
+    let plan = args.measures.life(args.seed)?;
     let bar = ProgressBar::new_spinner();
     let mut attempts = 0;
     let found = shrink(&plan, &mut |plan, breaks| {
@@ -233,4 +246,37 @@ fn smallest(args: &Shrink) -> anyhow::Result<ExitCode> {
     println!("{}", life::live(&found, 0));
     println!("cwn-sim replay {found} --scenario {}", args.measures.scenario);
     Ok(ExitCode::FAILURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    fn replayed(flags: &str) -> anyhow::Result<Plan> {
+        let words = format!("cwn-sim replay {flags}");
+        match Cli::try_parse_from(words.split(' '))?.command {
+            Sub::Replay(replay) => replay.measures.life(replay.seed),
+            other => bail!("{flags} is read as {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_plan_told_as_flags_is_the_same_plan_again() {
+        for (scenario, malice) in [("mixed", None), ("rot", Some(Kind::IssuerThief)), ("expiry", Some(Kind::Forker))] {
+            let whole = Plan { seed: 77, malice, ..Plan::new(9, 4, 20, Scenario::find(scenario).unwrap()) };
+            let without = |plan: Plan, trouble: &Trouble| plan.without(*trouble);
+            let bare = Trouble::value_variants().iter().fold(whole.clone(), without);
+            for plan in [whole, bare] {
+                assert_eq!(replayed(&format!("{plan} --scenario {scenario}")).unwrap(), plan);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_measured_is_not_replayed() {
+        let refusal = replayed("--seed 1 --scenario scale").unwrap_err().to_string();
+        assert!(refusal.contains("cwn-sim run --scenario scale"), "{refusal}");
+    }
 }

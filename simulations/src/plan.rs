@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use crate::{malicious::Kind, scenario::Scenario};
 
 /// Everything that decides a life, for ever.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) nodes: usize,

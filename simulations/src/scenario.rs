@@ -17,7 +17,7 @@ const SUPPLIED: [(&str, &str); 7] = [
 ];
 
 /// One scenario. All rates are events in the whole network in a thousand simulated hours.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Scenario {
     /// What it is for, in a line.
@@ -43,7 +43,7 @@ pub(crate) struct Scenario {
 }
 
 /// What people do.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct People {
     pub(crate) publish: u64,
@@ -83,7 +83,7 @@ pub(crate) struct People {
 }
 
 /// What goes wrong.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Faults {
     pub(crate) kill: u64,
@@ -113,7 +113,7 @@ pub(crate) struct Faults {
 }
 
 /// How messages travel.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Ways {
     pub(crate) latency_ms: [u64; 2],

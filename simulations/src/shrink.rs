@@ -45,3 +45,30 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
     }
     plans
 }
+
+#[cfg(test)]
+mod tests {
+    use cwn_engine::planted::{Bug, plant};
+
+    use super::*;
+    use crate::scenario::Scenario;
+
+    #[test]
+    fn what_is_left_still_breaks_the_promise_and_nothing_less_does() {
+        plant(Some(Bug::ReplyBeforeStored));
+        let plan = Plan::new(4, 1, 0, Scenario::find("mixed").unwrap());
+        let mut tried = 0;
+        let found = shrink(&plan, &mut |_, _| tried += 1).unwrap();
+        let promise = |plan: &Plan| life::live(plan, 0).violation.map(|violation| violation.promise);
+        assert_eq!(promise(&found), Some("I3"));
+        assert!(found.nodes < plan.nodes || !found.left_out.is_empty(), "after {tried} attempts: {found}");
+        assert!(smaller(&found).iter().all(|plan| promise(plan) != Some("I3")));
+        plant(None);
+    }
+
+    #[test]
+    fn a_life_that_keeps_every_promise_is_not_shrunk() {
+        let plan = Plan::new(3, 1, 0, Scenario::find("mixed").unwrap());
+        assert!(shrink(&plan, &mut |_, _| {}).is_none());
+    }
+}
