@@ -295,6 +295,11 @@ impl Disk {
         self.held.facts.contains_key(key) && !self.rotten_facts.contains(key)
     }
 
+    /// Whether a fact is held and cannot be read back.
+    pub(crate) fn has_rotten_fact(&self, key: &[u8]) -> bool {
+        self.rotten_facts.contains(key)
+    }
+
     /// The epoch records of a circle that cannot be read back, whether its node knows or not.
     pub(crate) fn rotten_records(&self, circle: &CircleId) -> impl Iterator<Item = &Hash> {
         self.rotten_records.iter().filter(move |(of, _)| of == circle).map(|(_, hash)| hash)

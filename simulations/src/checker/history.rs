@@ -78,7 +78,10 @@ fn lacking(world: &World, index: usize, circle: &CircleId) -> Vec<Hash> {
         let conclusion = world.conclude_at(circle, &history.up_to(&record.heads));
         conclusion.is_some_and(|conclusion| history.terms(&conclusion).history == History::All)
     };
-    closed.filter(may_open).filter(|epoch| world.right_key(index, *circle, *epoch, None).is_none()).collect()
+    let opens = |epoch: &Hash| world.right_key(index, *circle, *epoch, None).is_some();
+    // That a key rotted which was handed over the next start finds.
+    let rotted = |epoch: &Hash| node.disk.has_rotten_fact(&given_key(circle, epoch));
+    closed.filter(may_open).filter(|epoch| !opens(epoch) && !rotted(epoch)).collect()
 }
 
 /// Whether a member has the key of an epoch and speaks with another about the circle.
