@@ -343,9 +343,10 @@ impl Engine {
         let want = self.sync.wants.entry((circle, name)).or_insert_with(fresh);
         want.due = want.due.min(due);
         // What it said anew it is asked for anew: a later head can vouch for what could not be decided before, and
-        // what was missing may have come.
+        // what was missing may have come. But for operations that wait here: those are taken once that comes.
         let height = want.sources.get(peer).map_or(height, |known| known.height.max(height));
-        put(&mut want.sources, *peer, Source { height, blocked: false });
+        let blocked = self.sync.waiting.waits(peer, &(circle, name), height);
+        put(&mut want.sources, *peer, Source { height, blocked });
         let due = want.due;
         self.sync.look_at(due);
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use cwn_crypto::{Hash, PublicKey};
 
-use super::{Pull, Purpose, Source, Sync, waiting};
+use super::{Pull, Purpose, Source, Sync, Want, waiting};
 use crate::engine::Engine;
 use crate::fork::Found;
 use crate::input::{PullId, SessionId, StreamId};
@@ -191,7 +191,11 @@ impl Engine {
         let stalls = |peer: &PublicKey| peers.get(peer).map_or(0, |state| state.stalls);
         let mut places = peers.keys().filter(|peer| is_free(&load, peer)).count();
         let mut chosen = Vec::new();
-        for (key, want) in wants.iter().filter(|(_, want)| want.due <= self.now) {
+        // What nobody was asked for yet comes first: it may be what all that was asked for in vain waits for.
+        let untried = |want: &Want| want.sources.iter().all(|(_, source)| !source.blocked);
+        let due = || wants.iter().filter(|(_, want)| want.due <= self.now);
+        let (fresh, tried) = (due().filter(|(_, want)| untried(want)), due().filter(|(_, want)| !untried(want)));
+        for (key, want) in fresh.chain(tried) {
             if places == 0 || pulls.len() + chosen.len() >= limits::PULLS {
                 break;
             }

@@ -62,6 +62,12 @@ impl Waiting {
         self.0.remove(peer);
     }
 
+    /// Whether so much of a log waits here as a peer sent it, and need not be asked of it again.
+    pub(super) fn waits(&self, peer: &PublicKey, key: &(CircleId, LogName), height: u64) -> bool {
+        let run = self.0.get(peer).and_then(|of_peer| of_peer.runs.get(key));
+        run.is_some_and(|run| height <= run.height)
+    }
+
     /// What waits here need not be asked for again of who sent it.
     pub(super) fn block(&self, wants: &mut BTreeMap<(CircleId, LogName), Want>) {
         for (peer, of_peer) in &self.0 {

@@ -91,9 +91,10 @@ fn a_source_that_sends_what_is_no_run_is_left_for_the_others() {
 }
 
 /// Found by cwn-sim (`--nodes 20 --hours 24 --malicious 10%`, seed 182): each operation that came had every log asked
-/// of every source again, and who had been away was not up to date ten minutes after all could talk.
+/// of every source again, and who had been away was not up to date ten minutes after all could talk. And, with hundreds
+/// of logs (seed 20505): each was asked of every source before the next was asked of any.
 #[test]
-fn operations_that_build_on_one_another_across_logs_are_asked_of_each_source_once() {
+fn operations_that_build_on_one_another_across_logs_are_asked_of_one_source_each() {
     let (mut world, circle) = missed(1, 1);
     let stewards = &AUTHORS[..4];
     for steward in &stewards[1..] {
@@ -115,8 +116,8 @@ fn operations_that_build_on_one_another_across_logs_are_asked_of_each_source_onc
     catch_up(&mut world, circle, &AUTHORS);
     assert_eq!(world.terms(LATE, circle), operations - 1);
     let pulls = world.node(LATE).pulls - before;
-    let once = (u64::from(operations) + 10) * AUTHORS.len() as u64;
-    assert!(pulls <= once, "{pulls} runs were asked for, {once} is every log of every source");
+    let logs = u64::from(operations) + 10;
+    assert!(pulls <= 2 * logs, "{pulls} runs were asked for of {logs} logs");
 }
 
 /// After how long one that was away has the operations of two stewards, which build on one another, from `a-cert`. With
