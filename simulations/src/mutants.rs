@@ -180,9 +180,14 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
         Bug::DigestLeavesLogsOut
         | Bug::DigestEverySecond
         | Bug::HeldClaimsMore
-        | Bug::CitedTakenForHeld
         | Bug::HeldUnsaidOnConnect
         | Bug::SealNamedToAll => vec![mixed()],
+        // A log must come seconds before the one that it cites.
+        Bug::CitedTakenForHeld => vec![mixed().more(|scenario| {
+            many_starts(scenario);
+            scenario.network.slow_per_mille = 600;
+            scenario.faults.connection_drop *= 8;
+        })],
         Bug::WaitForTheGone => vec![Lives::of("revocation").more(|scenario| {
             scenario.people.revoke *= 4;
             scenario.people.publish *= 8;
