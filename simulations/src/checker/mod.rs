@@ -183,7 +183,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::new(i8_no_single_point::NoSinglePoint::default()),
         Box::new(i9_honest::Honest),
         Box::new(i9_current::Current::default()),
-        Box::new(i9_unopenable::Unopenable),
+        Box::new(i9_unopenable::Unopenable::default()),
         Box::new(i10_no_self_fork::NoSelfFork::default()),
         Box::new(i11_markings::Markings),
         Box::new(liveness::Liveness),
