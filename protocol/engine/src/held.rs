@@ -134,10 +134,12 @@ impl Ledger {
 
     /// Takes a verified statement; `cites` gives what the opening of one of the author's logs cites, if that log is
     /// held here. Returns what is to be written down, each under the name of its part: every log has one of its own,
-    /// so that what is written follows what changed.
+    /// so that what is written follows what changed. `now` is what this node's clock says: what a holder said of a time to
+    /// come, it said by a clock that was ahead, and what comes after it counts though that was set back.
     pub fn hear<'a>(
         &mut self,
         statement: &Statement,
+        now: Time,
         cites: impl Fn(&LogId) -> Option<&'a [CutLine]>,
     ) -> Vec<(Vec<u8>, Vec<u8>)> {
         let Statement { holder, author, time, .. } = *statement;
@@ -147,7 +149,7 @@ impl Ledger {
         let mut news = self.hold((holder, author), reach, time, cites);
         let fresh = Latest { time, unopenable: statement.unopenable.as_slice().into(), listed };
         let latest = self.latest.get(&(holder, author));
-        if latest.is_none_or(|latest| latest.time <= time) {
+        if latest.is_none_or(|latest| latest.time <= time || latest.time > now) {
             let told = latest.map(|latest| &*latest.unopenable).unwrap_or_default();
             // The time alone is not worth a write.
             let listed = latest.and_then(|latest| latest.listed.as_deref());

@@ -160,7 +160,8 @@ impl Engine {
         }
         drop(is_known);
         statement.heads = heads;
-        self.note(circle, (statement.holder, author), |ledger, cites| ledger.hear(&statement, cites));
+        let now = self.wall;
+        self.note(circle, (statement.holder, author), |ledger, cites| ledger.hear(&statement, now, cites));
         Ok(())
     }
 

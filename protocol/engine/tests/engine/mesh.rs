@@ -328,6 +328,20 @@ fn a_statement_that_says_more_is_kept_though_its_holders_clock_was_set_back() {
     assert!(ledger.received(&holder, &author, &LogId([0; 16]), 8).is_some());
 }
 
+/// Found by cwn-sim (seed 66, 12 nodes, 6 h, 10 % malicious).
+#[test]
+fn i9_what_a_holder_cannot_open_is_seen_though_its_clock_was_ahead_when_it_stated_something_before() {
+    let (mut world, circle) = connected(&["ncsc", "surf"], &[("ncsc", "surf")]);
+    let (holder, author, epoch) = (world.key("surf"), world.key("ncsc"), Hash([5; 32]));
+    for (ahead, unopenable) in [(3_000_000, Vec::new()), (0, vec![epoch])] {
+        let mut said = statement(&world, circle, "surf", author, 1);
+        (said.time, said.unopenable) = (world.now.plus(ahead), unopenable);
+        hand_on(&mut world, "surf", "ncsc", circle, said.sign(&key_of("surf", 1)), &["ncsc"]);
+        world.run(1_000);
+    }
+    assert!(world.engine("ncsc").ledger(&circle).unwrap().cannot_open(&holder, &author, &epoch));
+}
+
 #[test]
 fn i9_an_author_that_is_put_back_to_an_old_backup_learns_who_holds_what_its_later_logs_cite() {
     // cwn-sim seed 60, 12 nodes, 6 h, 10 % malicious.
