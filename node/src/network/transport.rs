@@ -4,7 +4,7 @@
 //! protocols have names of their own, so that other libp2p software fails while it negotiates. This module
 //! refuses to know what is said over a connection; [`super::membership`] decides who gets a handler.
 
-use std::{io, iter, os::fd::AsFd, pin::Pin, sync::Arc, time::Duration};
+use std::{io, iter, pin::Pin, sync::Arc, time::Duration};
 
 use cwn_crypto::identity::PublicKey;
 use futures::{AsyncRead, AsyncWrite};
@@ -21,7 +21,6 @@ use libp2p::{
     multiaddr::Protocol,
     relay, tcp, tls, yamux,
 };
-use rustix::net::sockopt;
 use tokio::sync::mpsc;
 
 use super::{
@@ -35,14 +34,6 @@ const SECURITY: &str = "/cwn/tls+cert/1";
 const MUXER: &str = "/cwn/cert+yamux/1";
 /// From the first packet to an admitted connection. At the usual 10 s, 200 dials at once timed out.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// A line that falls silent ends its connection within so long and [`PROBES`] times [`PROBE_EVERY`] more: the system asks
-/// the other's, for a hundred bytes where a ping of ours costs five times as much. Left alone it would take hours to ask,
-/// and a quarter of an hour for what was sent and never acknowledged.
-const SILENT: Duration = Duration::from_secs(15);
-const PROBE_EVERY: Duration = Duration::from_secs(7);
-const PROBES: u32 = 3;
-/// What was sent and is not acknowledged for so long ends the connection too.
-const UNACKNOWLEDGED_MS: u32 = 30_000;
 /// How long a connection may take to say that it ends: over a slow line a second. Whoever does not hear of it notices
 /// the silence.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -73,12 +64,6 @@ pub(super) fn transport(
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, BuildError> {
     let security = Tls::new(keypair)?;
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-    let tcp = tcp.map(|stream, _| {
-        if let Err(error) = watch(&stream.0) {
-            tracing::warn!(%error, "the system does not watch this connection; that its line is down is noticed late");
-        }
-        stream
-    });
     let admit = move |peer: &PeerId, endpoint: &ConnectedPoint| {
         let (end, address) = match endpoint {
             ConnectedPoint::Dialer { address, .. } => (End::Dialer { expected: named(address) }, address),
@@ -94,15 +79,6 @@ pub(super) fn transport(
         .multiplex_ext(admit)
         .timeout(CONNECT_TIMEOUT)
         .boxed())
-}
-
-/// Has the system notice that the line of a connection, or the machine at its other end, is down.
-fn watch(socket: impl AsFd) -> io::Result<()> {
-    sockopt::set_socket_keepalive(&socket, true)?;
-    sockopt::set_tcp_keepidle(&socket, SILENT)?;
-    sockopt::set_tcp_keepintvl(&socket, PROBE_EVERY)?;
-    sockopt::set_tcp_keepcnt(&socket, PROBES)?;
-    Ok(sockopt::set_tcp_user_timeout(&socket, UNACKNOWLEDGED_MS)?)
 }
 
 /// Why there is no transport.
@@ -264,23 +240,5 @@ where
             self.admit(&mut socket).await?;
             Ok(Bounded::new(muxer().upgrade_outbound(socket, name).await?, GOODBYE))
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::{TcpListener, TcpStream};
-
-    use super::*;
-
-    #[test]
-    fn the_system_watches_a_connection_and_gives_it_up_in_less_than_a_minute() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        watch(&socket).unwrap();
-        assert!(sockopt::socket_keepalive(&socket).unwrap());
-        let probes = sockopt::tcp_keepintvl(&socket).unwrap() * sockopt::tcp_keepcnt(&socket).unwrap();
-        assert!(sockopt::tcp_keepidle(&socket).unwrap() + probes < Duration::from_secs(40));
-        assert!((1..40_000).contains(&sockopt::tcp_user_timeout(&socket).unwrap()));
     }
 }

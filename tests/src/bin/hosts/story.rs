@@ -23,7 +23,7 @@ const RIGHT: [usize; 2] = [4, 5];
 /// On the right, in both circles: killed and started again while it is cut off.
 const KILLED: &str = "mkb";
 
-/// A silent line is noticed by the systems of both hosts, in little more than half a minute.
+/// A silent line is noticed by pings: two of them, each with its pause and its patience.
 const NOTICED: Duration = Duration::from_secs(45);
 /// After a cut: the longest pause of a dialer towards whom it lost lately, one dial, and catching up.
 const CONVERGED: Duration = Duration::from_secs(60);
