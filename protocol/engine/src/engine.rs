@@ -515,7 +515,9 @@ impl Engine {
                     replica.stored(&key.author, &key.log, height, head);
                     replica.keep_to_branches_of(store, &[key]);
                     if opened {
-                        // What an opening cites, a cut that reaches it reaches too.
+                        // What an opening cites, a cut that reaches it reaches too, and along that branch.
+                        let logs: Vec<LogKey> = replica.logs_of(&key.author).map(|(key, _)| key).collect();
+                        replica.keep_to_branches_of(store, &logs);
                         self.tell_accepted_by(&key.circle, &key.author);
                     } else {
                         self.tell_accepted_log(key);

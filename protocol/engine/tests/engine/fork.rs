@@ -1,6 +1,9 @@
 //! An author signs two entries for one place.
 
-use cwn_crypto::{Domain, Hash, Signature, encoding, issuer_log::LogId};
+use cwn_crypto::{
+    Domain, Hash, Signature, encoding,
+    issuer_log::{CutLine, LogId},
+};
 use cwn_engine::{
     circle::Quota,
     fork::{Branch, ForkProof},
@@ -285,6 +288,40 @@ fn i4_of_two_stewards_that_name_different_branches_the_better_rank_is_followed_b
     for name in ["ncsc", "z-cert", "ibd"] {
         assert_eq!(world.accepted(name, &fork.key), 5, "{name}\n{}", world.describe(name, circle));
         assert_eq!(world.node(name).store.logs[&fork.key][4].1, standing, "{name}");
+        assert_eq!(world.digest(name, circle), world.digest("ncsc", circle), "{name}");
+    }
+}
+
+/// Found by cwn-sim (`--malice forker` among many removals and raised cuts, seed 41, 7 nodes, 3 h).
+#[test]
+fn i4_who_hears_of_the_log_that_names_a_branch_after_the_cut_that_reaches_it_goes_back_to_that_branch() {
+    let (mut world, circle, fork) = forked(2, 3);
+    world.appoint("ncsc", circle, "ibd");
+    world.settle();
+    world.partition(&[&["ncsc", "z-cert"], &["ibd", "ferm"]]);
+    let ferm = world.key("ferm");
+    let under = world.engine("ferm").circle(&circle).unwrap().fold().roster().member(&ferm).unwrap().under;
+    let cites = vec![CutLine { log: fork.key.log, height: 5, head: fork.hash_of(1, 4) }];
+    let key = world.node("ferm").key.clone();
+    let next = Writer::open(circle, key, LogId([0xf1; 16]), Opening { under, cites }).append(world.now, draft("next"));
+    for name in ["ncsc", "z-cert"] {
+        world.import(name, &fork.branches[1]);
+        world.import(name, &[next.bytes().clone()]);
+    }
+    world.remove("ncsc", circle, "ferm");
+    // On the other side the fork is known, and a steward of worse rank names the other branch.
+    world.import("ibd", &fork.branches[0]);
+    let tag = world.tag("ferm", "ibd", circle);
+    world.send_raw("ferm", "ibd", Frame::Fork { tag, proof: fork.proof(2) }.to_bytes());
+    world.settle();
+    world.remove("ibd", circle, "ferm");
+    world.crash("ferm").settle();
+    name_branch(&mut world, "ibd", &fork, fork.hash_of(0, 2));
+    assert_eq!(world.accepted("ibd", &fork.key), 5);
+    world.connect_all().settle();
+    for name in ["ncsc", "z-cert", "ibd"] {
+        assert_eq!(world.accepted(name, &fork.key), 5, "{name}\n{}", world.describe(name, circle));
+        assert_eq!(world.node(name).store.logs[&fork.key][4].1, fork.branches[1][4], "{name}");
         assert_eq!(world.digest(name, circle), world.digest("ncsc", circle), "{name}");
     }
 }
