@@ -385,14 +385,18 @@ impl World {
         self.command(node, "remove", Command::Remove { circle, partner, node: stolen }, None);
     }
 
-    /// Takes in what was written beyond the cut of a removal.
+    /// Takes in what was written beyond the cut of a removal, or one branch of a log that the removed forked.
     fn raise(&mut self, node: usize) {
         let Some(circle) = self.some_circle(node, true) else { return };
-        let Some(engine) = self.nodes[node].engine.as_ref() else { return };
-        let removals: Vec<Hash> = engine.withheld(&circle).into_iter().map(|withheld| withheld.removal).collect();
-        let Some(removal) = self.people.pick(&removals).copied() else { return };
-        self.trace.tell(self.now, || format!("p{node:02} raises a cut in {}", short(&circle)));
-        self.command(node, "raise a cut", Command::Raise { circle, removal, branches: Vec::new() }, None);
+        let Node { engine: Some(engine), disk, .. } = &self.nodes[node] else { return };
+        let beyond = engine.withheld(&circle).into_iter().map(|withheld| (withheld.removal, Vec::new()));
+        let disputed = engine.disputed(&circle, disk).unwrap_or_default();
+        let branches = disputed.iter().filter_map(|one| Some((engine.governing(&one.key, disk)?, vec![one.first])));
+        let cuts: Vec<(Hash, Vec<Hash>)> = beyond.chain(branches).collect();
+        let Some((removal, branches)) = self.people.pick(&cuts).cloned() else { return };
+        let what = if branches.is_empty() { "" } else { ", to a branch" };
+        self.trace.tell(self.now, || format!("p{node:02} raises a cut in {}{what}", short(&circle)));
+        self.command(node, "raise a cut", Command::Raise { circle, removal, branches }, None);
     }
 
     /// Somebody carries what a node holds of a circle to another in a file, whether they are connected or not.

@@ -202,19 +202,26 @@ pub(super) fn describe(world: &World, index: usize, circle: &CircleId) -> String
     let name = |key: &PublicKey| world.nodes.iter().find(|node| node.me == *key).map_or("?", |node| node.name.as_str());
     let roster: Vec<&str> = replica.fold().roster().iter().map(|(node, _)| name(node)).collect();
     let mut lines = vec![format!("  {} counts {}; {} behind", node.name, roster.join(" "), engine.behind(circle))];
+    let said = replica.tips(&node.disk).unwrap_or_default();
     for (key, log) in replica.logs() {
         let cites: Vec<String> =
             log.opening.cites.iter().map(|line| format!("{:?}:{}", line.log, line.height)).collect();
         lines.push(format!(
-            "    {} {:?} {:?} height {} durable {} accepted {} {:?} cites [{}]",
+            "    {} {:?} {:?} height {} durable {} {:?} accepted {} {:?} cites [{}]{}",
             name(&key.author),
             key.log,
             log.kind,
             log.height,
             log.durable,
+            log.durable_head,
             replica.accepted(&key.author, &key.log),
             log.opening.under,
-            cites.join(" ")
+            cites.join(" "),
+            match said.iter().find(|tip| (tip.author, tip.log) == (key.author, key.log)) {
+                None => "",
+                Some(WireTip { forked: true, .. }) => " said, forked",
+                Some(_) => " said",
+            }
         ));
     }
     let shares = engine.sharing(circle);
