@@ -451,7 +451,10 @@ fn to_raise(
         let beyond = engine.withheld(circle).into_iter().filter(|one| is_of(&one.key.author, &one.removal));
         to_raise.extend(beyond.map(|one| (one.removal, Vec::new())));
     }
-    let disputed = engine.disputed(circle, store).map_err(Problem::broken)?;
+    let disputed = match branches.is_empty() {
+        true => Vec::new(),
+        false => engine.disputed(circle, store).map_err(Problem::broken)?,
+    };
     for named in branches {
         let is_named = |one: &Disputed| !named.is_empty() && one.first.to_string().starts_with(named.as_str());
         let mut found = disputed.iter().filter(|one| is_named(one)).filter_map(|one| {

@@ -513,11 +513,13 @@ impl Engine {
                     let log = replica.log(&key.author, &key.log);
                     let opened = log.is_some_and(|log| log.durable == 0 && !log.opening.cites.is_empty());
                     replica.stored(&key.author, &key.log, height, head);
-                    replica.keep_to_branches_of(store, &[key]);
+                    // What an opening cites, a cut that reaches it reaches too, and along that branch.
+                    let logs: Vec<LogKey> = match opened {
+                        true => replica.logs_of(&key.author).map(|(key, _)| key).collect(),
+                        false => vec![key],
+                    };
+                    replica.keep_to_branches_of(store, &logs);
                     if opened {
-                        // What an opening cites, a cut that reaches it reaches too, and along that branch.
-                        let logs: Vec<LogKey> = replica.logs_of(&key.author).map(|(key, _)| key).collect();
-                        replica.keep_to_branches_of(store, &logs);
                         self.tell_accepted_by(&key.circle, &key.author);
                     } else {
                         self.tell_accepted_log(key);

@@ -240,10 +240,12 @@ impl Engine {
         }
         let mut lines: BTreeMap<_, CutLine> = cut.iter().map(|line| (line.log, *line)).collect();
         let mut more = !branches.is_empty();
+        // What cannot be read back is not there to be named.
+        let disputed = if more { self.disputed(circle, store).unwrap_or_default() } else { Vec::new() };
         for branch in branches {
-            let line = self.branch_of(circle, removal, branch, store);
-            let line = line.ok_or(CommandRefusal::NoSuchBranch { branch: *branch })?;
-            lines.insert(line.log, line);
+            let is_named = |one: &&Disputed| one.first == *branch && self.governing(&one.key, store) == Some(removal);
+            let found = disputed.iter().find(is_named).ok_or(CommandRefusal::NoSuchBranch { branch: *branch })?;
+            lines.insert(found.key.log, CutLine { log: found.key.log, height: found.height, head: found.head });
         }
         let beyond = self.withheld(circle).into_iter().filter(|one| one.removal == removal && branches.is_empty());
         for withheld in beyond {
@@ -262,15 +264,6 @@ impl Engine {
             return Err(CommandRefusal::TooMany { limit: limits::OPERATION_LIST });
         }
         Ok(Act::Remove { partner: partner.clone(), node: *node, cut: lines.into_values().collect() })
-    }
-
-    /// The line of a cut that names a branch of a log which a removal governs.
-    fn branch_of(&self, circle: &CircleId, removal: Hash, branch: &Hash, store: &dyn Read) -> Option<CutLine> {
-        // What cannot be read back is not there to be named.
-        let disputed = self.disputed(circle, store).ok()?;
-        let of_removal = |one: &Disputed| self.governing(&one.key, store).is_some_and(|hash| hash == removal);
-        let found = disputed.into_iter().find(|one| one.first == *branch && of_removal(one))?;
-        Some(CutLine { log: found.key.log, height: found.height, head: found.head })
     }
 
     /// The removal whose cut governs a log, whether any of it is accepted or not.

@@ -39,6 +39,11 @@ impl Run {
         Some(Self { height: last.header().seq + 1, head: last.hash(), entries })
     }
 
+    /// Whether nothing of a log that has so many entries stands behind it.
+    fn brings(&self, height: u64) -> bool {
+        height <= self.height
+    }
+
     fn bytes(&self) -> usize {
         self.entries.iter().map(EntryBytes::length).sum()
     }
@@ -65,7 +70,7 @@ impl Waiting {
     /// Whether so much of a log waits here as a peer sent it, and need not be asked of it again.
     pub(super) fn waits(&self, peer: &PublicKey, key: &(CircleId, LogName), height: u64) -> bool {
         let run = self.0.get(peer).and_then(|of_peer| of_peer.runs.get(key));
-        run.is_some_and(|run| height <= run.height)
+        run.is_some_and(|run| run.brings(height))
     }
 
     /// What waits here need not be asked for again of who sent it.
@@ -73,7 +78,7 @@ impl Waiting {
         for (peer, of_peer) in &self.0 {
             for (key, run) in &of_peer.runs {
                 let source = wants.get_mut(key).and_then(|want| want.sources.get_mut(peer));
-                source.into_iter().for_each(|source| source.blocked |= source.height <= run.height);
+                source.into_iter().for_each(|source| source.blocked |= run.brings(source.height));
             }
         }
     }
