@@ -596,6 +596,7 @@ impl Engine {
         self.take_up_stranded(circle, store);
         if let Some(replica) = self.circles.get_mut(circle) {
             replica.keep_to_branches(store);
+            replica.late_records().into_iter().for_each(|epoch| self.record_came(*circle, epoch));
         }
         self.tell_accepted(circle);
         self.note_beyond(circle);

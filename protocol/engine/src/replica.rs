@@ -216,6 +216,8 @@ pub struct Replica {
     durable_epochs: BTreeSet<Hash>,
     /// Records that the store holds and that build on operations which it lost.
     waiting_records: Vec<(Hash, SignedRecord)>,
+    /// Those of them that waited no longer, and of which the engine has not heard.
+    late_records: Vec<Hash>,
     /// Who belonged at control heads that records named of late, and what newcomers could open. Fixed for ever, and many
     /// records name the same.
     rosters: BTreeMap<Vec<Hash>, (Roster, History)>,
@@ -259,6 +261,7 @@ impl Replica {
             full: BTreeSet::new(),
             durable_epochs: BTreeSet::new(),
             waiting_records: Vec::new(),
+            late_records: Vec::new(),
             rosters: BTreeMap::new(),
             stranded: BTreeSet::new(),
         };
@@ -790,6 +793,11 @@ impl Replica {
         }
     }
 
+    /// The records that the store held all along, and that could be taken since this was asked last.
+    pub(crate) fn late_records(&mut self) -> Vec<Hash> {
+        std::mem::take(&mut self.late_records)
+    }
+
     /// The circle's id.
     pub fn id(&self) -> CircleId {
         self.id
@@ -903,7 +911,9 @@ impl Replica {
         self.full.clear();
         for (hash, record) in std::mem::take(&mut self.waiting_records) {
             // What can never be a record was refused before it was stored.
-            let _ = self.load_record(hash, record);
+            if self.load_record(hash, record).is_ok() && self.epochs.contains_key(&hash) {
+                self.late_records.push(hash);
+            }
         }
         let authors: BTreeSet<PublicKey> = self.logs.keys().map(|(author, _)| *author).collect();
         authors.iter().for_each(|author| self.judge(author));

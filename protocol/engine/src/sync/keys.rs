@@ -33,7 +33,7 @@ pub fn given_key(circle: &CircleId, epoch: &Hash) -> Vec<u8> {
 pub(super) struct Keys {
     /// Of each circle the epochs that newcomers may open and this node cannot.
     lacking: BTreeMap<CircleId, BTreeSet<Hash>>,
-    /// Those of them that came and are being looked at, or stored.
+    /// Those that were handed over, or came and are being looked at.
     came: BTreeSet<(CircleId, Hash)>,
     /// When to look next whether somebody can be asked.
     pub(super) due: Option<Time>,
@@ -48,8 +48,8 @@ pub(super) struct PeerKeys {
     had_not: BTreeMap<Hash, Time>,
     /// To which key what it asked for is being sealed.
     sealing: Option<Recipient>,
-    /// For how many it asked in this session.
-    wanted: usize,
+    /// For how many it asked since when.
+    wanted: (Time, usize),
 }
 
 impl Engine {
@@ -60,12 +60,13 @@ impl Engine {
         let (given, _) = rot.facts(store, (&prefix, "a key that was handed to this node"), |name, _| {
             name.try_into().map(Hash).map_err(|_length| "it names no epoch".to_owned())
         })?;
-        let given: BTreeSet<Hash> = given.into_iter().collect();
+        self.sync.keys.came.retain(|(of, _)| *of != circle);
+        self.sync.keys.came.extend(given.iter().map(|epoch| (circle, *epoch)));
         let epochs = self.circles.get(&circle).into_iter().flat_map(Replica::epochs);
-        let others: Vec<Hash> = epochs.map(|(epoch, _)| *epoch).filter(|epoch| !given.contains(epoch)).collect();
-        others.into_iter().for_each(|epoch| self.record_came(circle, epoch));
+        let held: Vec<Hash> = epochs.map(|(epoch, _)| *epoch).collect();
+        held.into_iter().for_each(|epoch| self.record_came(circle, epoch));
         if !given.is_empty() {
-            self.output(Output::Given { circle, epochs: given.into_iter().collect() });
+            self.output(Output::Given { circle, epochs: given });
         }
         Ok(())
     }
@@ -179,12 +180,16 @@ impl Engine {
         let given: Vec<Hash> =
             epochs.iter().filter(late).filter(|epoch| replica.opens_to_newcomers(epoch)).copied().collect();
         let most = 2 * replica.epochs().count() + limits::KEYS_AT_ONCE;
+        let now = self.now;
         let Some(state) = self.sync.peers.get_mut(peer) else { return };
         let session = state.session;
         let Some(shared) = state.shared.get_mut(&circle) else { return };
-        // An honest one waits for the answer, and asks for nothing that it has.
-        shared.keys.wanted += epochs.len();
-        if shared.keys.sealing.is_some() || shared.keys.wanted > most {
+        // An honest one waits for the answer, asks for nothing that it has, and for what this node had not only so often.
+        if shared.keys.wanted.0.plus(limits::KEY_RETRY_MS) <= now {
+            shared.keys.wanted = (now, 0);
+        }
+        shared.keys.wanted.1 += epochs.len();
+        if shared.keys.sealing.is_some() || shared.keys.wanted.1 > most {
             return;
         }
         let tag = shared.mine;

@@ -82,6 +82,8 @@ fn who_has_no_key_is_asked_in_vain_and_another_gives_it() {
     world.connect("ncsc", "ibd").run(100);
     world.disconnect("ncsc", "ibd").settle();
     world.connect("ibd", "ferm").settle();
+    // However long that takes.
+    world.run(12 * 60 * 60_000);
     world.connect("ferm", "z-cert").settle();
     world.expect_reads("ferm", circle, &["old"]);
     world.run(20 * 60_000);

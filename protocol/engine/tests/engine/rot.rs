@@ -5,8 +5,9 @@ use cwn_engine::{
     circle::{History, Quota},
     input::{Audience, Command, Input},
     limits,
-    log::{CircleId, EntryBytes, Header, LogKey, Suite},
+    log::{CircleId, EntryBytes, Header, LogKey, LogKind, Suite},
     output::Event,
+    replica::Log,
     wire::{Frame, WireTip},
 };
 
@@ -588,6 +589,30 @@ fn a_rotted_key_of_an_older_epoch_is_asked_for_again() {
     world.start_anew("ferm");
     assert_eq!(world.damages("ferm").len(), 1, "{:?}", world.damages("ferm"));
     assert!(world.node("ferm").given.is_empty(), "what cannot be read opens nothing");
+    world.connect_all().settle();
+    assert_eq!(world.rotten("ferm"), 0);
+    world.expect_reads("ferm", circle, &["one"]);
+}
+
+/// Found by cwn-sim (`--malicious 10%`, seed 30117, 20 nodes, 24 h): the record waited for the operation, and nobody was asked
+/// for its key once that was there.
+#[test]
+fn a_rotted_key_is_asked_for_again_also_when_the_operation_rotted_that_its_record_builds_on() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&["ncsc", "z-cert"]);
+    world.set_history("ncsc", circle, History::All).settle();
+    world.append("ncsc", circle, "one");
+    world.settle();
+    world.add("ncsc", circle, "ferm");
+    world.settle();
+    assert_eq!(world.rot_facts("ferm", "given/"), 1);
+    let author = world.key("ncsc");
+    let operations = |(_, log): &(LogKey, &Log)| log.kind == LogKind::Control;
+    let key = world.engine("ferm").circle(&circle).unwrap().logs_of(&author).find(operations).unwrap().0;
+    let ferm = world.index("ferm");
+    world.nodes[ferm].store.rotten.insert((key, 0));
+    world.start_anew("ferm");
+    assert_eq!(world.engine("ferm").circle(&circle).unwrap().epochs().count(), 0, "the record waits");
     world.connect_all().settle();
     assert_eq!(world.rotten("ferm"), 0);
     world.expect_reads("ferm", circle, &["one"]);
