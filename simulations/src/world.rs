@@ -1557,39 +1557,95 @@ impl World {
         Some(Rc::clone(conclusion))
     }
 
-    /// What all those who count in a circle, by what they know themselves, know together; and the nodes that count
-    /// by that, run and are not revoked. Whoever was removed need not have heard of it, and is not asked; nor whoever
-    /// alone has heard of its removal and left, nor whom rot keeps from an operation that the others know, nor anybody
-    /// when nobody counts. None when none of those is in the circle.
-    pub(crate) fn agreed(&self, circle: &CircleId) -> Option<(Rc<Conclusion>, Vec<usize>)> {
-        let standing =
-            |node: &Node| node.engine.is_some() && node.is_honest() && !self.truth.revoked.contains(&node.me);
+    /// Of every circle those who can come to agree, and what they then go by; several times if there are some whom nobody
+    /// brings together.
+    pub(crate) fn agreements(&self) -> impl Iterator<Item = (&CircleId, Rc<Conclusion>, Vec<usize>)> {
+        let circles = self.truth.histories.keys();
+        circles.flat_map(move |circle| {
+            let groups = self.who_talk(circle).into_iter();
+            groups.filter_map(move |known| self.agreed(circle, &known)).map(move |(by, who)| (circle, by, who))
+        })
+    }
+
+    /// Whether a node runs, is honest and not revoked.
+    fn stands(&self, node: &Node) -> bool {
+        node.engine.is_some() && node.is_honest() && !self.truth.revoked.contains(&node.me)
+    }
+
+    /// Whether a node counts in a circle by what it knows itself.
+    fn stays(&self, node: &Node, circle: &CircleId) -> bool {
+        let own = self.conclude(circle, node.heard.get(circle).unwrap_or(&Heard::default()));
+        own.is_some_and(|own| own.members.contains_key(&node.me))
+    }
+
+    /// What those who count in a circle, by what they know themselves, come to know together. Whoever counts another tells it
+    /// all that it knows; those of whom nobody counts anybody of the others stay apart. Somebody who was revoked, and whom a
+    /// backup set back, can hand its circle to a node that the others do not count.
+    fn who_talk(&self, circle: &CircleId) -> Vec<Heard> {
         let holds = |node: &Node| node.engine.as_ref().is_some_and(|engine| engine.circle(circle).is_some());
-        let nothing = Heard::default();
-        let stays = |node: &Node| {
-            let own = self.conclude(circle, node.heard.get(circle).unwrap_or(&nothing));
-            own.is_some_and(|own| own.members.contains_key(&node.me))
+        let mut groups: Vec<(Heard, BTreeSet<PublicKey>)> = Vec::new();
+        let (mut left, mut standing) = (BTreeSet::new(), BTreeSet::new());
+        for node in self.nodes.iter().filter(|node| self.stands(node)) {
+            standing.insert(node.me);
+            match holds(node) {
+                true if self.stays(node, circle) => {
+                    let heard = node.heard.get(circle).cloned().unwrap_or_default();
+                    match groups.iter_mut().find(|(known, _)| known.name() == heard.name()) {
+                        Some((_, nodes)) => drop(nodes.insert(node.me)),
+                        None => groups.push((heard, BTreeSet::from([node.me]))),
+                    }
+                }
+                true => drop(left.insert(node.me)),
+                false => {}
+            }
+        }
+        // Whom they count hears of them, and through it so does whoever else counts it.
+        let reached = |known: &Heard| -> BTreeSet<PublicKey> {
+            let counted = self.conclude(circle, known).map(|by| by.members.keys().copied().collect::<BTreeSet<_>>());
+            counted
+                .unwrap_or_default()
+                .into_iter()
+                .filter(|who| standing.contains(who) && !left.contains(who))
+                .collect()
         };
-        let mut known = Heard::default();
-        let mut anybody = false;
-        for node in self.nodes.iter().filter(|node| standing(node) && holds(node) && stays(node)) {
-            known.extend(node.heard.get(circle).into_iter().flat_map(Heard::iter));
-            anybody = true;
+        for (known, nodes) in &mut groups {
+            nodes.extend(reached(known));
         }
-        if !anybody {
-            return None;
+        let mut apart: Vec<(Heard, BTreeSet<PublicKey>)> = Vec::new();
+        while let Some((mut known, mut nodes)) = groups.pop() {
+            match apart.iter().position(|(_, others)| !others.is_disjoint(&nodes)) {
+                // Together they may count somebody more.
+                Some(other) => {
+                    let (others_known, others) = apart.swap_remove(other);
+                    known.extend(others_known.iter());
+                    nodes.extend(others);
+                    nodes.extend(reached(&known));
+                    groups.push((known, nodes));
+                }
+                None => apart.push((known, nodes)),
+            }
         }
-        let conclusion = self.conclude(circle, &known)?;
+        apart.into_iter().map(|(known, _)| known).collect()
+    }
+
+    /// Who belongs to a circle by what some come to know together; and the nodes that count by that, run and are not revoked.
+    /// Whoever was removed need not have heard of it, and is not asked; nor whoever alone has heard of its removal and left,
+    /// nor whom rot keeps from an operation that the others know, nor anybody when nobody counts. None when none of those is
+    /// in the circle.
+    fn agreed(&self, circle: &CircleId, known: &Heard) -> Option<(Rc<Conclusion>, Vec<usize>)> {
+        let holds = |node: &Node| node.engine.as_ref().is_some_and(|engine| engine.circle(circle).is_some());
+        let conclusion = self.conclude(circle, known)?;
         let unheard_of = |heard: &Heard| heard.iter().any(|operation| !known.contains(operation));
         let knows_more = |node: &Node| node.heard.get(circle).is_some_and(unheard_of);
-        let left = |node: &Node| holds(node) && !stays(node) && knows_more(node);
-        let lost = self.lost_operations(circle, |node| standing(node) && conclusion.members.contains_key(&node.me));
+        let left = |node: &Node| holds(node) && !self.stays(node, circle) && knows_more(node);
+        let lost = self.lost_operations(circle, |node| self.stands(node) && conclusion.members.contains_key(&node.me));
         let knows_lost = |node: &Node| {
-            let heard = node.heard.get(circle).unwrap_or(&nothing);
-            lost.iter().all(|operation| heard.contains(operation) || !known.contains(operation))
+            let heard = node.heard.get(circle);
+            let knows = |operation: &Hash| heard.is_some_and(|heard| heard.contains(operation));
+            lost.iter().all(|operation| knows(operation) || !known.contains(operation))
         };
         let counts = |node: &Node| {
-            standing(node) && conclusion.members.contains_key(&node.me) && !left(node) && knows_lost(node)
+            self.stands(node) && conclusion.members.contains_key(&node.me) && !left(node) && knows_lost(node)
         };
         let members: Vec<usize> = (0..self.nodes.len()).filter(|index| counts(&self.nodes[*index])).collect();
         members.iter().any(|index| holds(&self.nodes[*index])).then_some((conclusion, members))

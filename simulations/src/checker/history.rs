@@ -43,8 +43,7 @@ impl Checker for Newcomers {
     /// two of them.
     fn calm(&mut self, world: &World) -> Result<(), String> {
         let before = std::mem::take(&mut self.lacked);
-        for circle in world.truth.histories.keys() {
-            let Some((_, members)) = world.agreed(circle) else { continue };
+        for (circle, _, members) in world.agreements() {
             for index in members.iter().copied() {
                 for epoch in lacking(world, index, circle) {
                     let gives = |giver: &usize| can_give(world, *giver, index, circle, epoch);

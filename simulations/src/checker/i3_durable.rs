@@ -71,8 +71,7 @@ impl Checker for Durable {
     }
 
     fn calm(&mut self, world: &World) -> Result<(), String> {
-        for circle in world.truth.histories.keys() {
-            let Some((conclusion, members)) = world.agreed(circle) else { continue };
+        for (circle, conclusion, members) in world.agreements() {
             let of_circle = |told: &&Acknowledged| told.key.circle == *circle && !told.machine_lost;
             let unsendable = unsendable(world, &members, circle);
             for told in world.truth.acknowledged.iter().filter(of_circle).filter(|told| members.contains(&told.node)) {

@@ -41,8 +41,7 @@ impl Checker for Convergence {
 
     fn calm(&mut self, world: &World) -> Result<(), String> {
         self.network(world)?;
-        for circle in world.truth.histories.keys() {
-            let Some((conclusion, members)) = world.agreed(circle) else { continue };
+        for (circle, conclusion, members) in world.agreements() {
             let oracle: Vec<PublicKey> = conclusion.members.keys().copied().collect();
             let full: Vec<BTreeSet<PublicKey>> = members.iter().map(|node| full_of(world, *node, circle)).collect();
             let flooding: BTreeSet<PublicKey> = full.iter().flatten().copied().collect();

@@ -46,9 +46,9 @@ impl Checker for Authentic {
 
     /// How far each log is accepted is what the rules say.
     fn calm(&mut self, world: &World) -> Result<(), String> {
-        for (circle, history) in &world.truth.histories {
-            // Of whoever was removed a rotten disk may have taken operations that nobody sends it again.
-            let Some((conclusion, members)) = world.agreed(circle) else { continue };
+        // Of whoever was removed a rotten disk may have taken operations that nobody sends it again.
+        for (circle, conclusion, members) in world.agreements() {
+            let Some(history) = world.truth.histories.get(circle) else { continue };
             for node in members.iter().map(|index| &world.nodes[*index]) {
                 let Some(replica) = node.engine.as_ref().and_then(|engine| engine.circle(circle)) else { continue };
                 for (key, log) in replica.logs().filter(|(_, log)| log.kind == LogKind::Content) {

@@ -44,8 +44,7 @@ impl Checker for Honest {
     }
 
     fn calm(&mut self, world: &World) -> Result<(), String> {
-        for circle in world.truth.histories.keys() {
-            let Some((_, members)) = world.agreed(circle) else { continue };
+        for (circle, _, members) in world.agreements() {
             for author in members.iter().map(|index| &world.nodes[*index]) {
                 let Some(engine) = author.engine.as_ref() else { continue };
                 let (Some(ledger), Some(replica)) = (engine.ledger(circle), engine.circle(circle)) else { continue };

@@ -52,8 +52,7 @@ impl Checker for Unopenable {
     }
 
     fn calm(&mut self, world: &World) -> Result<(), String> {
-        for circle in world.truth.histories.keys() {
-            let Some((conclusion, members)) = world.agreed(circle) else { continue };
+        for (circle, conclusion, members) in world.agreements() {
             let closed = members.iter().flat_map(|index| closed(world, *index, circle));
             for (index, epoch) in closed.filter(|place| !self.set_back.contains(place)) {
                 let node = &world.nodes[index];

@@ -25,8 +25,7 @@ impl Checker for Liveness {
                 return Err(format!("{} was asked to {what} {ms} ms ago and never answered", node.name));
             }
         }
-        for circle in world.truth.histories.keys() {
-            let Some((_, members)) = world.agreed(circle) else { continue };
+        for (circle, _, members) in world.agreements() {
             let unsendable = unsendable(world, &members, circle);
             let can_send = |record: &&Hash| can_send_record(world, &members, circle, record);
             for index in &members {
