@@ -142,6 +142,8 @@ struct Peer {
     by_tag: LiteMap<Tag, CircleId>,
     unknown: BTreeMap<Tag, Hash>,
     welcomed: BTreeSet<CircleId>,
+    /// Circles of which it was handed the charter alone.
+    handed_charter: BTreeSet<CircleId>,
     welcome: Option<Welcome>,
     /// The version of the root document that it holds, as far as it is known here.
     root_held: u32,
@@ -433,6 +435,7 @@ impl Engine {
             by_tag: LiteMap::new_vec(),
             unknown: BTreeMap::new(),
             welcomed: BTreeSet::new(),
+            handed_charter: BTreeSet::new(),
             welcome: None,
             root_held: 1,
             faults: 0,
@@ -513,6 +516,7 @@ impl Engine {
         state.losses += 1;
         if state.losses <= limits::WELCOMED_AGAIN {
             state.welcomed.clear();
+            state.handed_charter.clear();
         }
         let circles: Vec<CircleId> = state.shared.keys().copied().collect();
         self.sync.digest_at(later);
@@ -865,6 +869,7 @@ impl Engine {
                     state.my_tags.remove(circle);
                     state.said.remove(circle);
                     state.welcomed.remove(circle);
+                    state.handed_charter.remove(circle);
                 }
                 self.sync.pulls.retain(|_, pull| pull.peer != peer || pull.circle != *circle);
                 for ((_, _), want) in self.sync.wants.iter_mut().filter(|((of, _), _)| of == circle) {

@@ -62,11 +62,13 @@ impl Engine {
                     true => self.output(Output::Emit(Event::Damaged { what: damage.to_string() })),
                     false => outcome = Err(damage),
                 }
+                self.hand_charter(peer, circle, charter);
                 continue;
             }
             entries.extend(behind);
             if entries.len() < operations && !planted(Bug::WelcomeBeforeDurable) {
                 // What rot took is still on its way; what names the peer may be among it.
+                self.hand_charter(peer, circle, charter);
                 continue;
             }
             handed += entries.iter().map(EntryBytes::length).sum::<usize>();
@@ -81,6 +83,15 @@ impl Engine {
             }
         }
         outcome
+    }
+
+    /// Hands a peer the charter alone of a circle of which rot took operations here. The peer may be the one that has them:
+    /// a member whose own copy of the charter rotted, which without it has nothing of the circle.
+    fn hand_charter(&mut self, peer: &PublicKey, circle: CircleId, charter: Vec<u8>) {
+        let Some(state) = self.sync.peers.get_mut(peer) else { return };
+        if state.handed_charter.insert(circle) {
+            self.send(peer, &Frame::Welcome { charter, entries: Vec::new(), last: true });
+        }
     }
 
     pub(super) fn welcome_heard(
@@ -129,10 +140,13 @@ impl Engine {
         };
         let circle = charter.id();
         self.regain(&charter, store);
+        let alone = welcome.entries.is_empty();
         let operations = Decoded::decode_all(welcome.entries);
         if !self.circles.contains_key(&circle) {
             match self.offered(*peer, charter, operations) {
                 Offering::Taken => {}
+                // Rot took operations of the peer's, and the charter may be all that this node lacks.
+                Offering::NotNamed if alone => {}
                 Offering::NotNamed => {
                     // Who counts this node in has the operation that adds it, and would have sent it.
                     self.fault(peer, circle, "an offer of a circle that does not name this node".to_owned());

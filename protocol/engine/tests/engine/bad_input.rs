@@ -442,9 +442,7 @@ fn i5_a_bad_signature_inside_is_vouched_for_by_a_later_one_and_at_the_end_stays_
 
 /// Rot takes an entry of a log of `ncsc` at another node, which then starts anew.
 fn rot(world: &mut World, at: &str, circle: CircleId, kind: LogKind, seq: u64) {
-    let author = world.key("ncsc");
-    let replica = world.engine(at).circle(&circle).unwrap();
-    let key = replica.logs_of(&author).find(|(_, log)| log.kind == kind).unwrap().0;
+    let key = world.log_of("ncsc", circle, kind);
     let index = world.index(at);
     world.nodes[index].store.rotten.insert((key, seq));
     world.crash(at).start(at);

@@ -1175,9 +1175,14 @@ impl World {
 
     /// The content log that a node found first of another's.
     pub fn content_log(&self, name: &str, circle: CircleId) -> LogKey {
+        self.log_of(name, circle, LogKind::Content)
+    }
+
+    /// The first log of a kind that a node wrote in a circle.
+    pub fn log_of(&self, name: &str, circle: CircleId, kind: LogKind) -> LogKey {
         let replica = self.engine(name).circle(&circle).unwrap();
         let author = self.key(name);
-        replica.logs_of(&author).find(|(_, log)| log.kind == LogKind::Content).unwrap().0
+        replica.logs_of(&author).find(|(_, log)| log.kind == kind).unwrap().0
     }
 
     /// Puts a node's store back to what it was.
