@@ -1,10 +1,10 @@
-//! I2: nobody speaks with whom it knows to be revoked, nor joins a circle whose founder it knows no certificate of. (That nothing of the mesh runs for a peer without a
-//! certificate is the connection's doing, which the engine never sees.)
+//! I2: nobody speaks with whom it knows to be revoked, nor joins a circle whose founder it knows no certificate of. (That
+//! nothing of the mesh runs for a peer without a certificate is the connection's doing, which the engine never sees.)
 
 use std::collections::BTreeMap;
 
 use cwn_crypto::Time;
-use cwn_engine::output::Event;
+use cwn_engine::{circle::Steward, output::Event};
 
 use super::{Checker, Seen};
 use crate::world::World;
@@ -31,7 +31,11 @@ impl Checker for Certified {
                 .circle(circle)
                 .or_else(|| engine.offers().find_map(|(offered, offer)| (offered == circle).then_some(&offer.preview)));
             let founder = replica.and_then(|replica| replica.control()).map(|control| &control.charter().stewards[0]);
-            return match founder.filter(|founder| engine.word().certificate(&founder.node.node).is_none()) {
+            // Its own circle nobody shows it, and rot may have taken its certificate.
+            let unknown = |founder: &&Steward| {
+                founder.node.node != node.me && engine.word().certificate(&founder.node.node).is_none()
+            };
+            return match founder.filter(unknown) {
                 Some(founder) => {
                     Err(format!("{} is shown a circle of {}, whom nobody certified", node.name, founder.partner))
                 }
