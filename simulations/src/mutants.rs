@@ -159,6 +159,12 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
             scenario.faults.kill *= 10;
             scenario.people.publish *= 4;
         })],
+        // An entry that a crash leaves, and what stands right behind it not.
+        Bug::TrustTheTail => vec![mixed().hours(4).more(|scenario| {
+            slow_disks(scenario);
+            scenario.faults.disk_full *= 60;
+            scenario.people.publish *= 8;
+        })],
         // Few facts are a charter.
         Bug::LostForGood => vec![Lives::of("rot").more(|scenario| {
             scenario.faults.rot_fact *= 200;

@@ -15,20 +15,23 @@ use crate::{
     branches::{self, BRANCH_FACT},
     circle::{Act, Charter, Control, Member, Operation, Quota, Rank, Steward, Stewardship},
     epoch::{self, Record},
-    expire::{DROPPED_FACT, Expiring, RETENTION_FACT},
+    expire::{DROPPED_FACT, Expiring, Look, RETENTION_FACT},
     fork::{self, FORK_FACT, ForkProof},
     held::Ledger,
     input::{Audience, Command, CommandId, EntryPlace, Input, Kept, Ticket},
     keep::{BEYOND_FACT, Keeping},
     limits,
-    log::{Authentic, CircleId, Decoded, Draft, EntryBytes, LogKey, LogKind, Opening, Retracts, Suite, Under, Writer},
+    log::{
+        Authentic, CircleId, Decoded, Draft, EntryBytes, LogKey, LogKind, Opening, Payload, Retracts, Stored, Suite,
+        Under, Writer,
+    },
     output::{CommandRefusal, Event, Output, Reply, SealTarget},
     planted::{Bug, planted},
-    replica::{Replica, Rule},
+    replica::{Replica, Rule, read_entry},
     retract::{RETRACT_FACT, Retractions},
     root::{self, ROOT_FACT, Trust},
     rot::{Logs, Rot, read_circle},
-    store::{Damage, Read, Write},
+    store::{Damage, Read, Tip, Write},
     sync::{BARE_FACT, GIVEN_FACT, Mending, Sync},
 };
 
@@ -92,7 +95,7 @@ pub(crate) enum After {
     Joined(CircleId),
     Root(Box<TrustRoot>),
     Erased(CircleId),
-    Dropped { key: LogKey, seqs: Vec<u64>, total: u64 },
+    Looked(Box<Look>),
     Mended { key: LogKey, seq: u64 },
     Reply(CommandId, Reply),
 }
@@ -183,6 +186,13 @@ fn logs_by_circle(store: &dyn Read) -> Result<Logs, Damage> {
     Ok(logs)
 }
 
+/// The last entries of logs, as far as they are such of which something is noted.
+fn ends(store: &dyn Read, logs: &Logs) -> Vec<Stored> {
+    let last = |(key, tip): &(LogKey, Tip)| read_entry(store, key, tip.height.checked_sub(1)?).ok();
+    let noted = |end: &Stored| end.header().retracts.is_some() || matches!(end.bytes().payload, Payload::Retracted(_));
+    logs.values().flatten().filter_map(last).filter(noted).collect()
+}
+
 impl Engine {
     /// Starts an engine on what the store holds, and says how far every log is accepted. What cannot be read back it
     /// says, and starts without; only a store that cannot even list what it holds is damage that keeps it from that.
@@ -234,6 +244,8 @@ impl Engine {
         for (circle, epoch) in closed.iter().filter_map(|fact| read_circle(&fact.key[CLOSED_FACT.len()..])) {
             unopenable.entry(circle).or_default().extend(<[u8; 32]>::try_from(epoch).map(Hash));
         }
+        let ends = ends(store, logs);
+        let retractions = Retractions::load(store, &ends, now, &mut rot)?;
         let mut engine = Self {
             me: key.public(),
             key,
@@ -256,8 +268,8 @@ impl Engine {
             next_ticket: 0,
             outputs: VecDeque::new(),
             sync: Sync::default(),
-            retractions: Retractions::load(store, now, &mut rot)?,
-            mending: Mending::load(store, now, &mut rot)?,
+            mending: Mending::load(store, (&ends, &retractions), now, &mut rot)?,
+            retractions,
             rotten: BTreeMap::new(),
             keeping: Keeping::load(store, &mut rot)?,
             expiring: Expiring::load(store, logs, &mut rot)?,
@@ -558,7 +570,7 @@ impl Engine {
                 self.membership_changed(&circle, store)?;
             }
             After::Root(root) => self.root_advanced(*root, store)?,
-            After::Dropped { key, seqs, total } => self.output(Output::Dropped { key, seqs, total }),
+            After::Looked(look) => self.looked(*look),
             After::Mended { key, seq } => self.mended(key, seq),
             After::Erased(circle) => self.output(Output::Emit(Event::Erased { circle })),
             After::Reply(id, reply) => self.output(Output::Reply { id, reply: Ok(reply) }),
@@ -617,7 +629,7 @@ impl Engine {
     }
 
     /// Stores what a replica took in, and lets follow what depends on it.
-    pub(crate) fn keep(&mut self, circle: CircleId, mut writes: Vec<Write>, membership: bool, store: &dyn Read) {
+    pub(crate) fn keep(&mut self, circle: CircleId, writes: Vec<Write>, membership: bool, store: &dyn Read) {
         if writes.is_empty() {
             return;
         }
@@ -648,9 +660,7 @@ impl Engine {
         if !operations.is_empty() {
             after.push(After::BranchesDurable { circle, operations });
         }
-        writes.extend(self.note_retractions(&writes));
-        writes.extend(self.note_bare(&writes));
-        writes.extend(self.note_expiring(&writes));
+        let mut writes = self.noted(writes);
         match rewinds(store, &writes) {
             Ok(rewinds) => drop(writes.splice(0..0, rewinds)),
             Err(damage) => self.output(Output::Emit(Event::Damaged { what: damage.to_string() })),
@@ -663,6 +673,23 @@ impl Engine {
             self.output(Output::Emit(Event::OwnKeyElsewhere { circle }));
         }
         self.store(writes, after);
+    }
+
+    /// What is written down with new entries, each at its place: of what a crash leaves any beginning. When some of it will be
+    /// dropped comes before all of them. What one takes back, or lacks, comes right behind it, so that only the last entry of
+    /// a log can be there without, which the next start sees.
+    fn noted(&mut self, writes: Vec<Write>) -> Vec<Write> {
+        let mut noted = self.note_expiring(&writes);
+        for write in writes {
+            let (retraction, bare) = match &write {
+                Write::Entry(entry) => (self.note_retraction(entry), self.note_bare(entry)),
+                _ => Default::default(),
+            };
+            noted.push(write);
+            noted.extend(retraction);
+            noted.extend(bare);
+        }
+        noted
     }
 
     /// Writes no further on a log; the next entry opens another.
@@ -986,9 +1013,8 @@ impl Engine {
         // The fact first: when the entry survives a crash so does the fact, and a fact without its entry says that
         // nothing was appended.
         let value = |key| Write::Fact { key, value: encoding::to_bytes(&(place.key.log, place.seq, hash)) };
-        let mut writes: Vec<Write> = fact.map(value).into_iter().chain([Write::Entry(entry)]).collect();
-        writes.extend(self.note_retractions(&writes));
-        writes.extend(self.note_expiring(&writes));
+        let writes = fact.map(value).into_iter().chain([Write::Entry(entry)]).collect();
+        let writes = self.noted(writes);
         self.store(writes, after);
         Ok(())
     }

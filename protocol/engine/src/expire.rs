@@ -21,7 +21,7 @@ use crate::{
     engine::{After, Engine, fact_key},
     limits,
     log::{CircleId, Decoded, Header, LogKey, LogKind, Payload},
-    output::Output,
+    output::{Event, Output},
     planted::{Bug, planted},
     replica::{Replica, read_entry},
     rot::{Logs, Rot, height_in, read_circle, read_log},
@@ -99,7 +99,7 @@ struct Due {
 
 /// Looking through logs, step by step.
 #[derive(Debug)]
-struct Look {
+pub(crate) struct Look {
     /// When the next step is due.
     due: Time,
     /// The logs that are left, the present one last.
@@ -326,7 +326,7 @@ impl Engine {
         }
     }
 
-    /// Notes when what these entries carry will be dropped; gives what is to be written down with them.
+    /// Notes when what these entries carry will be dropped; gives what is to be written down before them.
     pub(crate) fn note_expiring(&mut self, writes: &[Write]) -> Vec<Write> {
         let mut facts = BTreeMap::new();
         for write in writes {
@@ -432,8 +432,19 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets go of what was found, in one write, and notes where to look next.
+    /// Lets go of what was found, in one write. Where to look next is noted once that is done: a crash between the two has it
+    /// looked for again, and the other way round it would stay for ever.
     fn drop_found(&mut self, look: Look) {
+        let drop = |due: &Due| Write::Drop { key: due.key, seq: due.seq, hash: due.hash };
+        let drops: Vec<Write> = look.found.iter().map(drop).collect();
+        match drops.is_empty() {
+            true => self.looked(look),
+            false => self.store(drops, vec![After::Looked(Box::new(look))]),
+        }
+    }
+
+    /// What a look found is gone; notes where to look next.
+    pub(crate) fn looked(&mut self, look: Look) {
         let mut changed: BTreeMap<LogKey, Aging> = BTreeMap::new();
         let mut seqs: BTreeMap<LogKey, Vec<u64>> = BTreeMap::new();
         let aging = |engine: &Self, key: &LogKey| engine.expiring.logs.get(key).copied().unwrap_or_default();
@@ -451,30 +462,30 @@ impl Engine {
             }
             changed.insert(*key, aging);
         }
-        for Due { key, seq, bytes, .. } in &look.found {
-            let aging = changed.entry(*key).or_insert_with(|| aging(self, key));
+        for Due { key, seq, bytes, .. } in look.found {
+            let aging = changed.entry(key).or_insert_with(|| aging(self, &key));
             aging.noted.entries += 1;
             aging.noted.bytes += bytes;
-            seqs.entry(*key).or_default().push(*seq);
+            seqs.entry(key).or_default().push(seq);
             if let Some(replica) = self.circles.get_mut(&key.circle) {
-                replica.let_go(key, *bytes);
+                replica.let_go(&key, bytes);
             }
         }
-        let mut writes = Vec::new();
+        let mut notes = Vec::new();
         for (key, aging) in changed {
             if self.expiring.logs.get(&key).is_none_or(|before| before.noted != aging.noted) {
-                writes.push(note(&key, &aging.noted));
+                notes.push(note(&key, &aging.noted));
             }
             self.expiring.set(key, aging);
         }
-        let drops = look.found.into_iter().map(|Due { key, seq, hash, .. }| Write::Drop { key, seq, hash });
-        writes.extend(drops);
         let circles: BTreeSet<CircleId> = seqs.keys().map(|key| key.circle).collect();
-        let total = |key: &LogKey| self.expiring.logs.get(key).map_or(0, |aging| aging.noted.entries);
-        let told = seqs.into_iter().map(|(key, seqs)| After::Dropped { key, total: total(&key), seqs });
-        let after: Vec<After> = told.chain(circles.into_iter().map(After::Erased)).collect();
-        if !writes.is_empty() {
-            self.store(writes, after);
+        for (key, seqs) in seqs {
+            let total = self.expiring.logs.get(&key).map_or(0, |aging| aging.noted.entries);
+            self.output(Output::Dropped { key, seqs, total });
+        }
+        circles.into_iter().for_each(|circle| self.output(Output::Emit(Event::Erased { circle })));
+        if !notes.is_empty() {
+            self.store(notes, Vec::new());
         }
     }
 }

@@ -570,6 +570,12 @@ impl Stored {
         self.0.header()
     }
 
+    /// The log that it stands in, and its place there.
+    pub(crate) fn place(&self) -> (LogKey, u64) {
+        let Header { circle, author, log, seq, .. } = *self.header();
+        (LogKey { circle, author, log }, seq)
+    }
+
     /// The hash that the next entry must name.
     pub fn hash(&self) -> Hash {
         self.0.hash()

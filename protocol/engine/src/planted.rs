@@ -136,6 +136,8 @@ bugs! {
     ForgetRetractions,
     /// What was taken back is shown again where the note of it rotted.
     RotUnhides,
+    /// What was taken back is shown again where a crash left the note of it out.
+    TrustTheTail,
     /// What was taken back stays on the disk.
     NeverErase,
     /// What others took back stays on the disk, and what one took back oneself goes.

@@ -2,7 +2,8 @@
 //!
 //! A retraction is an entry of the same author in the same circle whose header names what it takes back, so that
 //! members act on it who can open neither. It acts while it is accepted: one that a cut puts aside within the day,
-//! a thief's, acts no longer. What was erased stays so.
+//! a thief's, acts no longer. What was erased stays so. The day is counted by this node's own clock, also while nobody
+//! agrees with it: whoever takes something back counts on its going.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,7 @@ use crate::{
     acceptance,
     engine::{After, Engine, fact_key},
     limits,
-    log::{Authentic, CircleId, Header, LogKey, Retraction, Retracts},
+    log::{Authentic, CircleId, Header, LogKey, Retraction, Retracts, Stored},
     output::{Event, Output},
     planted::{Bug, planted},
     replica::read_entry,
@@ -79,9 +80,9 @@ pub(crate) struct Retractions {
 }
 
 impl Retractions {
-    /// A note that cannot be read back is made anew from the retraction itself, as if that had come now: what it takes
-    /// back stays hidden, and is erased later than it would have been.
-    pub(crate) fn load(store: &dyn Read, now: Time, rot: &mut Rot) -> Result<Self, Damage> {
+    /// A note that cannot be read back, or that a crash left out, is made anew from the retraction itself, as if that had
+    /// come now: what it takes back stays hidden, and is erased later than it would have been.
+    pub(crate) fn load(store: &dyn Read, ends: &[Stored], now: Time, rot: &mut Rot) -> Result<Self, Damage> {
         let mut retractions = Self::default();
         if planted(Bug::ForgetRetractions) {
             return Ok(retractions);
@@ -97,12 +98,23 @@ impl Retractions {
             }
             // One that cannot be read itself comes again, and is noted then.
             let Ok(entry) = read_entry(store, &key, seq) else { continue };
-            if let Some(taken) = taken(entry.header(), now) {
-                rot.writes.push(taken.fact());
-                retractions.note(taken);
+            retractions.note_anew(&entry, now, rot);
+        }
+        for end in ends.iter().filter(|_| !planted(Bug::TrustTheTail)) {
+            let (key, seq) = end.place();
+            let noted = retractions.taken.get(&key).and_then(|in_log| in_log.get(&seq));
+            if noted.is_none_or(|noted| Some(noted.what) != end.header().retracts) {
+                retractions.note_anew(end, now, rot);
             }
         }
         Ok(retractions)
+    }
+
+    fn note_anew(&mut self, entry: &Stored, now: Time, rot: &mut Rot) {
+        if let Some(taken) = taken(entry.header(), now) {
+            rot.writes.push(taken.fact());
+            self.note(taken);
+        }
     }
 
     fn note(&mut self, taken: Taken) {
@@ -114,6 +126,12 @@ impl Retractions {
     pub(crate) fn due(&self, wall: Time, now: Time) -> Option<Time> {
         let (due, ..) = self.waiting.first()?;
         Some(wall.plus(self.step_after.since(now)).max(*due))
+    }
+
+    /// Whether it is written down that this node erased an entry, be it that it is not known yet what is accepted.
+    pub(crate) fn erased_once(&self, target: &Target) -> bool {
+        let in_logs = self.taken.iter().filter(|(by, _)| by.circle == target.0.circle && by.author == target.0.author);
+        in_logs.flat_map(|(_, in_log)| in_log.values()).any(|taken| taken.erased && taken.target() == *target)
     }
 
     /// Whether this node erased an entry because it was taken back.
@@ -154,18 +172,13 @@ fn erased_at(first_seen: Time) -> Time {
 }
 
 impl Engine {
-    /// Notes what new entries take back; gives what is to be written down with them.
-    pub(crate) fn note_retractions(&mut self, writes: &[Write]) -> Vec<Write> {
-        let mut facts = Vec::new();
-        for write in writes {
-            let Write::Entry(entry) = write else { continue };
-            facts.extend(self.forget_other(entry));
-            if let Some(taken) = taken(entry.header(), self.wall) {
-                facts.push(taken.fact());
-                self.retractions.note(taken);
-            }
-        }
-        facts
+    /// Notes what a new entry takes back; gives what is to be written down with it.
+    pub(crate) fn note_retraction(&mut self, entry: &Authentic) -> Option<Write> {
+        let forgotten = self.forget_other(entry);
+        let Some(taken) = taken(entry.header(), self.wall) else { return forgotten };
+        let fact = taken.fact();
+        self.retractions.note(taken);
+        Some(fact)
     }
 
     /// Forgets the retraction that stood where another entry comes now: that of a branch which does not count.
@@ -261,11 +274,13 @@ impl Engine {
                 continue;
             }
             taken.erased = true;
-            writes.push(taken.fact());
+            let noted = taken.fact();
             self.retractions.done(&by, seq);
             if !planted(Bug::NeverErase) && (by.author == self.me || !planted(Bug::KeepOfOthers)) {
                 writes.push(Write::Erase { key, seq: target, hash, because });
             }
+            // Behind it: what a crash leaves must not say that it is done.
+            writes.push(noted);
             writes.extend(self.mending.settled(&(key, target)));
             circles.insert(by.circle);
         }

@@ -20,9 +20,10 @@ use super::{Purpose, Sync};
 use crate::engine::{After, Engine, fact_key};
 use crate::input::PullId;
 use crate::limits;
-use crate::log::{EntryBytes, LogKey, Payload, Stored};
+use crate::log::{Authentic, EntryBytes, LogKey, Payload, Stored};
 use crate::output::{Event, Output};
 use crate::replica::read_entry;
+use crate::retract::Retractions;
 use crate::rot::{Rot, read_place};
 use crate::store::{Damage, Read, Write};
 use crate::wire::RunFrame;
@@ -57,13 +58,27 @@ fn fact_of((key, seq): &Place) -> Vec<u8> {
     fact_key(BARE_FACT, &[&key.circle.0.0, &key.author.0, &key.log.0, &seq.to_be_bytes()])
 }
 
+fn is_bare(bytes: &EntryBytes) -> bool {
+    matches!(bytes.payload, Payload::Retracted(_))
+}
+
+fn lacks(place: &Place, hash: Hash) -> Write {
+    Write::Fact { key: fact_of(place), value: hash.0.to_vec() }
+}
+
 fn take_back(place: &Place) -> Write {
     Write::Fact { key: fact_of(place), value: Vec::new() }
 }
 
 impl Mending {
-    /// A note that cannot be read back is made anew from the entry, if that still lacks its payload.
-    pub(crate) fn load(store: &dyn Read, now: Time, rot: &mut Rot) -> Result<Self, Damage> {
+    /// A note that cannot be read back, or that a crash left out, is made anew from the entry, if that still lacks its
+    /// payload.
+    pub(crate) fn load(
+        store: &dyn Read,
+        (ends, retractions): (&[Stored], &Retractions),
+        now: Time,
+        rot: &mut Rot,
+    ) -> Result<Self, Damage> {
         let (noted, lost) =
             rot.facts(store, (BARE_FACT, "the note of an entry without its payload"), |name, hash| {
                 let place = read_place(name).ok_or("it names no place")?;
@@ -71,13 +86,19 @@ impl Mending {
             })?;
         let mut lacking: BTreeMap<Place, Lack> = noted.into_iter().collect();
         for (key, seq) in lost.iter().filter_map(|name| read_place(name)) {
-            let entry = read_entry(store, &key, seq).ok();
-            match entry.filter(|entry| matches!(entry.bytes().payload, Payload::Retracted(_))) {
+            match read_entry(store, &key, seq).ok().filter(|entry| is_bare(entry.bytes())) {
                 Some(entry) => {
-                    rot.writes.push(Write::Fact { key: fact_of(&(key, seq)), value: entry.hash().0.to_vec() });
+                    rot.writes.push(lacks(&(key, seq), entry.hash()));
                     lacking.insert((key, seq), Lack::Payload(entry.hash()));
                 }
                 None => rot.writes.push(take_back(&(key, seq))),
+            }
+        }
+        for end in ends.iter().filter(|end| is_bare(end.bytes())) {
+            let (place, hash) = (end.place(), end.hash());
+            if !lacking.contains_key(&place) && !retractions.erased_once(&(place.0, place.1, hash)) {
+                rot.writes.push(lacks(&place, hash));
+                lacking.insert(place, Lack::Payload(hash));
             }
         }
         let due = (!lacking.is_empty()).then(|| now.plus(limits::LACKING_AGAIN_MS));
@@ -98,21 +119,15 @@ impl Mending {
 }
 
 impl Engine {
-    /// Notes which of these come with a retraction in the place of their payload that this node did not act on itself;
-    /// gives what is to be written down with them.
-    pub(crate) fn note_bare(&mut self, writes: &[Write]) -> Vec<Write> {
-        let mut facts = Vec::new();
-        for write in writes {
-            let Write::Entry(entry) = write else { continue };
-            let (place, hash) = ((entry.key(), entry.header().seq), entry.hash());
-            let bare = matches!(entry.bytes().payload, Payload::Retracted(_));
-            if !bare || self.retractions.has_erased(&(place.0, place.1, hash)) {
-                continue;
-            }
-            self.mending.note(place, Lack::Payload(hash), self.now);
-            facts.push(Write::Fact { key: fact_of(&place), value: hash.0.to_vec() });
+    /// Notes an entry that comes with a retraction in the place of its payload which this node did not act on itself; gives
+    /// what is to be written down with it.
+    pub(crate) fn note_bare(&mut self, entry: &Authentic) -> Option<Write> {
+        let (place, hash) = ((entry.key(), entry.header().seq), entry.hash());
+        if !is_bare(entry.bytes()) || self.retractions.has_erased(&(place.0, place.1, hash)) {
+            return None;
         }
-        facts
+        self.mending.note(place, Lack::Payload(hash), self.now);
+        Some(lacks(&place, hash))
     }
 
     /// A retraction is due, and is not held as its author signed it.
@@ -207,8 +222,9 @@ impl Engine {
         if payload_lacks && mended.bytes().payload.sealed().is_none() {
             return Ok(());
         }
-        let mut writes = vec![Write::Mend(mended)];
-        writes.extend(self.note_expiring(&writes));
+        let mended = [Write::Mend(mended)];
+        let mut writes = self.note_expiring(&mended);
+        writes.extend(mended);
         writes.extend(payload_lacks.then(|| take_back(&(*key, seq))));
         self.store(writes, vec![After::Mended { key: *key, seq }]);
         Ok(())

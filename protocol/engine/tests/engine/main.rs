@@ -25,5 +25,6 @@ mod skew;
 mod stewards;
 mod stories;
 mod succession;
+mod torn;
 mod world;
 mod wrong_branch;

@@ -228,6 +228,8 @@ pub struct Node {
     plain: BTreeMap<CommandId, Vec<u8>>,
     pub replies: BTreeMap<CommandId, Result<Reply, CommandRefusal>>,
     pub events: Vec<Event>,
+    /// All that its store was ever handed, in order.
+    pub written: Vec<Write>,
     /// What its engine says is taken back.
     pub retracted: BTreeSet<(LogKey, u64)>,
     /// How many payloads its engine says were dropped of each log.
@@ -429,6 +431,7 @@ impl World {
             start: 0,
             plain: BTreeMap::new(),
             replies: BTreeMap::new(),
+            written: Vec::new(),
             events: Vec::new(),
             accepted: BTreeMap::new(),
             retracted: BTreeSet::new(),
@@ -993,6 +996,7 @@ impl World {
                         if self.sessions.get(&(node, self.index_of(&peer))) != Some(&session) => {}
                     Coming::Input(input) => self.input(node, input),
                     Coming::Store(ticket, writes) => {
+                        self.nodes[node].written.extend(writes.iter().cloned());
                         writes.into_iter().for_each(|write| self.nodes[node].store.write(write));
                         self.input(node, Input::Stored { ticket });
                     }
@@ -1189,6 +1193,7 @@ impl World {
     pub fn restore(&mut self, name: &str, store: MemStore) -> &mut Self {
         let index = self.index(name);
         self.nodes[index].store = store;
+        self.nodes[index].dropped.clear();
         self
     }
 
