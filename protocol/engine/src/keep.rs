@@ -1,7 +1,7 @@
 //! How long a node keeps what does not count: what lies beyond a cut stays for ninety days, so that a steward can raise
 //! the cut, and is dropped then.
 //!
-//! Nothing is dropped by a clock that may be wrong. This node's clock is believed once somebody else's, as what it
+//! None of that is dropped, nor what expired ([`crate::expire`]), by a clock that may be wrong. This node's clock is believed once somebody else's, as what it
 //! signs says, agreed with it since the start and since the clock last jumped.
 //!
 //! This file refuses to know what counts; that is [`crate::acceptance`]'s.
@@ -238,22 +238,27 @@ impl Engine {
         if replica.fold().roster().iter().any(|(one, member)| act.removes(&member.partner, one)) {
             return Err(CommandRefusal::BelongsAgain { partner: partner.clone() });
         }
-        let mut lines: BTreeMap<_, CutLine> = cut.iter().map(|line| (line.log, *line)).collect();
+        // A control log that forks is listed once for each branch.
+        let mut lines = cut.clone();
+        let list = |lines: &mut Vec<CutLine>, line: CutLine| {
+            lines.retain(|listed| listed.log != line.log);
+            lines.push(line);
+        };
         let mut more = !branches.is_empty();
         // What cannot be read back is not there to be named.
         let disputed = if more { self.disputed(circle, store).unwrap_or_default() } else { Vec::new() };
         for branch in branches {
             let is_named = |one: &&Disputed| one.first == *branch && self.governing(&one.key, store) == Some(removal);
             let found = disputed.iter().find(is_named).ok_or(CommandRefusal::NoSuchBranch { branch: *branch })?;
-            lines.insert(found.key.log, CutLine { log: found.key.log, height: found.height, head: found.head });
+            list(&mut lines, CutLine { log: found.key.log, height: found.height, head: found.head });
         }
         let beyond = self.withheld(circle).into_iter().filter(|one| one.removal == removal && branches.is_empty());
         for withheld in beyond {
             let Withheld { key, .. } = withheld;
             let Some(log) = replica.log(&key.author, &key.log) else { continue };
             let (height, Some(head)) = (log.durable, log.durable_head) else { continue };
-            if lines.get(&key.log).is_none_or(|line| line.height < height) {
-                lines.insert(key.log, CutLine { log: key.log, height, head });
+            if lines.iter().all(|line| line.log != key.log || line.height < height) {
+                list(&mut lines, CutLine { log: key.log, height, head });
                 more = true;
             }
         }
@@ -263,7 +268,8 @@ impl Engine {
         if lines.len() > limits::OPERATION_LIST {
             return Err(CommandRefusal::TooMany { limit: limits::OPERATION_LIST });
         }
-        Ok(Act::Remove { partner: partner.clone(), node: *node, cut: lines.into_values().collect() })
+        lines.sort();
+        Ok(Act::Remove { partner: partner.clone(), node: *node, cut: lines })
     }
 
     /// The removal whose cut governs a log, whether any of it is accepted or not.

@@ -215,6 +215,43 @@ fn i4_both_branches_of_a_forked_control_log_count_for_everybody_and_its_dismissa
 }
 
 #[test]
+fn i4_a_raised_cut_leaves_both_branches_of_a_forked_control_log() {
+    let (mut world, circle) = circle_with_a_forker(1, &["kpn", "surf"]);
+    world.append("z-cert", circle, "heard");
+    world.appoint("ncsc", circle, "ibd");
+    world.settle();
+    world.crash("z-cert");
+    world.partition(&[&["ncsc", "kpn"], &["ibd", "ferm", "surf"]]);
+    let mut common = forker(&world, circle);
+    common.operate(&world, heads(&world, "ncsc", circle), terms(3));
+    let (mut one, mut other) = (common.branch(&world, 1), common.branch(&world, 1));
+    one.operate(&world, Vec::new(), add(&world, "kpn"));
+    other.operate(&world, Vec::new(), add(&world, "surf"));
+    one.hand(&mut world, "ncsc");
+    other.hand(&mut world, "ibd");
+    world.start("z-cert").connect_all().settle();
+    world.partition(&[&["ibd"], &["ncsc", "z-cert", "ferm", "kpn", "surf"]]);
+    world.append("z-cert", circle, "unheard");
+    world.settle();
+    world.remove("ibd", circle, "z-cert");
+    world.settle();
+    assert_eq!(members(&world, "ibd", circle), ["ferm", "ibd", "kpn", "ncsc", "surf"]);
+    world.connect_all().settle();
+    let all = ["ncsc", "ibd", "ferm", "kpn", "surf"];
+    expect_the_same(&world, circle, &all, "after the removal");
+    let removal = world.engine("ncsc").withheld(&circle)[0].removal;
+    world.command("ncsc", Command::Raise { circle, removal, branches: Vec::new() });
+    world.settle();
+    expect_the_same(&world, circle, &all, "after the cut was raised");
+    assert_eq!(
+        members(&world, "ncsc", circle),
+        ["ferm", "ibd", "kpn", "ncsc", "surf"],
+        "whom either branch added stays"
+    );
+    world.expect_reads("ferm", circle, &["heard", "unheard"]);
+}
+
+#[test]
 fn i4_a_dismissal_by_one_who_knew_one_branch_voids_the_other_for_everybody() {
     let (mut world, circle) = circle_with_a_forker(1, &["kpn", "surf"]);
     world.crash("z-cert");
