@@ -13,7 +13,7 @@ use tokio::{sync::Notify, task::JoinHandle, time::MissedTickBehavior};
 use crate::{
     ca::{
         self,
-        directory::{Admission, Ca, Follower, Mesh, Outcome},
+        directory::{Admission, Ca, Follower, Mesh},
         root,
     },
     clock,
@@ -44,23 +44,21 @@ impl Drop for Coordinator {
     }
 }
 
-struct DeskJudge {
-    dir: PathBuf,
-    unlock: Unlock,
-    wrote: Arc<Notify>,
+/// What the desk asks: the CA in this directory.
+pub(crate) struct DeskJudge {
+    pub(crate) dir: PathBuf,
+    pub(crate) unlock: Unlock,
+    /// Told when the issuer's log may have grown.
+    pub(crate) wrote: Arc<Notify>,
 }
 
 impl Judge for DeskJudge {
     fn judge(&self, request: &SignedRequest) -> Result<Option<Admission>, String> {
-        let judged = (|| {
-            let mut ca = Ca::open(&self.dir, &self.unlock)?;
-            match ca.take_request(request, clock::now())? {
-                Outcome::Waiting => Ok(None),
-                Outcome::Certified(certificate) => ca.admission(*certificate).map(Some),
-            }
-        })();
-        self.wrote.notify_one();
-        judged.map_err(|error: ca::directory::Error| error.to_string())
+        let judged = Ca::judge(&self.dir, &self.unlock, request, clock::now());
+        if matches!(judged, Ok(Some(_))) {
+            self.wrote.notify_one();
+        }
+        judged.map_err(|error| error.to_string())
     }
 }
 

@@ -32,7 +32,7 @@ use libp2p::{
 use minicbor::{Decode, Encode};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use tokio_util::compat::TokioAsyncReadCompatExt;
@@ -48,7 +48,7 @@ const REQUEST_BYTES: usize = 2 << 10;
 const ANSWER_BYTES: usize = 16 << 20;
 /// A connection that takes longer is hostile or broken.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Connections at a time.
+/// Connections at a time, and requests that the CA is still busy with.
 const CONNECTIONS: usize = 16;
 /// Sources whose requests are counted; beyond, a newcomer waits a minute.
 const SOURCES: usize = 4_096;
@@ -333,26 +333,32 @@ pub async fn open_desk(
             }
             let (config, judge) = (config.clone(), Arc::clone(&judge));
             tokio::spawn(async move {
-                match timeout(PATIENCE, serve(socket, config, judge)).await {
+                match timeout(PATIENCE, serve(socket, config, judge, place)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::info!(%source, %error, "a visit to the desk came to nothing"),
                     Err(_elapsed) => tracing::info!(%source, "a visit to the desk took too long"),
                 }
-                drop(place);
             });
         }
     });
     Ok(Desk { address, task })
 }
 
-async fn serve(socket: TcpStream, config: tls::Config, judge: Arc<dyn Judge>) -> Result<(), Error> {
+async fn serve(
+    socket: TcpStream,
+    config: tls::Config,
+    judge: Arc<dyn Judge>,
+    place: OwnedSemaphorePermit,
+) -> Result<(), Error> {
     let protocol = protocol(&config)?;
     let (peer, mut stream) = config.upgrade_inbound(socket.compat(), protocol).await.map_err(broken)?;
     let request = read(&mut stream, REQUEST_BYTES).await.map_err(broken)?;
     let request: SignedRequest = encoding::from_bytes(&request, REQUEST_BYTES).map_err(broken)?;
     let asked = request.unverified(REQUEST_BYTES).map_err(broken)?;
     let answer = if peer_id(&asked.node)? == peer {
-        let judged = tokio::task::spawn_blocking(move || judge.judge(&request)).await.map_err(broken)?;
+        // The place is taken along: who went away leaves a judgement behind that nothing ends before its time.
+        let judging = move || (judge.judge(&request), place);
+        let (judged, _place) = tokio::task::spawn_blocking(judging).await.map_err(broken)?;
         match judged {
             Ok(Some(admission)) => {
                 tracing::info!(partner = %asked.partner, node = %asked.node, "a node was admitted at the desk");

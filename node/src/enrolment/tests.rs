@@ -1,6 +1,10 @@
 //! Enrolment over real sockets, with a real CA: what is granted, what is refused, and what is said.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::mpsc,
+};
 
 use cwn_crypto::invitation::Approve;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -9,7 +13,9 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::{
     ca::directory::{Ca, Mesh, Outcome},
-    clock, files,
+    clock,
+    coordinator::DeskJudge,
+    files,
     keystore::Unlock,
 };
 
@@ -21,15 +27,9 @@ struct World {
     desk: Desk,
 }
 
-struct CaJudge {
-    ca: PathBuf,
-    unlock: Unlock,
-}
-
-impl Judge for CaJudge {
-    fn judge(&self, request: &SignedRequest) -> Result<Option<Admission>, String> {
-        Ca::judge(&self.ca, &self.unlock, request, clock::now()).map_err(|error| error.to_string())
-    }
+/// What stands behind the coordinator's own desk.
+fn judge(ca: &Path, unlock: &Unlock) -> Arc<DeskJudge> {
+    Arc::new(DeskJudge { dir: ca.to_owned(), unlock: unlock.clone(), wrote: Arc::default() })
 }
 
 impl World {
@@ -41,8 +41,8 @@ impl World {
         let ca = dir.path().join("ca");
         Ca::init(&ca, &unlock, "test", clock::now()).unwrap();
         let desk_keys = Keys::generate();
-        let judge = CaJudge { ca: ca.clone(), unlock: unlock.clone() };
-        let desk = open_desk("127.0.0.1:0", &desk_keys.signing, per_minute, Arc::new(judge)).await.unwrap();
+        let judge = judge(&ca, &unlock);
+        let desk = open_desk("127.0.0.1:0", &desk_keys.signing, per_minute, judge).await.unwrap();
         let world = Self { _dir: dir, ca, unlock, desk_keys, desk };
         let mesh = Mesh {
             desk: Some(world.desk_keys.signing.public()),
@@ -201,8 +201,8 @@ async fn i5_nothing_of_an_answer_is_believed_that_the_invitation_does_not_vouch_
 #[tokio::test]
 async fn the_desk_is_found_at_its_next_address_when_something_else_answers_at_the_first() {
     let world = World::new(100).await;
-    let judge = CaJudge { ca: world.ca.clone(), unlock: world.unlock.clone() };
-    let other = open_desk("127.0.0.1:0", &Keys::generate().signing, 100, Arc::new(judge)).await.unwrap();
+    let judge = judge(&world.ca, &world.unlock);
+    let other = open_desk("127.0.0.1:0", &Keys::generate().signing, 100, judge).await.unwrap();
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let invitation = world.invite(Approve::Auto);
     let at = |addresses: &[SocketAddr]| Invitation {
@@ -257,9 +257,10 @@ async fn who_has_no_invitation_costs_the_coordinator_no_opening_of_its_keys() {
     let world = World::new(100).await;
     let closed = Unlock::passphrase(Zeroizing::new("not the right sentence".to_owned())).unwrap();
     let (invitation, keys) = (world.invite(Approve::Auto), Keys::generate());
+    let desk = judge(&world.ca, &closed);
     let judge = |invitation: &Invitation| {
         let request = Request::sign(invitation, &keys.signing, keys.sealing.recipient(), clock::now());
-        Ca::judge(&world.ca, &closed, &request, clock::now()).unwrap_err().to_string()
+        desk.judge(&request).unwrap_err()
     };
     let stranger = Invitation { secret: cwn_crypto::invitation::Secret::from_bytes([9; 16]), ..invitation.clone() };
     assert!(judge(&stranger).contains("not known"));
@@ -378,6 +379,37 @@ async fn i7_who_says_nothing_holds_a_place_at_the_desk_only_for_a_while() {
         assert!(rest.is_empty());
     }
     join(&invitation, &keys).await;
+}
+
+/// A CA whose lock somebody holds until the test lets go of it.
+struct Held {
+    asked: mpsc::Sender<()>,
+    free: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Judge for Held {
+    fn judge(&self, _request: &SignedRequest) -> Result<Option<Admission>, String> {
+        self.asked.send(()).unwrap();
+        let _ = self.free.lock().unwrap().recv();
+        Ok(None)
+    }
+}
+
+#[tokio::test]
+async fn i7_who_went_away_while_the_ca_was_busy_leaves_no_work_behind_beyond_the_places_at_the_desk() {
+    let world = World::new(100).await;
+    let ((asked, asks), (let_go, free)) = (mpsc::channel(), mpsc::channel());
+    let held = Arc::new(Held { asked, free: Mutex::new(free) });
+    let desk = open_desk("127.0.0.1:0", &world.desk_keys.signing, 100, held).await.unwrap();
+    let invitation = Invitation { addresses: vec![desk.address.to_string()], ..world.invite(Approve::Manual) };
+    let visit = || async { ask(&invitation, &Keys::generate(), clock::now()).await };
+    let first = futures::future::join_all((0..CONNECTIONS).map(|_| visit())).await;
+    assert!(first.iter().all(|visit| matches!(visit, Err(Error::Broken(_)))), "the desk hung up on each: {first:?}");
+    assert!(visit().await.is_err(), "and on who came later, at once");
+    assert_eq!(asks.try_iter().count(), CONNECTIONS, "as many are judged as there are places");
+    drop(let_go);
+    // Each place is free again once its judgement ended.
+    while visit().await.is_err() {}
 }
 
 #[test]
