@@ -83,6 +83,18 @@ pub enum Failure {
     Ending,
 }
 
+/// A question as the log thread takes it, and where its answer comes.
+fn asked<T: Send + 'static>(
+    question: impl FnOnce(&Engine, &Store) -> T + Send + 'static,
+) -> (Message, oneshot::Receiver<T>) {
+    let (reply, answer) = oneshot::channel();
+    let question: Question = Box::new(move |engine, store| {
+        // Whoever asked may have gone.
+        let _ = reply.send(question(engine, store));
+    });
+    (Message::Ask(question), answer)
+}
+
 /// What went out on live streams since the start.
 #[derive(Debug, Default)]
 pub struct Traffic {
@@ -137,13 +149,19 @@ impl Handle {
         &self,
         question: impl FnOnce(&Engine, &Store) -> T + Send + 'static,
     ) -> Result<T, Failure> {
-        let (reply, answer) = oneshot::channel();
-        let question: Question = Box::new(move |engine, store| {
-            // Whoever asked may have gone.
-            let _ = reply.send(question(engine, store));
-        });
-        self.inbox.send(Message::Ask(question)).await.map_err(|_closed| Failure::Ending)?;
+        let (question, answer) = asked(question);
+        self.inbox.send(question).await.map_err(|_closed| Failure::Ending)?;
         answer.await.map_err(|_closed| Failure::Ending)
+    }
+
+    /// As [`Self::ask`], from a thread that may wait.
+    pub fn ask_blocking<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Engine, &Store) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (question, answer) = asked(question);
+        self.inbox.blocking_send(question).map_err(|_closed| Failure::Ending)?;
+        answer.blocking_recv().map_err(|_closed| Failure::Ending)
     }
 
     /// How many frames, of how many bytes together, went out on live streams since the start.

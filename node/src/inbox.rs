@@ -84,6 +84,9 @@ pub enum Unread {
     /// It is sealed to this node and does not open.
     #[error("it does not open: {0}")]
     DoesNotOpen(String),
+    /// Whether it was to open here can no longer be told.
+    #[error(transparent)]
+    Untold(#[from] driver::Failure),
     /// What was inside is not what its author may have put there.
     #[error("what is inside cannot be shown: {0}")]
     Payload(String),
@@ -96,7 +99,7 @@ impl Unread {
             Self::Retracted => RowState::Retracted,
             Self::Expired(_) => RowState::Expired,
             Self::Dropped => RowState::Dropped,
-            Self::DoesNotOpen(_) | Self::Payload(_) => RowState::Unreadable(self.to_string()),
+            Self::DoesNotOpen(_) | Self::Untold(_) | Self::Payload(_) => RowState::Unreadable(self.to_string()),
         }
     }
 }
@@ -184,6 +187,8 @@ pub struct Inbox {
     /// How far the network circle's logs were heard since the start: the directory is in memory alone.
     heard: Mutex<BTreeMap<LogKey, u64>>,
     changes: watch::Sender<u64>,
+    /// The epoch that did not open last, and whether it names this node.
+    closed: Mutex<Option<(Hash, bool)>>,
 }
 
 /// Lets the log thread and the network go first: opening a hundred thousand entries takes as long as fetching
@@ -248,6 +253,7 @@ impl Inbox {
             directory: Directory::default(),
             heard: Mutex::default(),
             changes: watch::Sender::new(0),
+            closed: Mutex::default(),
         }
     }
 
@@ -498,9 +504,13 @@ impl Inbox {
         driver: &driver::Handle,
         news: &mpsc::UnboundedSender<News>,
         changes: &mut Vec<Change>,
-    ) -> Result<(), ViewTrouble> {
+    ) -> anyhow::Result<()> {
         let header = entry.header();
         let opened = self.open(entry, Some(driver));
+        if let Err(Unread::Untold(failure)) = opened {
+            // The daemon is ending; it is listed at the next start.
+            return Err(failure.into());
+        }
         let now = clock::now();
         let id = EntryId { circle: key.circle, author: key.author, log: key.log, seq: header.seq };
         let row = match &opened {
@@ -534,7 +544,7 @@ impl Inbox {
         Ok(self.unseal(entry, sealed, None).map(|payload| payload.attachments).unwrap_or_default())
     }
 
-    /// Opens an entry. `driver` is told when one that should open does not.
+    /// Opens an entry. `driver` is asked whether one that does not open should, and told so.
     pub fn open(&self, entry: &Stored, driver: Option<&driver::Handle>) -> Result<Payload, Unread> {
         let header = entry.header();
         let key = LogKey { circle: header.circle, author: header.author, log: header.log };
@@ -550,11 +560,14 @@ impl Inbox {
         let circle = header.circle;
         let plaintext = match (header.suite, header.epoch) {
             (Suite::Epoch, Some(epoch)) => {
-                let key = self.keyring.epoch(&circle, &epoch);
-                if let (Err(Closed::Broken), Some(driver)) = (&key, driver) {
-                    // When the daemon is ending there is nobody to tell.
-                    let _ = driver.input_blocking(Input::Openable { circle, epoch, opens: false });
-                }
+                let key = match (self.keyring.epoch(&circle, &epoch), driver) {
+                    (Err(Closed::NotForUs | Closed::Broken), Some(driver))
+                        if self.should_open(circle, epoch, driver)? =>
+                    {
+                        Err(Closed::Broken)
+                    }
+                    (key, _) => key,
+                };
                 let key = key.map_err(|closed| match closed {
                     Closed::NotForUs => Unread::NotForUs,
                     closed => Unread::DoesNotOpen(closed.to_string()),
@@ -585,6 +598,24 @@ impl Inbox {
             return Err(Unread::Payload("it names its addressees, and was sealed to the whole circle".to_owned()));
         }
         Ok(payload)
+    }
+
+    /// Whether an epoch that does not open here names this node. Then the engine is told, once for all the entries in a row
+    /// that are sealed to it.
+    fn should_open(&self, circle: CircleId, epoch: Hash, driver: &driver::Handle) -> Result<bool, driver::Failure> {
+        let mut last = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, named)) = last.filter(|(closed, _)| *closed == epoch) {
+            return Ok(named);
+        }
+        let named = driver.ask_blocking(move |engine, _| {
+            let held = engine.circle(&circle).and_then(|replica| replica.epoch(&epoch));
+            held.is_some_and(|epoch| epoch.names(&engine.me()))
+        })?;
+        if named {
+            driver.input_blocking(Input::Openable { circle, epoch, opens: false })?;
+        }
+        *last = Some((epoch, named));
+        Ok(named)
     }
 
     fn row(&self, key: &LogKey, seq: u64) -> Result<Option<Listed>, ViewTrouble> {

@@ -253,6 +253,7 @@ impl Api {
     /// Opens an entry that was located.
     pub(super) async fn opened(&self, key: LogKey, seq: u64) -> Result<(Stored, Result<Payload, Unread>), Problem> {
         let (reader, inbox) = (self.node.reader.get(), std::sync::Arc::clone(&self.node.inbox));
+        let driver = self.node.driver.clone();
         let bytes = tokio::task::spawn_blocking(move || reader.entry(&key, seq)).await.map_err(Problem::broken)?;
         let bytes = match bytes {
             Ok(bytes) => bytes.ok_or_else(|| Problem::not_found("the entry is no longer held"))?,
@@ -265,7 +266,7 @@ impl Api {
         };
         let open = move || {
             let entry = Stored::read(bytes).map_err(Problem::broken)?;
-            let payload = inbox.open(&entry, None);
+            let payload = inbox.open(&entry, Some(&driver));
             Ok((entry, payload))
         };
         tokio::task::spawn_blocking(open).await.map_err(Problem::broken)?

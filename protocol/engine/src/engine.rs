@@ -1256,15 +1256,15 @@ impl Engine {
     }
 
     fn openable(&mut self, circle: CircleId, epoch: Hash, opens: bool) {
+        let held = self.circles.get(&circle).and_then(|replica| replica.epoch(&epoch));
+        // Of an epoch that was to be closed to this node there is nothing to tell.
+        let Some(maker) = held.filter(|epoch| epoch.names(&self.me)).map(|epoch| epoch.maker) else { return };
         let epochs = self.unopenable.entry(circle).or_default();
         let changed = if opens { epochs.remove(&epoch) } else { epochs.insert(epoch) };
         if changed {
             let key = fact_key(CLOSED_FACT, &[&circle.0.0, &epoch.0]);
             let value = if opens { Vec::new() } else { vec![1] };
             self.store(vec![Write::Fact { key, value }], Vec::new());
-        }
-        let maker = self.circles.get(&circle).and_then(|replica| replica.epoch(&epoch)).map(|epoch| epoch.maker);
-        if let (true, Some(maker)) = (changed, maker) {
             self.held_changed(circle, maker);
         }
     }

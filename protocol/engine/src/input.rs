@@ -133,7 +133,7 @@ pub enum Input {
         /// The key, sealed to the set that was asked for.
         wrapped: Vec<u8>,
     },
-    /// The key of an epoch whose set has this node turned out not to open, or to open after all.
+    /// The key of an epoch turned out not to open, or to open after all. It counts where the epoch's set has this node.
     Openable {
         /// The circle.
         circle: CircleId,

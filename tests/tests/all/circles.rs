@@ -2,16 +2,34 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
+use cwn_crypto::{
+    Domain, Hash, encoding,
+    issuer_log::{CutLine, LogId},
+    seal::{Age, EpochKey, Recipient, Seal},
+};
+use cwn_engine::{
+    epoch::{self, SignedRecord},
+    limits,
+    log::{CircleId, Draft, Opening, Stored, Suite, Writer},
+    store::{Read, Write},
+};
+use cwn_functions::{
+    marking::Tlp,
+    sharing::{Report, report_payload},
+};
 use cwn_node::{
     api::{
         Circles,
         client::{Client, Error},
         types::{
             Bilateral, BilateralFounded, CircleDetail, Id, Membership, NewCircle, NewEntry, Published, QuotaChange,
-            Status, Uploaded, Who,
+            Status, Uploaded, Who, WhoLine,
         },
     },
+    clock,
     config::{Accept, Fetch},
+    store::Store,
 };
 use cwn_tests::world::World;
 
@@ -474,6 +492,76 @@ async fn i1_a_newcomer_opens_what_came_before_it_as_far_as_the_policy_of_the_tim
     world.kill("ferm")?;
     assert_eq!(world.readable("ferm", &world.keys("ferm")?)?, ["open", "open too"]);
     Ok(())
+}
+
+/// Has a node that does not run write once more in a circle, under a key that it wraps to these nodes alone, whoever
+/// belongs there. No honest node does that.
+fn write_for_some(world: &World, by: &str, circle: CircleId, wrapped_to: &[&str], title: &str) -> anyhow::Result<Hash> {
+    let keys = world.keys(by)?;
+    let me = keys.signing.public();
+    let (mut store, _) = Store::open(&world.node(by).data, &mut |_| {})?;
+    let logs = store.logs()?;
+    let mut own = logs.into_iter().filter(|(key, _)| (key.circle, key.author) == (circle, me)).map(|(key, tip)| {
+        let first = Stored::read(store.entry(&key, 0)?.context("it is held")?)?;
+        Ok((key, tip, first.header().opening.clone().context("the first entry opens the log")?, first.header().epoch))
+    });
+    let (key, tip, opening, epoch) = own
+        .find(|own: &anyhow::Result<_>| own.as_ref().is_ok_and(|(.., epoch)| epoch.is_some()))
+        .context("it has written nothing there")??;
+    let bytes = store.record(&circle, &epoch.context("it has an epoch")?)?.context("its record is held")?;
+    let signed: SignedRecord = encoding::from_bytes(&bytes, limits::SIGNED_RECORD_BYTES)?;
+    let sealing = wrapped_to.iter().map(|name| Ok(world.keys(name)?.sealing.recipient()));
+    let recipients: Vec<Recipient> = sealing.collect::<anyhow::Result<_>>()?;
+    let (epoch_key, secret) = (EpochKey::from_bytes([7; 32]), [7; 32]);
+    let mut record = signed.unverified(limits::RECORD_BYTES)?;
+    record.commitment = epoch_key.commitment();
+    record.wrapped = Age.seal_to_recipients(&recipients, &secret)?;
+    let signed = epoch::sign(&record, &keys.signing);
+    let hash = signed.hash(Domain::EPOCH);
+    let report = Report { title: title.to_owned(), body: String::new(), references: Vec::new() };
+    let payload = report_payload(me, circle, Tlp::Amber, None, Vec::new(), &report, Vec::new())?;
+    let payload = Age.seal_to_epoch(&epoch_key, &payload.to_bytes()?);
+    let cites = vec![CutLine { log: key.log, height: tip.height, head: tip.head }];
+    let opening = Opening { under: opening.under, cites };
+    let mut writer = Writer::open(circle, keys.signing.clone(), LogId([7; 16]), opening);
+    let draft = Draft { suite: Suite::Epoch, epoch: Some(hash), payload, expiry: None, retracts: None };
+    let entry = writer.append(clock::now(), draft);
+    let written = entry.hash();
+    store.append(&[Write::Record { circle, hash, bytes: encoding::to_bytes(&signed) }, Write::Entry(entry)])?;
+    store.close()?;
+    Ok(written)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i9_a_member_that_a_key_was_not_wrapped_to_though_it_belongs_says_so_to_author_and_stewards()
+-> anyhow::Result<()> {
+    let mut world = three().await?;
+    let published = world.publish("ferm", "zorg", "for all").await?;
+    world.expect_titles("z-cert", "zorg", &["for all"]).await?;
+    let circle = CircleId::from_hex(&published.circle).unwrap();
+    world.stop("ferm")?;
+    let written = write_for_some(&world, "ferm", circle, &["ferm", "ncsc"], "for some")?;
+    world.start("ferm").await?;
+    world.expect_titles("ncsc", "zorg", &["for all", "for some"]).await?;
+    world.expect_titles("z-cert", "zorg", &["for all", "unreadable"]).await?;
+    let why = world.read("z-cert", &written.to_string()[..12]).await?.unreadable;
+    assert!(why.as_ref().is_some_and(|why| why.contains("wrapped wrongly")), "{why:?}");
+    for told in ["ferm", "ncsc"] {
+        let client = world.client(told);
+        let path = format!("/v1/entries/{}/who", &written.to_string()[..12]);
+        let says = async || {
+            let who: Who = client.get(&path).await?;
+            let (ncsc, z_cert) = (line(&who, "ncsc"), line(&who, "z-cert"));
+            assert!(ncsc.is_none_or(|line| !line.cannot_open), "{who:?}");
+            Ok(z_cert.is_some_and(|line| line.cannot_open))
+        };
+        world.until(told, "it says that z-cert cannot open it", says).await?;
+    }
+    Ok(())
+}
+
+fn line<'a>(who: &'a Who, partner: &str) -> Option<&'a WhoLine> {
+    who.nodes.iter().find(|line| line.partner == partner)
 }
 
 async fn detail(world: &World, name: &str) -> anyhow::Result<CircleDetail> {

@@ -7,7 +7,7 @@ use cwn_crypto::{
 use cwn_engine::{
     circle::MemberNode,
     held::{SignedStatement, Statement},
-    input::{Command, CommandId},
+    input::{Command, CommandId, Input},
     limits,
     log::CircleId,
     output::Reply,
@@ -340,6 +340,28 @@ fn i9_what_a_holder_cannot_open_is_seen_though_its_clock_was_ahead_when_it_state
         world.run(1_000);
     }
     assert!(world.engine("ncsc").ledger(&circle).unwrap().cannot_open(&holder, &author, &epoch));
+}
+
+#[test]
+fn i9_a_member_says_that_an_epoch_does_not_open_only_if_its_record_names_that_member() {
+    let mut world = World::new(&["ncsc", "ferm", "ibd"]);
+    let circle = world.circle(&["ncsc", "ferm"]);
+    world.append("ferm", circle, "before ibd came");
+    world.settle();
+    let epoch = world.first_epoch("ferm", circle);
+    world.add("ncsc", circle, "ibd");
+    world.settle();
+    let author = world.key("ferm");
+    for name in ["ncsc", "ibd"] {
+        let index = world.index(name);
+        world.input(index, Input::Openable { circle, epoch, opens: false });
+    }
+    world.settle();
+    let told = |by: &str, holder: &str| {
+        world.engine(by).ledger(&circle).unwrap().cannot_open(&world.key(holder), &author, &epoch)
+    };
+    assert!(told("ferm", "ncsc"), "its author hears of a member that the key was to be wrapped to");
+    assert!(!told("ferm", "ibd") && !told("ncsc", "ibd"), "and of no other: it was never to open there");
 }
 
 #[test]
