@@ -314,7 +314,7 @@ pub fn random() -> [u8; 32] {
 fn why_read_only(error: &store::Error) -> String {
     if error.is_refusal() {
         format!("a fault in this program kept something from being stored: {error}; start it again, and report this")
-    } else if matches!(error, store::Error::Full { .. }) {
+    } else if error.is_full() {
         format!("the disk is full: {error}")
     } else {
         format!("the disk failed: {error}; free or mend the disk, then start it again")
@@ -581,9 +581,13 @@ mod tests {
         }
         let why = Failure::ReadOnly(why_read_only(&store::Error::Poisoned)).to_string();
         assert!(why.contains("the disk failed") && why.contains("start it again"), "{why}");
-        let full =
-            store::Error::Full { path: "/data/segments/1".into(), source: std::io::ErrorKind::StorageFull.into() };
-        let why = Failure::ReadOnly(why_read_only(&full)).to_string();
-        assert!(why.contains("the disk is full") && why.contains("free some space and start again"), "{why}");
+        let full = [
+            store::Error::Full { path: "/data/segments/1".into(), source: std::io::ErrorKind::StorageFull.into() },
+            store::Error::NoRoom { dir: "/data".into(), why: "the index: no storage space".to_owned() },
+        ];
+        for full in full {
+            let why = Failure::ReadOnly(why_read_only(&full)).to_string();
+            assert!(why.contains("the disk is full") && why.contains("free some space"), "{why}");
+        }
     }
 }

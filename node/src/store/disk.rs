@@ -86,7 +86,12 @@ sites! {
     RewriteRename,
     RewriteNameSync,
     RewriteRemove,
-    // The index, as far as its files are not sled's.
+    // The index: what sled writes, as a whole.
+    IndexOpen,
+    IndexReplay,
+    IndexAppend,
+    IndexFlush,
+    // And the files around it.
     IndexLook,
     MarkLook,
     MarkCreate,
@@ -124,6 +129,8 @@ pub(super) enum Deed<'a> {
         to: &'a Path,
     },
     Remove(&'a Path),
+    /// Something of sled's own.
+    Index,
 }
 
 /// The disk that a store is on.
@@ -162,6 +169,11 @@ impl Disk {
 
     pub(super) fn exists(&self, site: Site, path: &Path) -> io::Result<bool> {
         self.carry_out(site, Deed::Read, || path.try_exists())
+    }
+
+    /// Has sled write, of whose files nothing is known here.
+    pub(super) fn index<T>(&self, site: Site, write: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        self.carry_out(site, Deed::Index, write)
     }
 
     /// The names in a directory.

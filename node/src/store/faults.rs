@@ -1,6 +1,7 @@
 //! The store on a disk with faults: every place where its own code touches a file fails, tears or finds the disk full,
-//! and the power goes off after every one of them. What sled reads and writes is not among these places: the index can
-//! be built anew, and that it is when it gives trouble is shown in `tests.rs`.
+//! and the power goes off after every one of them. Sled's own files are not among these places: what it is asked to
+//! write fails or finds the disk full as a whole, and no power cut finds it halfway. The index can be built anew, and that
+//! it is when it gives trouble is shown in `tests.rs`.
 //!
 //! One life of a store is lived over and over. First it is counted where it touches files, which must be
 //! everywhere that [`Site`] names; then each of these places has each fault that it can have. Whatever happens,
@@ -51,7 +52,7 @@ impl Fault {
             Deed::Write { .. } => &[Self::Fails, Self::Tears, Self::Full],
             // Where space is given out late, an fsync finds that there is none.
             Deed::Sync(_) | Deed::SyncDir(_) => &[Self::Fails, Self::Full],
-            Deed::MakeDir | Deed::Create(_) | Deed::Rename { .. } => &[Self::Fails, Self::Full],
+            Deed::MakeDir | Deed::Create(_) | Deed::Rename { .. } | Deed::Index => &[Self::Fails, Self::Full],
         }
     }
 
@@ -90,8 +91,8 @@ enum Event {
 impl Event {
     fn of(deed: &Deed<'_>) -> Option<Self> {
         Some(match *deed {
-            // What is below is written down by its full path.
-            Deed::Read | Deed::MakeDir => return None,
+            // What is below is written down by its full path; of what sled writes whole copies are kept.
+            Deed::Read | Deed::MakeDir | Deed::Index => return None,
             Deed::Create(path) => Self::Create(path.to_owned()),
             Deed::Write { path, offset, bytes, .. } => {
                 Self::Write { path: path.to_owned(), offset, bytes: bytes.to_vec() }
@@ -141,7 +142,7 @@ impl Faults {
         let planned = state.planned.filter(|(at, time, _)| (*at, *time) == (site, now)).map(|(_, _, fault)| fault);
         state.struck |= planned.is_some();
         state.full |= planned == Some(Fault::Full);
-        let grows = matches!(deed, Deed::MakeDir | Deed::Create(_) | Deed::Write { .. });
+        let grows = matches!(deed, Deed::MakeDir | Deed::Create(_) | Deed::Write { .. } | Deed::Index);
         match planned.or((state.full && grows).then_some(Fault::Full)) {
             None => {
                 let done = real();
@@ -587,6 +588,10 @@ fn seed() -> u64 {
 /// Sites whose failing is said in the log and costs nothing: the index is a table of contents.
 const MAY_BE_PASSED_OVER: [Site; 3] = [Site::MarkCreate, Site::MarkSync, Site::MarkNameSync];
 
+/// What the index is asked to write. It can be built anew, and is, unless nothing is wrong with it but that the disk is
+/// full.
+const IN_THE_INDEX: [Site; 4] = [Site::IndexOpen, Site::IndexReplay, Site::IndexAppend, Site::IndexFlush];
+
 /// Where a second process looks whose the lock is. These have a test of their own, because that takes time.
 const AT_A_LOCK_THAT_IS_HELD: [Site; 3] = [Site::LockLook, Site::LockLength, Site::LockRead];
 
@@ -603,7 +608,9 @@ fn whichever_touch_of_a_file_fails_tears_or_finds_the_disk_full_nothing_acknowle
     let mut injected = 0;
     for (site, (times, faults)) in &hits {
         for fault in faults {
-            let times = BTreeSet::from([0, random.below(*times as u64) as usize]);
+            // How often a checkpoint begins depends on how long the one before it takes.
+            let times = if *site == Site::IndexFlush { 1 } else { *times };
+            let times = BTreeSet::from([0, random.below(times as u64) as usize]);
             for time in times {
                 let what = format!("{fault:?} at {site:?}, time {time}");
                 let mut life = Life::new(Some((*site, time, *fault)));
@@ -613,13 +620,17 @@ fn whichever_touch_of_a_file_fails_tears_or_finds_the_disk_full_nothing_acknowle
                 let only_reads = state.hits[site].1 == BTreeSet::from([Fault::Fails]);
                 drop(state);
                 match (&lived, fault) {
-                    (Err(End::Failed(Error::Full { .. })), Fault::Full) => {}
+                    (Err(End::Failed(Error::Full { .. } | Error::NoRoom { .. })), Fault::Full) => {}
+                    (Err(End::Failed(Error::Index(_))) | Ok(()), Fault::Fails) if IN_THE_INDEX.contains(site) => {}
                     (Err(End::Failed(Error::Io { .. } | Error::Failed { .. })), Fault::Fails | Fault::Tears) => {}
                     (Err(End::DamageSaid), Fault::Fails) if only_reads => {}
                     (Ok(()), _) if only_reads || MAY_BE_PASSED_OVER.contains(site) => {}
                     _ => panic!("{what}: it ended in {lived:?}"),
                 }
-                life.check(life.dir.path(), &life.model, &life.asked, &what);
+                // Sled does not let go of files that it could not write.
+                let left = directory();
+                copy_directory(life.dir.path(), left.path());
+                life.check(left.path(), &life.model, &life.asked, &what);
                 let events = life.faults.events();
                 life.check_power_loss(&events, None, &format!("{what}, then the power went"));
                 life.check_power_loss(&events, Some(&mut random), &format!("{what}, then the power went somehow"));
@@ -628,6 +639,37 @@ fn whichever_touch_of_a_file_fails_tears_or_finds_the_disk_full_nothing_acknowle
         }
     }
     println!("{} sites, {injected} faults", hits.len());
+}
+
+#[test]
+fn an_index_that_finds_the_disk_full_is_neither_distrusted_nor_set_aside_and_goes_on_once_there_is_room() {
+    // Each at its first time in the second life, whose opening has something to replay.
+    for site in IN_THE_INDEX {
+        let mut life = Life::new(None);
+        let mut store = life.open().unwrap();
+        life.append_some(&mut store, 4).unwrap();
+        store.end_checkpoint().unwrap();
+        let crashed = directory();
+        copy_directory(life.dir.path(), crashed.path());
+        life.dir = crashed;
+        life.faults = Faults::planning(Some((site, 0, Fault::Full)));
+        let lived = life.open().and_then(|mut store| {
+            life.append_some(&mut store, 1)?;
+            Ok(store.checkpoint()?)
+        });
+        let Err(End::Failed(error)) = lived else { panic!("{site:?}: {lived:?}") };
+        assert!(matches!(error, Error::NoRoom { .. }), "{site:?}: {error:?}");
+        assert!(error.to_string().contains("free some space"), "{site:?}: {error}");
+        let freed = directory();
+        copy_directory(life.dir.path(), freed.path());
+        for sign in ["index.suspect", "index.broken"] {
+            assert!(!freed.path().join(sign).exists(), "{site:?}: {sign}");
+        }
+        let (store, opened) = Store::open_sized(freed.path(), SMALL, &mut |_| {}).unwrap();
+        assert!(!opened.rebuilt, "{site:?}: {opened:?}");
+        drop(store);
+        life.check(freed.path(), &life.model, &life.asked, &format!("{site:?} with room again"));
+    }
 }
 
 #[test]

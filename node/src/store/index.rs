@@ -33,6 +33,8 @@ use std::{
 use cwn_crypto::{Hash, PublicKey, issuer_log::LogId};
 use cwn_engine::log::{CircleId, LogKey};
 
+use crate::files;
+
 use super::{
     disk::{Disk, DiskFile, Site},
     is_full,
@@ -73,13 +75,13 @@ type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> io::Result<bool> + 'a;
 #[error("the index: {why}")]
 pub(super) struct Trouble {
     pub(super) why: String,
-    /// Nothing is wrong with it, but the disk is full.
-    pub(super) full: bool,
+    /// Nothing is wrong with it, but the disk of this directory is full.
+    pub(super) no_room: Option<PathBuf>,
 }
 
 impl Trouble {
     pub(super) fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), full: false }
+        Self { why: why.into(), no_room: None }
     }
 }
 
@@ -190,10 +192,12 @@ pub(super) fn set_aside(disk: &Disk, dir: &Path) -> io::Result<()> {
     disk.sync_dir(Site::AsideMarkSync, parent)
 }
 
-/// Runs a call of sled's, whose panics are errors here.
-fn caught<T>(call: impl FnOnce() -> io::Result<T>) -> Result<T, Trouble> {
+/// Runs a call of sled's, whose panics are errors here, about an index in the data directory `data`.
+fn caught<T>(data: &Path, call: impl FnOnce() -> io::Result<T>) -> Result<T, Trouble> {
+    let trouble =
+        |error: io::Error| Trouble { why: error.to_string(), no_room: is_full(&error).then(|| data.to_owned()) };
     match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(|error| Trouble { why: error.to_string(), full: is_full(&error) }),
+        Ok(result) => result.map_err(trouble),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("for no known reason");
@@ -241,16 +245,17 @@ impl Index {
             .flush_every_ms(Some(FLUSH_INTERVAL_MS))
             .zstd_compression_level(ZSTD_LEVEL);
         let give_up = Instant::now() + LOCK_WAIT;
-        caught(|| {
-            let db = loop {
-                match config.open().map(Box::new) {
-                    // A killed process lets go of its files one by one, and of this one perhaps last.
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < give_up => {
-                        thread::sleep(Duration::from_millis(50));
-                    }
-                    opened => break opened?,
+        let open = || loop {
+            match config.open().map(Box::new) {
+                // A killed process lets go of its files one by one, and of this one perhaps last.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < give_up => {
+                    thread::sleep(Duration::from_millis(50));
                 }
-            };
+                opened => break opened,
+            }
+        };
+        caught(files::dir_of(dir), || {
+            let db = disk.index(Site::IndexOpen, open)?;
             let tree = |name: &str| open_tree(&db, name);
             Ok(Self {
                 entries: tree("entries")?,
@@ -267,17 +272,22 @@ impl Index {
     }
 
     fn guarded<T>(&self, call: impl FnOnce() -> io::Result<T>) -> Result<T, Trouble> {
-        caught(call).inspect_err(|trouble| self.distrust(trouble))
+        caught(files::dir_of(&self.suspect.mark), call).inspect_err(|trouble| self.distrust(trouble))
     }
 
-    /// Leaves the mark that makes the next opening build the index anew.
+    /// Leaves the mark that makes the next opening build the index anew, unless nothing is wrong but that the disk is full:
+    /// what it covers stands, the next opening replays the rest, and would find no more room for another.
     pub(super) fn distrust(&self, trouble: &Trouble) {
         if self.suspect.set.swap(true, Ordering::SeqCst) {
             return;
         }
-        tracing::error!(%trouble, "the index gave trouble; it is built anew at the next start");
-        if let Err(error) = self.leave_mark() {
-            tracing::error!(%error, path = %self.suspect.mark.display(), "cannot mark the index; delete it by hand");
+        if trouble.no_room.is_some() {
+            tracing::error!(%trouble, "the index has no room; it is brought up to date at the next start");
+        } else {
+            tracing::error!(%trouble, "the index gave trouble; it is built anew at the next start");
+            if let Err(error) = self.leave_mark() {
+                tracing::error!(%error, path = %self.suspect.mark.display(), "cannot mark the index; delete it by hand");
+            }
         }
         // Its last handle would flush when dropped, and abort the process should that fail.
         std::mem::forget(self.db.clone());
@@ -316,50 +326,57 @@ impl Index {
         })
     }
 
-    /// Makes all that was applied durable, and then notes what it covers.
+    /// Makes all that was applied durable, and then notes what it covers. After trouble it does not: what could not be
+    /// written would be covered by that.
     pub(super) fn checkpoint(&self, covered: Position) -> Result<(), Trouble> {
+        if self.suspect.set.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         self.guarded(|| {
             let value = [covered.segment, covered.offset, covered.chain].map(u32::to_be_bytes).concat();
-            self.db.flush()?;
-            self.meta.insert(COVERED, value)?;
-            self.db.flush()?;
-            Ok(())
+            self.suspect.disk.index(Site::IndexFlush, || {
+                self.db.flush()?;
+                self.meta.insert(COVERED, value)?;
+                self.db.flush().map(drop)
+            })
         })
     }
 
     /// Applies changes. A log's row comes last, so that who reads it finds the entries it speaks of; where entries
     /// are forgotten it comes first as well.
-    pub(super) fn apply(&self, changes: &Changes) -> Result<(), Trouble> {
-        self.guarded(|| {
-            for ((key, seq, hash), place) in &changes.erasures {
-                self.erasures.insert(erasure_key(key, *seq, *hash), &place_value(*place)[..])?;
+    pub(super) fn apply(&self, site: Site, changes: &Changes) -> Result<(), Trouble> {
+        self.guarded(|| self.suspect.disk.index(site, || self.write(changes)))
+    }
+
+    fn write(&self, changes: &Changes) -> io::Result<()> {
+        for ((key, seq, hash), place) in &changes.erasures {
+            self.erasures.insert(erasure_key(key, *seq, *hash), &place_value(*place)[..])?;
+        }
+        for (key, row) in &changes.shorter {
+            self.logs.insert(log_key(key), row_value(row))?;
+        }
+        let mut entries = sled::Batch::default();
+        for ((id, seq), held) in &changes.entries {
+            let key = entry_key(*id, *seq);
+            match held {
+                Some(held) => entries.insert(&key[..], held_value(held)),
+                None => entries.remove(&key[..]),
             }
-            for (key, row) in &changes.shorter {
-                self.logs.insert(log_key(key), row_value(row))?;
-            }
-            let mut entries = sled::Batch::default();
-            for ((id, seq), held) in &changes.entries {
-                let key = entry_key(*id, *seq);
-                match held {
-                    Some(held) => entries.insert(&key[..], held_value(held)),
-                    None => entries.remove(&key[..]),
-                }
-            }
-            self.entries.apply_batch(entries)?;
-            for ((circle, hash), place) in &changes.records {
-                self.records.insert(record_key(circle, hash), &place_value(*place)[..])?;
-            }
-            for (key, fact) in &changes.facts {
-                match fact {
-                    Some(fact) => self.facts.insert(key, fact_value(fact))?,
-                    None => self.facts.remove(key)?,
-                };
-            }
-            for (key, row) in &changes.logs {
-                self.logs.insert(log_key(key), row_value(row))?;
-            }
-            Ok(())
-        })
+        }
+        self.entries.apply_batch(entries)?;
+        for ((circle, hash), place) in &changes.records {
+            self.records.insert(record_key(circle, hash), &place_value(*place)[..])?;
+        }
+        for (key, fact) in &changes.facts {
+            match fact {
+                Some(fact) => self.facts.insert(key, fact_value(fact))?,
+                None => self.facts.remove(key)?,
+            };
+        }
+        for (key, row) in &changes.logs {
+            self.logs.insert(log_key(key), row_value(row))?;
+        }
+        Ok(())
     }
 
     /// Takes back what the segments no longer give.

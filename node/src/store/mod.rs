@@ -173,17 +173,15 @@ impl Error {
         matches!(self, Self::TooLong { .. } | Self::Conflict { .. } | Self::Gap { .. })
     }
 
+    /// Whether nothing is wrong but that the disk is full.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::NoRoom { .. })
+    }
+
     fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| match is_full(&source) {
             true => Self::Full { path: path.to_owned(), source },
             false => Self::Io { path: path.to_owned(), source },
-        }
-    }
-
-    fn index(dir: &Path) -> impl FnOnce(Trouble) -> Self {
-        move |trouble| match trouble.full {
-            true => Self::NoRoom { dir: dir.to_owned(), why: trouble.to_string() },
-            false => trouble.into(),
         }
     }
 
@@ -201,7 +199,11 @@ fn is_full(error: &io::Error) -> bool {
 
 impl From<Trouble> for Error {
     fn from(trouble: Trouble) -> Self {
-        Self::Index(trouble.to_string())
+        let why = trouble.to_string();
+        match trouble.no_room {
+            Some(dir) => Self::NoRoom { dir, why },
+            None => Self::Index(why),
+        }
     }
 }
 
@@ -340,7 +342,7 @@ impl Store {
                     Err(error) => tracing::warn!(%error, "it is not known whether the index fits; it is built anew"),
                 },
                 // It would not be built either, and what there is would be gone.
-                Err(trouble) if trouble.full => return Err(Error::index(dir)(trouble)),
+                Err(trouble) if trouble.no_room.is_some() => return Err(trouble.into()),
                 Err(trouble) => tracing::warn!(%trouble, "the index cannot be opened and is built anew"),
             }
             opened.rebuilt = usable.is_none();
@@ -351,26 +353,26 @@ impl Store {
         opened.cut_back_bytes = cut_back_bytes;
 
         let mut replayed = Replayed::default();
-        let caught_up = usable.and_then(|(index, covered)| {
+        let mut caught_up = None;
+        if let Some((index, covered)) = usable {
             let from = covered.unwrap_or(segments.start());
             let replay = Replay { index: &index, segments: &segments, work: Work::Replaying };
             match replay.run(from, &mut damages, progress) {
                 Ok(done) => {
                     replayed = done;
-                    Some(index)
+                    caught_up = Some(index);
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "the index cannot be brought up to date and is built anew");
-                    None
-                }
+                // As above.
+                Err(error) if error.is_full() => return Err(error),
+                Err(error) => tracing::warn!(%error, "the index cannot be brought up to date and is built anew"),
             }
-        });
+        }
         let index = match caught_up {
             Some(index) => index,
             None => {
                 opened.rebuilt |= !matches!(standing, Standing::Absent);
                 index::set_aside(disk, &index_dir).map_err(Error::io(&index_dir))?;
-                let index = Index::open(disk, &index_dir, lock, sizes.index_patience).map_err(Error::index(dir))?;
+                let index = Index::open(disk, &index_dir, lock, sizes.index_patience)?;
                 let replay = Replay { index: &index, segments: &segments, work: Work::Rebuilding };
                 replayed = replay.run(segments.start(), &mut damages, progress)?;
                 index
@@ -381,10 +383,15 @@ impl Store {
         let mut store = Self { reader, segments, sizes, since_checkpoint_bytes: 0, flushing: None };
         store.make_void(&replayed.superseded);
         let erased = if replayed.erases { store.take_out_all() } else { Ok(()) };
-        if let Err(error) = erased.and_then(|()| store.take_out(&replayed.dropped, Kind::Dropped)) {
-            // What was erased is never given out all the same; it is tried again at the next start.
-            damages.add("payloads that were erased or dropped", format!("some may still be on the disk: {error}"));
-            store.rebuild_next_time()?;
+        match erased.and_then(|()| store.take_out(&replayed.dropped, Kind::Dropped)) {
+            Ok(()) => {}
+            // It is tried again at the next start, for nothing is covered yet that was replayed.
+            Err(error) if error.is_full() => return Err(error),
+            Err(error) => {
+                // What was erased is never given out all the same; it is tried again at the next start.
+                damages.add("payloads that were erased or dropped", format!("some may still be on the disk: {error}"));
+                store.rebuild_next_time()?;
+            }
         }
         if damages.unread {
             store.rebuild_next_time()?;
@@ -660,7 +667,7 @@ impl Store {
                 }
             }
         }
-        self.reader.index.apply(&draft.changes)?;
+        self.reader.index.apply(Site::IndexAppend, &draft.changes)?;
         Ok(draft.superseded)
     }
 
@@ -1310,7 +1317,7 @@ impl Replay<'_> {
                 replayed.frames += 1;
                 replayed.erases |= kind == Kind::Erasure;
                 if replayed.frames % REPLAY_FRAMES == 0 {
-                    self.index.apply(&std::mem::take(&mut draft.changes))?;
+                    self.index.apply(Site::IndexReplay, &std::mem::take(&mut draft.changes))?;
                     self.keep_whole(&mut draft.dropped, &mut replayed.dropped)?;
                 }
                 Ok(())
@@ -1318,7 +1325,7 @@ impl Replay<'_> {
             &mut |hole| holes.add_hole(&hole),
             &mut |done_bytes, total_bytes| progress(Progress { work: self.work, done_bytes, total_bytes }),
         )?;
-        self.index.apply(&draft.changes)?;
+        self.index.apply(Site::IndexReplay, &draft.changes)?;
         self.keep_whole(&mut draft.dropped, &mut replayed.dropped)?;
         damages.join(holes);
         damages.join(unfit);
