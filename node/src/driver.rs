@@ -200,14 +200,20 @@ enum SealJob {
     CheckKeys { peer: PublicKey, circle: CircleId, keys: Vec<GivenKey> },
 }
 
+/// A command that waits for its answer, and what it brought to be sealed, which is kept no longer than that.
+struct Waiting {
+    plaintext: Option<Zeroizing<Vec<u8>>>,
+    reply: ReplyTo,
+}
+
 struct Driver {
     engine: Engine,
     store: Store,
     network: network::Handle,
     outlets: Outlets,
     seal: std_mpsc::Sender<SealJob>,
-    plaintexts: BTreeMap<CommandId, Zeroizing<Vec<u8>>>,
-    replies: BTreeMap<CommandId, ReplyTo>,
+    /// The commands that were not answered yet.
+    commands: BTreeMap<CommandId, Waiting>,
     next_command: u64,
     failed: watch::Sender<Option<String>>,
     traffic: Arc<Traffic>,
@@ -240,8 +246,7 @@ pub fn start(
         network,
         outlets,
         seal,
-        plaintexts: BTreeMap::new(),
-        replies: BTreeMap::new(),
+        commands: BTreeMap::new(),
         next_command: 0,
         failed,
         traffic,
@@ -367,10 +372,7 @@ impl Driver {
             (Message::Command { command, plaintext, reply }, None) => {
                 let id = CommandId(self.next_command);
                 self.next_command += 1;
-                self.replies.insert(id, reply);
-                if let Some(plaintext) = plaintext {
-                    self.plaintexts.insert(id, plaintext);
-                }
+                self.commands.insert(id, Waiting { plaintext, reply });
                 self.engine.handle(clock::now(), Input::Command { id, command, random: random() }, &self.store);
             }
         }
@@ -411,7 +413,7 @@ impl Driver {
     /// What was not made durable must not be acknowledged: the node stands still, and says so.
     fn fail(&mut self, why: String) {
         tracing::error!(why, "this node takes no more writes");
-        for (_, reply) in std::mem::take(&mut self.replies) {
+        for Waiting { reply, .. } in std::mem::take(&mut self.commands).into_values() {
             // Whoever asked may have gone.
             let _ = reply.send(Err(Failure::ReadOnly(why.clone())));
         }
@@ -446,10 +448,14 @@ impl Driver {
             }
             Output::RefuseRun { stream } => self.network.decline(stream.0),
             Output::Disconnect { peer, reason, .. } => self.network.disconnect(peer, reason),
-            Output::Seal { id, circle, target } => match self.plaintexts.get(&id) {
-                Some(plaintext) => self.seal_job(SealJob::Payload { id, circle, target, plaintext: plaintext.clone() }),
-                None => panic!("a seal was asked for command {id:?}, which brought nothing to seal"),
-            },
+            Output::Seal { id, circle, target } => {
+                match self.commands.get(&id).and_then(|waiting| waiting.plaintext.as_ref()) {
+                    Some(plaintext) => {
+                        self.seal_job(SealJob::Payload { id, circle, target, plaintext: plaintext.clone() })
+                    }
+                    None => panic!("a seal was asked for command {id:?}, which brought nothing to seal"),
+                }
+            }
             Output::MakeEpoch { circle, recipients } => self.seal_job(SealJob::Epoch { circle, recipients }),
             Output::SealKeys { peer, session, circle, recipient, epochs } => {
                 self.seal_job(SealJob::GiveKeys { peer, session, circle, recipient, epochs });
@@ -466,9 +472,8 @@ impl Driver {
             }
             Output::Emit(event) => drop(self.outlets.events.send(event)),
             Output::Reply { id, reply } => {
-                self.plaintexts.remove(&id);
-                if let Some(to) = self.replies.remove(&id) {
-                    drop(to.send(reply.map_err(Failure::from)));
+                if let Some(waiting) = self.commands.remove(&id) {
+                    drop(waiting.reply.send(reply.map_err(Failure::from)));
                 }
             }
             Output::Store { .. } => unreachable!("writes are gathered before"),
