@@ -310,8 +310,11 @@ impl Api {
         let partner = parse_partner(&partner)?;
         let to_raise =
             move |engine: &Engine, store: &Store| to_raise(engine, store, &circle, (&partner, only), &branches);
-        for (removal, branches) in self.node.driver.ask(to_raise).await?? {
-            self.node.driver.command(Command::Raise { circle, removal, branches }).await?;
+        let to_raise = self.node.driver.ask(to_raise).await??;
+        let of = to_raise.len();
+        for (done, (removal, branches)) in to_raise.into_iter().enumerate() {
+            let raised = self.node.driver.command(Command::Raise { circle, removal, branches }).await;
+            raised.map_err(|failure| Problem::from(failure).after(done, of, "cuts were raised"))?;
         }
         Ok(Id { id: circle.to_string() })
     }
@@ -456,7 +459,8 @@ fn to_raise(
         false => engine.disputed(circle, store).map_err(Problem::broken)?,
     };
     for named in branches {
-        let is_named = |one: &Disputed| !named.is_empty() && one.first.to_string().starts_with(named.as_str());
+        let digits = named.to_ascii_lowercase();
+        let is_named = |one: &Disputed| !named.is_empty() && one.first.to_string().starts_with(&digits);
         let mut found = disputed.iter().filter(|one| is_named(one)).filter_map(|one| {
             let removal = engine.governing(&one.key, store)?;
             is_of(&one.key.author, &removal).then_some((removal, one.first))

@@ -45,6 +45,14 @@ impl Problem {
     pub(super) fn broken(error: impl std::fmt::Display) -> Self {
         Self::new("broken", error)
     }
+
+    /// It came when so many of several things to do had been done, and those stand.
+    pub(super) fn after(self, done: usize, of: usize, what: &str) -> Self {
+        match done {
+            0 => self,
+            _ => Self { error: format!("{}; before that {done} of {of} {what}, which stands", self.error), ..self },
+        }
+    }
 }
 
 impl From<Failure> for Problem {
@@ -96,5 +104,22 @@ fn find(
                 several.iter().map(|(id, name)| format!("{name} ({})", &id.to_string()[..12])).collect();
             Err(Problem::bad_request(format!("{named:?} means more than one {what}: {}; give the id", ids.join(", "))))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asked_for_several_things_at_once_hears_which_were_done_before_one_was_refused() {
+        let refused = || Problem::refused("a steward of better rank removed it");
+        assert_eq!(refused().after(0, 2, "cuts were raised"), refused(), "nothing was");
+        let halfway = refused().after(1, 2, "cuts were raised");
+        assert_eq!(
+            halfway.error,
+            "a steward of better rank removed it; before that 1 of 2 cuts were raised, which stands"
+        );
+        assert_eq!(halfway.code, "refused");
     }
 }

@@ -504,9 +504,10 @@ fn detail_page(detail: &CircleDetail) -> String {
             _ if *of_steward => "what it did as a steward on both branches counts, for everybody".to_owned(),
             None => "from there on it is disputed, and nothing of it is accepted".to_owned(),
             Some(branch) => format!(
-                "from there on it is disputed, and nothing of it is accepted; this node holds {} along branch {}, which a steward that removes it may name with `cwn circle raise`",
+                "from there on it is disputed, and nothing of it is accepted; this node holds {} along branch {branch}; a steward that removed {author} may have it stand: `cwn circle raise {} {author} --branch {branch}`",
                 show::count(*disputed, "entry", "entries"),
-                show::short(branch)
+                show::line(&detail.summary.name),
+                branch = show::short(branch),
             ),
         };
         page += &format!("{author} signed two entries for one place (log {log}, entry {place}): {comes}\n");
@@ -521,7 +522,8 @@ fn detail_page(detail: &CircleDetail) -> String {
         let (entries, size) = (show::count(*entries, "entry", "entries"), show::size(*bytes));
         let until = show::time(*until);
         page += &format!(
-            "{entries} ({size}) of {partner} lie beyond the cut of its removal, kept until {until}; a steward that holds them, of no worse rank than who removed it, may `cwn circle raise`\n"
+            "{entries} ({size}) of {partner} lie beyond the cut of its removal, kept until {until}; a steward that holds them, of no worse rank than who removed it, may `cwn circle raise {} {partner}`\n",
+            show::line(&detail.summary.name)
         );
     }
     let row = |member: &MemberView| {
@@ -837,9 +839,9 @@ the policy says 1 day: this node acts on it from 1970-01-02T00:00:00Z on
 of one node others take 5 entries and 2000 MB, in 100 logs and 1 epoch
 set aside by the rules of rank, issue it again or not: add divd
 1 operation that only a later version of this program understands: update this node
-ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on it is disputed, and nothing of it is accepted; this node holds 4 entries along branch 3f2a9c01d5e7, which a steward that removes it may name with `cwn circle raise`
+ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on it is disputed, and nothing of it is accepted; this node holds 4 entries along branch 3f2a9c01d5e7; a steward that removed ibd may have it stand: `cwn circle raise haven ibd --branch 3f2a9c01d5e7`
 ibd is at its quota with 5 entries (900 bytes); 15 more wait until a steward raises it with `cwn circle policy`, or removes it
-3 entries (2000 bytes) of surfcert lie beyond the cut of its removal, kept until 1970-01-01T00:00:00Z; a steward that holds them, of no worse rank than who removed it, may `cwn circle raise`
+3 entries (2000 bytes) of surfcert lie beyond the cut of its removal, kept until 1970-01-01T00:00:00Z; a steward that holds them, of no worse rank than who removed it, may `cwn circle raise haven surfcert`
   ferm    86ed6ed0c5b7  founder    this node
   ncsc    86ed6ed0c5b7  steward 1  away
   ibd     86ed6ed0c5b7             NO CERTIFICATE: gets no keys

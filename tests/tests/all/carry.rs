@@ -230,8 +230,12 @@ async fn a_node_that_is_cut_off_hears_by_file_that_a_member_signed_two_entries_f
     // A steward says which of the two stands; z-cert holds the other.
     let [fork] = world.client("ncsc").get::<CircleDetail>("/v1/circles/haven").await?.forks.try_into().unwrap();
     let branch = fork.branch.unwrap()[..12].to_owned();
-    let named = format!("circle raise haven ferm --branch {branch} --yes");
-    assert!(fork.disputed == 1 && done(cwn(&world, "ncsc", "circle show haven")?).contains(&branch));
+    let shown = done(cwn(&world, "ncsc", "circle show haven")?);
+    let command = shown.split('`').find_map(|part| part.strip_prefix("cwn circle raise"));
+    let named = format!("circle raise{} --yes", command.unwrap_or_else(|| panic!("{shown}")));
+    assert!(fork.disputed == 1 && named.contains(&branch), "{named}");
+    // As somebody may write it down who was told it by telephone.
+    let named = named.replace(&branch, &branch.to_uppercase());
     let early = refused(cwn(&world, "ncsc", &named)?);
     assert!(early.contains("`cwn circle remove` comes first"), "{early}");
     done(cwn(&world, "ncsc", "circle remove haven ferm --yes")?);
