@@ -4,15 +4,15 @@
 //! name and is not locked, a process left that was killed. Whoever writes there next takes it away.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-/// Nobody but the node's own user.
-pub const FILE_MODE: u32 = 0o600;
-const DIR_MODE: u32 = 0o700;
+pub use crate::disk::FILE_MODE;
+use crate::disk::{DIR_MODE, Disk, DiskFile, Site};
+
 /// How the name of a file ends that [`durable_write`] has not finished.
 const NEW: &str = ".new";
 /// How the name of a [`Part`] ends. Somebody else's directory may hold it, so that it must be nobody else's name.
@@ -26,8 +26,9 @@ pub fn durable_write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Gives files of one directory their names, and makes those durable together.
 pub fn name_all(dir: &Path, files: Vec<Written>) -> io::Result<()> {
-    files.iter().try_for_each(|file| fs::rename(&file.temporary, &file.path))?;
-    sync_dir(dir)
+    let disk = Disk::here();
+    files.iter().try_for_each(|file| disk.rename(Site::NewRename, &file.temporary, &file.path))?;
+    disk.sync_dir(Site::NewNameSync, dir)
 }
 
 /// A file that is durable beside the name it will have. Dropped, it is gone, unless it was given its name.
@@ -35,18 +36,19 @@ pub fn name_all(dir: &Path, files: Vec<Written>) -> io::Result<()> {
 pub struct Written {
     temporary: PathBuf,
     path: PathBuf,
-    file: File,
+    file: DiskFile,
 }
 
 impl Written {
     /// Writes a file, mode 0600.
     pub fn new(path: &Path, bytes: &[u8]) -> io::Result<Self> {
         let temporary = beside(path, NEW)?;
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&temporary)?;
-        hold(&file);
-        let mut written = Self { temporary, path: path.to_owned(), file };
-        written.file.write_all(bytes)?;
-        written.file.sync_all()?;
+        let file = Disk::here().open_or_create_private(Site::NewCreate, &temporary)?;
+        hold(file.file());
+        let written = Self { temporary, path: path.to_owned(), file };
+        written.file.cut(Site::NewCut, 0)?;
+        written.file.write_all_at(Site::NewWrite, bytes, 0)?;
+        written.file.sync(Site::NewSync)?;
         Ok(written)
     }
 }
@@ -54,7 +56,7 @@ impl Written {
 impl Drop for Written {
     fn drop(&mut self) {
         // It has its name by now, or the next start takes it away.
-        let _ = fs::remove_file(&self.temporary);
+        let _ = Disk::here().remove(Site::NewRemove, &self.temporary);
     }
 }
 
@@ -130,9 +132,21 @@ impl Drop for Part {
     }
 }
 
-/// Makes a directory and those above it, mode 0700.
+/// Makes a directory and those above it, mode 0700. The names of those that were not there are durable when this returns.
 pub fn make_dir(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let (disk, parent) = (Disk::here(), dir_of(dir));
+    make_dir(parent)?;
+    match disk.make_private_dir(Site::DirMake, dir) {
+        // Somebody else was faster, and may not have come further.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+        made => made?,
+    }
+    // Where that cannot be, it is not left for the next who asks: that one would take it for durable.
+    let durable = disk.sync_dir(Site::DirNameSync, parent);
+    durable.inspect_err(|_error| drop(disk.remove_dir(Site::DirTakeBack, dir)))
 }
 
 /// Makes the names in a directory durable.
@@ -178,7 +192,92 @@ pub fn check_private(path: &Path) -> io::Result<Result<(), TooWide>> {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeSet, sync::Arc};
+
     use super::*;
+    use crate::disk::faults::{Event, Fault, Faults, after_power_loss, directory};
+
+    /// One life of a file in a directory that is not there yet: it is written three times, each time once more where
+    /// that failed.
+    struct Life {
+        root: tempfile::TempDir,
+        faults: Arc<Faults>,
+        /// After so many events, which version had been acknowledged, and which was asked for.
+        moments: Vec<(usize, u8, u8)>,
+    }
+
+    impl Life {
+        fn lived(planned: Option<(Site, usize, Fault)>) -> Self {
+            let root = directory();
+            let mut life = Self { root, faults: Faults::planning(planned), moments: vec![(0, 0, 0)] };
+            let _disk = life.faults.on_this_thread();
+            let path = Self::file(life.root.path());
+            let mut acknowledged = 0;
+            for asked in 1..=3 {
+                life.moments.push((life.faults.count(), acknowledged, asked));
+                let write = || make_dir(dir_of(&path)).and_then(|()| durable_write(&path, &[asked; 2_000]));
+                if write().or_else(|_fault| write()).is_ok() {
+                    acknowledged = asked;
+                    life.moments.push((life.faults.count(), acknowledged, asked));
+                }
+            }
+            life
+        }
+
+        fn file(root: &Path) -> PathBuf {
+            root.join("above/below/file")
+        }
+
+        /// What was acknowledged last is there, or what was asked for after it, and whole.
+        fn check(&self, root: &Path, events: &[Event], what: &str) {
+            let (_, acknowledged, asked) = *self.moments.iter().rfind(|(count, ..)| *count <= events.len()).unwrap();
+            let found = fs::read(Self::file(root)).unwrap_or_default();
+            let version = found.first().copied().unwrap_or(0);
+            let whole = found.is_empty() || found == [version; 2_000];
+            let possible = (acknowledged..=asked).contains(&version);
+            assert!(whole && possible, "{what}: version {version}, where {acknowledged} was acknowledged");
+        }
+
+        fn check_power_loss(&self, events: &[Event], what: &str) {
+            for seldom in 1..4 {
+                let mut turn = 0;
+                let mut kept = || {
+                    turn += 1;
+                    turn % seldom == 1
+                };
+                let left = directory();
+                after_power_loss(events, &mut kept).put(self.root.path(), left.path());
+                self.check(left.path(), events, what);
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_said_to_be_written_is_there_after_every_fault_and_wherever_the_power_goes_off() {
+        let good = Life::lived(None);
+        let events = good.faults.events();
+        for count in 0..=events.len() {
+            good.check_power_loss(&events[..count], &format!("power loss after event {count} of {}", events.len()));
+        }
+        let hits = good.faults.hits();
+        // A directory is taken back only where another fault came before.
+        let missed = |site: &&Site| !hits.contains_key(site) && **site != Site::DirTakeBack;
+        assert_eq!(Site::FILES.iter().find(missed), None, "no life touches a file there");
+        for (site, (times, faults)) in &hits {
+            for (time, fault) in (0..*times).flat_map(|time| faults.iter().map(move |fault| (time, *fault))) {
+                let what = format!("{fault:?} at {site:?}, time {time}");
+                let life = Life::lived(Some((*site, time, fault)));
+                assert!(life.faults.has_struck(), "{what}: it did not come by");
+                let events = life.faults.events();
+                life.check(life.root.path(), &events, &what);
+                for count in 0..=events.len() {
+                    life.check_power_loss(&events[..count], &format!("{what}, power loss after event {count}"));
+                }
+            }
+        }
+        let all: BTreeSet<Site> = hits.into_keys().collect();
+        assert!(all.iter().all(|site| Site::FILES.contains(site)), "{all:?}");
+    }
 
     #[test]
     fn a_file_is_replaced_whole_and_is_private() {

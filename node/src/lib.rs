@@ -12,6 +12,7 @@ pub mod connections;
 pub mod coordinator;
 pub mod daemon;
 pub mod demo;
+pub(crate) mod disk;
 pub mod drafts;
 pub mod driver;
 pub mod enrolment;

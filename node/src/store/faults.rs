@@ -9,12 +9,10 @@
 //! most a beginning: never a part that stands for the whole, never something else.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs::{self, OpenOptions},
-    io,
-    os::unix::fs::FileExt,
+    collections::BTreeSet,
+    fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use cwn_engine::{
@@ -22,9 +20,13 @@ use cwn_engine::{
     store::{Read as _, Write},
 };
 
+use crate::disk::{
+    Disk, Site,
+    faults::{Event, Fault, Faults, after_power_loss, directory},
+};
+
 use super::{
     Error, Store,
-    disk::{Deed, Disk, Site},
     index::Trouble,
     is_locked,
     tests::{
@@ -32,278 +34,6 @@ use super::{
         stands_somewhere, writer, writes,
     },
 };
-
-/// What goes wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Fault {
-    /// The disk says no, once; of an fsync also: what was to be made durable never will be.
-    Fails,
-    /// Half of what was to be written is.
-    Tears,
-    /// From here on nothing more fits.
-    Full,
-}
-
-impl Fault {
-    /// Those that a deed can meet.
-    fn of(deed: &Deed<'_>) -> &'static [Self] {
-        match deed {
-            Deed::Read | Deed::Cut { .. } | Deed::Remove(_) => &[Self::Fails],
-            Deed::Write { .. } => &[Self::Fails, Self::Tears, Self::Full],
-            // Where space is given out late, an fsync finds that there is none.
-            Deed::Sync(_) | Deed::SyncDir(_) => &[Self::Fails, Self::Full],
-            Deed::MakeDir | Deed::Create(_) | Deed::Rename { .. } | Deed::Index => &[Self::Fails, Self::Full],
-        }
-    }
-
-    fn error(self) -> io::Error {
-        match self {
-            Self::Fails | Self::Tears => io::Error::other("a planned fault"),
-            Self::Full => io::ErrorKind::StorageFull.into(),
-        }
-    }
-}
-
-/// Something that changed what is on the disk, or made it durable.
-#[derive(Debug, Clone)]
-enum Event {
-    Create(PathBuf),
-    Write {
-        path: PathBuf,
-        offset: u64,
-        bytes: Vec<u8>,
-    },
-    Cut {
-        path: PathBuf,
-        length: u64,
-    },
-    Sync(PathBuf),
-    /// The system takes for durable from now on what is not.
-    FailedSync(PathBuf),
-    SyncDir(PathBuf),
-    Rename {
-        from: PathBuf,
-        to: PathBuf,
-    },
-    Remove(PathBuf),
-}
-
-impl Event {
-    fn of(deed: &Deed<'_>) -> Option<Self> {
-        Some(match *deed {
-            // What is below is written down by its full path; of what sled writes whole copies are kept.
-            Deed::Read | Deed::MakeDir | Deed::Index => return None,
-            Deed::Create(path) => Self::Create(path.to_owned()),
-            Deed::Write { path, offset, bytes, .. } => {
-                Self::Write { path: path.to_owned(), offset, bytes: bytes.to_vec() }
-            }
-            Deed::Cut { path, length } => Self::Cut { path: path.to_owned(), length },
-            Deed::Sync(path) => Self::Sync(path.to_owned()),
-            Deed::SyncDir(dir) => Self::SyncDir(dir.to_owned()),
-            Deed::Rename { from, to } => Self::Rename { from: from.to_owned(), to: to.to_owned() },
-            Deed::Remove(path) => Self::Remove(path.to_owned()),
-        })
-    }
-}
-
-/// What the disk of a test does and remembers.
-#[derive(Debug, Default)]
-pub(super) struct Faults {
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// How often each site came by, and what can befall it.
-    hits: BTreeMap<Site, (usize, BTreeSet<Fault>)>,
-    /// Which time a site comes by it meets which fault.
-    planned: Option<(Site, usize, Fault)>,
-    struck: bool,
-    full: bool,
-    events: Vec<Event>,
-}
-
-impl Faults {
-    fn planning(planned: Option<(Site, usize, Fault)>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { planned, ..State::default() }) })
-    }
-
-    pub(super) fn carry_out<T>(
-        &self,
-        site: Site,
-        deed: &Deed<'_>,
-        real: impl FnOnce() -> io::Result<T>,
-    ) -> io::Result<T> {
-        let mut state = self.state.lock().unwrap();
-        let (hits, possible) = state.hits.entry(site).or_default();
-        let now = *hits;
-        *hits += 1;
-        possible.extend(Fault::of(deed));
-        let planned = state.planned.filter(|(at, time, _)| (*at, *time) == (site, now)).map(|(_, _, fault)| fault);
-        state.struck |= planned.is_some();
-        state.full |= planned == Some(Fault::Full);
-        let grows = matches!(deed, Deed::MakeDir | Deed::Create(_) | Deed::Write { .. } | Deed::Index);
-        match planned.or((state.full && grows).then_some(Fault::Full)) {
-            None => {
-                let done = real();
-                if done.is_ok() {
-                    state.events.extend(Event::of(deed));
-                }
-                done
-            }
-            Some(fault) => {
-                match deed {
-                    Deed::Write { path, file, offset, bytes } if fault == Fault::Tears => {
-                        let half = &bytes[..bytes.len() / 2];
-                        file.write_all_at(half, *offset)?;
-                        let (path, bytes) = ((*path).to_owned(), half.to_vec());
-                        state.events.push(Event::Write { path, offset: *offset, bytes });
-                    }
-                    Deed::Sync(path) => state.events.push(Event::FailedSync((*path).to_owned())),
-                    _ => {}
-                }
-                Err(fault.error())
-            }
-        }
-    }
-
-    fn events(&self) -> Vec<Event> {
-        self.state.lock().unwrap().events.clone()
-    }
-
-    fn has_struck(&self) -> bool {
-        self.state.lock().unwrap().struck
-    }
-
-    fn count(&self) -> usize {
-        self.state.lock().unwrap().events.len()
-    }
-
-    /// Something else writes to the disk: what a crash in the middle of something leaves.
-    fn scribble(&self, path: &Path, offset: u64, bytes: &[u8]) {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).unwrap();
-        file.write_all_at(bytes, offset).unwrap();
-        let path = path.to_owned();
-        self.state
-            .lock()
-            .unwrap()
-            .events
-            .extend([Event::Create(path.clone()), Event::Write { path, offset, bytes: bytes.to_vec() }]);
-    }
-}
-
-// ----------------------------------------------------------------------------------------- the power goes off
-
-/// A file, as a power cut finds it.
-#[derive(Debug, Default)]
-struct Inode {
-    durable: Vec<u8>,
-    /// In order, what was not made durable.
-    pending: Vec<Change>,
-    /// And what an fsync that failed left as if it were.
-    doomed: Vec<Change>,
-}
-
-#[derive(Debug)]
-enum Change {
-    Write { offset: usize, bytes: Vec<u8> },
-    Cut(usize),
-}
-
-/// What a disk writes whole or not at all.
-const SECTOR: usize = 512;
-
-impl Change {
-    fn apply(&self, to: &mut Vec<u8>, kept: &mut dyn FnMut() -> bool) {
-        match self {
-            Self::Cut(length) if kept() => to.resize(*length, 0),
-            Self::Cut(_) => {}
-            Self::Write { offset, bytes } => {
-                for (part, at) in bytes.chunks(SECTOR).zip((*offset..).step_by(SECTOR)) {
-                    if kept() {
-                        to.resize(to.len().max(at + part.len()), 0);
-                        to[at..at + part.len()].copy_from_slice(part);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// A change to the names in a directory.
-#[derive(Debug, Clone)]
-struct Naming {
-    gone: Option<PathBuf>,
-    new: Option<(PathBuf, usize)>,
-}
-
-impl Naming {
-    fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
-        if let Some(path) = &self.gone {
-            names.remove(path);
-        }
-        names.extend(self.new.clone());
-    }
-
-    fn is_in(&self, dir: &Path) -> bool {
-        let path = self.gone.as_ref().or(self.new.as_ref().map(|(path, _)| path));
-        path.is_some_and(|path| path.parent() == Some(dir))
-    }
-}
-
-/// The files that are there when the power went off after `events`; `kept` says of each part that was not made
-/// durable whether it is there all the same.
-fn after_power_loss(events: &[Event], kept: &mut dyn FnMut() -> bool) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut inodes: Vec<Inode> = Vec::new();
-    let (mut names, mut durable_names) = (BTreeMap::new(), BTreeMap::new());
-    let mut pending: Vec<Naming> = Vec::new();
-    let inode = |names: &BTreeMap<PathBuf, usize>, path: &PathBuf| names.get(path).copied();
-    for event in events {
-        let mut naming = |naming: Naming, names: &mut BTreeMap<PathBuf, usize>| {
-            naming.apply(names);
-            pending.push(naming);
-        };
-        match event {
-            Event::Create(path) if names.contains_key(path) => {}
-            Event::Create(path) => {
-                naming(Naming { gone: None, new: Some((path.clone(), inodes.len())) }, &mut names);
-                inodes.push(Inode::default());
-            }
-            Event::Rename { from, to } => {
-                if let Some(id) = inode(&names, from) {
-                    naming(Naming { gone: Some(from.clone()), new: Some((to.clone(), id)) }, &mut names);
-                }
-            }
-            Event::Remove(path) => naming(Naming { gone: Some(path.clone()), new: None }, &mut names),
-            Event::SyncDir(dir) => {
-                let (now, later) = pending.drain(..).partition(|naming| naming.is_in(dir));
-                pending = later;
-                let now: Vec<Naming> = now;
-                now.iter().for_each(|naming| naming.apply(&mut durable_names));
-            }
-            Event::Write { path, offset, bytes } => {
-                let change = Change::Write { offset: *offset as usize, bytes: bytes.clone() };
-                inodes[names[path]].pending.push(change);
-            }
-            Event::Cut { path, length } => inodes[names[path]].pending.push(Change::Cut(*length as usize)),
-            Event::Sync(path) => {
-                let Inode { durable, pending, .. } = &mut inodes[names[path]];
-                pending.drain(..).for_each(|change| change.apply(durable, &mut || true));
-            }
-            Event::FailedSync(path) => {
-                let Inode { pending, doomed, .. } = &mut inodes[names[path]];
-                doomed.append(pending);
-            }
-        }
-    }
-    pending.iter().filter(|_| kept()).for_each(|naming| naming.apply(&mut durable_names));
-    let content = |(path, id): (PathBuf, usize)| {
-        let mut bytes = inodes[id].durable.clone();
-        inodes[id].pending.iter().chain(&inodes[id].doomed).for_each(|change| change.apply(&mut bytes, kept));
-        (path, bytes)
-    };
-    durable_names.into_iter().map(content).collect()
-}
 
 // -------------------------------------------------------------------------------------------- the life lived
 
@@ -319,12 +49,6 @@ impl From<Error> for End {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
-}
-
-/// In memory where there is such a place: what is durable is written down here, and need not be.
-fn directory() -> tempfile::TempDir {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
 
 /// One life of a store.
@@ -541,21 +265,17 @@ impl Life {
     /// As [`Self::check`], of what a power cut after `events` leaves.
     fn check_power_loss(&self, events: &[Event], random: Option<&mut Random>, what: &str) {
         let moment = self.moments.iter().rfind(|(count, ..)| *count <= events.len()).unwrap();
-        let (files, index) = match random {
+        let (survived, index) = match random {
             None => (after_power_loss(events, &mut || false), None),
             Some(random) => {
-                let files = after_power_loss(events, &mut || random.below(2) == 0);
+                let survived = after_power_loss(events, &mut || random.below(2) == 0);
                 // Some index of before that was not set aside for good, or none.
                 let known = self.indexes_at(events);
-                (files, known.get(random.below(known.len() as u64 + 1) as usize).copied())
+                (survived, known.get(random.below(known.len() as u64 + 1) as usize).copied())
             }
         };
         let left = directory();
-        for (path, bytes) in files {
-            let path = left.path().join(path.strip_prefix(self.dir.path()).unwrap());
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, bytes).unwrap();
-        }
+        survived.put(self.dir.path(), left.path());
         if let Some(index) = index {
             copy_directory(index.path(), &left.path().join("index"));
         }
@@ -600,9 +320,9 @@ fn whichever_touch_of_a_file_fails_tears_or_finds_the_disk_full_nothing_acknowle
     let mut random = Random(seed());
     let mut good = Life::new(None);
     good.live().unwrap();
-    let hits = good.faults.state.lock().unwrap().hits.clone();
+    let hits = good.faults.hits();
     let missed: Vec<&Site> =
-        Site::ALL.iter().filter(|site| !hits.contains_key(site) && !AT_A_LOCK_THAT_IS_HELD.contains(site)).collect();
+        Site::STORE.iter().filter(|site| !hits.contains_key(site) && !AT_A_LOCK_THAT_IS_HELD.contains(site)).collect();
     assert!(missed.is_empty(), "no life touches files at {missed:?}; add a step that does");
 
     let mut injected = 0;
@@ -615,10 +335,8 @@ fn whichever_touch_of_a_file_fails_tears_or_finds_the_disk_full_nothing_acknowle
                 let what = format!("{fault:?} at {site:?}, time {time}");
                 let mut life = Life::new(Some((*site, time, *fault)));
                 let lived = life.live();
-                let state = life.faults.state.lock().unwrap();
-                assert!(state.struck, "{what}: it did not come by");
-                let only_reads = state.hits[site].1 == BTreeSet::from([Fault::Fails]);
-                drop(state);
+                assert!(life.faults.has_struck(), "{what}: it did not come by");
+                let only_reads = life.faults.hits()[site].1 == BTreeSet::from([Fault::Fails]);
                 match (&lived, fault) {
                     (Err(End::Failed(Error::Full { .. } | Error::NoRoom { .. })), Fault::Full) => {}
                     (Err(End::Failed(Error::Index(_))) | Ok(()), Fault::Fails) if IN_THE_INDEX.contains(site) => {}
@@ -722,7 +440,7 @@ fn wherever_the_power_goes_off_nothing_acknowledged_is_lost() {
 }
 
 #[test]
-fn no_file_of_the_store_but_one_touches_files() {
+fn what_must_be_durable_touches_files_through_the_disk_alone() {
     let touches = ["fs::", "File::", "OpenOptions", ".sync_all", ".sync_data", "FileExt"];
     for (name, text) in [
         ("mod.rs", include_str!("mod.rs")),

@@ -33,10 +33,12 @@ use std::{
 use cwn_crypto::{Hash, PublicKey, issuer_log::LogId};
 use cwn_engine::log::{CircleId, LogKey};
 
-use crate::files;
+use crate::{
+    disk::{Disk, DiskFile, Site},
+    files,
+};
 
 use super::{
-    disk::{Disk, DiskFile, Site},
     is_full,
     segments::{Place, Position},
 };

@@ -11,7 +11,6 @@
 //!
 //! This file refuses to know who may write what (that is the engine's), and what sealed payloads say.
 
-mod disk;
 #[cfg(test)]
 mod faults;
 mod index;
@@ -36,7 +35,7 @@ use cwn_engine::{
     store::{self, Damage, Read, Tip, Write},
 };
 
-use disk::{Disk, DiskFile, Site};
+use crate::disk::{Disk, DiskFile, Site};
 pub use index::{Change, View, ViewTrouble};
 use index::{Changes, Fact, Held, Index, Row, Standing, Trouble};
 use segments::{Files, Found, Hole, Kind, Place, Position, Replacement, Segments, Span, Unreadable};

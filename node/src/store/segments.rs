@@ -33,10 +33,8 @@ use std::{
 
 use crc32fast::Hasher;
 
-use super::{
-    Error,
-    disk::{Disk, DiskFile, Site},
-};
+use super::Error;
+use crate::disk::{Disk, DiskFile, Site};
 
 const MAGIC: &[u8; 8] = b"cwn-seg\n";
 const VERSION: u32 = 1;
