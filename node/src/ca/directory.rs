@@ -442,7 +442,7 @@ impl Ca {
             Draft { suite: Suite::Network, epoch: None, payload: statement.to_bytes(), expiry: None, retracts: None };
         let entry = writer.append(now, draft).bytes().clone();
         let path = self.dir.join(LOG);
-        self.log.append(std::slice::from_ref(&entry)).map_err(at(&path))?;
+        self.log.append(&entry).map_err(at(&path))?;
         self.take(entry)
     }
 

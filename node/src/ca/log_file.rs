@@ -6,16 +6,17 @@
 //! touched, for behind it may stand a revocation.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    io,
     path::{Path, PathBuf},
 };
 
 use cwn_crypto::encoding;
 use cwn_engine::{limits, log::EntryBytes};
 
-use crate::files;
+use crate::{
+    disk::{Disk, DiskFile, Site},
+    files,
+};
 
 const FRAME_HEAD: usize = 8;
 const ENTRY_BYTES: usize = limits::HEADER_BYTES + limits::PAYLOAD_BYTES + 256;
@@ -23,9 +24,12 @@ const ENTRY_BYTES: usize = limits::HEADER_BYTES + limits::PAYLOAD_BYTES + 256;
 /// The file.
 #[derive(Debug)]
 pub(super) struct LogFile {
+    disk: Disk,
     path: PathBuf,
-    file: File,
+    file: DiskFile,
     length: u64,
+    /// An append failed, so that it is not known what stands behind the length.
+    failed: bool,
 }
 
 /// What an opening found.
@@ -38,55 +42,61 @@ pub(super) struct Found {
 impl LogFile {
     /// Opens the log, or begins it.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Found)> {
-        let fresh = !path.exists();
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(path)?;
-        if fresh {
-            file.sync_all()?;
-            files::sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+        let disk = Disk::here();
+        let file = disk.open_or_create_private(Site::LogOpen, path)?;
+        let bytes = disk.read(Site::LogRead, path)?;
+        if bytes.is_empty() {
+            // Also when it was there: who made it may have come no further.
+            disk.sync_dir(Site::LogNameSync, files::dir_of(path))?;
         }
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
         let (entries, good) = read(&bytes)?;
         let cut_back_bytes = (bytes.len() - good) as u64;
         let length = good as u64;
         if cut_back_bytes > 0 {
             tracing::warn!(cut_back_bytes, "the issuer's log ended in an entry that was never finished");
-            file.set_len(length)?;
-            file.sync_all()?;
+            file.cut(Site::LogCut, length)?;
         }
-        file.seek(SeekFrom::End(0))?;
-        Ok((Self { path: path.to_owned(), file, length }, Found { entries, cut_back_bytes }))
+        if !bytes.is_empty() {
+            // The last entry may be there without being durable: what an fsync failed to write, the next one takes for
+            // written. Were it lost after others were appended, all would be taken for rotten.
+            let last = entries.last().map_or(0, |entry| frame_of(entry).len());
+            file.write_all_at(Site::LogTailWrite, &bytes[good - last..good], length - last as u64)?;
+            file.sync(Site::LogTailSync)?;
+        }
+        Ok((Self { disk, path: path.to_owned(), file, length, failed: false }, Found { entries, cut_back_bytes }))
     }
 
-    /// Appends entries; durable when this returns.
-    pub(super) fn append(&mut self, entries: &[EntryBytes]) -> io::Result<()> {
-        let mut frames = Vec::new();
-        for entry in entries {
-            let bytes = encoding::to_bytes(entry);
-            frames.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
-            frames.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
-            frames.extend_from_slice(&bytes);
+    /// Appends an entry; durable when this returns. After an error nothing more is appended: the next opening sees what
+    /// became of it.
+    pub(super) fn append(&mut self, entry: &EntryBytes) -> io::Result<()> {
+        if self.failed {
+            return Err(io::Error::other("an earlier entry could not be written; check the disk and start again"));
         }
-        self.file.write_all(&frames)?;
-        self.file.sync_data()?;
-        self.length += frames.len() as u64;
-        Ok(())
+        let frame = frame_of(entry);
+        let written = self.file.write_all_at(Site::LogAppendWrite, &frame, self.length);
+        let durable = written.and_then(|()| self.file.sync(Site::LogAppendSync));
+        self.failed = durable.is_err();
+        self.length += frame.len() as u64;
+        durable
     }
 
     /// What others appended since this opened the file. The caller sees to it that nobody writes meanwhile.
     pub(super) fn news(&mut self) -> io::Result<Vec<EntryBytes>> {
-        if fs::metadata(&self.path)?.len() == self.length {
+        if self.disk.length(Site::LogNewsLength, &self.path)? == self.length {
             return Ok(Vec::new());
         }
-        let bytes = fs::read(&self.path)?;
+        let bytes = self.disk.read(Site::LogNewsRead, &self.path)?;
         let start = usize::try_from(self.length).unwrap_or(usize::MAX).min(bytes.len());
         let (entries, good) = read(&bytes[start..])?;
         self.length += good as u64;
-        self.file.seek(SeekFrom::Start(self.length))?;
         Ok(entries)
     }
+}
+
+/// An entry in its frame.
+fn frame_of(entry: &EntryBytes) -> Vec<u8> {
+    let bytes = encoding::to_bytes(entry);
+    [&(bytes.len() as u32).to_be_bytes()[..], &crc32fast::hash(&bytes).to_be_bytes(), &bytes].concat()
 }
 
 /// The entries in whole frames from the start, and how many bytes those take. What lies behind is a torn end.
@@ -123,6 +133,8 @@ fn frame(bytes: &[u8]) -> Option<(EntryBytes, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use cwn_crypto::Signature;
     use cwn_engine::log::Payload;
 
@@ -140,7 +152,8 @@ mod tests {
     fn a_torn_end_is_cut_back_to_the_last_whole_entry_wherever_it_tears() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("issuer.log");
-        LogFile::open(&path).unwrap().0.append(&[entry(1), entry(2)]).unwrap();
+        let (mut log, _) = LogFile::open(&path).unwrap();
+        [entry(1), entry(2)].iter().for_each(|entry| log.append(entry).unwrap());
         let whole = fs::read(&path).unwrap();
         let first = whole.len() / 2;
         for length in first..whole.len() {
@@ -155,7 +168,8 @@ mod tests {
     fn damage_that_whole_entries_follow_is_no_torn_end_wherever_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("issuer.log");
-        LogFile::open(&path).unwrap().0.append(&[entry(1), entry(2)]).unwrap();
+        let (mut log, _) = LogFile::open(&path).unwrap();
+        [entry(1), entry(2)].iter().for_each(|entry| log.append(entry).unwrap());
         let whole = fs::read(&path).unwrap();
         let first = whole.len() / 2;
         for place in 0..whole.len() {
@@ -178,10 +192,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("issuer.log");
         let (mut here, _) = LogFile::open(&path).unwrap();
-        LogFile::open(&path).unwrap().0.append(&[entry(1)]).unwrap();
+        LogFile::open(&path).unwrap().0.append(&entry(1)).unwrap();
         assert_eq!(here.news().unwrap(), [entry(1)]);
         assert_eq!(here.news().unwrap(), []);
-        here.append(&[entry(2)]).unwrap();
+        here.append(&entry(2)).unwrap();
         assert_eq!(LogFile::open(&path).unwrap().1.entries, [entry(1), entry(2)]);
     }
 }

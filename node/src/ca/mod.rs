@@ -11,6 +11,8 @@
 
 pub mod cli;
 pub mod directory;
+#[cfg(test)]
+mod faults;
 mod log_file;
 pub mod root;
 #[cfg(test)]

@@ -124,6 +124,19 @@ sites! {
         NewNameSync,
         NewRemove,
     }
+    /// Those of the issuer's log.
+    ISSUER_LOG {
+        LogOpen,
+        LogNameSync,
+        LogRead,
+        LogCut,
+        LogTailWrite,
+        LogTailSync,
+        LogAppendWrite,
+        LogAppendSync,
+        LogNewsLength,
+        LogNewsRead,
+    }
 }
 
 /// What is done at a site.
@@ -206,6 +219,11 @@ impl Disk {
     /// Removes a directory that has nothing in it.
     pub(crate) fn remove_dir(&self, site: Site, dir: &Path) -> io::Result<()> {
         self.carry_out(site, Deed::Remove(dir), || fs::remove_dir(dir))
+    }
+
+    /// What is in a file.
+    pub(crate) fn read(&self, site: Site, path: &Path) -> io::Result<Vec<u8>> {
+        self.carry_out(site, Deed::Read, || fs::read(path))
     }
 
     pub(crate) fn exists(&self, site: Site, path: &Path) -> io::Result<bool> {

@@ -446,6 +446,7 @@ fn what_must_be_durable_touches_files_through_the_disk_alone() {
         ("mod.rs", include_str!("mod.rs")),
         ("index.rs", include_str!("index.rs")),
         ("segments.rs", include_str!("segments.rs")),
+        ("the issuer's log", include_str!("../ca/log_file.rs")),
     ] {
         let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
         let found: Vec<&str> = code
