@@ -526,10 +526,9 @@ impl Engine {
                     let opened = log.is_some_and(|log| log.durable == 0 && !log.opening.cites.is_empty());
                     replica.stored(&key.author, &key.log, height, head);
                     // What an opening cites, a cut that reaches it reaches too, and along that branch.
-                    let logs: Vec<LogKey> = match opened {
-                        true => replica.logs_of(&key.author).map(|(key, _)| key).collect(),
-                        false => vec![key],
-                    };
+                    let mut logs = if opened { replica.cited_from(&key) } else { Vec::new() };
+                    logs.iter().for_each(|cited| self.sync.ask_again(cited));
+                    logs.push(key);
                     replica.keep_to_branches_of(store, &logs);
                     if opened {
                         self.tell_accepted_by(&key.circle, &key.author);

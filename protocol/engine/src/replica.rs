@@ -954,6 +954,22 @@ impl Replica {
             .flat_map(|((by, _), log)| log.opening.cites.iter().map(|line| ((*by, line.log), *line)))
     }
 
+    /// The logs that the opening of one cites, and what theirs cite in turn, as far as they are held.
+    pub(crate) fn cited_from(&self, key: &LogKey) -> Vec<LogKey> {
+        let cites = |log: &LogId| {
+            let held = self.log(&key.author, log);
+            held.into_iter().flat_map(|held| &held.opening.cites).map(|line| line.log)
+        };
+        let mut cited = BTreeSet::new();
+        let mut next: Vec<LogId> = cites(&key.log).collect();
+        while let Some(log) = next.pop() {
+            if cited.insert(log) {
+                next.extend(cites(&log));
+            }
+        }
+        cited.into_iter().map(|log| LogKey { log, ..*key }).collect()
+    }
+
     /// As [`Self::uncited`], but not more than `limit`: the longest, when there are more. An honest author never
     /// has so many; of a hostile one nothing that matters is lost.
     pub fn longest_uncited(&self, author: &PublicKey, kind: Option<LogKind>, limit: usize) -> Vec<CutLine> {

@@ -336,7 +336,7 @@ impl Sync {
         }
     }
 
-    /// Which branch of a log counts is known by now: whoever was not asked for it any more may hold that one.
+    /// Which branch of a log counts may be known by now: whoever was not asked for it any more may hold that one.
     pub(crate) fn ask_again(&mut self, key: &LogKey) {
         let shared = self.peers.values_mut().filter_map(|peer| peer.shared.get_mut(&key.circle));
         for shared in shared {

@@ -326,6 +326,30 @@ fn i4_who_hears_of_the_log_that_names_a_branch_after_the_cut_that_reaches_it_goe
     }
 }
 
+#[test]
+fn i4_who_was_sent_the_branch_that_counts_before_it_heard_so_asks_for_it_again() {
+    let (mut world, circle, fork) = forked(2, 3);
+    world.partition(&[&["ncsc"], &["z-cert"], &["ibd"], &["ferm"]]);
+    let ferm = world.key("ferm");
+    let under = world.engine("ferm").circle(&circle).unwrap().fold().roster().member(&ferm).unwrap().under;
+    let citing = |id: u8, height: u64, head: Hash| {
+        let opening = Opening { under, cites: vec![CutLine { log: fork.key.log, height, head }] };
+        let mut writer = Writer::open(circle, world.node("ferm").key.clone(), LogId([id; 16]), opening);
+        writer.append(world.now, draft("next")).bytes().clone()
+    };
+    // One that cites an entry which nobody ever wrote, and one that cites a branch.
+    let (other, next) = (citing(0xf2, 4, Hash([7; 32])), citing(0xf1, 5, fork.hash_of(1, 4)));
+    world.import("ncsc", &fork.branches[1]);
+    world.import("ncsc", &[next]);
+    world.import("ncsc", &[other.clone()]);
+    world.remove("ncsc", circle, "ferm");
+    world.import("ibd", &[other]);
+    world.crash("ferm").connect("ncsc", "ibd").settle();
+    assert_eq!(world.accepted("ncsc", &fork.key), 5);
+    assert_eq!(world.accepted("ibd", &fork.key), 5, "{}", world.describe("ibd", circle));
+    assert_eq!(world.digest("ibd", circle), world.digest("ncsc", circle));
+}
+
 /// Found by cwn-sim (a forker among many changes of who belongs, seed 2): of a log that a cut ends before its first
 /// entry some hold entries that do not count, others nothing; they differed for ever in whether they said that it forks.
 #[test]
