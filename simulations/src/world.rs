@@ -1298,12 +1298,6 @@ impl World {
         self.input(sender.node, Input::LiveDropped { peer, session: id });
     }
 
-    /// Ends every session; those that can, speak again soon.
-    pub(crate) fn close_all(&mut self) {
-        let open: Vec<SessionId> = self.network.sessions.keys().copied().collect();
-        open.into_iter().for_each(|session| self.close(session, [1, 1]));
-    }
-
     fn session_down(&mut self, id: SessionId, side: usize) {
         let Some(session) = self.network.sessions.get(&id) else { return };
         let (end, other) = (session.ends[side], session.ends[1 - side]);

@@ -614,7 +614,7 @@ impl Engine {
         self.note_retention(circle, store);
         let outcome = self.roster_changed(circle, store);
         self.look_for_keys();
-        self.held_anew(circle);
+        let outcome = outcome.and(self.counts_anew(circle, store));
         // The set to seal to may be another now: what waits for a seal is asked for again when it comes back.
         if *circle == self.network {
             self.look_for_alarms();

@@ -144,6 +144,8 @@ struct Peer {
     welcomed: BTreeSet<CircleId>,
     /// Circles of which it was handed the charter alone.
     handed_charter: BTreeSet<CircleId>,
+    /// Circles in which it may not count this node, for want of an operation by which that is in again.
+    hand_again: BTreeSet<CircleId>,
     welcome: Option<Welcome>,
     /// The version of the root document that it holds, as far as it is known here.
     root_held: u32,
@@ -436,6 +438,7 @@ impl Engine {
             unknown: BTreeMap::new(),
             welcomed: BTreeSet::new(),
             handed_charter: BTreeSet::new(),
+            hand_again: BTreeSet::new(),
             welcome: None,
             root_held: 1,
             faults: 0,
@@ -870,6 +873,7 @@ impl Engine {
                     state.said.remove(circle);
                     state.welcomed.remove(circle);
                     state.handed_charter.remove(circle);
+                    state.hand_again.remove(circle);
                 }
                 self.sync.pulls.retain(|_, pull| pull.peer != peer || pull.circle != *circle);
                 for ((_, _), want) in self.sync.wants.iter_mut().filter(|((of, _), _)| of == circle) {

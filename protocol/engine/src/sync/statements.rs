@@ -61,17 +61,25 @@ impl Engine {
     }
 
     /// This node counts in a circle by another right than before: who did not count it in meanwhile may have let its
-    /// statements fall.
-    pub(crate) fn held_anew(&mut self, circle: &CircleId) {
+    /// statements fall. Where it was out of the circle, or in it by another right, the others may not have heard that it is in
+    /// again, and those that count it out hear nothing of it in this session: they are handed what says so.
+    pub(crate) fn counts_anew(&mut self, circle: &CircleId, store: &dyn Read) -> Result<(), Damage> {
         let member = self.circles.get(circle).and_then(|replica| replica.fold().roster().member(&self.me));
         let under = member.map(|member| member.under);
-        if self.sync.counts_under.insert(*circle, under) == Some(under) || under.is_none() {
-            return;
+        let before = self.sync.counts_under.insert(*circle, under);
+        if before == Some(under) || under.is_none() {
+            return Ok(());
         }
         self.sync.stated.retain(|(of, _), _| of != circle);
+        let mut outcome = Ok(());
         for (peer, _) in self.sync.sharing(circle) {
             self.held_due_to(&peer, *circle);
+            if let Some(state) = self.sync.peers.get_mut(&peer).filter(|_| before.is_some()) {
+                state.hand_again.insert(*circle);
+                outcome = outcome.and(self.welcome(&peer, store));
+            }
         }
+        outcome
     }
 
     pub(super) fn state_held(&mut self) {

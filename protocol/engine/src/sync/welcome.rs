@@ -17,9 +17,9 @@ use crate::store::{Damage, Read};
 use crate::wire::Frame;
 
 impl Engine {
-    /// Hands a peer the charter and operations of circles that it belongs to and showed no tag for. It is handed what
-    /// is durable here; while more is on its way to the store, what names the peer may be among that, and the offer
-    /// waits for it.
+    /// Hands a peer the charter and operations of circles that it belongs to and showed no tag for, or may share no longer
+    /// for want of an operation. It is handed what is durable here; while more is on its way to the store, what names the
+    /// peer may be among that, and the offer waits for it.
     pub(super) fn welcome(&mut self, peer: &PublicKey, store: &dyn Read) -> Result<(), Damage> {
         let Some(state) = self.sync.peers.get(peer).filter(|state| state.offered) else { return Ok(()) };
         let unknown: Vec<CircleId> = self
@@ -27,7 +27,10 @@ impl Engine {
             .values()
             .filter(|replica| replica.control().is_some())
             // Before what costs more: a peer may show tags over and over.
-            .filter(|replica| !state.shared.contains_key(&replica.id()) && !state.welcomed.contains(&replica.id()))
+            .filter(|replica| {
+                let (circle, shared) = (replica.id(), state.shared.contains_key(&replica.id()));
+                !shared && !state.welcomed.contains(&circle) || state.hand_again.contains(&circle)
+            })
             .filter(|replica| self.shares(peer, replica) || planted(Bug::WelcomeStrangers))
             .filter(|replica| {
                 let durable = |log: &Log| log.kind != LogKind::Control || log.height == log.durable;
@@ -75,6 +78,7 @@ impl Engine {
             let frames = branches::in_frames(entries);
             if let Some(state) = self.sync.peers.get_mut(peer) {
                 state.welcomed.insert(circle);
+                state.hand_again.remove(&circle);
             }
             let count = frames.len();
             for (index, entries) in frames.into_iter().enumerate() {

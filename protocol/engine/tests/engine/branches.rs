@@ -789,6 +789,28 @@ fn i4_who_was_removed_on_one_branch_shows_the_other_to_those_who_removed_it() {
 }
 
 #[test]
+fn i4_who_alone_hears_that_it_counts_again_tells_the_others_while_it_is_connected() {
+    let (mut world, circle) = circle_with_a_forker(1, &[]);
+    world.append("ferm", circle, "before");
+    world.settle();
+    world.crash("z-cert");
+    world.remove("ncsc", circle, "ferm");
+    world.settle();
+    let mut again = forker(&world, circle);
+    again.operate(&world, heads(&world, "ncsc", circle), add(&world, "ferm"));
+    again.hand(&mut world, "ferm");
+    world.settle();
+    world.run(2 * limits::DIGEST_EVERY_MS);
+    for name in ["ncsc", "ibd", "ferm"] {
+        assert_eq!(members(&world, name, circle), ["ferm", "ibd", "ncsc", "z-cert"], "{name}");
+    }
+    world.append("ferm", circle, "there again");
+    world.settle();
+    expect_the_same(&world, circle, &["ncsc", "ibd", "ferm"], "with who is there again");
+    assert!(world.reads("ibd", circle).contains(&"there again".to_owned()));
+}
+
+#[test]
 fn branches_are_carried_by_hand_to_one_who_was_cut_off() {
     let (mut world, circle) = circle_with_a_forker(1, &["kpn"]);
     world.crash("z-cert");
