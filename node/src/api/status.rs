@@ -410,3 +410,35 @@ impl Api {
         self.node.connections.refusals().into_iter().map(view).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cwn_engine::{
+        engine::{AcceptRule, Config},
+        store::Write,
+    };
+
+    use super::*;
+    use crate::{
+        network::test_world::{World, key},
+        store::Store,
+    };
+
+    #[test]
+    fn an_issuer_that_signed_two_branches_of_its_log_is_an_alarm_of_the_networks_and_no_member_to_call() {
+        let world = World::new();
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(&dir.path().join("store"), &mut |_| {}).unwrap();
+        let issuer = world.root.document().issuers[0].issuer;
+        // As the engine remembers where a log forks whose proof it cannot read back.
+        let parts: [&[u8]; 5] = [b"fork/", &world.root.network().0.0, &issuer.0, &[5; 16], &0_u64.to_be_bytes()];
+        store.append(&[Write::Fact { key: parts.concat(), value: vec![0] }]).unwrap();
+        let config = Config { key: key(1), root: world.root.clone(), accept: AcceptRule::Ask };
+        let engine = Engine::open(config, world.now(), &store).unwrap();
+        let trust = TrustView::of(&engine, &BTreeMap::new());
+        let [alarm] = trust.alarms.as_slice() else { panic!("{:?}", trust.alarms) };
+        // By how it begins `cwn doctor` knows it.
+        assert!(alarm.starts_with("ALARM since") && alarm.contains("signed two branches"), "{alarm}");
+        assert_eq!(trust.forked, BTreeSet::new());
+    }
+}

@@ -47,7 +47,7 @@ mod session;
 mod streams;
 mod swarm;
 #[cfg(test)]
-mod test_world;
+pub(crate) mod test_world;
 #[cfg(test)]
 mod tests;
 mod transport;

@@ -1,4 +1,4 @@
-//! A network for the tests of this directory: a root, an issuer, and certificates good and bad.
+//! A network for the tests of this crate: a root, an issuer, and certificates good and bad.
 
 use std::sync::{
     Arc,
@@ -16,7 +16,7 @@ use cwn_crypto::{
 use super::Gate;
 
 /// A key that depends on a number.
-pub(super) fn key(number: u8) -> SigningKey {
+pub(crate) fn key(number: u8) -> SigningKey {
     SigningKey::from_seed(&[number; 32])
 }
 
@@ -26,14 +26,14 @@ const ISSUER: u8 = 251;
 pub(super) const BEGIN: Time = Time(100 * Time::DAY_MS);
 
 /// One network, and the clock all its nodes share.
-pub(super) struct World {
-    pub(super) root: TrustRoot,
+pub(crate) struct World {
+    pub(crate) root: TrustRoot,
     issuer: SigningKey,
     clock: Arc<AtomicU64>,
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::named("proefnet")
     }
 
@@ -59,7 +59,7 @@ impl World {
         self.clock.store(BEGIN.plus(days * Time::DAY_MS).0, Ordering::Relaxed);
     }
 
-    pub(super) fn now(&self) -> Time {
+    pub(crate) fn now(&self) -> Time {
         Time(self.clock.load(Ordering::Relaxed))
     }
 

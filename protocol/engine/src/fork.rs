@@ -484,6 +484,9 @@ impl Engine {
         writes.push(Write::Fact { key: fork_fact(&forked), value: encoding::to_bytes(&proof) });
         self.keep(key.circle, writes, decides, store);
         self.output(Output::Emit(Event::Fork { key, seq }));
+        if key.circle == self.network {
+            self.look_for_alarms();
+        }
         if key.author == self.me {
             // Somebody writes with this node's key, on the very log it writes: what it writes next stands elsewhere.
             self.leave_log(&key);

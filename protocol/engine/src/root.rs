@@ -21,7 +21,6 @@ use crate::{
     engine::{After, Engine},
     input::CommandId,
     limits,
-    log::LogKey,
     output::{CommandRefusal, Event, Output, Reply},
     planted::{Bug, planted},
     replica::Replica,
@@ -119,7 +118,6 @@ pub(crate) struct Trust {
     /// What peers showed.
     shown: BTreeMap<PublicKey, Certificate>,
     alarms: BTreeMap<Alarm, Time>,
-    forked_issuers: BTreeSet<PublicKey>,
     forked_versions: BTreeSet<u32>,
 }
 
@@ -129,7 +127,6 @@ impl Trust {
             newest,
             shown: BTreeMap::new(),
             alarms: BTreeMap::new(),
-            forked_issuers: BTreeSet::new(),
             forked_versions: BTreeSet::new(),
         }
     }
@@ -219,10 +216,6 @@ impl Engine {
         }
         // What was seen of a dropped issuer is settled; what still shows is seen again at once.
         self.trust.alarms.clear();
-        let Self { trust, circles, network, .. } = self;
-        if let Some(root) = circles.get(network).and_then(Replica::root) {
-            trust.forked_issuers.retain(|issuer| root.issuer(issuer).is_some());
-        }
         self.output(Output::Emit(Event::RootAdvanced { version }));
         let network = self.network;
         self.membership_changed(&network, store)?;
@@ -281,14 +274,6 @@ impl Engine {
         self.look_for_alarms();
     }
 
-    /// An issuer signed two branches of a log.
-    pub(crate) fn issuer_forked(&mut self, key: &LogKey) {
-        if key.circle == self.network && self.root().issuer(&key.author).is_some() {
-            self.trust.forked_issuers.insert(key.author);
-            self.look_for_alarms();
-        }
-    }
-
     /// Looks at everything that may show that something is wrong, and says what is new.
     pub(crate) fn look_for_alarms(&mut self) {
         let (word, me) = (self.word(), self.me);
@@ -309,7 +294,9 @@ impl Engine {
             let Certificate { node, issuer, .. } = newest.certificate;
             seen.insert(Alarm::Contradiction { node, issuer });
         }
-        seen.extend(self.trust.forked_issuers.iter().map(|issuer| Alarm::IssuerForked { issuer: *issuer }));
+        let forks = self.circles.get(&self.network).into_iter().flat_map(Replica::forks);
+        let allowed = forks.map(|((issuer, _), _)| *issuer).filter(|issuer| self.root().issuer(issuer).is_some());
+        seen.extend(allowed.map(|issuer| Alarm::IssuerForked { issuer }));
         seen.extend(self.trust.forked_versions.iter().map(|version| Alarm::RootForked { version: *version }));
         let now = self.wall;
         // A renewal of a certificate that was an alarm before is the same alarm with another number.

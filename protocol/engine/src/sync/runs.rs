@@ -337,7 +337,6 @@ impl Engine {
         let key = LogKey { circle, author, log };
         match refusal {
             Refusal::Run(RunRefusal::Forked { seq }) => {
-                self.issuer_forked(&key);
                 if author == self.me {
                     // Somebody writes with this node's key, on the very log it writes: what it writes next stands
                     // elsewhere.
