@@ -519,6 +519,11 @@ impl TrustRoot {
             // Another first version is another network.
             return Ok(());
         }
+        // Of a whole chain that parted from this one only the first that differs is worth the signatures.
+        let document: RootDocument = encoding::from_bytes(&signed.bytes, ROOT_LIMIT)?;
+        if document.previous != Some(self.chain[place - 1].hash()) {
+            return Err(Refusal::OtherPast(document.version));
+        }
         let mut before = Self::from_chain(&RootChain(self.chain[..place].to_vec()))?;
         before.advance(signed)?;
         Err(Refusal::Forked(before.version()))

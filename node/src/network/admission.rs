@@ -34,7 +34,7 @@ use cwn_crypto::{
     encoding::{self, Hash},
     identity::{PartnerId, PublicKey, SignedRefusal, Time},
     issuer_log::Word,
-    root::{SIGNED_ROOT_LIMIT, SignedRoot, TrustRoot, VERSIONS_LIMIT},
+    root::{self, SIGNED_ROOT_LIMIT, SignedRoot, TrustRoot, VERSIONS_LIMIT},
 };
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -465,12 +465,14 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
     Err(refusal.into())
 }
 
-/// Asks for later versions of the root document, and passes on those that hold.
+/// Asks for the versions of the root document behind the first, and passes on those that hold and are later; also one
+/// that the root keys signed besides for a version that is held, which is an alarm.
 async fn ask_for_roots<S: AsyncRead + AsyncWrite + Unpin>(gate: &Gate, stream: &mut S) -> io::Result<()> {
     let mut root = gate.trust().root.clone();
     let before = root.version();
-    say(stream, ASKS_FOR_ROOTS, &before.to_be_bytes()).await?;
-    for _ in 0..=VERSIONS_LIMIT {
+    let mut other = None;
+    say(stream, ASKS_FOR_ROOTS, &1_u32.to_be_bytes()).await?;
+    for version in 2..=VERSIONS_LIMIT as u32 + 1 {
         let (code, length) = head(stream).await?;
         if code != ADMITTED || length == 0 || length > SIGNED_ROOT_LIMIT {
             break;
@@ -478,14 +480,23 @@ async fn ask_for_roots<S: AsyncRead + AsyncWrite + Unpin>(gate: &Gate, stream: &
         let mut bytes = vec![0; length];
         stream.read_exact(&mut bytes).await?;
         // The first that does not hold ends it; nothing is believed but what the root keys signed.
-        match SignedRoot::from_bytes(&bytes).and_then(|signed| root.adopt(&[signed])) {
-            Ok(1) => {}
-            _ => break,
+        let Ok(signed) = SignedRoot::from_bytes(&bytes) else { break };
+        if signed.version() != Ok(version) {
+            break;
+        }
+        match root.adopt(std::slice::from_ref(&signed)) {
+            Ok(_) => {}
+            Err(root::Refusal::Forked(_)) => {
+                other = Some(signed);
+                break;
+            }
+            Err(_) => break,
         }
     }
-    if root.version() > before
+    let news: Vec<SignedRoot> = root.after(before).iter().cloned().chain(other).collect();
+    if !news.is_empty()
         && let Some(roots) = gate.roots.get()
-        && roots.send(root.after(before).to_vec()).is_err()
+        && roots.send(news).is_err()
     {
         tracing::debug!("nobody takes versions of the root document any more");
     }
@@ -748,6 +759,27 @@ mod tests {
             behind.judge_by(trust(learnt, &[]));
             assert_eq!(talked().await, (Ok(()), Ok(())));
             assert!(shown.try_recv().is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn who_refuses_a_peer_that_goes_by_another_document_for_a_version_that_is_held_learns_of_it() {
+        let world = World::new();
+        let (root, issuer) = world.successor();
+        let contents = Certificate { issuer: issuer.public(), ..world.contents("ferm", GUEST) };
+        let dialer = world.gate_with(&Signed::sign(&contents, Domain::CERTIFICATE, &issuer));
+        dialer.judge_by(trust(root.clone(), &[]));
+        let listener = world.gate("z-cert", HOST);
+        let mut shown = listener.hear_roots();
+        for more in [false, true] {
+            let mut theirs = world.renamed(&world.root);
+            if more {
+                theirs = world.renamed(&theirs);
+            }
+            listener.judge_by(trust(theirs, &[]));
+            let (dialer, listener) = talk(&dialer, &listener).await;
+            assert!(dialer.is_err() && listener.is_err());
+            assert_eq!(shown.try_recv().unwrap(), root.after(1), "held {more}");
         }
     }
 

@@ -93,6 +93,15 @@ impl World {
         (root, next)
     }
 
+    /// A root of trust after its next version, which says nothing but another name.
+    pub(super) fn renamed(&self, root: &TrustRoot) -> TrustRoot {
+        let mut signed = root.propose(|document| document.name.push_str(" anew")).unwrap();
+        signed.add_signature(&key(ROOT));
+        let mut root = root.clone();
+        root.advance(&signed).unwrap();
+        root
+    }
+
     pub(super) fn sign(&self, contents: &Certificate) -> SignedCertificate {
         Signed::sign(contents, Domain::CERTIFICATE, &self.issuer)
     }

@@ -29,7 +29,7 @@ use crate::{
     planted::{Bug, planted},
     replica::{Replica, Rule, read_entry},
     retract::{RETRACT_FACT, Retractions},
-    root::{self, ROOT_FACT, Trust},
+    root::{self, OTHER_ROOT_FACT, ROOT_FACT, Trust},
     rot::{Logs, Rot, read_circle},
     store::{Damage, Read, Tip, Write},
     sync::{BARE_FACT, GIVEN_FACT, Mending, Sync},
@@ -228,7 +228,7 @@ impl Engine {
         store: &dyn Read,
     ) -> Result<Self, Damage> {
         let Config { key, root, accept } = config;
-        let trust = Trust::new(network_replica.root().cloned().unwrap_or(root));
+        let trust = Trust::load(network_replica.root().cloned().unwrap_or(root), store)?;
         let network = network_replica.id();
         let about = (CIRCLE_FACT, "the charter of a circle, which its members hand over again,");
         let (charters, lost) = rot.facts(store, about, |name, value| {
@@ -1371,6 +1371,7 @@ fn assert_not_ours(key: &[u8]) {
         FORK_FACT,
         BRANCH_FACT,
         ROOT_FACT,
+        OTHER_ROOT_FACT,
         GIVEN_FACT,
         BEYOND_FACT,
         DROPPED_FACT,

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::{
-    PublicKey, Time,
+    Hash, PublicKey, Time,
     certificate::Certificate,
     encoding,
     root::{Refusal, SignedRoot, TrustRoot},
@@ -25,11 +25,13 @@ use crate::{
     planted::{Bug, planted},
     replica::Replica,
     rot::Rot,
-    store::{Damage, Read, Write},
+    store::{Damage, Fact, Read, Write},
     wire::Frame,
 };
 
 pub(crate) const ROOT_FACT: &[u8] = b"root/";
+/// Facts that each hold what the root keys signed besides for a version that is held, under its number.
+pub(crate) const OTHER_ROOT_FACT: &[u8] = b"other-root/";
 
 /// After so many times what the root document calls fresh, a node holds back what is most sensitive: seven days,
 /// where a day is fresh.
@@ -122,13 +124,30 @@ pub(crate) struct Trust {
 }
 
 impl Trust {
-    pub(crate) fn new(newest: TrustRoot) -> Self {
-        Self {
-            newest,
-            shown: BTreeMap::new(),
-            alarms: BTreeMap::new(),
-            forked_versions: BTreeSet::new(),
-        }
+    /// What a store remembers. Whether what the root keys signed besides can be read back or not, its name says of which
+    /// version there are two.
+    pub(crate) fn load(newest: TrustRoot, store: &dyn Read) -> Result<Self, Damage> {
+        let others = store.facts(OTHER_ROOT_FACT)?;
+        let version = |fact: &Fact| Some(u32::from_be_bytes(fact.key[OTHER_ROOT_FACT.len()..].try_into().ok()?));
+        let forked_versions = others.iter().filter_map(version).collect();
+        Ok(Self { newest, shown: BTreeMap::new(), alarms: BTreeMap::new(), forked_versions })
+    }
+}
+
+/// What is known of the root document that a peer holds.
+#[derive(Debug)]
+pub(crate) struct PeerRoot {
+    /// Which version, as far as is known here.
+    pub(crate) held: u32,
+    /// When it may be answered next with the versions that it lacks.
+    after: Time,
+    /// Whether it was handed all versions because it holds others.
+    pub(crate) shown_other: bool,
+}
+
+impl Default for PeerRoot {
+    fn default() -> Self {
+        Self { held: 1, after: Time(0), shown_other: false }
     }
 }
 
@@ -144,6 +163,11 @@ pub(crate) fn load(root: &mut TrustRoot, store: &dyn Read, rot: &mut Rot) -> Res
         }
     }
     Ok(())
+}
+
+/// Says that this is held, and hands over one version.
+fn root_frame(root: &TrustRoot, document: Option<SignedRoot>) -> Frame {
+    Frame::Root { held: root.version(), document, newest: Some(root.signed().hash()) }
 }
 
 impl Engine {
@@ -178,11 +202,14 @@ impl Engine {
     /// Verifies versions against the newest known here, and makes those that lead on durable.
     fn adopt(&mut self, versions: &[SignedRoot], reply_to: Option<CommandId>) -> Result<(), Refusal> {
         let before = self.trust.newest.version();
-        let mut outcome = Ok(());
+        let (mut writes, mut outcome) = (Vec::new(), Ok(()));
         for signed in versions {
             if let Err(refusal) = self.trust.newest.adopt(std::slice::from_ref(signed)) {
-                if let Refusal::Forked(version) = refusal {
-                    self.trust.forked_versions.insert(version);
+                if let Refusal::Forked(version) = refusal
+                    && self.trust.forked_versions.insert(version)
+                {
+                    let key = [OTHER_ROOT_FACT, &version.to_be_bytes()].concat();
+                    writes.push(Write::Fact { key, value: encoding::to_bytes(signed) });
                     self.look_for_alarms();
                 }
                 outcome = Err(refusal);
@@ -194,15 +221,16 @@ impl Engine {
             let key = [ROOT_FACT, &version.to_be_bytes()].concat();
             Ok(Write::Fact { key, value: encoding::to_bytes(signed) })
         };
-        let writes: Vec<Write> = self.trust.newest.after(before).iter().map(fact).collect::<Result<_, Refusal>>()?;
+        let newer: Vec<Write> = self.trust.newest.after(before).iter().map(fact).collect::<Result<_, Refusal>>()?;
         let mut after = Vec::new();
-        if !writes.is_empty() {
+        if !newer.is_empty() {
             after.push(After::Root(Box::new(self.trust.newest.clone())));
         }
+        writes.extend(newer);
         if outcome.is_ok() {
             after.extend(reply_to.map(|id| After::Reply(id, Reply::Done)));
         }
-        if !after.is_empty() {
+        if !writes.is_empty() || !after.is_empty() {
             self.store(writes, after);
         }
         outcome
@@ -226,9 +254,9 @@ impl Engine {
 
     /// Says which version this node holds, unless it is the first.
     pub(crate) fn say_root(&mut self, peer: &PublicKey) {
-        let held = self.root().version();
-        if held > 1 {
-            self.send(peer, &Frame::Root { held, document: None });
+        if self.root().version() > 1 {
+            let frame = root_frame(self.root(), None);
+            self.send(peer, &frame);
         }
     }
 
@@ -236,29 +264,53 @@ impl Engine {
     fn hand_on_root(&mut self, peer: &PublicKey) {
         let held = self.root().version();
         let Some(theirs) = self.peer_root(peer) else { return };
-        let from = std::mem::replace(theirs, held);
+        let from = std::mem::replace(&mut theirs.held, held);
         for document in self.root().after(from).to_vec() {
-            self.send(peer, &Frame::Root { held, document: Some(document) });
+            let frame = root_frame(self.root(), Some(document));
+            self.send(peer, &frame);
         }
     }
 
-    pub(crate) fn root_heard(&mut self, peer: &PublicKey, held: u32, document: Option<SignedRoot>) {
+    /// Hands a peer that said what it holds the versions that it lacks. However often it says so this happens once a
+    /// second; what it says meanwhile is answered with a digest.
+    pub(crate) fn answer_root(&mut self, peer: &PublicKey) {
+        let (held, now) = (self.root().version(), self.now);
+        let Some(theirs) = self.peer_root(peer).filter(|theirs| theirs.held < held && theirs.after <= now) else {
+            return;
+        };
+        theirs.after = now.plus(limits::COMPARE_EVERY_MS);
+        self.hand_on_root(peer);
+    }
+
+    pub(crate) fn root_heard(
+        &mut self,
+        peer: &PublicKey,
+        held: u32,
+        document: Option<SignedRoot>,
+        newest: Option<Hash>,
+    ) {
         let handed = document.is_some();
+        let mut other = false;
         if let Some(signed) = document {
             match self.adopt(std::slice::from_ref(&signed), None) {
+                Ok(()) => {}
                 // Whoever holds the other of two documents that the root keys signed is not to blame for it.
-                Ok(()) | Err(Refusal::Forked(_) | Refusal::OtherPast(_)) => {}
+                Err(Refusal::Forked(_) | Refusal::OtherPast(_)) => other = true,
                 Err(refusal) => return self.fault(peer, self.network, refusal.to_string()),
             }
         }
+        let ours = held.checked_sub(1).and_then(|before| self.trust.newest.after(before).first()).map(SignedRoot::hash);
+        other |= newest.zip(ours).is_some_and(|(theirs, ours)| theirs != ours);
         let Some(theirs) = self.peer_root(peer) else { return };
-        *theirs = held;
-        if held < self.root().version() {
-            self.hand_on_root(peer);
-        } else if held > self.trust.newest.version() && !handed {
+        // Where two parted neither can tell. Whoever holds others is handed all, which shows it, as who holds none of them.
+        let show = other && !theirs.shown_other;
+        theirs.shown_other |= other;
+        theirs.held = if show { 1 } else { held };
+        self.answer_root(peer);
+        if held > self.trust.newest.version() && !handed {
             // It hands over the versions after the one it hears of.
-            let held = self.trust.newest.version();
-            self.send(peer, &Frame::Root { held, document: None });
+            let frame = root_frame(&self.trust.newest, None);
+            self.send(peer, &frame);
         }
     }
 

@@ -320,6 +320,9 @@ pub enum Frame {
         /// A version that the receiver lacks.
         #[n(1)]
         document: Option<SignedRoot>,
+        /// The hash of the version that the sender holds, which shows whether the receiver holds the same one.
+        #[n(2)]
+        newest: Option<Hash>,
     },
 }
 

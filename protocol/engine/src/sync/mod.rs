@@ -21,6 +21,7 @@ use crate::log::{CircleId, Decoded, EntryBytes, LogKey, LogName, Under};
 use crate::output::{Event, Output};
 use crate::planted::{Bug, planted};
 use crate::replica::Replica;
+use crate::root::PeerRoot;
 use crate::store::{Damage, Read};
 use crate::wire::{Frame, LEAST_VERSION, Nonce, Tag, VERSION, WireTip, common_version};
 use keys::{Keys, PeerKeys};
@@ -147,8 +148,7 @@ struct Peer {
     /// Circles in which it may not count this node, for want of an operation by which that is in again.
     hand_again: BTreeSet<CircleId>,
     welcome: Option<Welcome>,
-    /// The version of the root document that it holds, as far as it is known here.
-    root_held: u32,
+    root: PeerRoot,
     faults: u32,
     /// How often frames to it were lost.
     losses: u32,
@@ -440,7 +440,7 @@ impl Engine {
             handed_charter: BTreeSet::new(),
             hand_again: BTreeSet::new(),
             welcome: None,
-            root_held: 1,
+            root: PeerRoot::default(),
             faults: 0,
             losses: 0,
             empty_rounds: 0,
@@ -516,6 +516,7 @@ impl Engine {
             shared.told_branches.clear();
         }
         state.my_tags = LiteMap::new_vec();
+        state.root.shown_other = false;
         state.losses += 1;
         if state.losses <= limits::WELCOMED_AGAIN {
             state.welcomed.clear();
@@ -578,14 +579,14 @@ impl Engine {
             .sum()
     }
 
-    /// The version of the root document that a peer holds, as far as it is known here.
-    pub(crate) fn peer_root(&mut self, peer: &PublicKey) -> Option<&mut u32> {
-        self.sync.peers.get_mut(peer).map(|state| &mut state.root_held)
+    /// What is known of the root document that a peer holds.
+    pub(crate) fn peer_root(&mut self, peer: &PublicKey) -> Option<&mut PeerRoot> {
+        self.sync.peers.get_mut(peer).map(|state| &mut state.root)
     }
 
     /// The greeted peers that hold an earlier version of the root document.
     pub(crate) fn peers_behind(&self, version: u32) -> Vec<PublicKey> {
-        let behind = |state: &Peer| state.their_nonce.is_some() && state.root_held < version;
+        let behind = |state: &Peer| state.their_nonce.is_some() && state.root.held < version;
         self.sync.peers.iter().filter(|(_, state)| behind(state)).map(|(peer, _)| *peer).collect()
     }
 
@@ -672,7 +673,7 @@ impl Engine {
                     self.records_heard(peer, circle, records, store);
                 }
             }
-            Frame::Root { held, document } => self.root_heard(peer, held, document),
+            Frame::Root { held, document, newest } => self.root_heard(peer, held, document, newest),
             Frame::Held { tag, statement } => {
                 if let Some(circle) = self.circle_of(peer, &tag) {
                     self.held_heard(peer, circle, statement, store)?;
@@ -980,8 +981,9 @@ impl Engine {
         }
         let all = self.sync.peers.values().flat_map(|state| state.shared.values());
         self.sync.digest_due = all.map(|shared| shared.digest_due).min();
-        // What was too much to be handed to a newcomer at once.
+        // What was too much to be handed to a newcomer at once, and what was asked for too often.
         let peers: BTreeSet<PublicKey> = due.iter().map(|(peer, _)| *peer).collect();
+        peers.iter().for_each(|peer| self.answer_root(peer));
         let welcomed = peers.iter().try_for_each(|peer| self.welcome(peer, store));
         due.iter().for_each(|(peer, circle)| self.state_anew(peer, *circle));
         due.into_iter().try_for_each(|(peer, circle)| self.say_digest(&peer, circle, store))?;

@@ -6,14 +6,16 @@ use cwn_crypto::{
     Domain, Hash, PublicKey, Signed, Time,
     certificate::{self, Certificate},
     issuer_log::{CutLine, Statement},
-    root::{DroppedIssuer, IssuerTerm, RootDocument, SignedRoot},
+    root::{DroppedIssuer, IssuerTerm, RootDocument, SignedRoot, TrustRoot},
     seal::SealingKey,
 };
 use cwn_engine::{
     input::{Command, Input},
+    limits,
     log::{CircleId, EntryBytes, LogKey},
     output::{CommandRefusal, Event},
     root::{Alarm, Freshness},
+    wire::Frame,
 };
 use rand_chacha::{
     ChaCha8Rng,
@@ -106,7 +108,7 @@ fn a_version_that_too_few_root_keys_signed_changes_nothing_and_costs_its_bearer_
         matches!(&refused, CommandRefusal::Root(_)) && refused.to_string().contains("let 1 more sign"),
         "{refused}"
     );
-    let frame = cwn_engine::wire::Frame::Root { held: 2, document: Some(second) };
+    let frame = Frame::Root { held: 2, document: Some(second), newest: None };
     world.send_raw("ferm", "ncsc", frame.to_bytes());
     assert_eq!(world.refusals_of("ncsc", "ferm").len(), 1);
     world.settle();
@@ -428,6 +430,87 @@ fn two_documents_for_one_version_are_an_alarm_and_the_first_stands() {
     assert!(matches!(world.reply("ferm", id), Some(Err(CommandRefusal::Root(_)))));
     assert_eq!(alarms(&world, "ferm"), [Alarm::RootForked { version: 2 }]);
     assert_eq!(world.engine("ferm").root().document().name, "one");
+}
+
+/// A node is handed the version that comes next behind those of `root`, whatever others hold.
+fn adopt_behind(world: &mut World, root: &TrustRoot, node: &str) -> TrustRoot {
+    world.root = root.clone();
+    let next = world.next_root(&[0, 1], |document| document.name = node.to_owned());
+    world.adopt_root(node, &next);
+    world.run(1_100);
+    world.root.clone()
+}
+
+#[test]
+fn i9_who_holds_other_documents_for_one_version_than_its_peer_says_so_as_do_both_after_a_start() {
+    for more in [(0, 0), (1, 0), (0, 1), (2, 1)] {
+        let mut world = World::new(&["ncsc", "ferm"]);
+        world.disconnect("ncsc", "ferm");
+        let first = world.root.clone();
+        for (node, more) in [("ncsc", more.0), ("ferm", more.1)] {
+            (0..=more).fold(first.clone(), |root, _| adopt_behind(&mut world, &root, node));
+            assert_eq!(alarms(&world, node), [], "it has nothing to compare with");
+        }
+        let both = ["ncsc", "ferm"];
+        let held = versions(&world, &both);
+        world.connect("ncsc", "ferm").settle();
+        for after in ["they met", "a start", "a second meeting"] {
+            for node in both {
+                let because = format!("{node}, {more:?} versions more, after {after}");
+                assert_eq!(alarms(&world, node), [Alarm::RootForked { version: 2 }], "{because}");
+                assert_eq!(world.engine(node).root().document().name, node, "{because}");
+            }
+            assert_eq!(versions(&world, &both), held, "nobody changes sides");
+            if after == "they met" {
+                both.iter().for_each(|node| _ = world.crash(node).start(node));
+            } else {
+                world.connect("ncsc", "ferm").settle();
+            }
+        }
+        assert!(world.is_connected("ncsc", "ferm"), "neither is to blame");
+        let quiet = world.frames_of[&9];
+        world.run(300_000);
+        assert_eq!(world.frames_of[&9], quiet, "they do not talk about it without end");
+    }
+}
+
+#[test]
+fn i9_who_gets_a_version_that_follows_another_than_its_own_hands_its_own_over_once_so_that_the_bearer_sees_it() {
+    let mut world = World::new(&["ncsc", "ferm"]);
+    // What they say of it to each other is lost.
+    world.clog_line("ncsc", "ferm").clog_line("ferm", "ncsc");
+    let first = world.root.clone();
+    let second = adopt_behind(&mut world, &first, "ncsc");
+    adopt_behind(&mut world, &first, "ferm");
+    world.root = second;
+    let third = world.next_root(&[0, 1], |document| document.name = "third".to_owned());
+    let before = world.frames_of[&9];
+    for _ in 0..3 {
+        let frame = Frame::Root { held: 3, document: Some(third.clone()), newest: None };
+        world.send_raw("ncsc", "ferm", frame.to_bytes());
+        world.run(1_100);
+    }
+    assert_eq!(world.frames_of[&9] - before, 1);
+    assert_eq!((versions(&world, &["ferm"]), world.refusals_of("ferm", "ncsc").len()), (vec![2], 0));
+}
+
+#[test]
+fn i7_who_asks_again_and_again_for_the_versions_of_the_root_is_handed_them_once_a_second() {
+    let mut world = World::new(&["ncsc", "ferm"]);
+    let mut root = world.root.clone();
+    for _ in 0..3 {
+        root = adopt_behind(&mut world, &root, "ncsc");
+    }
+    let handed = |world: &World| world.frames_of[&9];
+    let before = handed(&world);
+    for second in 1..=3 {
+        for _ in 0..100 {
+            world.send_raw("ferm", "ncsc", Frame::Root { held: 1, document: None, newest: None }.to_bytes());
+        }
+        assert_eq!(handed(&world) - before, 3 * second);
+        world.run(limits::COMPARE_EVERY_MS);
+    }
+    assert!(world.is_connected("ncsc", "ferm"));
 }
 
 #[test]

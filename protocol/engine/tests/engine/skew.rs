@@ -44,7 +44,7 @@ pub fn as_later(bytes: Vec<u8>) -> Vec<Vec<u8>> {
             let hello = Frame::Hello { version: version + 1, nonce }.to_bytes();
             vec![longer(&hello, 3), unknown]
         }
-        Frame::Root { .. } => vec![longer(&bytes, 3), unknown],
+        Frame::Root { .. } => vec![longer(&bytes, 4), unknown],
         _ => {
             let items = Decoder::new(&bytes).array().unwrap().unwrap();
             vec![unknown, longer(&bytes, items)]
