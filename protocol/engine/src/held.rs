@@ -77,6 +77,14 @@ pub(crate) fn few_cited<'a>(
     })
 }
 
+/// Whether what a holder said counts beside what it said at another time, of which this node has heard. `now` is what this
+/// node's clock says: what was said of a time to come was said by a clock that was ahead, and what comes after it counts
+/// though that was set back. As long as it is ahead its own times tell what comes after what.
+pub(crate) fn is_later(time: Time, heard: Time, now: Time) -> bool {
+    let ahead = |time: Time| time > now.plus(limits::CLOCKS_APART_MS);
+    heard <= time || ahead(heard) && !ahead(time)
+}
+
 /// One step of what a holder was heard to hold of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Step {
@@ -134,8 +142,7 @@ impl Ledger {
 
     /// Takes a verified statement; `cites` gives what the opening of one of the author's logs cites, if that log is
     /// held here. Returns what is to be written down, each under the name of its part: every log has one of its own,
-    /// so that what is written follows what changed. `now` is what this node's clock says: what a holder said of a time to
-    /// come, it said by a clock that was ahead, and what comes after it counts though that was set back.
+    /// so that what is written follows what changed. `now` is what this node's clock says.
     pub fn hear<'a>(
         &mut self,
         statement: &Statement,
@@ -149,7 +156,7 @@ impl Ledger {
         let mut news = self.hold((holder, author), reach, time, cites);
         let fresh = Latest { time, unopenable: statement.unopenable.as_slice().into(), listed };
         let latest = self.latest.get(&(holder, author));
-        if latest.is_none_or(|latest| latest.time <= time || latest.time > now) {
+        if latest.is_none_or(|latest| is_later(time, latest.time, now)) {
             let told = latest.map(|latest| &*latest.unopenable).unwrap_or_default();
             // The time alone is not worth a write.
             let listed = latest.and_then(|latest| latest.listed.as_deref());

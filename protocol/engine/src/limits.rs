@@ -322,6 +322,10 @@ pub const FAULTS: u32 = 3;
 /// and a statement names no more epochs than fit in one.
 pub const HELD_FACT_BYTES: usize = HELD_BYTES;
 
+/// Clocks of honest nodes agree so far, and a statement may come after it was made: only a later time than that is said to
+/// be of a clock that is ahead.
+pub const CLOCKS_APART_MS: u64 = 5 * 60_000;
+
 /// Certified nodes up to which all are connected with all: at 114 KiB for an idle connection that is under 4 MiB a
 /// node, and an entry is everywhere after one way. Beyond, connections would grow with the square of the network.
 pub const ALL_TO_ALL: usize = 32;

@@ -21,7 +21,7 @@ use cwn_crypto::{
 
 use super::live::distance;
 use crate::engine::{Engine, Offer};
-use crate::held::{SignedStatement, Statement, few_cited};
+use crate::held::{SignedStatement, Statement, few_cited, is_later};
 use crate::limits;
 use crate::log::CircleId;
 use crate::store::{Damage, Read};
@@ -199,7 +199,7 @@ impl Engine {
                     None => (false, true),
                 };
                 // The later one counts. It is the one that says more, though its holder's clock was set back meanwhile.
-                let later = if less == more { before.time <= time } else { more };
+                let later = if less == more { is_later(time, before.time, self.wall) } else { more };
                 if later {
                     if !same {
                         (before.from, before.told, before.since) = (Vec::new(), Vec::new(), since);

@@ -328,6 +328,38 @@ fn a_statement_that_says_more_is_kept_though_its_holders_clock_was_set_back() {
     assert!(ledger.received(&holder, &author, &LogId([0; 16]), 8).is_some());
 }
 
+/// One holder states these, each so far ahead of everybody's clock and with or without an epoch that it cannot open, and
+/// the neighbour of an author that is away hands them on: whether the author and a steward see in the end that it cannot.
+fn seen_not_to_open(stated: &[(u64, bool)]) -> (bool, bool) {
+    let (mut world, circle) = connected(&["ncsc", "ferm", "surf"], &[("ncsc", "ferm"), ("ncsc", "surf")]);
+    world.disconnect("ncsc", "ferm");
+    let (holder, author, epoch) = (world.key("surf"), world.key("ferm"), Hash([5; 32]));
+    for (ahead, closed) in stated {
+        let mut said = statement(&world, circle, "surf", author, 1);
+        (said.time, said.unopenable) = (world.now.plus(*ahead), if *closed { vec![epoch] } else { Vec::new() });
+        hand_on(&mut world, "surf", "ncsc", circle, said.sign(&key_of("surf", 1)), &["ferm"]);
+    }
+    world.connect("ncsc", "ferm").settle();
+    let seen = |name: &str| world.engine(name).ledger(&circle).unwrap().cannot_open(&holder, &author, &epoch);
+    (seen("ferm"), seen("ncsc"))
+}
+
+#[test]
+fn i9_what_a_holder_said_last_counts_in_whatever_order_it_comes_and_wherever_its_clock_is() {
+    let hour = 3_600_000;
+    // What was said before comes later by another way, or again and again.
+    for ahead in [0, 100, hour, 30 * 24 * hour] {
+        let (before, last) = ((ahead, false), (ahead + 10, true));
+        assert_eq!(seen_not_to_open(&[before, last]), (true, true), "{ahead} ms ahead");
+        assert_eq!(seen_not_to_open(&[last, before, last, before]), (true, true), "{ahead} ms ahead");
+        let (before, last) = ((ahead, true), (ahead + 10, false));
+        assert_eq!(seen_not_to_open(&[last, before]), (false, false), "{ahead} ms ahead");
+    }
+    // Its clock was put right in between.
+    assert_eq!(seen_not_to_open(&[(hour, false), (0, true)]), (true, true));
+    assert_eq!(seen_not_to_open(&[(hour, true), (0, false)]), (false, false));
+}
+
 /// Found by cwn-sim (seed 66, 12 nodes, 6 h, 10 % malicious).
 #[test]
 fn i9_what_a_holder_cannot_open_is_seen_though_its_clock_was_ahead_when_it_stated_something_before() {
