@@ -612,7 +612,7 @@ impl Inbox {
             held.is_some_and(|epoch| epoch.names(&engine.me()))
         })?;
         if named {
-            driver.input_blocking(Input::Openable { circle, epoch, opens: false })?;
+            driver.input_blocking(Input::Unopenable { circle, epoch })?;
         }
         *last = Some((epoch, named));
         Ok(named)

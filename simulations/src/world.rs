@@ -1090,7 +1090,7 @@ impl World {
             Some(key) => drop(node.keys.insert(epoch, key)),
             None if named => {
                 node.closed.push((self.now, circle, epoch));
-                self.local(index, 1, Input::Openable { circle, epoch, opens: false });
+                self.local(index, 1, Input::Unopenable { circle, epoch });
             }
             None => {}
         }
@@ -1690,7 +1690,7 @@ fn kind_of(input: &Input) -> &'static str {
         Input::Command { .. } => "a command",
         Input::Sealed { .. } | Input::NotSealed { .. } => "a seal",
         Input::EpochSealed { .. } => "an epoch",
-        Input::Openable { .. } | Input::KeysSealed { .. } | Input::KeysChecked { .. } => "keys",
+        Input::Unopenable { .. } | Input::KeysSealed { .. } | Input::KeysChecked { .. } => "keys",
         Input::Damaged { .. } | Input::RecordDamaged { .. } => "damage",
         Input::Import { .. } => "an import",
         Input::Shown { .. } => "a certificate",

@@ -391,7 +391,7 @@ impl Engine {
             }
             Input::NotSealed { id, circle, why } => self.not_sealed(id, &circle, &why),
             Input::EpochSealed { circle, commitment, wrapped } => self.epoch_sealed(circle, commitment, wrapped),
-            Input::Openable { circle, epoch, opens } => self.openable(circle, epoch, opens),
+            Input::Unopenable { circle, epoch } => self.does_not_open(circle, epoch),
             Input::KeysSealed { peer, session, circle, keys } => self.keys_sealed(&peer, session, circle, keys),
             Input::KeysChecked { peer, circle, right, wrong } => self.keys_checked(&peer, circle, right, &wrong),
             Input::Damaged { key, seq } => self.damaged(&key, seq, store),
@@ -1254,17 +1254,15 @@ impl Engine {
         }
     }
 
-    fn openable(&mut self, circle: CircleId, epoch: Hash, opens: bool) {
+    fn does_not_open(&mut self, circle: CircleId, epoch: Hash) {
         let held = self.circles.get(&circle).and_then(|replica| replica.epoch(&epoch));
         // Of an epoch that was to be closed to this node there is nothing to tell.
-        let Some(maker) = held.filter(|epoch| epoch.names(&self.me)).map(|epoch| epoch.maker) else { return };
-        let epochs = self.unopenable.entry(circle).or_default();
-        let changed = if opens { epochs.remove(&epoch) } else { epochs.insert(epoch) };
-        if changed {
+        let Some(held) = held.filter(|held| held.names(&self.me)) else { return };
+        let authors = held.writers().clone();
+        if self.unopenable.entry(circle).or_default().insert(epoch) {
             let key = fact_key(CLOSED_FACT, &[&circle.0.0, &epoch.0]);
-            let value = if opens { Vec::new() } else { vec![1] };
-            self.store(vec![Write::Fact { key, value }], Vec::new());
-            self.held_changed(circle, maker);
+            self.store(vec![Write::Fact { key, value: vec![1] }], Vec::new());
+            authors.into_iter().for_each(|author| self.held_changed(circle, author));
         }
     }
 

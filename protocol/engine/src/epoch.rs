@@ -89,6 +89,11 @@ impl Epoch {
         self.writers.contains(author)
     }
 
+    /// The nodes that it admits.
+    pub(crate) fn writers(&self) -> &BTreeSet<PublicKey> {
+        &self.writers
+    }
+
     /// Whether a node that it does not admit may be admitted all the same by an operation that this version does not
     /// understand.
     pub fn may_admit(&self) -> bool {

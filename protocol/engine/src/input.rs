@@ -133,14 +133,13 @@ pub enum Input {
         /// The key, sealed to the set that was asked for.
         wrapped: Vec<u8>,
     },
-    /// The key of an epoch turned out not to open, or to open after all. It counts where the epoch's set has this node.
-    Openable {
+    /// The key of an epoch turned out not to open. It counts where the epoch's set has this node; the record says what it
+    /// says, and that never changes.
+    Unopenable {
         /// The circle.
         circle: CircleId,
         /// The epoch.
         epoch: Hash,
-        /// Whether it opens.
-        opens: bool,
     },
     /// The keys that a newcomer asked for, as far as they are known here, each sealed to it.
     KeysSealed {

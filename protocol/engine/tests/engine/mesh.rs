@@ -360,6 +360,26 @@ fn i9_what_a_holder_said_last_counts_in_whatever_order_it_comes_and_wherever_its
     assert_eq!(seen_not_to_open(&[(hour, true), (0, false)]), (false, false));
 }
 
+#[test]
+fn i9_that_an_epoch_does_not_open_is_said_of_every_author_that_writes_in_it() {
+    let names = ["ncsc", "ferm", "ferm/2", "surf"];
+    let mut world = World::new(&names);
+    let circle = world.circle(&names);
+    for name in ["ferm", "ferm/2"] {
+        publish(&mut world, name, circle, "sealed wrongly for surf");
+    }
+    let (epoch, index) = (world.first_epoch("surf", circle), world.index("surf"));
+    let (maker, writer) = (world.key("ferm"), world.key("ferm/2"));
+    let found = world.engine("surf").circle(&circle).unwrap().epoch(&epoch).unwrap();
+    assert!(found.maker == maker && found.admits(&writer));
+    world.input(index, Input::Unopenable { circle, epoch });
+    world.settle();
+    let ledger = world.engine("ncsc").ledger(&circle).unwrap();
+    for author in [maker, writer] {
+        assert!(ledger.cannot_open(&world.key("surf"), &author, &epoch));
+    }
+}
+
 /// Found by cwn-sim (seed 66, 12 nodes, 6 h, 10 % malicious).
 #[test]
 fn i9_what_a_holder_cannot_open_is_seen_though_its_clock_was_ahead_when_it_stated_something_before() {
@@ -386,7 +406,7 @@ fn i9_a_member_says_that_an_epoch_does_not_open_only_if_its_record_names_that_me
     let author = world.key("ferm");
     for name in ["ncsc", "ibd"] {
         let index = world.index(name);
-        world.input(index, Input::Openable { circle, epoch, opens: false });
+        world.input(index, Input::Unopenable { circle, epoch });
     }
     world.settle();
     let told = |by: &str, holder: &str| {
