@@ -164,6 +164,24 @@ const DECLINED_FACT: &[u8] = b"declined/";
 const CLOSED_FACT: &[u8] = b"closed/";
 pub(crate) const HELD_FACT: &[u8] = b"held/";
 
+/// How the names of all the engine's facts begin.
+const FACTS: [&[u8]; 14] = [
+    CIRCLE_FACT,
+    DECLINED_FACT,
+    CLOSED_FACT,
+    HELD_FACT,
+    RETRACT_FACT,
+    FORK_FACT,
+    BRANCH_FACT,
+    ROOT_FACT,
+    OTHER_ROOT_FACT,
+    GIVEN_FACT,
+    BEYOND_FACT,
+    DROPPED_FACT,
+    RETENTION_FACT,
+    BARE_FACT,
+];
+
 pub(crate) fn fact_key(prefix: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     let mut key = prefix.to_vec();
     parts.iter().for_each(|part| key.extend_from_slice(part));
@@ -1264,6 +1282,11 @@ impl Engine {
             self.store(vec![Write::Fact { key, value: vec![1] }], Vec::new());
             authors.into_iter().for_each(|author| self.held_changed(circle, author));
         }
+        let key = fact_key(CLOSED_FACT, &[&circle.0.0, &epoch.0]);
+        self.store(vec![Write::Fact { key, value: vec![1] }], Vec::new());
+        let epoch = self.circles.get(&circle).and_then(|replica| replica.epoch(&epoch));
+        let authors = epoch.map(|epoch| epoch.writers().clone()).unwrap_or_default();
+        authors.into_iter().for_each(|author| self.held_changed(circle, author));
     }
 
     // ---- Offers.
@@ -1361,22 +1384,7 @@ impl Engine {
 
 /// The node remembers facts of its own beside the engine's, and must not name one as the engine does.
 fn assert_not_ours(key: &[u8]) {
-    let engines = [
-        CIRCLE_FACT,
-        DECLINED_FACT,
-        HELD_FACT,
-        RETRACT_FACT,
-        FORK_FACT,
-        BRANCH_FACT,
-        ROOT_FACT,
-        OTHER_ROOT_FACT,
-        GIVEN_FACT,
-        BEYOND_FACT,
-        DROPPED_FACT,
-        RETENTION_FACT,
-        BARE_FACT,
-    ];
-    let ours = engines.iter().any(|prefix| key.starts_with(prefix));
+    let ours = FACTS.iter().any(|prefix| key.starts_with(prefix));
     assert!(!ours, "a fact of the node is named as one of the engine's");
 }
 

@@ -183,3 +183,10 @@ fn i9_what_a_removed_member_said_it_holds_is_said_again_when_it_is_added_again()
     let since = ledger.received(&world.key("ferm"), &log.author, &log.log, 0);
     assert!(since.is_some(), "ferm holds it, and z-cert knows");
 }
+
+#[test]
+#[should_panic(expected = "named as one of the engine's")]
+fn a_fact_of_the_node_that_is_named_as_what_the_engine_remembers_of_an_epoch_is_a_mistake_of_ours() {
+    let mut world = World::new(&["ncsc"]);
+    world.command("ncsc", Command::Remember { key: b"closed/something".to_vec(), value: vec![1] });
+}
