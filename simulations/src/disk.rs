@@ -362,6 +362,10 @@ impl Disk {
     }
 }
 
+fn tip_of(log: &HeldLog) -> Option<Tip> {
+    Some(Tip { height: log.len() as u64, head: log.last()?.0 })
+}
+
 impl Read for Disk {
     fn entry(&self, key: &LogKey, seq: u64) -> Result<Option<EntryBytes>, Damage> {
         if self.is_rotten(key, seq) && self.held.height(key) > seq {
@@ -380,9 +384,12 @@ impl Read for Disk {
         Ok(entries.map(|(_, bytes)| (bytes.header.len() + bytes.payload.len()) as u64).sum())
     }
 
+    fn tip(&self, key: &LogKey) -> Result<Option<Tip>, Damage> {
+        Ok(self.held.logs.get(key).and_then(tip_of))
+    }
+
     fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {
-        let tip = |log: &HeldLog| Some(Tip { height: log.len() as u64, head: log.last()?.0 });
-        Ok(self.held.logs.iter().filter_map(|(key, log)| Some((*key, tip(log)?))).collect())
+        Ok(self.held.logs.iter().filter_map(|(key, log)| Some((*key, tip_of(log)?))).collect())
     }
 
     fn record(&self, circle: &CircleId, hash: &Hash) -> Result<Option<Vec<u8>>, Damage> {

@@ -1609,6 +1609,11 @@ impl Read for Reader {
         Ok(bytes)
     }
 
+    fn tip(&self, key: &LogKey) -> Result<Option<Tip>, Damage> {
+        let row = self.row(key)?.filter(|row| row.height > 0);
+        Ok(row.map(|Row { height, head, .. }| Tip { height, head }))
+    }
+
     fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {
         let mut logs = Vec::new();
         let listed = self.index.logs(&mut |key, Row { height, head, .. }| {
@@ -1665,6 +1670,10 @@ impl Read for Store {
 
     fn bytes(&self, key: &LogKey, from: u64, to: u64) -> Result<u64, Damage> {
         self.reader.bytes(key, from, to)
+    }
+
+    fn tip(&self, key: &LogKey) -> Result<Option<Tip>, Damage> {
+        self.reader.tip(key)
     }
 
     fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage> {

@@ -302,12 +302,10 @@ impl Engine {
     /// What is held of a circle behind the forks of content logs and does not count. Of each log that is one branch, that
     /// which came first to this node.
     pub fn disputed(&self, circle: &CircleId, store: &dyn Read) -> Result<Vec<Disputed>, Damage> {
-        let Some(replica) = self.circles.get(circle).filter(|replica| replica.forks().next().is_some()) else {
-            return Ok(Vec::new());
-        };
+        let Some(replica) = self.circles.get(circle) else { return Ok(Vec::new()) };
         let mut disputed = Vec::new();
-        for (key, tip) in store.logs()?.into_iter().filter(|(key, _)| key.circle == *circle) {
-            let Some(seq) = replica.fork_of(&key.author, &key.log).filter(|seq| *seq < tip.height) else { continue };
+        for (key, seq) in self.forks(circle) {
+            let Some(tip) = store.tip(&key)?.filter(|tip| seq < tip.height) else { continue };
             let counts = replica.accepted(&key.author, &key.log) > seq || replica.is_of_steward(&key);
             if let Some(first) = store.hash(&key, seq)?.filter(|_| !counts) {
                 disputed.push(Disputed { key, seq, first, height: tip.height, head: tip.head });

@@ -120,6 +120,10 @@ pub trait Read {
     /// How many bytes the headers and payloads of a log's entries from one place up to another took when they
     /// came, about; without reading the entries.
     fn bytes(&self, key: &LogKey, from: u64, to: u64) -> Result<u64, Damage>;
+    /// How far a log is held; `None` when it is not.
+    fn tip(&self, key: &LogKey) -> Result<Option<Tip>, Damage> {
+        Ok(self.logs()?.into_iter().find(|(held, _)| held == key).map(|(_, tip)| tip))
+    }
     /// Every log that is held, and how far.
     fn logs(&self) -> Result<Vec<(LogKey, Tip)>, Damage>;
     /// An epoch record.

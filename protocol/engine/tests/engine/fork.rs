@@ -239,6 +239,16 @@ fn name_branch(world: &mut World, by: &str, fork: &Fork, first: Hash) -> Command
 }
 
 #[test]
+fn i7_what_is_disputed_is_looked_up_where_logs_fork_and_not_among_all_that_are_held() {
+    let (world, circle, fork) = removed_after_the_proof();
+    let store = &world.node("z-cert").store;
+    let before = store.lists.get();
+    let disputed = world.engine("z-cert").disputed(&circle, store).unwrap();
+    assert_eq!(disputed.iter().map(|one| one.key).collect::<Vec<_>>(), [fork.key]);
+    assert_eq!(store.lists.get(), before);
+}
+
+#[test]
 fn i4_a_steward_names_the_branch_that_stands_after_the_fork_was_proven_and_all_end_with_it() {
     let (mut world, circle, fork) = removed_after_the_proof();
     let disputed = world.engine("z-cert").disputed(&circle, &world.node("z-cert").store).unwrap();
