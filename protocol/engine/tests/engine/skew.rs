@@ -135,6 +135,12 @@ fn two_nodes_speak_the_lower_of_their_versions_if_both_still_do() {
 }
 
 #[test]
+fn what_a_node_of_before_says_of_the_root_is_read_though_it_does_not_say_which_document_it_means() {
+    let said = Frame::from_bytes(&[0x82, 9, 2]).unwrap();
+    assert_eq!(said, Frame::Root { held: 2, document: None, newest: None });
+}
+
+#[test]
 fn a_node_of_a_later_version_and_earlier_ones_agree_on_what_all_know() {
     let mut world = World::unconnected(1, &THREE);
     world.speak_later("z-cert");
