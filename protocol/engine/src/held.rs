@@ -122,6 +122,16 @@ fn lists_less<'a>(
     heads.len() > 1 && held.any(|line| cites(&line.log).is_none_or(|cited| cited.iter().any(less)))
 }
 
+/// What is written down of one holder about one author, each part under a name of its own, so that what is written follows
+/// what changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Part {
+    /// What it holds of one log.
+    Log(LogId),
+    /// What it last said besides.
+    Latest,
+}
+
 /// What was heard about one circle.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -141,19 +151,19 @@ impl Ledger {
     }
 
     /// Takes a verified statement; `cites` gives what the opening of one of the author's logs cites, if that log is
-    /// held here. Returns what is to be written down, each under the name of its part: every log has one of its own,
-    /// so that what is written follows what changed. `now` is what this node's clock says.
-    pub fn hear<'a>(
+    /// held here, and `held` how much of it is. Returns what is to be written down. `now` is what this node's clock says.
+    pub(crate) fn hear<'a>(
         &mut self,
         statement: &Statement,
         now: Time,
         cites: impl Fn(&LogId) -> Option<&'a [CutLine]>,
-    ) -> Vec<(Vec<u8>, Vec<u8>)> {
+        held: impl Fn(&LogId) -> u64,
+    ) -> Vec<Part> {
         let Statement { holder, author, time, .. } = *statement;
         let reach = cut_reach(&statement.heads, &cites);
         let listed = lists_less(&statement.heads, &reach, &cites);
         let listed = listed.then(|| statement.heads.iter().map(|line| line.log).collect());
-        let mut news = self.hold((holder, author), reach, time, cites);
+        let mut news = self.hold((holder, author), reach, time, cites, held);
         let fresh = Latest { time, unopenable: statement.unopenable.as_slice().into(), listed };
         let latest = self.latest.get(&(holder, author));
         if latest.is_none_or(|latest| is_later(time, latest.time, now)) {
@@ -161,7 +171,7 @@ impl Ledger {
             // The time alone is not worth a write.
             let listed = latest.and_then(|latest| latest.listed.as_deref());
             if !news.is_empty() || told != &*fresh.unopenable || listed != fresh.listed.as_deref() {
-                news.push((Vec::new(), encoding::to_bytes(&fresh)));
+                news.push(Part::Latest);
             }
             self.latest.insert((holder, author), fresh);
         } else if let (Some(latest), Some(listed), false) =
@@ -169,19 +179,22 @@ impl Ledger {
         {
             // Its holder's clock was set back meanwhile, and it says more.
             latest.listed = Some(listed);
-            news.push((Vec::new(), encoding::to_bytes(&*latest)));
+            news.push(Part::Latest);
         }
         news
     }
 
-    /// A holder has an author's logs so far. Returns as [`Self::hear`] does.
+    /// A holder has an author's logs so far. Returns as [`Self::hear`] does. What it has beyond what is held here nobody can
+    /// see: of that the furthest is remembered, and of a log that is not held at all nothing is written down, for it may be
+    /// on its way to here, or invented.
     pub(crate) fn hold<'a>(
         &mut self,
         (holder, author): (PublicKey, PublicKey),
         reach: BTreeMap<LogId, CutLine>,
         time: Time,
         cites: impl Fn(&LogId) -> Option<&'a [CutLine]>,
-    ) -> Vec<(Vec<u8>, Vec<u8>)> {
+        held: impl Fn(&LogId) -> u64,
+    ) -> Vec<Part> {
         let mut news = Vec::new();
         let mut unknown = None;
         let mut is_known = self.knows(holder, author);
@@ -190,8 +203,8 @@ impl Ledger {
         drop(is_known);
         for CutLine { log, height, .. } in more {
             let place = (holder, author, log);
-            if cites(&log).is_none() && !self.steps.contains_key(&place) {
-                // It may be on its way to here, or invented.
+            let is_held = cites(&log).is_some();
+            if !is_held && !self.steps.contains_key(&place) {
                 let of_unknown = || self.of_author(holder, author).filter(|(log, _)| cites(log).is_none()).count();
                 let unknown = unknown.get_or_insert_with(of_unknown);
                 if *unknown >= limits::HELD_LOGS {
@@ -200,14 +213,26 @@ impl Ledger {
                 *unknown += 1;
             }
             let steps = self.steps.entry(place).or_default();
+            steps.pop_if(|last| last.height > held(&log));
             steps.push(Step { height, at: time });
             if steps.len() > limits::HELD_STEPS {
                 // The oldest two become one: its height was certainly held at the later time.
                 steps.remove(0);
             }
-            news.push((log.0.to_vec(), encoding::to_bytes(&*steps)));
+            news.extend(is_held.then_some(Part::Log(log)));
         }
         news
+    }
+
+    /// One part as it is written down.
+    pub(crate) fn written(&self, holder: PublicKey, author: PublicKey, part: &Part) -> Option<(Vec<u8>, Vec<u8>)> {
+        match part {
+            Part::Log(log) => {
+                let steps = self.steps.get(&(holder, author, *log))?;
+                Some((log.0.to_vec(), encoding::to_bytes(steps)))
+            }
+            Part::Latest => Some((Vec::new(), encoding::to_bytes(self.latest.get(&(holder, author))?))),
+        }
     }
 
     /// Who was heard to hold some of a log and when, and what that says once the log's opening is held: how much of it, and
@@ -230,7 +255,7 @@ impl Ledger {
         self.steps.range(range).map(|((.., log), steps)| (log, steps))
     }
 
-    /// Takes back one part that [`Self::hear`] gave to write down.
+    /// Takes back one part that was written down.
     pub fn recall(
         &mut self,
         holder: PublicKey,

@@ -234,6 +234,10 @@ pub const ANNOUNCE_WAIT_MS: u64 = 50;
 /// Told to all, the heights took more of the line than entries of a kilobyte did.
 pub const ANNOUNCE_TO: usize = 3;
 
+/// How often it is written down at most what one holder says of one author's logs: of a log that grows all day its steps
+/// are some kilobytes each time.
+pub const HELD_NOTE_MS: u64 = 5 * 60_000;
+
 /// How long changes are gathered before they are stated to author and stewards.
 pub const HELD_WAIT_MS: u64 = 2_000;
 

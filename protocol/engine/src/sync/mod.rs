@@ -261,6 +261,7 @@ pub(crate) struct Sync {
     /// nothing new.
     held: BTreeMap<(CircleId, PublicKey), BTreeSet<PublicKey>>,
     held_due: Option<Time>,
+    noting: statements::Noting,
     /// What this node stated last about each author's logs since its start, and for whom.
     stated: BTreeMap<(CircleId, PublicKey), statements::Said>,
     /// From whom something of each author came last, or of a steward what it states: there the way to it begins.
@@ -909,7 +910,7 @@ impl Engine {
         let Sync { digest_due, look_due, announce_due, held_due, hand_due, lacking_due, .. } = self.sync;
         let (keys_due, records_due) = (self.sync.keys.due, self.sync.records.due);
         let timers = [digest_due, look_due, announce_due, held_due, hand_due, lacking_due, stalls];
-        let asks = [keys_due, records_due, self.mending.due];
+        let asks = [keys_due, records_due, self.mending.due, self.sync.noting.due];
         let next = timers.into_iter().chain(asks).flatten().min().map(|next| self.wall.plus(next.since(self.now)));
         let drops = self.expiring.due(self.wall).filter(|_| !self.clock_doubtful());
         let erases = self.retractions.due(self.wall, self.now);
@@ -923,6 +924,9 @@ impl Engine {
         }
         if self.sync.held_due.is_some_and(|due| due <= self.now) {
             self.state_held();
+        }
+        if self.sync.noting.due.is_some_and(|due| due <= self.now) {
+            self.note_waiting();
         }
         if self.sync.hand_due.is_some_and(|due| due <= self.now) {
             self.hand_on();

@@ -1,14 +1,14 @@
 //! Held statements as they travel: to the author whose logs they are about, and to stewards. Those of them that are not
 //! connected get them through others: [`super::relay`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cwn_crypto::issuer_log::{CutLine, LogId, cut_reach};
 use cwn_crypto::{Domain, Hash, PublicKey, Time, encoding};
 
 use super::relay::Outgoing;
 use crate::engine::{Engine, HELD_FACT, fact_key};
-use crate::held::{Ledger, SignedStatement, Statement};
+use crate::held::{Ledger, Part, SignedStatement, Statement};
 use crate::limits;
 use crate::log::{CircleId, LogKey};
 use crate::planted::{Bug, planted};
@@ -18,6 +18,52 @@ use crate::wire::{Bundle, Trail};
 
 /// What the opening of one of an author's logs cites, if that log is held here.
 type Cites<'a> = dyn Fn(&LogId) -> Option<&'a [CutLine]> + 'a;
+
+/// A holder of an author's logs in a circle, and that author.
+type Pair = (CircleId, PublicKey, PublicKey);
+
+/// What was heard of the pairs of which something was written down not long ago, and is written next. What a holder says
+/// again and again is not written each time; what a crash loses of it, it says again when it meets this node.
+#[derive(Debug, Default)]
+pub(super) struct Noting {
+    pairs: BTreeMap<Pair, (Time, BTreeSet<Part>)>,
+    pub(super) due: Option<Time>,
+}
+
+impl Noting {
+    /// Of a pair there is something new; gives what of it is to be written now.
+    fn put(&mut self, pair: Pair, parts: Vec<Part>, now: Time) -> Vec<Part> {
+        match self.pairs.get_mut(&pair) {
+            Some((_, waiting)) => {
+                waiting.extend(parts);
+                Vec::new()
+            }
+            None => {
+                let due = now.plus(limits::HELD_NOTE_MS);
+                self.pairs.insert(pair, (due, BTreeSet::new()));
+                self.due = Some(self.due.map_or(due, |earliest| earliest.min(due)));
+                parts
+            }
+        }
+    }
+
+    /// What is due to be written.
+    fn take(&mut self, now: Time) -> Vec<(Pair, BTreeSet<Part>)> {
+        let mut taken = Vec::new();
+        self.pairs.retain(|pair, (due, parts)| {
+            if *due > now {
+                return true;
+            }
+            *due = now.plus(limits::HELD_NOTE_MS);
+            let parts = std::mem::take(parts);
+            let some = !parts.is_empty();
+            taken.extend(some.then_some((*pair, parts)));
+            some
+        });
+        self.due = self.pairs.values().map(|(due, _)| *due).min();
+        taken
+    }
+}
 
 /// By this it is known again that a statement says the same to the same: a few bytes of a hash, for a node has one for
 /// every author of every circle.
@@ -169,16 +215,18 @@ impl Engine {
         drop(is_known);
         statement.heads = heads;
         let now = self.wall;
-        self.note(circle, (statement.holder, author), |ledger, cites| ledger.hear(&statement, now, cites));
+        self.note((circle, statement.holder, author), |ledger, cites, held| ledger.hear(&statement, now, cites, held));
         Ok(())
     }
 
-    /// A log's opening came, and says of what was heard before that more is held.
+    /// A log's opening came: what was heard of it is written down from now on, and may say that more is held.
     pub(super) fn note_cited(&mut self, LogKey { circle, author, log }: LogKey) {
         let holders = self.ledgers.get(&circle).map(|ledger| ledger.holders(author, log)).unwrap_or_default();
         for (holder, at, heads) in holders {
-            self.note(circle, (holder, author), |ledger, cites| {
-                ledger.hold((holder, author), cut_reach(&heads, cites), at, cites)
+            self.note((circle, holder, author), |ledger, cites, held| {
+                let mut news = ledger.hold((holder, author), cut_reach(&heads, cites), at, cites, held);
+                news.push(Part::Log(log));
+                news
             });
         }
     }
@@ -186,19 +234,38 @@ impl Engine {
     /// Has a ledger hear something, and what is new in it written down.
     fn note(
         &mut self,
-        circle: CircleId,
-        (holder, author): (PublicKey, PublicKey),
-        hear: impl for<'a> FnOnce(&mut Ledger, &Cites<'a>) -> Vec<(Vec<u8>, Vec<u8>)>,
+        pair: Pair,
+        hear: impl for<'a> FnOnce(&mut Ledger, &Cites<'a>, &dyn Fn(&LogId) -> u64) -> Vec<Part>,
     ) {
+        let (circle, _, author) = pair;
         let Some(replica) = self.circles.get(&circle) else { return };
         let cites = |log: &LogId| replica.log(&author, log).map(|held| held.opening.cites.as_slice());
-        let news = hear(self.ledgers.entry(circle).or_default(), &cites);
+        let held = |log: &LogId| replica.log(&author, log).map_or(0, |held| held.durable);
+        let news = hear(self.ledgers.entry(circle).or_default(), &cites, &held);
         if !news.is_empty() {
-            let fact = |(part, value): (Vec<u8>, Vec<u8>)| {
-                let key = fact_key(HELD_FACT, &[&circle.0.0, &author.0, &holder.0, &part]);
+            let news = self.sync.noting.put(pair, news, self.now);
+            self.write_down(vec![(pair, news.into_iter().collect())]);
+        }
+    }
+
+    /// Writes down what was heard since of those of whom something was written down a while ago.
+    pub(super) fn note_waiting(&mut self) {
+        let waiting = self.sync.noting.take(self.now);
+        self.write_down(waiting);
+    }
+
+    fn write_down(&mut self, heard: Vec<(Pair, BTreeSet<Part>)>) {
+        let mut writes = Vec::new();
+        for ((circle, holder, author), parts) in heard {
+            let Some(ledger) = self.ledgers.get(&circle) else { continue };
+            let written = parts.iter().filter_map(|part| ledger.written(holder, author, part));
+            writes.extend(written.map(|(name, value)| {
+                let key = fact_key(HELD_FACT, &[&circle.0.0, &author.0, &holder.0, &name]);
                 Write::Fact { key, value }
-            };
-            self.store(news.into_iter().map(fact).collect(), Vec::new());
+            }));
+        }
+        if !writes.is_empty() {
+            self.store(writes, Vec::new());
         }
     }
 

@@ -351,7 +351,7 @@ fn i4_who_was_sent_the_branch_that_counts_before_it_heard_so_asks_for_it_again()
     let (other, next) = (citing(0xf2, 4, Hash([7; 32])), citing(0xf1, 5, fork.hash_of(1, 4)));
     world.import("ncsc", &fork.branches[1]);
     world.import("ncsc", &[next]);
-    world.import("ncsc", &[other.clone()]);
+    world.import("ncsc", std::slice::from_ref(&other));
     world.remove("ncsc", circle, "ferm");
     world.import("ibd", &[other]);
     world.crash("ferm").connect("ncsc", "ibd").settle();

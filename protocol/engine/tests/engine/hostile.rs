@@ -12,6 +12,7 @@ use cwn_engine::{
     limits,
     log::{CircleId, Draft, EntryBytes, LogKey, Opening, Payload, Retracts, Suite, Under, Writer},
     output::{CommandRefusal, Event, Reply},
+    store::Write,
     wire::{Frame, RunFrame, WireTip},
 };
 
@@ -907,23 +908,67 @@ fn i9_holding_another_branch_is_not_holding_the_entry() {
     assert_eq!(received, None);
 }
 
+/// How many times a node wrote down what somebody holds, and how many bytes that took.
+fn heard_written(world: &World, name: &str) -> (usize, usize) {
+    let of_fact = |write: &Write| match write {
+        Write::Fact { key, value } if key.starts_with(b"held/") => Some(key.len() + value.len()),
+        _ => None,
+    };
+    let written = world.node(name).written.iter().filter_map(of_fact);
+    written.fold((0, 0), |(count, bytes), more| (count + 1, bytes + more))
+}
+
+/// `ferm` says to `ncsc` that it holds so much of that one's logs.
+fn say_held(world: &mut World, circle: CircleId, heads: Vec<CutLine>) {
+    let said = statement(world, circle, "ferm", "ncsc", heads).sign(&world.node("ferm").key);
+    let tag = world.tag("ferm", "ncsc", circle);
+    world.send_raw("ferm", "ncsc", Frame::Held { tag, statement: said }.to_bytes());
+}
+
 #[test]
 fn i7_statements_about_logs_that_nobody_has_fill_neither_memory_nor_disk() {
     let (mut world, circle) = circle_of_four();
     world.settle();
-    let size = |world: &World| world.node("ncsc").store.facts.values().map(Vec::len).sum::<usize>();
-    let before = size(&world);
-    for round in 0..30_u32 {
-        let line = |number| CutLine { log: invented(round * 1_000 + number), height: 5, head: Hash([1; 32]) };
-        let said = statement(&world, circle, "ferm", "ncsc", (0..900).map(line).collect());
-        let tag = world.tag("ferm", "ncsc", circle);
-        let signed = said.sign(&world.node("ferm").key);
-        world.send_raw("ferm", "ncsc", Frame::Held { tag, statement: signed }.to_bytes());
+    let before = heard_written(&world, "ncsc");
+    for round in 1..=300_u64 {
+        let line = |number| CutLine { log: invented(number), height: round, head: Hash([1; 32]) };
+        say_held(&mut world, circle, (0..900).map(line).collect());
         world.run(100);
     }
-    assert!(size(&world) < before + (64 << 10), "{} bytes", size(&world) - before);
+    let (count, bytes) = heard_written(&world, "ncsc");
+    // Of which logs it spoke at all, once.
+    assert!(count - before.0 <= 1 && bytes - before.1 < 16 << 10, "{} times {}", count - before.0, bytes - before.1);
     world.crash("ncsc").start("ncsc").connect_all().settle();
     assert!(world.is_connected("ncsc", "ferm"));
+}
+
+#[test]
+fn i7_who_says_ever_more_of_a_log_has_little_written_and_what_it_says_at_last_is_known_after_a_start() {
+    let (mut world, circle) = circle_of_four();
+    let ids: Vec<_> = (0..200).map(|number| world.append("ncsc", circle, &format!("entry {number}"))).collect();
+    world.settle();
+    let Some(Ok(Reply::Appended { place, .. })) = world.reply("ncsc", ids[0]).cloned() else { panic!("not appended") };
+    let (key, before) = (place.key, heard_written(&world, "ncsc"));
+    let lie = |height| CutLine { log: key.log, height, head: Hash([1; 32]) };
+    for height in 0..1_000 {
+        say_held(&mut world, circle, vec![lie(10_000 + height)]);
+        world.run(1_000);
+    }
+    let (count, bytes) = heard_written(&world, "ncsc");
+    assert!(
+        count - before.0 < 20 && bytes - before.1 < 16 << 10,
+        "{} times {} bytes",
+        count - before.0,
+        bytes - before.1
+    );
+    let heard = |world: &World| {
+        let ledger = world.engine("ncsc").ledger(&circle).unwrap();
+        ledger.received(&world.key("ibd"), &world.key("ncsc"), &key.log, 199).is_some()
+    };
+    assert!(heard(&world));
+    world.run(limits::HELD_NOTE_MS);
+    world.crash("ncsc").start("ncsc");
+    assert!(heard(&world), "what was heard is known after a start");
 }
 
 #[test]
