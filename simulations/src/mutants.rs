@@ -103,7 +103,9 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
     let mixed = || Lives::of("mixed");
     let changes = || mixed().more(many_changes);
     match bug {
-        Bug::SkipSync | Bug::ReuseLogId | Bug::ForgetRetractions => vec![mixed()],
+        Bug::SkipSync | Bug::ReuseLogId | Bug::ForgetRetractions | Bug::EraseAtOnce | Bug::RetractUntold => {
+            vec![mixed()]
+        }
         Bug::NeverErase | Bug::KeepOfOthers => vec![mixed().hours(34).more(|scenario| {
             scenario.calm_every_minutes = 240;
         })],

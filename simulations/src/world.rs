@@ -957,8 +957,11 @@ impl World {
                 self.saw(&Seen::Given { node: index, circle: &circle, epochs: &epochs });
             }
             Output::Accepted { key, height } => self.saw(&Seen::Accepted { node: index, key, height }),
-            // Nobody takes anything back here.
-            Output::Retracted { .. } | Output::Dropped { .. } => {}
+            Output::Retracted { key, seq, hash, retracted } => {
+                self.saw(&Seen::Retracted { node: index, key, seq, hash, retracted });
+            }
+            // What was dropped checkers see on the disk.
+            Output::Dropped { .. } => {}
             Output::Reply { id, reply } => self.replied(index, id, &reply),
             Output::Emit(event) => {
                 self.trace.tell(self.now, || format!("{} notes {event:?}", name_of(index)));

@@ -142,6 +142,10 @@ bugs! {
     NeverErase,
     /// What others took back stays on the disk, and what one took back oneself goes.
     KeepOfOthers,
+    /// What was taken back is erased at once.
+    EraseAtOnce,
+    /// Lists are not told what was taken back.
+    RetractUntold,
     /// Entries that take something back are dropped by time like any.
     DropRetractions,
 

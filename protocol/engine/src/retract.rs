@@ -168,6 +168,9 @@ impl Retractions {
 /// A day after a retraction came here, by the whole hour: what falls due together makes the store write a segment anew
 /// once, and not for each.
 fn erased_at(first_seen: Time) -> Time {
+    if planted(Bug::EraseAtOnce) {
+        return first_seen;
+    }
     Time(first_seen.plus(limits::RETRACT_MS).0.next_multiple_of(limits::ERASE_EVERY_MS))
 }
 
@@ -204,7 +207,7 @@ impl Engine {
             self.retractions.acting.remove(&acting);
         }
         let after = self.retractions.acts_on(&target);
-        if after != before {
+        if after != before && !planted(Bug::RetractUntold) {
             let (key, seq, hash) = target;
             self.output(Output::Retracted { key, seq, hash, retracted: after });
         }

@@ -1,12 +1,13 @@
 //! I6: what its author took back does not come back: whoever accepts a retraction hides what it is of, and a day after
-//! it came the payload is gone from the disk, be that the author's or anybody's, put back to a backup or not.
+//! it came the payload is gone from the disk, be that the author's or anybody's, put back to a backup or not. Not before:
+//! within that day a cut can put a thief's retraction aside.
 
 use std::collections::BTreeMap;
 
-use cwn_crypto::Time;
+use cwn_crypto::{PublicKey, Time};
 use cwn_engine::{
     limits,
-    log::{Authentic, LogKey, Retracts},
+    log::{Authentic, Header, LogKey, Retracts},
     store::Write,
 };
 
@@ -28,6 +29,25 @@ pub(crate) struct Retracted {
     taken: BTreeMap<Place, Retracts>,
     /// When each node first had them, as it notes it: anew when a retraction comes again, or when the note rotted.
     since: BTreeMap<usize, BTreeMap<Place, Time>>,
+    /// What the clock of whoever has these keys said at the earliest when it noted one, be it on a clone.
+    noted: BTreeMap<PublicKey, BTreeMap<Place, Time>>,
+}
+
+impl Retracted {
+    /// A node may have noted a retraction just now.
+    fn note(&mut self, world: &World, node: usize, place: Place) {
+        let node = &world.nodes[node];
+        let clock = node.clock(world.now);
+        let earliest = self.noted.entry(node.me).or_default().entry(place).or_insert(clock);
+        *earliest = clock.min(*earliest);
+    }
+
+    /// Whether a node erases something a day after it noted the retraction, by the clock by which it did.
+    fn may_erase(&self, world: &World, node: usize, place: &Place) -> bool {
+        let node = &world.nodes[node];
+        let noted = self.noted.get(&node.me).and_then(|noted| noted.get(place));
+        noted.is_some_and(|noted| node.clock(world.now) >= noted.plus(limits::RETRACT_MS))
+    }
 }
 
 impl Checker for Retracted {
@@ -37,12 +57,12 @@ impl Checker for Retracted {
 
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
         let Seen::HandedToStore { node, write, fresh } = seen else { return Ok(()) };
-        let since = self.since.entry(*node).or_default();
         match write {
             Write::Entry(entry) | Write::Mend(entry) => {
                 if let Some(what) = entry.header().retracts {
                     let place = place_of(entry);
-                    since.insert(place, world.now);
+                    self.note(world, *node, place);
+                    self.since.entry(*node).or_default().insert(place, world.now);
                     if *fresh {
                         self.taken.insert(place, what);
                     }
@@ -51,11 +71,24 @@ impl Checker for Retracted {
             Write::Fact { key, .. } => {
                 // A note that can be read goes on from when it was made.
                 if key.starts_with(NOTE) && !world.nodes[*node].disk.can_read_fact(key) {
-                    let noted = self.taken.keys().find(|place| note_of(place) == *key);
-                    since.extend(noted.map(|place| (*place, world.now)));
+                    let noted = self.taken.keys().find(|place| note_of(place) == *key).copied();
+                    if let Some(place) = noted {
+                        self.note(world, *node, place);
+                        self.since.entry(*node).or_default().insert(place, world.now);
+                    }
                 }
             }
-            Write::Erase { .. } | Write::Drop { .. } | Write::Rewind { .. } | Write::Record { .. } => {}
+            Write::Erase { key, seq, because, .. } => {
+                let Ok(Header { circle, author, log, seq: by, .. }) = Header::from_bytes(&because.header) else {
+                    return Err(format!("{} erases by what is no header", world.nodes[*node].name));
+                };
+                let place = (LogKey { circle, author, log }, by);
+                if world.nodes[*node].is_honest() && !self.may_erase(world, *node, &place) {
+                    let (node, circle) = (&world.nodes[*node].name, short(&key.circle));
+                    return Err(format!("{node} erases entry {seq} in {circle}, taken back less than a day ago"));
+                }
+            }
+            Write::Drop { .. } | Write::Rewind { .. } | Write::Record { .. } => {}
         }
         Ok(())
     }

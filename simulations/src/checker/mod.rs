@@ -13,6 +13,7 @@ mod i3_durable;
 mod i3_kept;
 mod i4_convergence;
 mod i5_authentic;
+mod i6_listed;
 mod i6_retracted;
 mod i7_bounded;
 mod i7_quota;
@@ -68,6 +69,8 @@ pub(crate) enum Seen<'a> {
     Replied { node: usize, id: CommandId, reply: &'a Result<Reply, CommandRefusal> },
     /// A node accepts a log up to a height.
     Accepted { node: usize, key: LogKey, height: u64 },
+    /// A node tells its lists that an entry is taken back, or is no longer.
+    Retracted { node: usize, key: LogKey, seq: u64, hash: Hash, retracted: bool },
     /// A node was handed the keys of older epochs of a circle.
     Given { node: usize, circle: &'a CircleId, epochs: &'a [Hash] },
     /// A node told something.
@@ -178,6 +181,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::new(i4_convergence::Convergence),
         Box::new(i5_authentic::Authentic),
         Box::new(i6_retracted::Retracted::default()),
+        Box::new(i6_listed::Listed::default()),
         Box::new(i7_bounded::Bounded::default()),
         Box::new(i7_quota::Quotas),
         Box::new(i8_no_single_point::NoSinglePoint::default()),
