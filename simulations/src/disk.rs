@@ -19,6 +19,9 @@ use cwn_engine::{
 /// An entry at its place, with its hash.
 type Place = (Hash, Arc<EntryBytes>);
 
+/// How every assertion of a store begins, so that it is told from any other panic.
+pub(crate) const ASSERTS: &str = "a store is handed";
+
 /// What a node's store takes as the value of a fact.
 const VALUE_BYTES: usize = 1 << 20;
 
@@ -129,9 +132,9 @@ impl Held {
                 if log.len() as u64 == seq {
                     log.push((entry.hash(), Arc::new(entry.bytes().clone())));
                 } else {
-                    assert!(seq < log.len() as u64, "a store is handed every log in order");
+                    assert!(seq < log.len() as u64, "{ASSERTS} every log in order");
                     let held = log.get(seq as usize).map(|(hash, _)| *hash);
-                    assert_eq!(held, Some(entry.hash()), "a store is handed one entry for one place");
+                    assert_eq!(held, Some(entry.hash()), "{ASSERTS} one entry for one place");
                 }
                 self.blank(&entry.key(), seq);
             }
@@ -167,7 +170,7 @@ impl Held {
             }
             Write::Fact { key, value } if value.is_empty() => drop(self.facts.remove(key)),
             Write::Fact { key, value } => {
-                assert!(value.len() <= VALUE_BYTES, "a store takes no fact of {} bytes", value.len());
+                assert!(value.len() <= VALUE_BYTES, "{ASSERTS} no fact of {} bytes", value.len());
                 self.facts.insert(key.clone(), value.clone());
             }
         }

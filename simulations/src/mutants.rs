@@ -14,12 +14,18 @@ use std::{
     thread,
 };
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
 use cwn_engine::planted::{Bug, plant};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{life, malicious::Kind, plan::Plan, scenario::Scenario};
+use crate::{
+    disk::ASSERTS,
+    life::{self, Outcome},
+    malicious::Kind,
+    plan::Plan,
+    scenario::Scenario,
+};
 
 /// What `cwn-sim mutants` is asked for.
 #[derive(Debug, Args)]
@@ -239,27 +245,38 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
 enum Catcher {
     /// A checker.
     Checker(&'static str),
-    /// An assertion of the engine's or the disk's own.
-    Assertion,
+    /// An assertion of the disk, which a node's store has too.
+    Store,
 }
 
 impl fmt::Display for Catcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Checker(promise) => f.write_str(promise),
-            Self::Assertion => f.write_str("an assertion"),
+            Self::Store => f.write_str("the store"),
         }
     }
 }
 
-/// Lives a life with a bug planted, or with none.
-fn live(plan: &Plan, bug: Option<Bug>) -> Option<Catcher> {
+/// Lives a life with a bug planted, or with none. A panic that is not the store's own is a fault of engine or simulator,
+/// and catches nothing.
+fn live(plan: &Plan, bug: Option<Bug>) -> anyhow::Result<Option<Catcher>> {
     plant(bug);
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| life::live(plan, 0)));
     plant(None);
-    match outcome {
-        Ok(outcome) => outcome.violation.map(|violation| Catcher::Checker(violation.promise)),
-        Err(_panic) => Some(Catcher::Assertion),
+    caught_by(outcome).with_context(|| format!("with {bug:?} planted, in the life {plan}"))
+}
+
+/// What ended a life, if anything did.
+fn caught_by(outcome: thread::Result<Outcome>) -> anyhow::Result<Option<Catcher>> {
+    let panic = match outcome {
+        Ok(outcome) => return Ok(outcome.violation.map(|violation| Catcher::Checker(violation.promise))),
+        Err(panic) => panic,
+    };
+    let formatted = panic.downcast_ref::<String>().map(String::as_str);
+    match formatted.or_else(|| panic.downcast_ref::<&str>().copied()) {
+        Some(message) if message.contains(ASSERTS) => Ok(Some(Catcher::Store)),
+        message => bail!("a panic, which is no catch: {}", message.unwrap_or("it says nothing")),
     }
 }
 
@@ -278,8 +295,8 @@ fn hunt(bug: Bug, seeds: u64) -> anyhow::Result<Result<Caught, u64>> {
     for seed in 0..seeds {
         for one in &lives {
             let plan = one.plan(seed)?;
-            if let Some(by) = live(&plan, Some(bug)) {
-                if live(&plan, None).is_none() {
+            if let Some(by) = live(&plan, Some(bug))? {
+                if live(&plan, None)?.is_none() {
                     return Ok(Ok(Caught { by, seed, scenario: one.scenario }));
                 }
                 violated += 1;
@@ -302,7 +319,7 @@ pub(crate) fn run(wanted: &Mutants) -> anyhow::Result<ExitCode> {
         bar.set_style(style);
     }
     bar.tick();
-    // A life that an assertion ends says so in its line.
+    // A life that a panic ends says so in its line, or at the end.
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
     let next = AtomicUsize::new(0);
@@ -357,8 +374,23 @@ mod tests {
             let caught = hunt(bug, 8).unwrap().unwrap_or_else(|_| panic!("{bug:?} is not caught"));
             assert_eq!(caught.by, Catcher::Checker(promise), "{bug:?}");
             let lives = lives_for(bug).into_iter().find(|lives| lives.scenario == caught.scenario).unwrap();
-            assert_eq!(live(&lives.plan(caught.seed).unwrap(), None), None, "{bug:?}");
+            assert_eq!(live(&lives.plan(caught.seed).unwrap(), None).unwrap(), None, "{bug:?}");
         }
+    }
+
+    #[test]
+    fn a_panic_that_is_not_the_stores_catches_nothing() {
+        let ends = |how: fn()| {
+            let hook = panic::take_hook();
+            panic::set_hook(Box::new(|_| {}));
+            let ended = panic::catch_unwind(how).map(|()| unreachable!("it panics"));
+            panic::set_hook(hook);
+            caught_by(ended)
+        };
+        assert_eq!(ends(|| panic!("{ASSERTS} every log in order")).unwrap(), Some(Catcher::Store));
+        let refusal = ends(|| assert_eq!(Vec::<u8>::new().remove(0), 0)).unwrap_err().to_string();
+        assert!(refusal.contains("removal index"), "{refusal}");
+        assert!(ends(|| panic!("an assertion of the engine")).is_err());
     }
 
     #[test]
