@@ -5,29 +5,33 @@
 
 use clap::ValueEnum;
 use cwn_crypto::{
-    Domain, Hash, Signature, SigningKey, Time, encoding,
-    issuer_log::LogId,
+    Domain, Hash, PublicKey, Signature, SigningKey, Time, encoding,
+    issuer_log::{CutLine, LogId},
     seal::{Recipient, SealingKey},
 };
 use cwn_engine::{
     circle::{Act, Charter, Operation, Steward, Stewardship, Terms},
+    epoch::{self, Record},
+    fork::{Branch, ForkProof},
+    held::{SignedStatement, Statement},
     input::SessionId,
     limits,
     log::{Authentic, CircleId, Draft, EntryBytes, Header, LogKind, Opening, Payload, Suite, Under, Writer},
-    wire::{BucketHash, Frame, RunFrame, Tag, WireTip},
+    wire::{Arrival, BucketHash, Bundle, Frame, GivenKey, RunFrame, Tag, Trail, WireTip},
 };
 
 use crate::{
     dice::Dice,
     network::Message,
     people::short,
-    world::{Coming, World},
+    world::{Coming, Node, World},
 };
 
 /// How long one waits between two misdeeds, at most.
 const PAUSE_MS: u64 = 60_000;
-/// Frames that a replayer keeps.
+/// Frames that a replayer keeps, and how many it says again at once, at most.
 const REMEMBERED: usize = 64;
+const REPLAYED: u64 = 8;
 /// Entries that a forker writes in each branch of a log.
 const FORKED_ENTRIES: usize = 12;
 /// Operations that a splitter writes in each branch of a control log.
@@ -41,6 +45,12 @@ const FORGED_CERTIFICATES: u64 = 6;
 const FORGED_SERIAL: u64 = 1_000_000;
 /// Frames that a boaster sends a peer at once, at most.
 const BOASTS: u64 = 300;
+
+/// Frames that a babbler says to each peer at once, at most; statements that it says to one peer now and then; and logs that
+/// it invents for them.
+const BABBLES: u64 = 24;
+const STATED_AT_ONCE: u64 = 1_500;
+const INVENTED_LOGS: u8 = 6;
 
 /// What a malicious member does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -81,6 +91,9 @@ pub(crate) enum Kind {
     SeatThief,
     /// Has the issuer's key: certifies itself as a node of others' partners, and others with another sealing key
     IssuerThief,
+    /// Says without end, rightly signed, what it and others hold, lack and ask for, in numbers that rise, of logs that it
+    /// invents
+    Babbler,
     /// Sends entries without what is in them, as if they had expired. Where nothing expires it is one more that sends
     /// nothing of use, so that no life draws it by chance.
     #[value(skip)]
@@ -92,7 +105,8 @@ pub(crate) enum Kind {
 pub(crate) struct Malice {
     pub(crate) kind: Kind,
     dice: Dice,
-    heard: Vec<Vec<u8>>,
+    /// What it heard, and the circles that the tags in it named.
+    heard: Vec<(Frame, Vec<Option<CircleId>>)>,
     /// Logs that it writes beside its engine's.
     writers: Vec<Writer>,
     /// Logs that it forks.
@@ -106,6 +120,8 @@ pub(crate) struct Malice {
     /// The log that it writes with the issuer's key, and how often it certified somebody there.
     forged: Option<Writer>,
     certified: u64,
+    /// How often it babbled.
+    babbled: u64,
 }
 
 /// A control log in two branches, which are the same up to the second operation.
@@ -142,6 +158,7 @@ impl Malice {
             seats: Vec::new(),
             forged: None,
             certified: 0,
+            babbled: 0,
         })
     }
 
@@ -231,14 +248,13 @@ impl Malice {
         })
     }
 
-    /// A frame came in.
-    pub(crate) fn hear(&mut self, bytes: &[u8]) {
-        if self.kind == Kind::Replayer {
-            if self.heard.len() >= REMEMBERED {
-                self.heard.remove(0);
-            }
-            self.heard.push(bytes.to_vec());
+    /// A frame came in; `named` says which circle a tag in it names.
+    fn hear(&mut self, mut frame: Frame, named: impl Fn(&Tag) -> Option<CircleId>) {
+        if self.heard.len() >= REMEMBERED {
+            self.heard.remove(0);
         }
+        let circles = tags(&mut frame).into_iter().map(|tag| named(tag)).collect();
+        self.heard.push((frame, circles));
     }
 }
 
@@ -275,6 +291,7 @@ impl World {
             Kind::Recruiter => self.recruit(node, &mut malice),
             Kind::Forker => self.fork(node, &mut malice),
             Kind::Boaster => self.boast(node, &mut malice),
+            Kind::Babbler => self.babble(node, &mut malice),
             Kind::MisWrapper | Kind::Withholder | Kind::BadSigner | Kind::Stripper => {}
         }
         self.nodes[node].malice = Some(malice);
@@ -553,6 +570,140 @@ impl World {
         }
     }
 
+    /// Says to everybody in a circle what members say to each other beside what they write, and none of it is so.
+    fn babble(&mut self, node: usize, malice: &mut Malice) {
+        let Some(circle) = self.own_circle(node, &mut malice.dice) else { return };
+        let sharing = self.nodes[node].engine.as_ref().map(|engine| engine.sharing(&circle)).unwrap_or_default();
+        self.trace.tell(self.now, || format!("p{node:02} babbles in {}", short(&circle)));
+        if malice.dice.per_mille(10)
+            && let Some((peer, session, tag)) = malice.dice.pick(&sharing).copied()
+        {
+            for _ in 0..STATED_AT_ONCE {
+                malice.babbled += 1;
+                let statement = self.invent_statement(node, &circle, peer, malice);
+                self.send_raw(node, session, Frame::Held { tag, statement }.to_bytes());
+            }
+        }
+        for (peer, session, tag) in sharing {
+            for _ in 0..malice.dice.between(1, BABBLES) {
+                malice.babbled += 1;
+                if let Some(frame) = self.babbled(node, &circle, &peer, tag, malice) {
+                    self.send_raw(node, session, frame.to_bytes());
+                }
+            }
+        }
+    }
+
+    fn babbled(
+        &mut self,
+        node: usize,
+        circle: &CircleId,
+        peer: &PublicKey,
+        tag: Tag,
+        malice: &mut Malice,
+    ) -> Option<Frame> {
+        let other = self.nodes[malice.dice.below(self.nodes.len() as u64) as usize].me;
+        let author = if malice.dice.per_mille(500) { *peer } else { other };
+        let epochs = |malice: &mut Malice| vec![self.some_epoch(node, circle, malice), Hash(malice.dice.bytes())];
+        Some(match malice.dice.below(14) {
+            0..=3 => Frame::Held { tag, statement: self.invent_statement(node, circle, author, malice) },
+            4 => {
+                let to: Vec<PublicKey> = self.nodes.iter().map(|node| node.me).filter(|node| node != peer).collect();
+                let trail = Trail { left: limits::HANDED_ON, astray: malice.dice.per_mille(500) };
+                let authors = self.nodes.iter().map(|node| node.me);
+                let statements = authors.map(|author| self.invent_statement(node, circle, author, malice)).collect();
+                Frame::HandOn { tag, bundles: vec![Bundle { to, trail, statements }] }
+            }
+            5 => {
+                let at: Vec<PublicKey> = self.nodes.iter().map(|node| node.me).collect();
+                let arrival = |holder| Arrival { holder, author, time: self.now, at: at.clone() };
+                Frame::Arrived { tag, arrivals: at.iter().map(|holder| arrival(*holder)).collect() }
+            }
+            6 => Frame::WantKeys { tag, epochs: epochs(malice) },
+            7 => {
+                let key = |epoch| GivenKey { epoch, wrapped: vec![7; limits::GIVEN_KEY_BYTES] };
+                Frame::Keys { tag, keys: epochs(malice).into_iter().map(key).collect() }
+            }
+            8 => Frame::WantRecords { tag, epochs: epochs(malice) },
+            9 => {
+                let replica = self.nodes[node].engine.as_ref()?.circle(circle)?;
+                let record = Record {
+                    circle: *circle,
+                    maker: self.nodes[node].me,
+                    heads: replica.control()?.heads(),
+                    left_out: Vec::new(),
+                    commitment: Hash(malice.dice.bytes()),
+                    wrapped: vec![7; 300],
+                    made: self.now,
+                };
+                Frame::Records { tag, records: vec![epoch::sign(&record, &self.nodes[node].key)] }
+            }
+            10 => {
+                let newest = Some(Hash(malice.dice.bytes()));
+                Frame::Root { held: malice.babbled as u32, document: None, newest }
+            }
+            11 => {
+                let under = malice.rights.iter().find(|(of, _)| of == circle).map(|(_, under)| *under)?;
+                let [one, other] = self.fork_at_once(node, circle, under, malice);
+                let branch =
+                    |entry: EntryBytes| Branch { headers: vec![entry.header.into()], signature: entry.signature };
+                Frame::Fork { tag, proof: ForkProof { one: branch(one), other: branch(other) } }
+            }
+            12 => {
+                let opening = Opening { under: Under::Charter, cites: Vec::new() };
+                let log = LogId(malice.dice.log());
+                let mut writer = Writer::open(*circle, self.nodes[node].key.clone(), log, opening);
+                let mut operation = || {
+                    let act = self.some_act(malice);
+                    operate(&mut writer, self.now, Stewardship::Charter(0), Vec::new(), act).bytes().clone()
+                };
+                Frame::Branches { tag, entries: vec![operation(), operation()], goes_on: false }
+            }
+            _ => Frame::Offer { circles: vec![(Tag(malice.dice.log()), Hash(malice.dice.bytes()))] },
+        })
+    }
+
+    /// Says of itself that it holds more of an author's logs than it said before, of those that there are and of others.
+    fn invent_statement(
+        &self,
+        node: usize,
+        circle: &CircleId,
+        author: PublicKey,
+        malice: &mut Malice,
+    ) -> SignedStatement {
+        let held = self.nodes[node].disk.held().logs.keys();
+        let real = held.filter(|key| key.circle == *circle && key.author == author).map(|key| key.log);
+        let invented = (0..INVENTED_LOGS).map(|log| LogId([log; 16]));
+        let mut logs: Vec<LogId> = real.take(INVENTED_LOGS.into()).chain(invented).collect();
+        logs.sort();
+        let line = |log| CutLine { log, height: malice.babbled, head: Hash([7; 32]) };
+        let heads = logs.into_iter().map(line).collect();
+        let unopenable = vec![self.some_epoch(node, circle, malice), Hash(malice.dice.bytes())];
+        let holder = self.nodes[node].me;
+        let statement = Statement { circle: *circle, holder, author, heads, unopenable, time: self.now };
+        statement.sign(&self.nodes[node].key)
+    }
+
+    /// Two entries for the first place of a log of its own.
+    fn fork_at_once(&mut self, node: usize, circle: &CircleId, under: Under, malice: &mut Malice) -> [EntryBytes; 2] {
+        let log = LogId(malice.dice.log());
+        [0, 1].map(|side| {
+            let opening = Opening { under, cites: Vec::new() };
+            let mut writer = Writer::open(*circle, self.nodes[node].key.clone(), log, opening);
+            let draft = Draft { suite: Suite::Named, epoch: None, payload: vec![side], expiry: None, retracts: None };
+            let entry = writer.append(self.now, draft);
+            self.truth.sign(&entry);
+            entry.bytes().clone()
+        })
+    }
+
+    /// An epoch of a circle, if there is any, or one that is none.
+    fn some_epoch(&self, node: usize, circle: &CircleId, malice: &mut Malice) -> Hash {
+        let replica = self.nodes[node].engine.as_ref().and_then(|engine| engine.circle(circle));
+        let epochs: Vec<Hash> = replica.into_iter().flat_map(|one| one.epochs()).map(|(hash, _)| *hash).collect();
+        malice.dice.pick(&epochs).copied().unwrap_or(Hash([7; 32]))
+    }
+
     /// An epoch whose key this node has, to read what others write.
     fn epoch_of_others(&self, node: usize, circle: &CircleId, malice: &mut Malice) -> Option<Hash> {
         let me = &self.nodes[node].me;
@@ -602,11 +753,40 @@ impl World {
         }
     }
 
+    /// A frame comes to a node: whoever replays remembers it.
+    pub(crate) fn overhear(&mut self, node: usize, session: SessionId, peer: &PublicKey, bytes: &[u8]) {
+        let Node { engine: Some(engine), malice: Some(malice), .. } = &mut self.nodes[node] else { return };
+        if let (Kind::Replayer, Ok(frame)) = (malice.kind, Frame::from_bytes(bytes)) {
+            malice.hear(frame, |tag| engine.circle_by_tag(peer, session, tag));
+        }
+    }
+
+    /// Says something again that others said, as if it said so itself: by its own tags in the session in which it says it.
     fn replay_frames(&mut self, node: usize, malice: &mut Malice) {
         let sessions: Vec<SessionId> = self.nodes[node].sessions.values().copied().collect();
-        let frame = malice.dice.pick(&malice.heard).cloned();
-        let (Some(session), Some(frame)) = (malice.dice.pick(&sessions).copied(), frame) else { return };
-        self.send_raw(node, session, frame);
+        for _ in 0..malice.dice.between(1, REPLAYED) {
+            let heard = malice.dice.pick(&malice.heard).cloned();
+            let (Some(session), Some((mut frame, circles))) = (malice.dice.pick(&sessions).copied(), heard) else {
+                return;
+            };
+            let own = |circle: CircleId| {
+                let mut sharing = self.nodes[node].engine.as_ref()?.sharing(&circle).into_iter();
+                sharing.find(|(_, of, _)| *of == session).map(|(.., tag)| tag)
+            };
+            let mut own_tags = 0;
+            for (tag, circle) in tags(&mut frame).into_iter().zip(circles) {
+                // Where it shares no such circle the tag is one that nobody knows.
+                if let Some(own) = circle.and_then(own) {
+                    *tag = own;
+                    own_tags += 1;
+                }
+            }
+            let shared = own_tags > 0;
+            self.trace.tell(self.now, || {
+                format!("p{node:02} says again {} what it heard", if shared { "by its own tag" } else { "blindly" })
+            });
+            self.send_raw(node, session, frame.to_bytes());
+        }
     }
 
     fn send_noise(&mut self, node: usize, malice: &mut Malice) {
@@ -672,6 +852,28 @@ fn under_of(stewardship: &Stewardship) -> Under {
     match stewardship {
         Stewardship::Charter(_) => Under::Charter,
         Stewardship::Appointed(appointment) => Under::Add(*appointment),
+    }
+}
+
+/// The tags by which a frame names circles.
+fn tags(frame: &mut Frame) -> Vec<&mut Tag> {
+    match frame {
+        Frame::Offer { circles } => circles.iter_mut().map(|(tag, _)| tag).collect(),
+        Frame::Digest { tag, .. }
+        | Frame::Buckets { tag, .. }
+        | Frame::Tips { tag, .. }
+        | Frame::Push { tag, .. }
+        | Frame::Have { tag, .. }
+        | Frame::Held { tag, .. }
+        | Frame::HandOn { tag, .. }
+        | Frame::Arrived { tag, .. }
+        | Frame::WantKeys { tag, .. }
+        | Frame::Keys { tag, .. }
+        | Frame::WantRecords { tag, .. }
+        | Frame::Records { tag, .. }
+        | Frame::Fork { tag, .. }
+        | Frame::Branches { tag, .. } => vec![tag],
+        Frame::Hello { .. } | Frame::Welcome { .. } | Frame::Root { .. } => Vec::new(),
     }
 }
 

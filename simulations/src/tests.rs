@@ -63,6 +63,14 @@ fn a_life_of_more_nodes_than_are_all_connected_with_all_keeps_every_promise() {
 }
 
 #[test]
+fn what_is_said_again_names_circles_by_the_tags_of_its_session() {
+    let replayers = Plan { malicious_percent: 25, malice: Some(Kind::Replayer), ..plan("mixed", 1) };
+    let outcome = life::live(&replayers, 100_000);
+    expect_kept(&outcome);
+    assert!(outcome.lines.iter().filter(|line| line.contains("says again by its own tag")).count() > 100);
+}
+
+#[test]
 fn what_is_left_out_of_a_life_does_not_happen_in_it() {
     let quiet = plan("mixed", 1).without(Trouble::Kills).without(Trouble::Stops).without(Trouble::Disks);
     let outcome = life::live(&quiet.without(Trouble::Backups), 10_000);

@@ -1353,9 +1353,7 @@ impl World {
         let input = match message {
             Message::Frame(bytes) => {
                 self.saw(&Seen::Heard { node: end.node, from: other.node });
-                if let Some(malice) = &mut self.nodes[end.node].malice {
-                    malice.hear(&bytes);
-                }
+                self.overhear(end.node, id, &peer, &bytes);
                 Input::Frame { peer, session: id, bytes }
             }
             Message::RunRequest(stream, bytes) => Input::RunRequested { peer, session: id, stream, bytes },
