@@ -192,7 +192,12 @@ pub(crate) struct Disk {
     /// The records among those that the node found, at its last start or since.
     found_rotten: BTreeSet<(CircleId, Hash)>,
     ever_rotten: bool,
+    full: bool,
 }
+
+/// A disk has no room for what it is handed.
+#[derive(Debug)]
+pub(crate) struct Full;
 
 impl Disk {
     /// What is durable.
@@ -201,9 +206,17 @@ impl Disk {
     }
 
     /// Hands over writes. True when a sync must be started for them.
-    pub(crate) fn submit(&mut self, ticket: Ticket, writes: Vec<Write>) -> bool {
+    pub(crate) fn submit(&mut self, ticket: Ticket, writes: Vec<Write>) -> Result<bool, Full> {
+        if self.full {
+            return Err(Full);
+        }
         self.waiting.push_back((ticket, writes));
-        self.begin_sync()
+        Ok(self.begin_sync())
+    }
+
+    /// From now on it takes no writes, or takes them again.
+    pub(crate) fn fill(&mut self, full: bool) {
+        self.full = full;
     }
 
     /// Starts a sync of all that waits, if there is any and none is under way.
@@ -261,7 +274,7 @@ impl Disk {
 
     /// A copy of the whole disk as it is at rest, rot and all.
     pub(crate) fn copy(&self) -> Self {
-        Self { waiting: VecDeque::new(), syncing: 0, loose: BTreeMap::new(), ..self.clone() }
+        Self { waiting: VecDeque::new(), syncing: 0, loose: BTreeMap::new(), full: false, ..self.clone() }
     }
 
     /// Puts back an older state, whole.

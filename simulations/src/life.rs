@@ -96,6 +96,7 @@ fn calm(world: &mut World) -> u64 {
     world.mend_all();
     for node in 0..world.nodes.len() {
         world.nodes[node].clock_ahead_ms = 0;
+        world.make_room(node);
         world.start(node);
         if node == 0 {
             world.import_issuers_word(node);

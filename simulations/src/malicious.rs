@@ -271,7 +271,7 @@ impl World {
         self.plot(node);
         // What keeps nobody from agreeing goes on while all must agree.
         let boasts = self.nodes[node].malice.as_ref().is_some_and(|malice| malice.kind == Kind::Boaster);
-        if (self.calm && !boasts) || self.nodes[node].engine.is_none() {
+        if (self.calm && !boasts) || !self.nodes[node].runs() {
             return;
         }
         let Some(mut malice) = self.nodes[node].malice.take() else { return };

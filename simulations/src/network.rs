@@ -49,6 +49,8 @@ pub(crate) struct End {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) ends: [End; 2],
+    /// When it was dialled.
+    pub(crate) since: Time,
     /// When the last message on each stream to each end arrives.
     last: BTreeMap<(usize, Option<StreamId>), Time>,
     /// What was sent into a cut, by the end it goes to.
@@ -106,11 +108,12 @@ impl Network {
     }
 
     /// Makes a session, not yet known to either end.
-    pub(crate) fn open(&mut self, dialler: End, listener: End) -> SessionId {
+    pub(crate) fn open(&mut self, dialler: End, listener: End, since: Time) -> SessionId {
         let id = SessionId(self.next_session);
         self.next_session += 1;
         let session = Session {
             ends: [dialler, listener],
+            since,
             last: BTreeMap::new(),
             stuck: [Vec::new(), Vec::new()],
             full: [None, None],

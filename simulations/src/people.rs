@@ -195,9 +195,11 @@ impl World {
             Deed::RotRecord => self.rot_record(node),
             Deed::RotFact => self.rot_fact(node),
             Deed::DiskFull => {
-                // The node stops at once, and starts again when somebody made room.
-                self.trace.tell(self.now, || format!("the disk of p{node:02} is full"));
-                self.go_down(node, 60_000, 1_800_000, false);
+                // The node goes on until it has something to write.
+                self.trace.tell(self.now, || format!("the disk of p{node:02} fills up"));
+                self.nodes[node].disk.fill(true);
+                let wait = self.faults.between(60_000, 1_800_000);
+                self.schedule(self.now.plus(wait), Coming::MakeRoom { node });
             }
         }
     }
@@ -402,7 +404,7 @@ impl World {
     /// Somebody carries what a node holds of a circle to another in a file, whether they are connected or not.
     fn hand(&mut self, from: usize) {
         let Some(circle) = self.some_circle(from, false) else { return };
-        let running = |to: &usize| *to != from && self.nodes[*to].engine.is_some();
+        let running = |to: &usize| *to != from && self.nodes[*to].runs();
         let others: Vec<usize> = (0..self.nodes.len()).filter(running).collect();
         let Some(to) = self.people.pick(&others).copied() else { return };
         let replica = self.nodes[from].engine.as_ref().and_then(|engine| engine.circle(&circle));
@@ -460,11 +462,13 @@ impl World {
 
     /// The root's keys sign a next version of the root document, which the coordinator's node takes up first.
     fn next_root(&mut self) {
-        if self.plan.scenario.without_coordinator || self.nodes[0].engine.is_none() {
+        if self.plan.scenario.without_coordinator || !self.nodes[0].runs() {
             return;
         }
-        let Some(signed) = self.sign_root() else { return };
-        self.trace.tell(self.now, || "the root has a next version".to_owned());
+        let replaces_issuer = self.people.per_mille(500);
+        let Some(signed) = self.sign_root(replaces_issuer) else { return };
+        let what = if replaces_issuer { ", and another issuer" } else { "" };
+        self.trace.tell(self.now, || format!("the root has a next version{what}"));
         self.command(0, "adopt a root", Command::AdoptRoot { versions: vec![signed] }, None);
     }
 

@@ -59,7 +59,9 @@ fn what_does_not_open_is_said_after_a_start_too() {
 #[test]
 fn a_life_of_more_nodes_than_are_all_connected_with_all_keeps_every_promise() {
     let scenario = Scenario::find("mixed").unwrap();
-    expect_kept(&life::live(&Plan { seed: 1, ..Plan::new(40, 1, 0, scenario) }, 0));
+    let outcome = life::live(&Plan { seed: 1, ..Plan::new(40, 1, 0, scenario) }, 100_000);
+    expect_kept(&outcome);
+    assert!(outcome.lines.iter().any(|line| line.contains("another neighbour takes its place")));
 }
 
 #[test]
@@ -68,6 +70,15 @@ fn what_is_said_again_names_circles_by_the_tags_of_its_session() {
     let outcome = life::live(&replayers, 100_000);
     expect_kept(&outcome);
     assert!(outcome.lines.iter().filter(|line| line.contains("says again by its own tag")).count() > 100);
+}
+
+#[test]
+fn who_has_a_full_disk_stands_still_until_there_is_room() {
+    let mut plan = Plan { hours: 3, ..plan("mixed", 1) };
+    plan.scenario.faults.disk_full = 10_000;
+    let outcome = life::live(&plan, 100_000);
+    expect_kept(&outcome);
+    assert!(outcome.lines.iter().filter(|line| line.contains("it takes no more writes")).count() > 10);
 }
 
 #[test]

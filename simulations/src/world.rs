@@ -13,8 +13,8 @@ use cwn_crypto::{
     Domain, Hash, PartnerId, PublicKey, Signed, SigningKey, Time,
     certificate::{self, Certificate},
     encoding,
-    issuer_log::{LogId, Statement},
-    root::{IssuerTerm, RootDocument, SignedRoot, TrustRoot},
+    issuer_log::{CutLine, LogId, Statement},
+    root::{DroppedIssuer, IssuerTerm, RootDocument, SignedRoot, TrustRoot},
     seal::{EpochKey, Recipient, Seal, SealingKey, StandIn},
 };
 use cwn_engine::{
@@ -36,7 +36,7 @@ use cwn_engine::{
 use crate::{
     checker::{Checker, Seen, Violation},
     dice::{Dice, For},
-    disk::{Disk, Held},
+    disk::{Disk, Full, Held},
     malicious::Malice,
     memory::Guard,
     network::{Ask, End, Message, Network, Way},
@@ -52,8 +52,9 @@ const MINUTE_MS: u64 = 60 * Time::SECOND_MS;
 const LOST_PER_MILLE: u64 = 700;
 /// Entries in one frame of a run: small, so that runs can break off in the middle.
 const RUN_ENTRIES: usize = 32;
-/// How often a node looks with whom to keep connected, as a daemon does.
+/// How often a node looks with whom to keep connected, and how long it keeps a connection all the same, as a daemon does.
 const CHOOSES_EVERY_MS: u64 = MINUTE_MS;
+const KEEP_MS: u64 = 10 * MINUTE_MS;
 
 /// What is to happen.
 #[derive(Debug)]
@@ -107,6 +108,15 @@ pub(crate) enum Coming {
     /// A node that was ended is started again.
     Start {
         node: usize,
+    },
+    /// Somebody makes room on a disk that is full.
+    MakeRoom {
+        node: usize,
+    },
+    /// A node looks whether it is connected with those whom it chose, and leaves others.
+    Choose {
+        node: usize,
+        start: u64,
     },
     /// A cut ends.
     Mend {
@@ -165,6 +175,8 @@ pub(crate) struct Node {
     pub(crate) start: u64,
     /// It does not run any more, or never did.
     pub(crate) down: bool,
+    /// Its store took no more writes: it answers who reads, and does nothing else until it is started again.
+    pub(crate) still: bool,
     /// It has the keys of another.
     pub(crate) is_double: bool,
     /// Its disk was put back to an older state, or gave something up, at least once.
@@ -215,6 +227,11 @@ impl Node {
     /// What its clock says.
     pub(crate) fn clock(&self, now: Time) -> Time {
         Time(now.0.saturating_add_signed(self.clock_ahead_ms))
+    }
+
+    /// Whether its engine runs and is handed what comes.
+    pub(crate) fn runs(&self) -> bool {
+        self.engine.is_some() && !self.still
     }
 
     /// Whether it keeps to the protocol.
@@ -289,8 +306,18 @@ pub(crate) struct Acknowledged {
 struct Issuer {
     key: SigningKey,
     writer: Writer,
+    /// What it said in its log, and the issuers before it in theirs.
     entries: Vec<EntryBytes>,
     serial: u64,
+}
+
+impl Issuer {
+    /// How far its log goes.
+    fn head(&self) -> Option<CutLine> {
+        let last = &self.entries.last()?.header;
+        let Header { log, seq, .. } = Header::from_bytes(last).ok()?;
+        Some(CutLine { log, height: seq + 1, head: Hash::of(Domain::ENTRY, &[last]) })
+    }
 }
 
 /// What followed from what was heard, by circle and the name of that.
@@ -318,6 +345,8 @@ pub(crate) struct World {
     latest_root: TrustRoot,
     root_key: SigningKey,
     issuer: Issuer,
+    /// The first issuer's key, which may be stolen.
+    first_issuer: SigningKey,
     queue: BinaryHeap<Reverse<Due>>,
     order: u64,
     checkers: Vec<Box<dyn Checker>>,
@@ -398,6 +427,7 @@ impl World {
             latest_root: root.clone(),
             root,
             root_key,
+            first_issuer: issuer_key.clone(),
             issuer: Issuer { key: issuer_key, writer, entries: Vec::new(), serial: 0 },
             queue: BinaryHeap::new(),
             order: 0,
@@ -476,6 +506,7 @@ impl World {
             clock_ahead_ms: 0,
             start: 0,
             down: false,
+            still: false,
             is_double: false,
             lost_ever: false,
             malice: None,
@@ -565,15 +596,32 @@ impl World {
         self.issuer.entries.push(entry.bytes().clone());
     }
 
-    /// A next version of the root document, signed.
-    pub(crate) fn sign_root(&mut self) -> Option<SignedRoot> {
-        let mut signed = self.latest_root.propose(|document| document.freshness_ms += Time::DAY_MS).ok()?;
+    /// A next version of the root document, signed: it asks for a word less fresh, or has another issuer in the place of
+    /// this one, of which all stands that it said so far.
+    pub(crate) fn sign_root(&mut self, replaces_issuer: bool) -> Option<SignedRoot> {
+        let (key, log) = (SigningKey::from_seed(&self.secrets.bytes()), LogId(self.secrets.log()));
+        let dropped =
+            DroppedIssuer { issuer: self.issuer.key.public(), heads: self.issuer.head().into_iter().collect() };
+        let proposal = self.latest_root.propose(|document| match replaces_issuer {
+            true => {
+                document.issuers.iter_mut().for_each(|term| term.issuer = key.public());
+                document.dropped.push(dropped);
+            }
+            false => document.freshness_ms += Time::DAY_MS,
+        });
+        let mut signed = proposal.ok()?;
         signed.add_signature(&self.root_key);
         self.latest_root.adopt(std::slice::from_ref(&signed)).ok()?;
+        if replaces_issuer {
+            let opening = Opening { under: Under::Root(self.latest_root.version()), cites: Vec::new() };
+            self.issuer.writer = Writer::open(CircleId(self.root.network().0), key.clone(), log, opening);
+            self.issuer.key = key;
+            self.say(&Statement::NothingElse);
+        }
         Some(signed)
     }
 
-    /// A thief of the issuer's key certifies a key as a node of somebody's partner, in a log of its own.
+    /// A thief of the first issuer's key certifies a key as a node of somebody's partner, in a log of its own.
     pub(crate) fn forge_certificate(
         &mut self,
         writer: &mut Option<Writer>,
@@ -591,13 +639,13 @@ impl World {
             name: self.nodes[victim].name.clone(),
             not_before: self.now,
             not_after: self.now.plus(certificate::LIFE_MS),
-            issuer: self.issuer.key.public(),
+            issuer: self.first_issuer.public(),
         };
-        let signed = Signed::sign(&certificate, Domain::CERTIFICATE, &self.issuer.key);
+        let signed = Signed::sign(&certificate, Domain::CERTIFICATE, &self.first_issuer);
         let payload = Statement::Certificate(signed).to_bytes();
         let writer = writer.get_or_insert_with(|| {
             let opening = Opening { under: Under::Root(1), cites: Vec::new() };
-            Writer::open(CircleId(self.root.network().0), self.issuer.key.clone(), log, opening)
+            Writer::open(CircleId(self.root.network().0), self.first_issuer.clone(), log, opening)
         });
         let draft = Draft { suite: Suite::Network, epoch: None, payload, expiry: None, retracts: None };
         let entry = writer.append(self.now, draft);
@@ -605,7 +653,7 @@ impl World {
         entry.bytes().clone()
     }
 
-    /// The issuer's log.
+    /// The issuers' logs.
     pub(crate) fn issuers_word(&self) -> Vec<EntryBytes> {
         self.issuer.entries.clone()
     }
@@ -665,6 +713,12 @@ impl World {
             Coming::Drained { session, side } => self.drained(session, side),
             Coming::GiveUp { session } => self.give_up(session),
             Coming::Start { node } => self.start(node),
+            Coming::MakeRoom { node } => self.make_room(node),
+            Coming::Choose { node, start } => {
+                if self.nodes[node].start == start {
+                    self.leave_displaced(node);
+                }
+            }
             Coming::Mend { ways } => self.mend(&ways),
             Coming::Life => self.live(),
             Coming::EndDouble { node } => self.end_double(node),
@@ -731,6 +785,9 @@ impl World {
         if self.sparse {
             self.nodes[index].draw = self.lines.bytes();
         }
+        if self.chooses() {
+            self.schedule(self.now.plus(CHOOSES_EVERY_MS), Coming::Choose { node: index, start });
+        }
         self.dial_others(index);
     }
 
@@ -772,14 +829,11 @@ impl World {
     pub(crate) fn end(&mut self, index: usize, power: bool) -> Option<Engine> {
         let node = &mut self.nodes[index];
         let engine = node.engine.take()?;
-        node.start += 1;
-        node.plain.clear();
-        node.waiting.clear();
-        node.pulls.clear();
+        node.still = false;
         node.keys.clear();
-        node.tick_at = None;
         node.closed.retain(|(at, ..)| self.now.since(*at) < MINUTE_MS);
-        let sessions = std::mem::take(&mut node.sessions);
+        let sessions = self.stops(index);
+        let node = &mut self.nodes[index];
         let disks = &mut self.disks;
         let made_it = node.disk.crash(|bound| disks.below(bound));
         self.trace.event(self.now, 2, index, &(made_it.len() as u64).to_be_bytes());
@@ -790,6 +844,48 @@ impl World {
             self.close(id, [late, late]);
         }
         Some(engine)
+    }
+
+    /// What a node was about to do it does not do any more. Gives back the sessions that it had.
+    fn stops(&mut self, index: usize) -> BTreeMap<PublicKey, SessionId> {
+        let node = &mut self.nodes[index];
+        node.start += 1;
+        node.plain.clear();
+        node.waiting.clear();
+        node.pulls.clear();
+        node.tick_at = None;
+        std::mem::take(&mut node.sessions)
+    }
+
+    /// The store took no write. What its engine says from here on might depend on it, and is not acted on; it leaves the
+    /// network, and what waits for the disk stays there until it ends.
+    fn stand_still(&mut self, index: usize) {
+        self.trace.tell(self.now, || format!("the disk of {} is full: it takes no more writes", name_of(index)));
+        self.trace.event(self.now, 13, index, &[]);
+        let sessions = self.stops(index);
+        let node = &mut self.nodes[index];
+        node.still = true;
+        let clock = node.clock(self.now);
+        if let Some(engine) = &mut node.engine {
+            for (peer, session) in &sessions {
+                engine.handle(clock, Input::PeerDown { peer: *peer, session: *session }, &node.disk);
+            }
+            while engine.poll_output().is_some() {}
+        }
+        self.saw(&Seen::StandsStill { node: index });
+        for id in sessions.into_values() {
+            self.close(id, [1, 1]);
+        }
+    }
+
+    /// There is room on a disk again. Whoever stood still for it is started anew.
+    pub(crate) fn make_room(&mut self, index: usize) {
+        self.nodes[index].disk.fill(false);
+        if self.nodes[index].still {
+            self.end(index, false);
+            let wait = self.faults.between(200, 60_000);
+            self.schedule(self.now.plus(wait), Coming::Start { node: index });
+        }
     }
 
     /// Ends a node and puts its disk back to the backup that was made of it.
@@ -819,7 +915,7 @@ impl World {
         }
         let node = &mut self.nodes[index];
         let clock = node.clock(self.now);
-        let Some(engine) = &mut node.engine else { return };
+        let Some(engine) = node.engine.as_mut().filter(|_| !node.still) else { return };
         self.guard.begins(index, kind_of(&input));
         engine.handle(clock, input, &node.disk);
         self.drain(index);
@@ -839,7 +935,7 @@ impl World {
         self.next_command += 1;
         let random = self.secrets.bytes();
         let node = &mut self.nodes[index];
-        if node.engine.is_none() {
+        if !node.runs() {
             return;
         }
         node.plain.extend(plain.map(|plain| (id, plain)));
@@ -854,7 +950,7 @@ impl World {
             let Some(engine) = &mut self.nodes[index].engine else { return };
             let Some(output) = engine.poll_output() else { break };
             self.carry_out(index, output);
-            if self.violation.is_some() {
+            if self.violation.is_some() || self.nodes[index].still {
                 return;
             }
         }
@@ -910,8 +1006,10 @@ impl World {
             }
             Output::Store { ticket, writes } => {
                 self.handed_to_store(index, &writes);
-                if self.nodes[index].disk.submit(ticket, writes) {
-                    self.begin_sync(index);
+                match self.nodes[index].disk.submit(ticket, writes) {
+                    Ok(true) => self.begin_sync(index),
+                    Ok(false) => {}
+                    Err(Full) => self.stand_still(index),
                 }
             }
             Output::Disconnect { session, reason, .. } => {
@@ -1015,7 +1113,7 @@ impl World {
             self.input(index, Input::Stored { ticket });
             self.nodes[index].heard_before = None;
         }
-        if self.nodes[index].disk.begin_sync() {
+        if self.nodes[index].runs() && self.nodes[index].disk.begin_sync() {
             self.begin_sync(index);
         }
     }
@@ -1176,7 +1274,7 @@ impl World {
     fn dial(&mut self, a: usize, b: usize) {
         let pair = Network::pair(a, b);
         self.network.dialling.remove(&pair);
-        let running = |node: usize| self.nodes[node].engine.is_some();
+        let running = |node: usize| self.nodes[node].runs();
         if self.nodes[a].me == self.nodes[b].me {
             return;
         }
@@ -1198,18 +1296,45 @@ impl World {
             self.dial_later(a, b, 5_000, 30_000);
             return;
         }
-        if !self.sparse && self.nodes.len() > limits::ALL_TO_ALL && !self.chose(a, b) && !self.chose(b, a) {
+        if self.chooses() && !self.chose(a, b) && !self.chose(b, a) {
             // Neighbours are replaced now and then.
             self.dial_later(a, b, 60_000, 120_000);
             return;
         }
         self.draw_ways(a, b);
-        let (dialler, listener) = if self.lines.per_mille(500) { (a, b) } else { (b, a) };
+        let either = self.lines.per_mille(500);
+        // Where not all are connected with all, whoever chose the other dials it.
+        let a_dials = if self.chooses() { self.chose(a, b) && (either || !self.chose(b, a)) } else { either };
+        let (dialler, listener) = if a_dials { (a, b) } else { (b, a) };
         let end = |node: usize| End { node, start: self.nodes[node].start };
-        let session = self.network.open(end(dialler), end(listener));
+        let session = self.network.open(end(dialler), end(listener), self.now);
         let rtt = self.network.ways[&(a, b)].latency_ms + self.network.ways[&(b, a)].latency_ms;
         for side in [1, 0] {
             self.schedule(self.now.plus(rtt + 1), Coming::Up { session, side });
+        }
+    }
+
+    /// Whether the network of a life is too large for all to be connected with all.
+    fn chooses(&self) -> bool {
+        !self.sparse && self.nodes.len() > limits::ALL_TO_ALL
+    }
+
+    /// A node leaves those that it dialled a while ago and does not want as neighbours any more, as a daemon does.
+    fn leave_displaced(&mut self, index: usize) {
+        let start = self.nodes[index].start;
+        self.schedule(self.now.plus(CHOOSES_EVERY_MS), Coming::Choose { node: index, start });
+        let sessions: Vec<SessionId> = self.nodes[index].sessions.values().copied().collect();
+        for id in sessions {
+            let Some(session) = self.network.sessions.get(&id).filter(|session| session.side_of(index) == 0) else {
+                continue;
+            };
+            let (since, other) = (session.since, session.ends[1].node);
+            if self.now.since(since) >= KEEP_MS && !self.chose(index, other) {
+                self.trace
+                    .tell(self.now, || format!("p{index:02} leaves p{other:02}: another neighbour takes its place"));
+                let late = self.lines.between(1, 100);
+                self.close(id, [1, late]);
+            }
         }
     }
 
@@ -1222,7 +1347,7 @@ impl World {
             let draw = Draw { breadth: Breadth::default(), seed, now: self.now };
             let there = |index: &usize| {
                 let cut = self.network.is_cut(node, *index) || self.network.is_cut(*index, node);
-                self.nodes[*index].engine.is_some() && !cut
+                self.nodes[*index].runs() && !cut
             };
             let there: BTreeSet<PublicKey> =
                 (0..self.nodes.len()).filter(there).map(|index| self.nodes[index].me).collect();

@@ -64,6 +64,17 @@ impl Checker for Durable {
                     ));
                 }
             }
+            Seen::StandsStill { node } => {
+                // It goes on to answer who reads.
+                let node = &world.nodes[*node];
+                for replica in node.engine.iter().flat_map(|engine| engine.circles()) {
+                    let accepted = |key: &LogKey| replica.accepted(&key.author, &key.log);
+                    let more = |key: &LogKey| accepted(key) > node.disk.held().height(key);
+                    if let Some((key, _)) = replica.logs().find(|(key, _)| more(key)) {
+                        return Err(format!("{} stands still and shows of {} what is not durable", node.name, key.log));
+                    }
+                }
+            }
             Seen::Sent { from, frame: Some(frame), .. } => self.announced(world, *from, frame)?,
             _ => {}
         }

@@ -53,6 +53,8 @@ pub(crate) struct Violation {
 pub(crate) enum Seen<'a> {
     /// A node started on what its disk held.
     Started { node: usize },
+    /// The store of a node takes no more writes, and the node answers who reads.
+    StandsStill { node: usize },
     /// A node ended a session because of its peer.
     Disconnected { node: usize, peer: usize, reason: &'a str },
     /// A node sent a frame on a live stream; what it says when the node is honest.
