@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use cwn_crypto::Time;
+use cwn_crypto::{PublicKey, Time};
 use cwn_engine::{
     limits,
     log::CircleId,
@@ -19,6 +19,9 @@ use crate::world::World;
 const QUIET_FRAMES: u64 = 3;
 /// Frames that a node may send besides in the whole quiet time.
 const QUIET_SLACK: u64 = 40;
+/// And so many each time that somebody malicious is disconnected: what was handed to it on behalf of others may not have
+/// gone on, and goes by others.
+const FRAMES_ANEW: u64 = 3;
 /// Whatever a peer says of what it holds, in so many milliseconds it is answered with so many frames of a comparison
 /// in one circle: a digest, buckets and tips each second, and some for what else changes.
 const ANSWER_MS: u64 = 10_000;
@@ -29,9 +32,12 @@ pub(crate) struct Bounded {
     /// Since when, and how many frames of comparisons a node sent in one circle of one session with somebody
     /// malicious.
     answers: BTreeMap<(usize, Tag), (Time, u64)>,
-    /// How many frames each node had sent when the quiet time began, and in which of its starts.
-    quiet_from: Vec<(u64, u64)>,
+    /// In which of its starts each node was when the quiet time began, and how many frames it sent since to those that keep
+    /// to the protocol as it does.
+    quiet: BTreeMap<usize, (u64, u64)>,
     quiet_minutes: u64,
+    /// How often somebody malicious was disconnected since.
+    disconnected: u64,
 }
 
 impl Checker for Bounded {
@@ -40,6 +46,12 @@ impl Checker for Bounded {
     }
 
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
+        if let Seen::Sent { from, to, .. } = seen
+            && world.nodes[*to].is_honest()
+            && let Some((_, sent)) = self.quiet.get_mut(from)
+        {
+            *sent += 1;
+        }
         match seen {
             Seen::Noted { node, event: Event::Refused { peer, circle: _, reason } } => {
                 let node = &world.nodes[*node];
@@ -82,6 +94,7 @@ impl Checker for Bounded {
                 Ok(())
             }
             Seen::Disconnected { node, peer, reason } => {
+                self.disconnected += u64::from(!world.nodes[*peer].is_honest());
                 let (node, peer) = (&world.nodes[*node], &world.nodes[*peer]);
                 if node.is_honest() && peer.is_honest() && !world.truth.revoked.contains(&peer.me) {
                     return Err(format!("{} disconnects {}, which is honest: {reason}", node.name, peer.name));
@@ -93,23 +106,19 @@ impl Checker for Bounded {
     }
 
     fn quiet(&mut self, world: &World, minutes: u64) {
-        self.quiet_from = world.nodes.iter().map(|node| (node.frames, node.start)).collect();
-        self.quiet_minutes = minutes;
+        let honest = world.nodes.iter().enumerate().filter(|(_, node)| node.is_honest());
+        self.quiet = honest.map(|(index, node)| (index, (node.start, 0))).collect();
+        (self.quiet_minutes, self.disconnected) = (minutes, 0);
     }
 
     fn calm(&mut self, world: &World) -> Result<(), String> {
         holds_little(world)?;
-        if world.plan.malicious_percent > 0 {
-            // Those do not keep quiet in a calm, and are answered.
-            return Ok(());
-        }
-        for (node, (frames, start)) in world.nodes.iter().zip(&self.quiet_from) {
-            let Some(engine) = node.engine.as_ref().filter(|_| node.start == *start && node.is_honest()) else {
-                continue;
-            };
-            let shared: u64 = engine.peers().iter().map(|peer| peer.circles.len() as u64).sum();
-            let allowed = QUIET_SLACK + QUIET_FRAMES * self.quiet_minutes * shared;
-            let sent = node.frames - frames;
+        let quiet = std::mem::take(&mut self.quiet).into_iter().map(|(index, quiet)| (&world.nodes[index], quiet));
+        for (node, (_, sent)) in quiet.filter(|(node, (start, _))| node.start == *start) {
+            let honest = |peer: &PublicKey| world.honest().any(|node| node.me == *peer);
+            let peers = node.engine.iter().flat_map(|engine| engine.peers()).filter(|peer| honest(&peer.peer));
+            let shared: u64 = peers.map(|peer| peer.circles.len() as u64).sum();
+            let allowed = QUIET_SLACK + QUIET_FRAMES * self.quiet_minutes * shared + FRAMES_ANEW * self.disconnected;
             if sent > allowed {
                 return Err(format!("{} sent {sent} frames in {} quiet minutes", node.name, self.quiet_minutes));
             }
