@@ -14,6 +14,7 @@ use cwn_engine::{
 
 use crate::{
     malicious::Kind,
+    plan::Trouble,
     world::{Acknowledged, Coming, Node, World},
 };
 
@@ -48,6 +49,30 @@ enum Deed {
     RotRecord,
     RotFact,
     DiskFull,
+}
+
+impl Deed {
+    /// As what it can be left out.
+    fn trouble(self) -> Option<Trouble> {
+        match self {
+            Self::Publish | Self::PublishToSome | Self::Add | Self::Backup => None,
+            Self::Found => Some(Trouble::Foundings),
+            Self::Remove => Some(Trouble::Removals),
+            Self::Appoint | Self::Dismiss | Self::Policy => Some(Trouble::Stewards),
+            Self::Raise => Some(Trouble::Raises),
+            Self::Succeed => Some(Trouble::Successions),
+            Self::Hand => Some(Trouble::Files),
+            Self::Root => Some(Trouble::Roots),
+            Self::Revoke => Some(Trouble::Revocations),
+            Self::Stop => Some(Trouble::Stops),
+            Self::Restore | Self::Clone => Some(Trouble::Backups),
+            Self::Kill | Self::PowerLoss => Some(Trouble::Kills),
+            Self::ConnectionDrop | Self::FullQueue => Some(Trouble::Drops),
+            Self::Partition | Self::OneWayCut => Some(Trouble::Partitions),
+            Self::ClockJump => Some(Trouble::Clocks),
+            Self::Rot | Self::RotRecord | Self::RotFact | Self::DiskFull => Some(Trouble::Disks),
+        }
+    }
 }
 
 impl World {
@@ -102,10 +127,23 @@ impl World {
         let mut draw = self.people.below(deeds.iter().map(|(rate, _)| rate).sum());
         for (rate, deed) in deeds {
             if draw < rate {
-                return self.befall(deed);
+                return self.befall_apart(deed);
             }
             draw -= rate;
         }
+    }
+
+    /// Something happens that throws dice of its own, so that whether it does changes nothing for what comes after; unless it
+    /// is left out.
+    fn befall_apart(&mut self, deed: Deed) {
+        let (people, faults) = (self.people.fork(), self.faults.fork());
+        if deed.trouble().is_some_and(|trouble| self.plan.lacks(trouble)) {
+            return;
+        }
+        let people = std::mem::replace(&mut self.people, people);
+        let faults = std::mem::replace(&mut self.faults, faults);
+        self.befall(deed);
+        (self.people, self.faults) = (people, faults);
     }
 
     fn befall(&mut self, deed: Deed) {
@@ -288,11 +326,10 @@ impl World {
         self.command(node, "publish", command, Some(text));
     }
 
-    /// When an entry expires, by its author's clock. Where none does no dice are thrown, so that those lives stay as they
-    /// are.
+    /// When an entry expires, by its author's clock.
     fn expiry(&mut self, node: usize) -> Option<Time> {
         let rate = self.plan.scenario.people.expiring_per_mille;
-        if rate == 0 || !self.people.per_mille(rate) {
+        if !self.people.per_mille(rate) {
             return None;
         }
         let minutes = 20 + self.people.below(24 * 60);

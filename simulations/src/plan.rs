@@ -42,6 +42,18 @@ pub(crate) enum Trouble {
     Removals,
     /// Stewards that come and go, and policies
     Stewards,
+    /// Cuts that are raised
+    Raises,
+    /// Circles that go on for others
+    Successions,
+    /// Circles that are carried in files
+    Files,
+    /// Versions of the root document
+    Roots,
+    /// Circles that are founded later
+    Foundings,
+    /// Entries that expire, and circles that keep them for a while
+    Expiry,
     /// Nodes that are stopped for a while
     Stops,
     /// Malicious members
@@ -54,27 +66,28 @@ impl Plan {
         Self { seed: 0, nodes, hours, malicious_percent, malice: None, scenario, left_out: Vec::new() }
     }
 
-    /// The same without one kind of trouble.
+    /// The same without one kind of trouble. What is a deed is drawn all the same, and not done, so that everything else
+    /// stays as it was.
     pub(crate) fn without(mut self, trouble: Trouble) -> Self {
         let Scenario { people, faults, .. } = &mut self.scenario;
         match trouble {
-            Trouble::Kills => (faults.kill, faults.power_loss) = (0, 0),
-            Trouble::Partitions => {
-                (faults.partition, faults.one_way_cut) = (0, 0);
-                self.scenario.split_minutes = 0;
-            }
-            Trouble::Drops => (faults.connection_drop, faults.full_queue) = (0, 0),
-            Trouble::Clocks => (faults.clock_jump, faults.clock_skew_ms) = (0, 0),
-            Trouble::Disks => {
-                (faults.rot, faults.rot_record, faults.rot_fact) = (0, 0, 0);
-                (faults.disk_full, faults.slow_sync_per_mille) = (0, 0);
-            }
-            Trouble::Backups => (people.restore, people.clone) = (0, 0),
-            Trouble::Revocations => people.revoke = 0,
-            Trouble::Removals => people.remove = 0,
-            Trouble::Stewards => (people.appoint, people.dismiss, people.policy) = (0, 0, 0),
-            Trouble::Stops => people.stop = 0,
+            Trouble::Partitions => self.scenario.split_minutes = 0,
+            Trouble::Clocks => faults.clock_skew_ms = 0,
+            Trouble::Disks => faults.slow_sync_per_mille = 0,
+            Trouble::Expiry => (people.expiring_per_mille, people.retention) = (0, false),
             Trouble::Malice => self.malicious_percent = 0,
+            Trouble::Kills
+            | Trouble::Drops
+            | Trouble::Backups
+            | Trouble::Revocations
+            | Trouble::Removals
+            | Trouble::Stewards
+            | Trouble::Raises
+            | Trouble::Successions
+            | Trouble::Files
+            | Trouble::Roots
+            | Trouble::Foundings
+            | Trouble::Stops => {}
         }
         self.left_out.push(trouble);
         self
