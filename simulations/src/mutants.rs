@@ -224,6 +224,7 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
             scenario.people.policy = 2_000;
             scenario.people.publish /= 4;
         })],
+        Bug::KeepForEver | Bug::KeepExpired => vec![Lives::of("retention").nodes(4).hours(48)],
         Bug::TakeWithoutPayload => vec![Lives::of("expiry").with(Kind::Stripper)],
         Bug::CurrentAtOnce => vec![mixed().more(many_starts)],
         // What rot took is fetched from members, so that only who is alone in a circle meets damage: one that added and

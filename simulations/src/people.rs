@@ -373,10 +373,12 @@ impl World {
         let engine = self.nodes[node].engine.as_ref();
         let control = old.and_then(|old| Some((engine?.circle(&old)?.control()?, old)));
         let succeeds = control.map(|(control, old)| succeeding(control, old));
+        let brief = self.plan.scenario.people.retention && self.truth.histories.len().is_multiple_of(2);
+        let retention_days = brief.then_some(1);
         let charter = Charter {
             name: format!("circle {}", self.truth.histories.len()),
             stewards: stewards.iter().map(steward).collect(),
-            terms: Terms { quota: self.some_quota(), ..Terms::default() },
+            terms: Terms { quota: self.some_quota(), retention_days, ..Terms::default() },
             secret: self.fresh(),
             founded: self.nodes[node].clock(self.now),
             succeeds,

@@ -6,10 +6,11 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 
 /// The scenarios that come with the program.
-const SUPPLIED: [(&str, &str); 7] = [
+const SUPPLIED: [(&str, &str); 8] = [
     ("expiry", include_str!("../scenarios/expiry.toml")),
     ("mixed", include_str!("../scenarios/mixed.toml")),
     ("partition72h", include_str!("../scenarios/partition72h.toml")),
+    ("retention", include_str!("../scenarios/retention.toml")),
     ("revocation", include_str!("../scenarios/revocation.toml")),
     ("rot", include_str!("../scenarios/rot.toml")),
     ("scale", include_str!("../scenarios/scale.toml")),
@@ -72,7 +73,7 @@ pub(crate) struct People {
     /// Of a thousand entries so many expire within a day.
     #[serde(default)]
     pub(crate) expiring_per_mille: u64,
-    /// Whether every other policy keeps what is published for a day.
+    /// Whether every other charter, and every other policy, keeps what is published for a day.
     #[serde(default)]
     pub(crate) retention: bool,
     /// Every node with a number that this divides is the second of the partner before it; 0 for none.

@@ -73,6 +73,14 @@ fn what_is_said_again_names_circles_by_the_tags_of_its_session() {
 }
 
 #[test]
+fn what_a_circle_keeps_for_a_day_is_dropped_in_lives_that_last_for_longer() {
+    let scenario = Scenario::find("retention").unwrap();
+    let outcome = life::live(&Plan { seed: 1, ..Plan::new(4, 240, 0, scenario) }, 100_000);
+    expect_kept(&outcome);
+    assert!(outcome.lines.iter().any(|line| line.contains("payloads of log")));
+}
+
+#[test]
 fn who_has_a_full_disk_stands_still_until_there_is_room() {
     let mut plan = Plan { hours: 3, ..plan("mixed", 1) };
     plan.scenario.faults.disk_full = 10_000;

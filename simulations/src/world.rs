@@ -1059,7 +1059,11 @@ impl World {
                 self.saw(&Seen::Retracted { node: index, key, seq, hash, retracted });
             }
             // What was dropped checkers see on the disk.
-            Output::Dropped { .. } => {}
+            Output::Dropped { key, total, .. } => {
+                let log = key.log;
+                self.trace
+                    .tell(self.now, || format!("{} dropped {total} payloads of log {log} so far", name_of(index)));
+            }
             Output::Reply { id, reply } => self.replied(index, id, &reply),
             Output::Emit(event) => {
                 self.trace.tell(self.now, || format!("{} notes {event:?}", name_of(index)));

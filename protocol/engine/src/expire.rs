@@ -237,7 +237,9 @@ pub(crate) fn ages(header: &Header) -> bool {
 
 fn is_over(header: &Header, days: Option<u32>, now: Time) -> bool {
     let over = |time: Time| time <= now;
-    ages(header) && (header.expiry.is_some_and(over) || days.is_some_and(|days| over(header.time.plus(days_ms(days)))))
+    let expired = header.expiry.is_some_and(over) && !planted(Bug::KeepExpired);
+    let aged = days.is_some_and(|days| over(header.time.plus(days_ms(days)))) && !planted(Bug::KeepForEver);
+    ages(header) && (expired || aged)
 }
 
 impl Engine {

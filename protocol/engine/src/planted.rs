@@ -149,6 +149,12 @@ bugs! {
     /// Entries that take something back are dropped by time like any.
     DropRetractions,
 
+    // Retention: what time lets go is gone some time after.
+    /// What is older than its circle keeps it stays.
+    KeepForEver,
+    /// What expired stays.
+    KeepExpired,
+
     // I7: bounded.
     /// Peers that do not keep to the protocol are never disconnected.
     ForgiveFaults,

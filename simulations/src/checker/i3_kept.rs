@@ -44,13 +44,22 @@ impl Kept {
         world.now.plus(others.unwrap_or(0) + limits::CLOCK_AGREES_MS + SMALL_STEPS_MS)
     }
 
-    fn may_go(&self, circle: &CircleId, header: &Header, latest: Time) -> bool {
+    /// What a charter says holds from the first.
+    fn may_go(&self, world: &World, circle: &CircleId, header: &Header, latest: Time) -> bool {
         let over = |time: Time| time <= latest;
+        let by_charter = |days: u32| over(header.time.plus(u64::from(days) * Time::DAY_MS));
         let let_go = |(since, days): &(Time, u32)| {
             over(since.plus(limits::SHORTER_RETENTION_MS)) && over(header.time.plus(u64::from(*days) * Time::DAY_MS))
         };
-        header.expiry.is_some_and(over) || self.retentions.get(circle).is_some_and(|all| all.iter().any(let_go))
+        header.expiry.is_some_and(over)
+            || charter_days(world, circle).is_some_and(by_charter)
+            || self.retentions.get(circle).is_some_and(|all| all.iter().any(let_go))
     }
+}
+
+/// For how many days a circle is kept by its charter.
+fn charter_days(world: &World, circle: &CircleId) -> Option<u32> {
+    world.truth.histories.get(circle).and_then(|history| history.charter.terms.retention())
 }
 
 fn header_of(world: &World, node: usize, key: &LogKey, seq: u64) -> Option<Header> {
@@ -83,7 +92,8 @@ impl Checker for Kept {
                 // for it from the first.
                 let latest = self.latest(world, *node).plus(2 * limits::CLOCK_AGREES_MS);
                 let header = entry.header();
-                let shortest = self.retentions.get(&header.circle).into_iter().flatten().map(|(_, days)| *days).min();
+                let since_then = self.retentions.get(&header.circle).into_iter().flatten().map(|(_, days)| *days);
+                let shortest = since_then.chain(charter_days(world, &header.circle)).min();
                 let old = shortest.is_some_and(|days| header.time.plus(u64::from(days) * Time::DAY_MS) <= latest);
                 if old || header.expiry.is_some_and(|expiry| expiry <= latest) {
                     return Ok(());
@@ -97,7 +107,7 @@ impl Checker for Kept {
                 if header.retracts.is_some() {
                     return Err(format!("{name} drops entry {seq} in {circle}, which takes another back"));
                 }
-                if !self.may_go(&key.circle, &header, self.latest(world, *node)) {
+                if !self.may_go(world, &key.circle, &header, self.latest(world, *node)) {
                     return Err(format!("{name} drops entry {seq} in {circle} before its time"));
                 }
                 Ok(())

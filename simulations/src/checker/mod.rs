@@ -22,6 +22,7 @@ mod i9_current;
 mod i9_honest;
 mod i9_unopenable;
 mod liveness;
+mod retention;
 mod succession;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -195,5 +196,6 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::new(liveness::Liveness),
         Box::new(succession::Succession),
         Box::new(history::Newcomers::default()),
+        Box::new(retention::Retention::default()),
     ]
 }
