@@ -332,6 +332,8 @@ pub(crate) struct World {
     pub(crate) truth: Truth,
     pub(crate) trace: Trace,
     pub(crate) violation: Option<Violation>,
+    /// Whose message it is that a node's engine is handed at this moment.
+    pub(crate) because: Option<usize>,
     /// In a calm no faults come, and everybody runs.
     pub(crate) calm: bool,
     pub(crate) people: Dice,
@@ -418,6 +420,7 @@ impl World {
             truth: Truth::default(),
             trace: Trace::new(START, keep_lines),
             violation: None,
+            because: None,
             calm: false,
             people: Dice::new(seed, For::People),
             faults: Dice::new(seed, For::Faults),
@@ -1498,7 +1501,9 @@ impl World {
         if let Input::RunEnded { pull } = &input {
             self.nodes[end.node].pulls.remove(pull);
         }
+        self.because = Some(other.node);
         self.input(end.node, input);
+        self.because = None;
     }
 
     /// A session over a cut way ends, when the cut is still there.

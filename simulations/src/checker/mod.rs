@@ -16,6 +16,7 @@ mod i5_authentic;
 mod i6_listed;
 mod i6_retracted;
 mod i7_bounded;
+mod i7_disk;
 mod i7_quota;
 mod i8_no_single_point;
 mod i9_current;
@@ -186,6 +187,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::new(i6_retracted::Retracted::default()),
         Box::new(i6_listed::Listed::default()),
         Box::new(i7_bounded::Bounded::default()),
+        Box::new(i7_disk::Disks::default()),
         Box::new(i7_quota::Quotas),
         Box::new(i8_no_single_point::NoSinglePoint::default()),
         Box::new(i9_honest::Honest),
