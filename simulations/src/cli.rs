@@ -57,6 +57,9 @@ struct Measures {
     /// A supplied scenario, or a file like simulations/scenarios/mixed.toml
     #[arg(long, default_value = "mixed")]
     scenario: String,
+    /// What the scenario says otherwise here, such as faults.rot=9000; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    with: Vec<String>,
     /// How many of the nodes are malicious, each in its own way; such as 10%
     #[arg(long, default_value = "0%", value_parser = percent)]
     malicious: u64,
@@ -81,7 +84,7 @@ impl Measures {
         if self.hours == 0 {
             bail!("--hours must be at least 1");
         }
-        let plan = Plan::new(self.nodes, self.hours, self.malicious, Scenario::find(&self.scenario)?);
+        let plan = Plan::new(self.nodes, self.hours, self.malicious, Scenario::altered(&self.scenario, &self.with)?);
         let plan = Plan { malice: self.malice, ..plan };
         Ok(self.without.iter().fold(plan, |plan, trouble| plan.without(*trouble)))
     }
@@ -244,7 +247,8 @@ fn smallest(args: &Shrink) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     println!("{}", life::live(&found, 0));
-    println!("cwn-sim replay {found} --scenario {}", args.measures.scenario);
+    let with: String = args.measures.with.iter().map(|change| format!(" --with {change}")).collect();
+    println!("cwn-sim replay {found} --scenario {}{with}", args.measures.scenario);
     Ok(ExitCode::FAILURE)
 }
 

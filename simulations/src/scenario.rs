@@ -127,19 +127,32 @@ pub(crate) struct Ways {
 impl Scenario {
     /// One of the supplied scenarios, or a file.
     pub(crate) fn find(name: &str) -> anyhow::Result<Self> {
+        Self::altered(name, &[])
+    }
+
+    /// As [`Self::find`], where some of what it says is otherwise, such as `faults.rot=9000`.
+    pub(crate) fn altered(name: &str, changes: &[String]) -> anyhow::Result<Self> {
         if let Some((_, text)) = SUPPLIED.iter().find(|(known, _)| *known == name) {
-            return Self::parse(text).with_context(|| format!("the supplied scenario {name}"));
+            return Self::parse(text, changes).with_context(|| format!("the supplied scenario {name}"));
         }
         if !Path::new(name).exists() {
             let known: Vec<&str> = SUPPLIED.iter().map(|(known, _)| *known).collect();
             bail!("there is no scenario {name}, nor a file of that name; supplied are {}", known.join(", "));
         }
         let text = std::fs::read_to_string(name).with_context(|| format!("reading {name}"))?;
-        Self::parse(&text).with_context(|| format!("{name}; compare it with simulations/scenarios/mixed.toml"))
+        Self::parse(&text, changes).with_context(|| format!("{name}; compare it with simulations/scenarios/mixed.toml"))
     }
 
-    fn parse(text: &str) -> anyhow::Result<Self> {
-        let scenario: Self = toml::from_str(text)?;
+    fn parse(text: &str, changes: &[String]) -> anyhow::Result<Self> {
+        // What is wrong in the file itself is told with its line.
+        let mut scenario: Self = toml::from_str(text)?;
+        if !changes.is_empty() {
+            let mut table: toml::Table = toml::from_str(text)?;
+            for change in changes {
+                alter(&mut table, change).with_context(|| format!("--with {change}"))?;
+            }
+            scenario = table.try_into()?;
+        }
         if scenario.calm_every_minutes == 0 || scenario.calm_minutes == 0 {
             bail!("calm_every_minutes and calm_minutes must be at least 1");
         }
@@ -148,6 +161,21 @@ impl Scenario {
         }
         Ok(scenario)
     }
+}
+
+/// Says something otherwise, as `part.name=value` or `name=value`.
+fn alter(scenario: &mut toml::Table, change: &str) -> anyhow::Result<()> {
+    let (name, value) = change.split_once('=').context("what is otherwise is given as in faults.rot=9000")?;
+    let value = format!("value = {value}").parse::<toml::Table>()?.remove("value").context("there is no value")?;
+    let (table, name) = match name.split_once('.') {
+        Some((part, name)) => {
+            let part = scenario.get_mut(part).and_then(toml::Value::as_table_mut);
+            (part.context("a scenario has the parts people, faults and network")?, name)
+        }
+        None => (scenario, name),
+    };
+    table.insert(name.to_owned(), value);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -170,7 +198,28 @@ mod tests {
     #[test]
     fn a_word_that_a_scenario_does_not_know_is_refused() {
         let text = include_str!("../scenarios/mixed.toml").replace("publish = ", "publsh = ");
-        let refusal = format!("{:#}", Scenario::parse(&text).unwrap_err());
+        let refusal = format!("{:#}", Scenario::parse(&text, &[]).unwrap_err());
         assert!(refusal.contains("publsh"), "{refusal}");
+    }
+
+    #[test]
+    fn what_a_scenario_says_is_otherwise_where_it_is_told_so_and_nowhere_else() {
+        let altered = |changes: &[&str]| {
+            let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();
+            Scenario::altered("mixed", &changes)
+        };
+        let mut expected = Scenario::find("mixed").unwrap();
+        (expected.faults.rot, expected.calm_minutes) = (9_000, 7);
+        assert_eq!(altered(&["faults.rot=9000", "calm_minutes=7"]).unwrap(), expected);
+        for (change, told) in [
+            ("faults.rost=1", "rost"),
+            ("faults.rot", "faults.rot=9000"),
+            ("flaws.rot=1", "people, faults and network"),
+            ("faults.rot=many", "faults.rot=many"),
+            ("calm_minutes=0", "at least 1"),
+        ] {
+            let refusal = format!("{:#}", altered(&[change]).unwrap_err());
+            assert!(refusal.contains(told), "{change}: {refusal}");
+        }
     }
 }
