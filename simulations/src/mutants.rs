@@ -170,7 +170,7 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
         // An entry that a crash leaves, and what stands right behind it not.
         Bug::TrustTheTail => vec![mixed().hours(4).more(|scenario| {
             slow_disks(scenario);
-            scenario.faults.disk_full *= 60;
+            scenario.faults.kill *= 9;
             scenario.people.publish *= 8;
         })],
         // Few facts are a charter.
