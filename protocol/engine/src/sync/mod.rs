@@ -526,7 +526,10 @@ impl Engine {
         let circles: Vec<CircleId> = state.shared.keys().copied().collect();
         self.sync.digest_at(later);
         self.say_root(peer);
-        circles.into_iter().for_each(|circle| self.held_due_to(peer, circle));
+        for circle in circles {
+            self.held_due_to(peer, circle);
+            self.hand_on_anew(peer, circle);
+        }
         self.offer(peer, false, store)?;
         self.welcome(peer, store)
     }

@@ -152,6 +152,20 @@ fn i9_a_statement_that_was_on_its_way_when_a_line_was_cut_takes_another() {
     assert_eq!(known_to_hold(&world, "a", circle, "a", entry, &names[1..]), names[1..]);
 }
 
+/// Found by cwn-sim (44 nodes, 3 h, seed 110): what was handed on to somebody whose line was full was lost.
+#[test]
+fn i9_a_statement_that_a_full_line_lost_is_handed_on_again_once_there_is_room() {
+    let names = ["a", "b", "c", "d"];
+    let (mut world, circle) = connected(&names, &[("a", "b"), ("b", "c"), ("c", "d")]);
+    let id = world.append("a", circle, "what is on its way");
+    world.run(1_000);
+    world.clog_line("b", "a").run(30_000);
+    let entry = place_of(&world, "a", id);
+    assert_eq!(known_to_hold(&world, "a", circle, "a", entry, &names), [""; 0], "all statements are lost");
+    world.free_line("b", "a").run(10_000);
+    assert_eq!(known_to_hold(&world, "a", circle, "a", entry, &names[1..]), names[1..]);
+}
+
 /// A circle of these where a steward removed "ferm", and a better one, which had not heard of it, dismissed that steward
 /// before all but "surf" heard of either: "surf" alone knows of the removal, which is void.
 fn removed_for_surf_alone(pairs: &[(&str, &str)], before: impl FnOnce(&mut World, CircleId)) -> (World, CircleId) {
