@@ -844,13 +844,36 @@ impl Replica {
         }
     }
 
-    /// Judges everything that is held of the network circle by a new version of the root document.
-    pub(crate) fn rejudge(&mut self, new: TrustRoot) {
+    /// Judges everything that is held of the network circle by a new version of the root document. Gives what cannot be read
+    /// back of the logs of those that it alone makes issuers: they are held where rot had taken this version.
+    pub(crate) fn rejudge(&mut self, new: TrustRoot, store: &dyn Read) -> Vec<Damage> {
+        let says_nothing =
+            |(key, log): &(LogKey, &Log)| log.kind == LogKind::Network && !self.decides(&key.author, LogKind::Network);
+        let unheard: Vec<(LogKey, u64)> =
+            self.logs().filter(says_nothing).map(|(key, log)| (key, log.height)).collect();
         if let Rule::Network { word, root } = &mut self.rule {
             word.refold(&new);
             *root = new;
         }
+        let mut damages = Vec::new();
+        for (key, height) in unheard {
+            if !self.decides(&key.author, LogKind::Network) {
+                continue;
+            }
+            for seq in 0..height {
+                match read_entry(store, &key, seq) {
+                    // One that says nothing to this version of the program is kept all the same.
+                    Ok(entry) => drop(self.apply(entry.header(), entry.hash(), entry.payload().unwrap_or_default())),
+                    Err(damage) => {
+                        damages.push(damage);
+                        self.hold_up_to(store, &key, seq);
+                        break;
+                    }
+                }
+            }
+        }
         self.refold();
+        damages
     }
 
     /// What the fold concludes now; empty in the network circle.

@@ -239,9 +239,9 @@ impl Engine {
     /// A version is durable: from here on everything is judged by it.
     pub(crate) fn root_advanced(&mut self, root: TrustRoot, store: &dyn Read) -> Result<(), Damage> {
         let version = root.version();
-        if let Some(replica) = self.circles.get_mut(&self.network) {
-            replica.rejudge(root);
-        }
+        let damages =
+            self.circles.get_mut(&self.network).map(|replica| replica.rejudge(root, store)).unwrap_or_default();
+        damages.into_iter().for_each(|damage| self.output(Output::Emit(Event::Damaged { what: damage.to_string() })));
         // What was seen of a dropped issuer is settled; what still shows is seen again at once.
         self.trust.alarms.clear();
         self.output(Output::Emit(Event::RootAdvanced { version }));

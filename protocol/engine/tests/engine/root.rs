@@ -82,6 +82,30 @@ fn an_issuer_is_stolen_and_two_of_three_root_keys_drop_it_and_all_go_on() {
     }
 }
 
+/// Found by cwn-sim (seed 224 among many changes, with issuers replaced, 7 nodes, 4 h).
+#[test]
+fn i2_what_a_new_issuer_said_counts_again_once_the_version_that_names_it_came_back() {
+    let (mut world, head) = a_theft(&["ncsc", "z-cert", "ferm"]);
+    let second = world.next_root(&[0, 1], replace_issuer(vec![head]));
+    world.adopt_root("ncsc", &second);
+    world.settle();
+    world.connect_all().settle();
+    world.change_issuer(key_of("issuer", 9), 9);
+    world.revoke("ferm", "ncsc").settle();
+    let revoked = |world: &World| world.engine("z-cert").word().revocation(&world.key("ferm")).is_some();
+    assert!(revoked(&world));
+    let index = world.index("z-cert");
+    let store = &mut world.nodes[index].store;
+    let versions: Vec<Vec<u8>> = store.facts.keys().filter(|name| name.starts_with(b"root/")).cloned().collect();
+    assert_eq!(versions.len(), 1);
+    store.rotten_facts.extend(versions);
+    world.crash("z-cert").start("z-cert");
+    assert!(!revoked(&world), "by what it can read the issuer is none");
+    world.connect("ncsc", "z-cert").settle();
+    assert_eq!(world.engine("z-cert").root().version(), 2);
+    assert!(revoked(&world));
+}
+
 #[test]
 fn a_version_is_there_after_a_start_and_what_the_thief_said_stays_without_effect() {
     let (mut world, head) = a_theft(&["ncsc", "z-cert", "ferm"]);
