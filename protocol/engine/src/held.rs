@@ -132,6 +132,15 @@ pub(crate) enum Part {
     Latest,
 }
 
+/// The parts of which there is something new.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// Those that say what is held of what is held here too: written down at once.
+    pub(crate) sure: Vec<Part>,
+    /// Those of which a holder can say something else each time.
+    pub(crate) said: Vec<Part>,
+}
+
 /// What was heard about one circle.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -158,28 +167,30 @@ impl Ledger {
         now: Time,
         cites: impl Fn(&LogId) -> Option<&'a [CutLine]>,
         held: impl Fn(&LogId) -> u64,
-    ) -> Vec<Part> {
+    ) -> News {
         let Statement { holder, author, time, .. } = *statement;
         let reach = cut_reach(&statement.heads, &cites);
         let listed = lists_less(&statement.heads, &reach, &cites);
         let listed = listed.then(|| statement.heads.iter().map(|line| line.log).collect());
         let mut news = self.hold((holder, author), reach, time, cites, held);
+        let says_more = !news.sure.is_empty() || !news.said.is_empty();
         let fresh = Latest { time, unopenable: statement.unopenable.as_slice().into(), listed };
         let latest = self.latest.get(&(holder, author));
         if latest.is_none_or(|latest| is_later(time, latest.time, now)) {
-            let told = latest.map(|latest| &*latest.unopenable).unwrap_or_default();
             // The time alone is not worth a write.
-            let listed = latest.and_then(|latest| latest.listed.as_deref());
-            if !news.is_empty() || told != &*fresh.unopenable || listed != fresh.listed.as_deref() {
-                news.push(Part::Latest);
+            if !news.sure.is_empty() {
+                news.sure.push(Part::Latest);
+            } else if latest.is_none_or(|latest| latest.unopenable != fresh.unopenable || latest.listed != fresh.listed)
+            {
+                news.said.push(Part::Latest);
             }
             self.latest.insert((holder, author), fresh);
-        } else if let (Some(latest), Some(listed), false) =
-            (self.latest.get_mut(&(holder, author)), fresh.listed, news.is_empty())
+        } else if let (Some(latest), Some(listed), true) =
+            (self.latest.get_mut(&(holder, author)), fresh.listed, says_more)
         {
             // Its holder's clock was set back meanwhile, and it says more.
             latest.listed = Some(listed);
-            news.push(Part::Latest);
+            news.said.push(Part::Latest);
         }
         news
     }
@@ -194,8 +205,8 @@ impl Ledger {
         time: Time,
         cites: impl Fn(&LogId) -> Option<&'a [CutLine]>,
         held: impl Fn(&LogId) -> u64,
-    ) -> Vec<Part> {
-        let mut news = Vec::new();
+    ) -> News {
+        let mut news = News::default();
         let mut unknown = None;
         let mut is_known = self.knows(holder, author);
         // Nearly always all of it is.
@@ -212,14 +223,19 @@ impl Ledger {
                 }
                 *unknown += 1;
             }
+            let here = held(&log);
             let steps = self.steps.entry(place).or_default();
-            steps.pop_if(|last| last.height > held(&log));
+            steps.pop_if(|last| last.height > here);
             steps.push(Step { height, at: time });
             if steps.len() > limits::HELD_STEPS {
                 // The oldest two become one: its height was certainly held at the later time.
                 steps.remove(0);
             }
-            news.extend(is_held.then_some(Part::Log(log)));
+            match is_held {
+                true if height <= here => news.sure.push(Part::Log(log)),
+                true => news.said.push(Part::Log(log)),
+                false => {}
+            }
         }
         news
     }

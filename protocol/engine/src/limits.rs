@@ -65,8 +65,8 @@ pub const CITES_FOLLOWED: usize = 4 * HELD_LOGS;
 /// A statement of what is held: one log is usual, 66 bytes each.
 pub const HELD_BYTES: usize = 64 << 10;
 
-/// Steps that the ledger keeps for one holder and one log.
-pub const HELD_STEPS: usize = 256;
+/// Steps that the ledger keeps for one holder and one log. All of them are written down with each new one.
+pub const HELD_STEPS: usize = 32;
 
 /// Certificates that peers showed are remembered of so many; beyond, of those that are connected.
 pub const SHOWN_CERTIFICATES: usize = 4_096;
@@ -234,8 +234,8 @@ pub const ANNOUNCE_WAIT_MS: u64 = 50;
 /// Told to all, the heights took more of the line than entries of a kilobyte did.
 pub const ANNOUNCE_TO: usize = 3;
 
-/// How often it is written down at most what one holder says of one author's logs: of a log that grows all day its steps
-/// are some kilobytes each time.
+/// How often it is written down at most what one holder says of one author's logs and can say otherwise each time: which
+/// epochs it cannot open, and how much it has of what is not held here.
 pub const HELD_NOTE_MS: u64 = 5 * 60_000;
 
 /// How long changes are gathered before they are stated to author and stewards.
@@ -322,7 +322,7 @@ pub const RECORDS_AT_ONCE: usize = 16;
 /// Faults after which a peer is disconnected. One can be an accident of version skew.
 pub const FAULTS: u32 = 3;
 
-/// What is written down of one holder about one log, or beside its logs: [`HELD_STEPS`] steps are some kilobytes,
+/// What is written down of one holder about one log, or beside its logs: [`HELD_STEPS`] steps are half a kilobyte,
 /// and a statement names no more epochs than fit in one.
 pub const HELD_FACT_BYTES: usize = HELD_BYTES;
 

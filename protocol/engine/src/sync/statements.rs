@@ -8,7 +8,7 @@ use cwn_crypto::{Domain, Hash, PublicKey, Time, encoding};
 
 use super::relay::Outgoing;
 use crate::engine::{Engine, HELD_FACT, fact_key};
-use crate::held::{Ledger, Part, SignedStatement, Statement};
+use crate::held::{Ledger, News, Part, SignedStatement, Statement};
 use crate::limits;
 use crate::log::{CircleId, LogKey};
 use crate::planted::{Bug, planted};
@@ -22,8 +22,8 @@ type Cites<'a> = dyn Fn(&LogId) -> Option<&'a [CutLine]> + 'a;
 /// A holder of an author's logs in a circle, and that author.
 type Pair = (CircleId, PublicKey, PublicKey);
 
-/// What was heard of the pairs of which something was written down not long ago, and is written next. What a holder says
-/// again and again is not written each time; what a crash loses of it, it says again when it meets this node.
+/// Of the pairs of which something that a holder can say otherwise each time was written down not long ago, what is written
+/// next: such is not written each time.
 #[derive(Debug, Default)]
 pub(super) struct Noting {
     pairs: BTreeMap<Pair, (Time, BTreeSet<Part>)>,
@@ -225,27 +225,21 @@ impl Engine {
         for (holder, at, heads) in holders {
             self.note((circle, holder, author), |ledger, cites, held| {
                 let mut news = ledger.hold((holder, author), cut_reach(&heads, cites), at, cites, held);
-                news.push(Part::Log(log));
+                news.sure.push(Part::Log(log));
                 news
             });
         }
     }
 
     /// Has a ledger hear something, and what is new in it written down.
-    fn note(
-        &mut self,
-        pair: Pair,
-        hear: impl for<'a> FnOnce(&mut Ledger, &Cites<'a>, &dyn Fn(&LogId) -> u64) -> Vec<Part>,
-    ) {
+    fn note(&mut self, pair: Pair, hear: impl for<'a> FnOnce(&mut Ledger, &Cites<'a>, &dyn Fn(&LogId) -> u64) -> News) {
         let (circle, _, author) = pair;
         let Some(replica) = self.circles.get(&circle) else { return };
         let cites = |log: &LogId| replica.log(&author, log).map(|held| held.opening.cites.as_slice());
         let held = |log: &LogId| replica.log(&author, log).map_or(0, |held| held.durable);
-        let news = hear(self.ledgers.entry(circle).or_default(), &cites, &held);
-        if !news.is_empty() {
-            let news = self.sync.noting.put(pair, news, self.now);
-            self.write_down(vec![(pair, news.into_iter().collect())]);
-        }
+        let News { sure, said } = hear(self.ledgers.entry(circle).or_default(), &cites, &held);
+        let said = if said.is_empty() { said } else { self.sync.noting.put(pair, said, self.now) };
+        self.write_down(vec![(pair, sure.into_iter().chain(said).collect())]);
     }
 
     /// Writes down what was heard since of those of whom something was written down a while ago.

@@ -966,7 +966,6 @@ fn i7_who_says_ever_more_of_a_log_has_little_written_and_what_it_says_at_last_is
         ledger.received(&world.key("ibd"), &world.key("ncsc"), &key.log, 199).is_some()
     };
     assert!(heard(&world));
-    world.run(limits::HELD_NOTE_MS);
     world.crash("ncsc").start("ncsc");
     assert!(heard(&world), "what was heard is known after a start");
 }
