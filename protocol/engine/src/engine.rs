@@ -1282,11 +1282,6 @@ impl Engine {
             self.store(vec![Write::Fact { key, value: vec![1] }], Vec::new());
             authors.into_iter().for_each(|author| self.held_changed(circle, author));
         }
-        let key = fact_key(CLOSED_FACT, &[&circle.0.0, &epoch.0]);
-        self.store(vec![Write::Fact { key, value: vec![1] }], Vec::new());
-        let epoch = self.circles.get(&circle).and_then(|replica| replica.epoch(&epoch));
-        let authors = epoch.map(|epoch| epoch.writers().clone()).unwrap_or_default();
-        authors.into_iter().for_each(|author| self.held_changed(circle, author));
     }
 
     // ---- Offers.
