@@ -337,6 +337,7 @@ impl Engine {
             replica.keep_to_branches(store);
         }
         self.load_given(circle, store, rot)?;
+        self.stewards_named(&circle);
         self.tell_accepted(&circle);
         self.note_beyond(&circle);
         self.note_retention(&circle, store);
@@ -633,6 +634,7 @@ impl Engine {
         let outcome = self.roster_changed(circle, store);
         self.look_for_keys();
         let outcome = outcome.and(self.counts_anew(circle, store));
+        self.stewards_named(circle);
         // The set to seal to may be another now: what waits for a seal is asked for again when it comes back.
         if *circle == self.network {
             self.look_for_alarms();

@@ -237,6 +237,8 @@ pub(crate) struct Sync {
     peers: BTreeMap<PublicKey, Peer>,
     /// By what this node counted in each circle when it last looked.
     counts_under: BTreeMap<CircleId, Option<Under>>,
+    /// The stewards of each circle, as they were last.
+    stewards: BTreeMap<CircleId, BTreeSet<PublicKey>>,
     pub(crate) doubts: Doubts,
     /// How many forks were told to all until then.
     forks_told: usize,

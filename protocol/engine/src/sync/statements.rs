@@ -128,6 +128,21 @@ impl Engine {
         outcome
     }
 
+    /// Who is a steward now and was none before is told what was stated to the others, in the sessions that there are.
+    pub(crate) fn stewards_named(&mut self, circle: &CircleId) {
+        let Some(replica) = self.circles.get(circle).filter(|replica| replica.control().is_some()) else { return };
+        let roster = replica.fold().roster().iter();
+        let stewards: BTreeSet<PublicKey> =
+            roster.filter(|(_, member)| member.steward.is_some()).map(|(node, _)| *node).collect();
+        let authors: BTreeSet<PublicKey> = replica.logs().map(|(key, _)| key.author).collect();
+        let named = |before: &BTreeSet<PublicKey>| !stewards.is_subset(before);
+        let tells = self.sync.stewards.get(circle).is_some_and(named);
+        self.sync.stewards.insert(*circle, stewards);
+        if tells {
+            authors.into_iter().for_each(|author| self.held_changed(*circle, author));
+        }
+    }
+
     pub(super) fn state_held(&mut self) {
         self.sync.held_due = None;
         let mut outgoing = Outgoing::default();

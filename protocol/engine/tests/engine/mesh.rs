@@ -108,6 +108,24 @@ fn an_author_hears_who_received_what_it_wrote_though_they_are_never_connected() 
     assert!(known_to_hold(&world, "surf", circle, "ferm", entry, &["ncsc", "ferm"]).is_empty());
 }
 
+/// Found by cwn-sim (seed 304 among many changes, 25% malicious, 7 nodes, 4 h).
+#[test]
+fn i9_who_becomes_a_steward_is_told_what_was_stated_to_the_others_while_it_is_connected() {
+    let names = ["ncsc", "ferm", "surf"];
+    let (mut world, circle) = connected(&names, &[("ncsc", "ferm"), ("ncsc", "surf"), ("ferm", "surf")]);
+    publish(&mut world, "ferm", circle, "sealed wrongly for haven");
+    world.enrol("haven");
+    world.connect_all();
+    world.add("ncsc", circle, "haven");
+    world.settle();
+    let entry = publish(&mut world, "ferm", circle, "before surf is a steward");
+    world.settle();
+    assert!(known_to_hold(&world, "surf", circle, "ferm", entry, &["ncsc", "haven"]).is_empty());
+    world.appoint("ncsc", circle, "surf");
+    world.settle();
+    assert_eq!(known_to_hold(&world, "surf", circle, "ferm", entry, &["ncsc", "haven"]), ["ncsc", "haven"]);
+}
+
 #[test]
 fn statements_go_back_the_way_the_entries_came_over_five_nodes() {
     let names = ["ncsc", "ferm", "surf", "haven", "zorg"];
