@@ -154,6 +154,9 @@ fn many(run: &Run) -> anyhow::Result<ExitCode> {
     let jobs = run.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1).max(1);
     println!("{}: {}", run.measures.scenario, plan.scenario.about);
     let seeds = run.seeds.unwrap_or(16);
+    if seeds == 0 {
+        bail!("--seeds must be at least 1: no life breaks no promise");
+    }
     let bar = ProgressBar::new(seeds);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds, {eta} left {msg}") {
         bar.set_style(style);
@@ -226,7 +229,11 @@ fn again(replay: &Replay) -> anyhow::Result<ExitCode> {
     let outcome = life::live(&plan, replay.last);
     outcome.lines.iter().for_each(|line| println!("{line}"));
     println!("{outcome}");
-    Ok(if outcome.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    if outcome.violation.is_some() {
+        return Ok(ExitCode::FAILURE);
+    }
+    println!("no promise was broken");
+    Ok(ExitCode::SUCCESS)
 }
 
 fn smallest(args: &Shrink) -> anyhow::Result<ExitCode> {
