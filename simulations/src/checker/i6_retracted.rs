@@ -95,7 +95,8 @@ impl Checker for Retracted {
 
     fn calm(&mut self, world: &World) -> Result<(), String> {
         let faults = &world.plan.scenario.faults;
-        let clocks_ms = 1_000 * faults.clock_jump_seconds + faults.clock_skew_ms;
+        // It may have been noted by a clock that was ahead, and be waited for by one that is behind.
+        let clocks_ms = 2 * (1_000 * faults.clock_jump_seconds + faults.clock_skew_ms);
         let bound_ms = limits::RETRACT_MS + limits::ERASE_EVERY_MS + clocks_ms + PATIENCE_MS;
         for (index, node) in world.nodes.iter().enumerate().filter(|(_, node)| node.is_honest()) {
             let Some(engine) = &node.engine else { continue };
