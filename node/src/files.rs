@@ -195,7 +195,7 @@ mod tests {
     use std::{collections::BTreeSet, sync::Arc};
 
     use super::*;
-    use crate::disk::faults::{Event, Fault, Faults, after_power_loss, directory};
+    use crate::disk::faults::{Event, Fault, Faults, check_power_losses, directory};
 
     /// One life of a file in a directory that is not there yet: it is written three times, each time once more where
     /// that failed.
@@ -239,16 +239,7 @@ mod tests {
         }
 
         fn check_power_loss(&self, events: &[Event], what: &str) {
-            for seldom in 1..4 {
-                let mut turn = 0;
-                let mut kept = || {
-                    turn += 1;
-                    turn % seldom == 1
-                };
-                let left = directory();
-                after_power_loss(events, &mut kept).put(self.root.path(), left.path());
-                self.check(left.path(), events, what);
-            }
+            check_power_losses(self.root.path(), events, &|left| self.check(left, events, what));
         }
     }
 

@@ -21,7 +21,7 @@ use crate::{
     clock,
     disk::{
         Site,
-        faults::{Event, Fault, Faults, after_power_loss, directory},
+        faults::{Event, Fault, Faults, check_power_losses, directory},
     },
     files,
     keystore::{Keys, Unlock},
@@ -171,16 +171,7 @@ impl Life {
     }
 
     fn check_power_loss(&self, events: &[Event], what: &str) {
-        for seldom in 1..4 {
-            let mut turn = 0;
-            let mut kept = || {
-                turn += 1;
-                turn % seldom == 1
-            };
-            let left = directory();
-            after_power_loss(events, &mut kept).put(self.dir.path(), left.path());
-            self.check(left.path(), events, what);
-        }
+        check_power_losses(self.dir.path(), events, &|left| self.check(left, events, what));
     }
 }
 

@@ -291,6 +291,21 @@ impl Left {
     }
 }
 
+/// Checks what may be there when the power went off after `events` in `dir`: of what was not made durable nothing, every
+/// second part or every third.
+pub(crate) fn check_power_losses(dir: &Path, events: &[Event], check: &dyn Fn(&Path)) {
+    for seldom in 1..4 {
+        let mut turn = 0;
+        let mut kept = || {
+            turn += 1;
+            turn % seldom == 1
+        };
+        let left = directory();
+        after_power_loss(events, &mut kept).put(dir, left.path());
+        check(left.path());
+    }
+}
+
 /// What is there when the power went off after `events`; `kept` says of each part that was not made durable whether it
 /// is there all the same.
 pub(crate) fn after_power_loss(events: &[Event], kept: &mut dyn FnMut() -> bool) -> Left {
