@@ -189,7 +189,7 @@ impl Engine {
         let Some(shared) = self.shared(peer, circle) else { return };
         let listed: BTreeSet<LogName> = tips.iter().map(|tip| (tip.author, tip.log)).collect();
         // The frame before may have ended between two logs of one author.
-        let begun = shared.listing.take();
+        let begun = shared.listing.take().map(|author| *author);
         let authors = listed.iter().map(|(author, _)| *author).filter(|author| begun != Some(*author));
         for author in authors.collect::<BTreeSet<PublicKey>>() {
             let of_author = (author, FIRST_NAME.1)..=(author, LAST_NAME.1);
@@ -203,7 +203,7 @@ impl Engine {
             shared.tips_of.entry(author).and_modify(|logs| *logs = logs.saturating_sub(gone.len()));
         }
         if !last {
-            shared.listing = tips.last().map(|tip| tip.author);
+            shared.listing = tips.last().map(|tip| Box::new(tip.author));
         }
     }
 

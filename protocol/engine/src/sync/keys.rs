@@ -46,8 +46,8 @@ pub(super) struct PeerKeys {
     asked: Option<(BTreeSet<Hash>, Time)>,
     /// What it did not have, and when it is asked for that again.
     had_not: BTreeMap<Hash, Time>,
-    /// To which key what it asked for is being sealed.
-    sealing: Option<Recipient>,
+    /// To which key what it asked for is being sealed; nearly always none.
+    sealing: Option<Box<Recipient>>,
     /// For how many it asked since when.
     wanted: (Time, usize),
 }
@@ -195,7 +195,7 @@ impl Engine {
         let tag = shared.mine;
         match recipient.filter(|_| !given.is_empty()) {
             Some(recipient) => {
-                shared.keys.sealing = Some(recipient);
+                shared.keys.sealing = Some(Box::new(recipient));
                 self.output(Output::SealKeys { peer: *peer, session, circle, recipient, epochs: given });
             }
             None => self.send(peer, &Frame::Keys { tag, keys: Vec::new() }),
@@ -215,7 +215,7 @@ impl Engine {
         let state = self.sync.peers.get_mut(peer).filter(|state| state.session == session);
         let Some(shared) = state.and_then(|state| state.shared.get_mut(&circle)) else { return };
         let Some(sealed_to) = shared.keys.sealing.take() else { return };
-        if recipient != Some(sealed_to) {
+        if recipient != Some(*sealed_to) {
             keys.clear();
         }
         let tag = shared.mine;

@@ -55,8 +55,8 @@ struct Shared {
     tips: BTreeMap<LogName, WireTip>,
     /// How many of those are logs of each author.
     tips_of: BTreeMap<PublicKey, usize>,
-    /// Of whom the last tip was in a list of tips that goes on in the next frame.
-    listing: Option<PublicKey>,
+    /// Of whom the last tip was in a list of tips that goes on in the next frame; nearly always nobody.
+    listing: Option<Box<PublicKey>>,
     /// Forks that were proven to it in this session, and when last.
     told_forks: BTreeMap<LogName, Time>,
     /// The operations behind forks that were handed to it, of those that are held here.
@@ -142,11 +142,7 @@ struct Peer {
     /// The shared circles by the peer's tags.
     by_tag: LiteMap<Tag, CircleId>,
     unknown: BTreeMap<Tag, Hash>,
-    welcomed: BTreeSet<CircleId>,
-    /// Circles of which it was handed the charter alone.
-    handed_charter: BTreeSet<CircleId>,
-    /// Circles in which it may not count this node, for want of an operation by which that is in again.
-    hand_again: BTreeSet<CircleId>,
+    handed: LiteMap<CircleId, Handed>,
     welcome: Option<Welcome>,
     root: PeerRoot,
     faults: u32,
@@ -156,6 +152,26 @@ struct Peer {
     empty_rounds: u32,
     /// Runs that it let wait, since the last that brought something.
     stalls: u32,
+}
+
+/// What a peer was handed of a circle by way of welcome.
+#[derive(Debug, Clone, Copy, Default)]
+struct Handed {
+    /// The charter alone.
+    charter: bool,
+    /// The charter and all operations.
+    all: bool,
+    /// It may not count this node, for want of an operation by which that is in again: it is to be handed all once more.
+    again: bool,
+}
+
+impl Peer {
+    /// Notes something of what it was handed of a circle.
+    fn handed(&mut self, circle: CircleId, note: impl FnOnce(&mut Handed)) {
+        let mut handed = self.handed.get(&circle).copied().unwrap_or_default();
+        note(&mut handed);
+        put(&mut self.handed, circle, handed);
+    }
 }
 
 /// Adds to a sorted list and leaves no room in it: a list that grows by itself sets aside room for four, and most of these
@@ -439,9 +455,7 @@ impl Engine {
             shared: LiteMap::new_vec(),
             by_tag: LiteMap::new_vec(),
             unknown: BTreeMap::new(),
-            welcomed: BTreeSet::new(),
-            handed_charter: BTreeSet::new(),
-            hand_again: BTreeSet::new(),
+            handed: LiteMap::new_vec(),
             welcome: None,
             root: PeerRoot::default(),
             faults: 0,
@@ -522,8 +536,8 @@ impl Engine {
         state.root.shown_other = false;
         state.losses += 1;
         if state.losses <= limits::WELCOMED_AGAIN {
-            state.welcomed.clear();
-            state.handed_charter.clear();
+            state.handed.retain(|_, handed| handed.again);
+            state.handed.iter_mut().for_each(|(_, handed)| *handed = Handed { again: true, ..Handed::default() });
         }
         let circles: Vec<CircleId> = state.shared.keys().copied().collect();
         self.sync.digest_at(later);
@@ -878,9 +892,7 @@ impl Engine {
                     }
                     state.my_tags.remove(circle);
                     state.said.remove(circle);
-                    state.welcomed.remove(circle);
-                    state.handed_charter.remove(circle);
-                    state.hand_again.remove(circle);
+                    state.handed.remove(circle);
                 }
                 self.sync.pulls.retain(|_, pull| pull.peer != peer || pull.circle != *circle);
                 for ((_, _), want) in self.sync.wants.iter_mut().filter(|((of, _), _)| of == circle) {

@@ -121,7 +121,7 @@ impl Engine {
         for (peer, _) in self.sync.sharing(circle) {
             self.held_due_to(&peer, *circle);
             if let Some(state) = self.sync.peers.get_mut(&peer).filter(|_| before.is_some()) {
-                state.hand_again.insert(*circle);
+                state.handed(*circle, |handed| handed.again = true);
                 outcome = outcome.and(self.welcome(&peer, store));
             }
         }

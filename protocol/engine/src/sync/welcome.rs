@@ -28,8 +28,8 @@ impl Engine {
             .filter(|replica| replica.control().is_some())
             // Before what costs more: a peer may show tags over and over.
             .filter(|replica| {
-                let (circle, shared) = (replica.id(), state.shared.contains_key(&replica.id()));
-                !shared && !state.welcomed.contains(&circle) || state.hand_again.contains(&circle)
+                let handed = state.handed.get(&replica.id()).copied().unwrap_or_default();
+                handed.again || !handed.all && !state.shared.contains_key(&replica.id())
             })
             .filter(|replica| self.shares(peer, replica) || planted(Bug::WelcomeStrangers))
             .filter(|replica| {
@@ -77,8 +77,7 @@ impl Engine {
             handed += entries.iter().map(EntryBytes::length).sum::<usize>();
             let frames = branches::in_frames(entries);
             if let Some(state) = self.sync.peers.get_mut(peer) {
-                state.welcomed.insert(circle);
-                state.hand_again.remove(&circle);
+                state.handed(circle, |handed| (handed.all, handed.again) = (true, false));
             }
             let count = frames.len();
             for (index, entries) in frames.into_iter().enumerate() {
@@ -93,7 +92,8 @@ impl Engine {
     /// a member whose own copy of the charter rotted, which without it has nothing of the circle.
     fn hand_charter(&mut self, peer: &PublicKey, circle: CircleId, charter: Vec<u8>) {
         let Some(state) = self.sync.peers.get_mut(peer) else { return };
-        if state.handed_charter.insert(circle) {
+        if state.handed.get(&circle).is_none_or(|handed| !handed.charter) {
+            state.handed(circle, |handed| handed.charter = true);
             self.send(peer, &Frame::Welcome { charter, entries: Vec::new(), last: true });
         }
     }
