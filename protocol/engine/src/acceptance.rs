@@ -93,7 +93,7 @@ pub fn hope(replica: &Replica, author: &PublicKey, log: &LogId, height: u64) -> 
 }
 
 /// How far a cut reaches into what an author published.
-fn reached(replica: &Replica, author: &PublicKey, cut: &[CutLine]) -> BTreeMap<LogId, CutLine> {
+pub(crate) fn reached(replica: &Replica, author: &PublicKey, cut: &[CutLine]) -> BTreeMap<LogId, CutLine> {
     // Of a control log that forks at its start it depends on the order of arrival whose opening is held, and none
     // cites what somebody published.
     let publishes = |log: &LogId| replica.log(author, log).filter(|held| held.kind != LogKind::Control);

@@ -995,12 +995,13 @@ impl Engine {
         };
         let under = under.ok_or(CommandRefusal::NotAMember)?;
         let stale = self.writers.get(&(circle, kind)).is_some_and(|writer| {
-            // After a removal and a new `add`, what is written counts under the new one, in a log of its own.
+            // After a removal and a new `add`, what is written counts under the new one, in a log of its own, and so do a
+            // steward's operations: a later cut can tell what came before.
             let own = replica.log(&self.me, &writer.key().log);
             own.is_some_and(|log| match (&replica.rule, log.opening.under) {
                 // The issuer was dropped, and its word no longer holds the certificate that the log stands on.
                 (Rule::Network { word, .. }, Under::Certificate(entry)) => word.certified_by(&entry) != Some(&self.me),
-                (_, opened_under) => opened_under != under && kind == LogKind::Content,
+                (_, opened_under) => opened_under != under,
             })
         });
         if stale {

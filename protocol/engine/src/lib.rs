@@ -60,6 +60,7 @@
 pub mod acceptance;
 pub mod branches;
 pub mod circle;
+mod cut;
 pub mod engine;
 pub mod epoch;
 pub mod expire;

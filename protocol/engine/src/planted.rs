@@ -96,6 +96,8 @@ bugs! {
     IgnoreDismissal,
     /// A later cut of the same rank does not replace an earlier one.
     CutNeverReplaced,
+    /// Who is removed once more gets back what its first removal put aside, when its later logs cite that.
+    CutTakesInAside,
     /// Whoever dismisses a steward voids one operation less than its cut says.
     VoidOneLess,
     /// Half of all logs are left out of tips, and so of digests.

@@ -1028,17 +1028,6 @@ impl Replica {
         lines.into_values().collect()
     }
 
-    /// The cut that leaves all that is held of an author: its logs that no other cites, and of its forked control logs
-    /// every branch that counts.
-    pub fn cut_of(&self, author: &PublicKey, kind: Option<LogKind>, limit: usize) -> Vec<CutLine> {
-        let mut branches = self.control().map(|control| control.branch_ends(author)).unwrap_or_default();
-        branches.truncate(limit);
-        let mut lines = self.longest_uncited(author, kind, limit - branches.len());
-        lines.extend(branches);
-        lines.sort();
-        lines
-    }
-
     /// Takes records that were asked for by name.
     pub(crate) fn ingest_records(&mut self, records: Vec<SignedRecord>) -> Ingested {
         let outcome = self.take_records(records);

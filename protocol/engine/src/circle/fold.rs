@@ -484,18 +484,7 @@ impl Control {
             if seat.appointment.is_some_and(|appointment| !fold.valid.contains(appointment)) {
                 continue;
             }
-            // Everything that ends stewardships and was found valid so far is of better rank.
-            let unseats = |known: &Known| {
-                let dismisses = matches!(known.operation.act, Act::Dismiss { .. });
-                known.operation.act.unseats(&seat.partner, &seat.node) && !(dismisses && planted(Bug::IgnoreDismissal))
-            };
-            let seen = seat.appointment.map(|appointment| &self.operations[appointment].past);
-            let ended =
-                fold.ends.iter().copied().filter(|index| {
-                    unseats(&self.operations[*index]) && !seen.is_some_and(|seen| seen.contains(*index))
-                });
-            let cut = self.governs(ended);
-            let reach = cut.map(|cut| self.reached(&fold.within, &seat.node, cut));
+            let reach = self.seat_reach(&fold, rank, seat);
             let stands = |index: usize| match &reach {
                 None => true,
                 Some(reach) => {
@@ -520,6 +509,47 @@ impl Control {
         self.count_members(&mut fold);
         fold.terms = self.latest_terms(&fold);
         fold
+    }
+
+    /// How far the operations of a stewardship stand; `None`: it was not ended.
+    fn seat_reach(&self, fold: &Fold, rank: &Rank, seat: &Seat) -> Option<BTreeMap<LogId, Vec<CutLine>>> {
+        let unseats = |known: &Known| {
+            let dismisses = matches!(known.operation.act, Act::Dismiss { .. });
+            known.operation.act.unseats(&seat.partner, &seat.node) && !(dismisses && planted(Bug::IgnoreDismissal))
+        };
+        let seen = seat.appointment.map(|appointment| &self.operations[appointment].past);
+        let ended = fold.ends.iter().copied().filter(|index| {
+            let known = &self.operations[*index];
+            known.rank < *rank && unseats(known) && !seen.is_some_and(|seen| seen.contains(*index))
+        });
+        self.governs(ended).map(|cut| self.reached(&fold.within, &seat.node, cut))
+    }
+
+    /// How far the control logs of an author stand in which it wrote as the steward that it is no longer.
+    pub(crate) fn ended_logs(&self, fold: &Fold, author: &PublicKey) -> BTreeMap<LogId, Vec<CutLine>> {
+        let mut ended: BTreeMap<LogId, Vec<CutLine>> = BTreeMap::new();
+        for (rank, seat) in self.seats.iter().filter(|(_, seat)| seat.node == *author) {
+            let Some(mut reach) = self.seat_reach(fold, rank, seat) else { continue };
+            for log in seat.operations.iter().map(|index| self.operations[*index].log).collect::<BTreeSet<_>>() {
+                let lines = reach.remove(&log).unwrap_or_default();
+                // Of two such stewardships in one log the one that stands less far.
+                let before = ended.entry(log).or_insert_with(|| lines.clone());
+                if lines < *before {
+                    *before = lines;
+                }
+            }
+        }
+        ended
+    }
+
+    /// How far these lines would reach into the control logs of an author.
+    pub(crate) fn reached_within(
+        &self,
+        fold: &Fold,
+        author: &PublicKey,
+        lines: &[CutLine],
+    ) -> BTreeMap<LogId, Vec<CutLine>> {
+        self.reached(&fold.within, author, lines)
     }
 
     fn count_members(&self, fold: &mut Fold) {

@@ -94,6 +94,52 @@ fn a_cut_is_raised_by_nobody_of_worse_rank_nor_where_nothing_is_held_beyond_it()
 }
 
 #[test]
+fn what_a_cut_put_aside_stays_aside_when_who_wrote_it_is_added_again_and_removed_again() {
+    let (mut world, circle) = removed_too_low();
+    world.add("ncsc", circle, "ferm");
+    world.settle();
+    world.append("ferm", circle, "again");
+    world.settle();
+    world.expect_reads("ibd", circle, &["before", "again"]);
+    world.remove("ncsc", circle, "ferm");
+    world.settle();
+    for name in ["ncsc", "z-cert", "ibd"] {
+        world.expect_reads(name, circle, &["before", "again"]);
+    }
+    let withheld = world.engine("ibd").withheld(&circle);
+    assert_eq!(withheld.iter().map(|one| (one.cut, one.height)).collect::<Vec<_>>(), [(1, 3)], "it can still be raised");
+    raise(&mut world, "ncsc", circle);
+    for name in ["ncsc", "z-cert", "ibd"] {
+        world.expect_reads(name, circle, &["before", "unheard", "unheard too", "again"]);
+    }
+}
+
+#[test]
+fn what_a_steward_decided_beyond_its_dismissal_stays_void_when_it_is_appointed_and_dismissed_again() {
+    let (mut world, circle) = two_stewards();
+    world.appoint("ncsc", circle, "ibd");
+    world.settle();
+    world.partition(&[&["ncsc", "z-cert"], &["ibd", "ferm"]]);
+    world.remove("ibd", circle, "ferm");
+    world.settle();
+    world.dismiss("ncsc", circle, "ibd");
+    world.connect_all().settle();
+    let ferm = world.key("ferm");
+    let counts = |world: &World, name: &str| world.engine(name).circle(&circle).unwrap().counts(&ferm);
+    assert!(counts(&world, "ncsc") && counts(&world, "ibd"), "what it decided unheard is void");
+    world.appoint("ncsc", circle, "ibd");
+    world.settle();
+    world.policy("ibd", circle, 30);
+    world.settle();
+    world.dismiss("ncsc", circle, "ibd");
+    world.settle();
+    for name in FOUR {
+        assert!(counts(&world, name), "{name}: ferm is removed by who was no steward");
+        assert_eq!(world.terms(name, circle), 30, "{name}: what it decided as a steward stays");
+    }
+}
+
+#[test]
 fn raising_a_cut_does_not_remove_who_was_added_again() {
     let (mut world, circle) = removed_too_low();
     world.add("ncsc", circle, "ferm");
