@@ -131,7 +131,7 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
             scenario.people.add *= 3;
             scenario.people.remove *= 3;
         })],
-        Bug::CutNeverReplaced => vec![mixed().hours(4).more(|scenario| {
+        Bug::CutNeverReplaced | Bug::CutTakesInAside => vec![mixed().hours(4).more(|scenario| {
             scenario.people.add *= 40;
             scenario.people.remove *= 40;
             scenario.people.publish *= 8;

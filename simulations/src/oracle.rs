@@ -113,6 +113,13 @@ pub(crate) struct Conclusion {
     stewards: BTreeMap<PublicKey, Rank>,
 }
 
+impl Conclusion {
+    /// Whether an operation counts.
+    pub(crate) fn counts(&self, operation: &Hash) -> bool {
+        self.valid.contains(operation)
+    }
+}
+
 impl History {
     /// The history of a circle just founded.
     pub(crate) fn new(charter: Charter) -> Self {
@@ -151,6 +158,11 @@ impl History {
             Act::Remove { .. } | Act::Dismiss { .. } | Act::Policy { .. } | Act::Later => Vec::new(),
         });
         stewards.chain(added).collect()
+    }
+
+    /// The operations of one author.
+    pub(crate) fn written_by(&self, author: &PublicKey) -> impl Iterator<Item = &Hash> {
+        self.said.iter().filter(move |(_, said)| said.author == *author).map(|(hash, _)| hash)
     }
 
     /// The stewardships that a node ever had, whatever has become of them.
@@ -421,7 +433,8 @@ impl History {
     }
 }
 
-fn removes(act: &Act, partner: &PartnerId, node: &PublicKey) -> bool {
+/// Whether this is the removal of a node.
+pub(crate) fn removes(act: &Act, partner: &PartnerId, node: &PublicKey) -> bool {
     match act {
         Act::Remove { partner: removed, node: one, .. } => removed == partner && one.is_none_or(|one| one == *node),
         Act::Add { .. } | Act::Appoint { .. } | Act::Dismiss { .. } | Act::Policy { .. } | Act::Later => false,

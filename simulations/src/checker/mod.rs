@@ -12,6 +12,7 @@ mod i2_certified;
 mod i3_durable;
 mod i3_kept;
 mod i4_convergence;
+mod i5_aside;
 mod i5_authentic;
 mod i6_listed;
 mod i6_retracted;
@@ -184,6 +185,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::new(i3_kept::Kept::default()),
         Box::new(i4_convergence::Convergence),
         Box::new(i5_authentic::Authentic),
+        Box::new(i5_aside::Aside),
         Box::new(i6_retracted::Retracted::default()),
         Box::new(i6_listed::Listed::default()),
         Box::new(i7_bounded::Bounded::default()),
