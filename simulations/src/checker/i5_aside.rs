@@ -25,7 +25,9 @@ impl Checker for Aside {
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
         let Seen::HandedToStore { node, write: Write::Entry(entry), fresh: true } = seen else { return Ok(()) };
         let node = &world.nodes[*node];
-        if entry.header().suite != Suite::Control || !node.is_honest() {
+        // A thief of its key writes what it likes.
+        let stolen = world.truth.stolen.contains(&entry.hash());
+        if entry.header().suite != Suite::Control || !node.is_honest() || stolen {
             return Ok(());
         }
         let circle = entry.key().circle;
