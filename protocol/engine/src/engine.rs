@@ -550,7 +550,7 @@ impl Engine {
                     logs.push(key);
                     replica.keep_to_branches_of(store, &logs);
                     if opened {
-                        self.tell_accepted_by(&key.circle, &key.author);
+                        self.tell_accepted_with(&key);
                     } else {
                         self.tell_accepted_log(key);
                     }
@@ -607,9 +607,12 @@ impl Engine {
         }
     }
 
-    pub(crate) fn tell_accepted_by(&mut self, circle: &CircleId, author: &PublicKey) {
-        let Some(replica) = self.circles.get(circle) else { return };
-        let keys: Vec<LogKey> = replica.logs_of(author).map(|(key, _)| key).collect();
+    /// Of a log that is held otherwise than before, or no longer at all, and of those that its opening may have kept within
+    /// a cut.
+    pub(crate) fn tell_accepted_with(&mut self, key: &LogKey) {
+        self.tell_accepted_log(*key);
+        let Some(replica) = self.circles.get(&key.circle) else { return };
+        let keys: Vec<LogKey> = replica.logs_of(&key.author).map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| self.tell_accepted_log(key));
     }
 
@@ -740,7 +743,7 @@ impl Engine {
         if let Some(replica) = self.circles.get_mut(&key.circle) {
             replica.hold_up_to(store, key, seq);
         }
-        self.tell_accepted_log(*key);
+        self.tell_accepted_with(key);
         true
     }
 

@@ -490,9 +490,7 @@ impl Engine {
             self.leave_log(&key);
             self.output(Output::Emit(Event::OwnKeyElsewhere { circle: key.circle }));
         }
-        // A log that is held no longer at all is told of too.
-        self.tell_accepted_log(key);
-        self.tell_accepted_by(&key.circle, &key.author);
+        self.tell_accepted_with(&key);
         let now = self.now;
         let told = if self.sync.tells_fork(now) { self.sync.sharing(&key.circle) } else { Vec::new() };
         for (peer, tag) in told {

@@ -830,6 +830,42 @@ fn i3_what_stands_behind_one_that_rotted_and_builds_on_another_that_did_counts_o
     }
 }
 
+/// Found by cwn-sim (`--scenario rot --nodes 7 --hours 4 --malicious 25%` at twenty times the rates, seed 1088): what the
+/// lost log cited was withheld, and the node's lists went on showing it.
+#[test]
+fn i6_lists_show_no_more_than_counts_once_a_log_rotted_that_a_cut_lists_for_those_it_cites() {
+    let mut world = World::new(&FOUR);
+    let circle = world.found(&["ncsc"]);
+    for name in ["z-cert", "ibd", "ferm"] {
+        world.add("ncsc", circle, name);
+    }
+    world.settle();
+    world.append("ferm", circle, "in the first log");
+    world.settle();
+    let first = world.content_log("ferm", circle);
+    world.crash("ferm").start("ferm").connect_all().settle();
+    world.crash("z-cert");
+    world.append("ferm", circle, "in the second");
+    world.settle();
+    world.remove("ncsc", circle, "ferm");
+    world.settle();
+    let index = world.index("ibd");
+    let store = &mut world.nodes[index].store;
+    let of_ferm = |key: &&LogKey| (key.circle, key.author) == (circle, first.author) && key.log != first.log;
+    let second = *store.logs.keys().find(of_ferm).unwrap();
+    store.rotten.insert((second, 0));
+    world.partition(&[&["ibd", "z-cert"], &["ncsc", "ferm"]]);
+    world.mute_runs("ibd", true);
+    world.start("z-cert").connect("ibd", "z-cert").run(100);
+    world.input(index, Input::Damaged { key: second, seq: 0 });
+    world.settle();
+    let counts = |world: &World| world.engine("ibd").circle(&circle).unwrap().accepted(&first.author, &first.log);
+    assert_eq!((counts(&world), world.node("ibd").accepted[&first]), (0, 0));
+    world.mute_runs("ibd", false);
+    world.connect_all().settle();
+    assert_eq!((counts(&world), world.node("ibd").accepted[&first]), (1, 1));
+}
+
 #[test]
 fn i3_what_stands_behind_an_entry_that_rotted_is_with_everybody_once_that_one_came_back() {
     for found in ["at a start", "while it runs"] {
