@@ -27,7 +27,7 @@ use cwn_functions::{
 
 use super::{
     door::{Api, find_circle, find_offer, name_of},
-    status::{offers, policy_of, summarise},
+    status::{not_joined, offers, policy_of, summarise},
     types::{
         Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, KeptLess, MemberView, Membership,
         NewCircle, OfferSummary, OverQuotaView, PolicyChange, Problem, QuotaChange, QuotaView, Raising, Succession,
@@ -554,6 +554,7 @@ fn detail(engine: &Engine, store: &Store, named: &str) -> Result<(CircleDetail, 
     let peers: BTreeSet<PublicKey> = engine.peers().iter().map(|peer| peer.peer).collect();
     let stewards: Vec<&PublicKey> = replica.fold().roster().stewards().into_iter().map(|(node, _)| node).collect();
     let rank = |node: &PublicKey| stewards.iter().position(|steward| *steward == node);
+    let outside = not_joined(engine, replica);
     let view = |(node, member): (&PublicKey, &Member)| MemberView {
         partner: member.partner.to_string(),
         node: node.to_string(),
@@ -563,6 +564,7 @@ fn detail(engine: &Engine, store: &Store, named: &str) -> Result<(CircleDetail, 
         certified: engine.is_certified(node),
         revoked: engine.word().revocation(node).is_some(),
         reachable: peers.contains(node),
+        not_joined: outside.contains(node),
         this: *node == engine.me(),
     };
     let mut members: Vec<MemberView> = replica.fold().roster().iter().map(view).collect();

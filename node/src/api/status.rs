@@ -117,8 +117,13 @@ pub(super) fn summarise(engine: &Engine, replica: &Replica) -> Option<CircleSumm
     let there = peers.iter().filter_map(|peer| roster.member(&peer.peer)).map(|member| &member.partner);
     let there: BTreeSet<&PartnerId> = there.collect();
     let missing = roster.partners().into_iter().filter(|partner| own.is_some() && !connected.contains(partner));
+    let outside = not_joined(engine, replica);
+    let joined = roster.iter().filter(|(node, _)| !outside.contains(*node)).map(|(_, member)| &member.partner);
+    let joined: BTreeSet<&PartnerId> = joined.collect();
+    let (missing, not_joined): (Vec<&PartnerId>, Vec<&PartnerId>) =
+        missing.partition(|partner| joined.contains(partner));
     let (silent, unreachable): (Vec<&PartnerId>, Vec<&PartnerId>) =
-        missing.partition(|partner| there.contains(partner));
+        missing.into_iter().partition(|partner| there.contains(partner));
     let names = |partners: Vec<&PartnerId>| partners.into_iter().map(ToString::to_string).collect();
     Some(CircleSummary {
         id: circle.to_string(),
@@ -138,7 +143,28 @@ pub(super) fn summarise(engine: &Engine, replica: &Replica) -> Option<CircleSumm
         comparing: sharing.iter().filter(|(_, caught_up)| !caught_up).count(),
         unreachable: names(unreachable),
         silent: names(silent),
+        not_joined: names(not_joined),
+        // A steward is removed only by one of better rank.
+        removable: roster.stewards().first().is_some_and(|(node, _)| **node != engine.me()),
     })
+}
+
+/// The members of which nothing shows that they joined: they share the circle with nobody here, wrote nothing in it, and
+/// never said what they hold of it. That is said to stewards alone, so that on no other node there are any.
+pub(super) fn not_joined(engine: &Engine, replica: &Replica) -> BTreeSet<PublicKey> {
+    let (circle, roster) = (replica.id(), replica.fold().roster());
+    if roster.member(&engine.me()).is_none_or(|own| own.steward.is_none()) {
+        return BTreeSet::new();
+    }
+    let sharing: BTreeSet<PublicKey> = engine.sharing(&circle).into_iter().map(|(peer, ..)| peer).collect();
+    let authors: BTreeSet<PublicKey> = replica.logs().map(|(key, _)| key.author).collect();
+    let heard = |node: &PublicKey| {
+        let ledger = engine.ledger(&circle);
+        ledger.is_some_and(|ledger| authors.iter().any(|author| ledger.heard(node, author).is_some()))
+    };
+    let shows =
+        |node: &PublicKey| *node == engine.me() || sharing.contains(node) || authors.contains(node) || heard(node);
+    roster.iter().map(|(node, _)| *node).filter(|node| !shows(node)).collect()
 }
 
 /// A connected peer that shares a circle, and whether it is known what either lacks.

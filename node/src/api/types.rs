@@ -129,6 +129,13 @@ pub struct CircleSummary {
     /// removed, and whoever is no longer told of a circle is not told that either.
     #[serde(default)]
     pub silent: Vec<String>,
+    /// Partners of whom nothing shows yet that they joined, on a steward's node; on others' it is not known, and these are
+    /// among those that are unreachable or silent.
+    #[serde(default)]
+    pub not_joined: Vec<String>,
+    /// Whether there is a steward that could remove this node.
+    #[serde(default)]
+    pub removable: bool,
 }
 
 /// A circle that was offered.
@@ -286,6 +293,9 @@ pub struct MemberView {
     /// Whether it is connected, be it that it does not share the circle.
     #[serde(default)]
     pub reachable: bool,
+    /// Whether nothing shows yet that it joined, on a steward's node.
+    #[serde(default)]
+    pub not_joined: bool,
     /// Whether it is this node.
     pub this: bool,
 }

@@ -537,10 +537,13 @@ fn detail_page(detail: &CircleDetail) -> String {
             MemberView { revoked: true, .. } => "REVOKED: gets no keys; a steward removes it with `cwn circle remove`",
             MemberView { certified: false, .. } => "NO CERTIFICATE: gets no keys",
             MemberView { connected: true, .. } => "connected",
+            MemberView { not_joined: true, reachable: true, .. } => "connected, and has not joined yet",
+            MemberView { not_joined: true, .. } => "away, and has not joined yet",
             // Whoever leaves a circle, or was made to, says nothing of it any more, not even that.
-            MemberView { reachable: true, .. } => {
+            MemberView { reachable: true, .. } if summary.removable => {
                 "connected, and silent about this circle: it has not accepted it, or one of you was removed"
             }
+            MemberView { reachable: true, .. } => "connected, and silent about this circle",
             _ => "away",
         };
         vec![format!("  {}", member.partner), show::short(&member.node).to_owned(), role, state.to_owned()]
@@ -725,6 +728,7 @@ mod tests {
             certified: true,
             revoked: false,
             reachable: false,
+            not_joined: false,
             this: false,
         };
         let members = [member("ibd", "86ed6ed0c5b79f61"), member("ibd", "86ed6effffffffff"), member("facade", "11")];
@@ -781,7 +785,8 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
             connected,
             certified,
             revoked: partner == "divd",
-            reachable: connected || partner == "surf",
+            reachable: connected || partner == "surf" || partner == "digicert",
+            not_joined: partner == "digicert",
             this,
         };
         let detail = CircleDetail {
@@ -799,6 +804,7 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
                 member("z-cert", None, true, true, false),
                 member("divd", None, false, false, false),
                 member("surf", None, true, false, false),
+                member("digicert", None, true, false, false),
             ],
             voided: vec!["add divd".to_owned()],
             later_operations: 1,
@@ -842,12 +848,13 @@ set aside by the rules of rank, issue it again or not: add divd
 ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on it is disputed, and nothing of it is accepted; this node holds 4 entries along branch 3f2a9c01d5e7; a steward that removed ibd may have it stand: `cwn circle raise haven ibd --branch 3f2a9c01d5e7`
 ibd is at its quota with 5 entries (900 bytes); 15 more wait until a steward raises it with `cwn circle policy`, or removes it
 3 entries (2000 bytes) of surfcert lie beyond the cut of its removal, kept until 1970-01-01T00:00:00Z; a steward that holds them, of no worse rank than who removed it, may `cwn circle raise haven surfcert`
-  ferm    86ed6ed0c5b7  founder    this node
-  ncsc    86ed6ed0c5b7  steward 1  away
-  ibd     86ed6ed0c5b7             NO CERTIFICATE: gets no keys
-  z-cert  86ed6ed0c5b7             connected
-  divd    86ed6ed0c5b7             REVOKED: gets no keys; a steward removes it with `cwn circle remove`
-  surf    86ed6ed0c5b7             connected, and silent about this circle: it has not accepted it, or one of you was removed
+  ferm      86ed6ed0c5b7  founder    this node
+  ncsc      86ed6ed0c5b7  steward 1  away
+  ibd       86ed6ed0c5b7             NO CERTIFICATE: gets no keys
+  z-cert    86ed6ed0c5b7             connected
+  divd      86ed6ed0c5b7             REVOKED: gets no keys; a steward removes it with `cwn circle remove`
+  surf      86ed6ed0c5b7             connected, and silent about this circle: it has not accepted it, or one of you was removed
+  digicert  86ed6ed0c5b7             connected, and has not joined yet
 ";
         assert_eq!(detail_page(&detail), expected);
     }

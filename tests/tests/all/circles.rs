@@ -23,8 +23,8 @@ use cwn_node::{
         Circles,
         client::{Client, Error},
         types::{
-            Bilateral, BilateralFounded, CircleDetail, Id, Membership, NewCircle, NewEntry, Published, QuotaChange,
-            Status, Uploaded, Who, WhoLine,
+            Bilateral, BilateralFounded, CircleDetail, Id, Membership, NewCircle, NewEntry, PartnerView, Published,
+            QuotaChange, Status, Uploaded, Who, WhoLine,
         },
     },
     clock,
@@ -134,6 +134,55 @@ async fn who_was_removed_while_it_was_away_is_shown_who_is_silent_about_the_circ
         Ok(circle.is_some_and(|circle| circle.silent == ["ncsc", "z-cert"] && circle.unreachable.is_empty()))
     };
     world.until("ferm", "it is shown who is silent", silent).await
+}
+
+/// Who has not joined a circle, by what its founder is shown of it.
+async fn outside(world: &World, circle: &str) -> anyhow::Result<(Vec<String>, Vec<String>)> {
+    let detail: CircleDetail = world.client("ncsc").get(&format!("/v1/circles/{circle}")).await?;
+    let nodes = detail.members.into_iter().filter(|member| member.not_joined).map(|member| member.partner).collect();
+    assert!(!detail.summary.removable, "nobody ranks above its founder");
+    Ok((detail.summary.not_joined, nodes))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_founder_is_shown_who_has_not_joined_its_circle_also_after_a_start() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"])?;
+    world.configure("z-cert", |config| config.circles.accept = Accept::Ask)?;
+    world.configure("ferm", |config| config.circles.accept = Accept::Ask)?;
+    world.start_all().await?;
+    world.connected("ncsc", 2).await?;
+    world.found("ncsc", "alone", &[]).await?;
+    assert_eq!(outside(&world, "alone").await?, (vec![], vec![]));
+    let known = async || Ok(world.client("ncsc").get::<Vec<PartnerView>>("/v1/partners").await?.len() == 3);
+    world.until("ncsc", "it knows both", known).await?;
+    world.found_at_once("ncsc", "zorg", &["z-cert", "ferm"]).await?;
+    let both = vec!["ferm".to_owned(), "z-cert".to_owned()];
+    assert_eq!(outside(&world, "zorg").await?, (both.clone(), both));
+    let nothing = serde_json::json!({});
+    for (name, verb) in [("z-cert", "decline"), ("ferm", "accept")] {
+        let offered = async || Ok(world.client(name).get::<Circles>("/v1/circles").await?.offers.len() == 1);
+        world.until(name, "it is offered", offered).await?;
+        let _: Id = world.client(name).post(&format!("/v1/circles/zorg/{verb}"), &nothing).await?;
+    }
+    let declined = vec!["z-cert".to_owned()];
+    let shown = async || Ok(outside(&world, "zorg").await? == (declined.clone(), declined.clone()));
+    world.until("ncsc", "it shows who declined as not joined", shown).await?;
+    // What its founder was told of ferm is there after a start too, though ferm wrote nothing and is away.
+    let path = format!("/v1/entries/{}/who", world.publish("ncsc", "zorg", "welcome").await?.reference);
+    let told =
+        async || Ok(world.client("ncsc").get::<Who>(&path).await?.nodes.iter().any(|line| line.received.is_some()));
+    world.until("ncsc", "it is told what ferm holds", told).await?;
+    world.stop("ferm")?;
+    world.kill("ncsc")?;
+    world.start("ncsc").await?;
+    world.connected("ncsc", 1).await?;
+    assert_eq!(outside(&world, "zorg").await?, (declined.clone(), declined));
+    // Whoever is no steward is not told, and claims nothing.
+    world.start("ferm").await?;
+    let ferm: CircleDetail = world.client("ferm").get("/v1/circles/zorg").await?;
+    assert!(ferm.summary.removable && ferm.summary.not_joined.is_empty());
+    assert!(ferm.members.iter().all(|member| !member.not_joined));
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
