@@ -247,6 +247,21 @@ pub struct WithheldView {
     pub bytes: u64,
     /// When it is dropped, or the first of it.
     pub until: u64,
+    /// Who can have it accepted.
+    #[serde(default)]
+    pub raise: RaiseView,
+}
+
+/// Who can have something accepted that lies beyond a cut, or behind a fork, as far as rank goes: what they do not hold
+/// they cannot accept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RaiseView {
+    /// Whether this node can.
+    pub this: bool,
+    /// The partners that can, best rank first.
+    pub by: Vec<String>,
+    /// Whether its author belongs, so that it must be removed first.
+    pub belongs: bool,
 }
 
 /// A log that its author forked: what comes from the place on is disputed, and accepted by nobody unless a cut names a
@@ -270,6 +285,9 @@ pub struct ForkView {
     /// How many entries that is.
     #[serde(default)]
     pub disputed: u64,
+    /// Who can have that branch accepted.
+    #[serde(default)]
+    pub raise: RaiseView,
 }
 
 /// A node that counts in a circle.

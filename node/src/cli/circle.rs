@@ -15,8 +15,8 @@ use crate::{
         Circles,
         types::{
             Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, KeptLess, MemberView, Membership,
-            NewCircle, NodeView, OverQuotaView, PartnerView, PolicyChange, QuotaChange, QuotaView, Raising, Succession,
-            SuccessionView, WithheldView,
+            NewCircle, NodeView, OverQuotaView, PartnerView, PolicyChange, QuotaChange, QuotaView, RaiseView, Raising,
+            Succession, SuccessionView, WithheldView,
         },
     },
     clock,
@@ -466,6 +466,20 @@ fn kept_page(detail: &CircleDetail) -> String {
     page
 }
 
+/// Who can have something accepted, and how: by a command, or as `again` says while its author belongs.
+fn raising(RaiseView { this, by, belongs }: &RaiseView, command: &str, again: &str) -> String {
+    let others = by.join(" or ");
+    match (this, belongs) {
+        (true, false) => format!("`{command}` accepts that"),
+        (true, true) => format!("its author belongs: {again}, and add it again"),
+        (false, _) if by.is_empty() => {
+            "nobody can accept that: no steward is of better rank than its author".to_owned()
+        }
+        (false, false) => format!("only {others} can accept that, where it is held too"),
+        (false, true) => format!("its author belongs: only {others} can remove it and accept that then"),
+    }
+}
+
 fn detail_page(detail: &CircleDetail) -> String {
     let summary = &detail.summary;
     let mut page = format!("{} ({})\n", show::line(&summary.name), show::short(&summary.id));
@@ -498,17 +512,20 @@ fn detail_page(detail: &CircleDetail) -> String {
         let operations = show::count(detail.later_operations as u64, "operation", "operations");
         page += &format!("{operations} that only a later version of this program understands: update this node\n");
     }
-    for ForkView { author, log, place, of_steward, branch, disputed, .. } in &detail.forks {
+    let name = show::line(&summary.name);
+    for ForkView { author, log, place, of_steward, branch, disputed, raise, .. } in &detail.forks {
         let log = show::short(log);
         let comes = match branch {
             _ if *of_steward => "what it did as a steward on both branches counts, for everybody".to_owned(),
             None => "from there on it is disputed, and nothing of it is accepted".to_owned(),
-            Some(branch) => format!(
-                "from there on it is disputed, and nothing of it is accepted; this node holds {} along branch {branch}; a steward that removed {author} may have it stand: `cwn circle raise {} {author} --branch {branch}`",
-                show::count(*disputed, "entry", "entries"),
-                show::line(&detail.summary.name),
-                branch = show::short(branch),
-            ),
+            Some(branch) => {
+                let (entries, branch) = (show::count(*disputed, "entry", "entries"), show::short(branch));
+                let command = format!("cwn circle raise {name} {author} --branch {branch}");
+                let remedy = raising(raise, &command, &format!("remove it, let `{command}` accept that"));
+                format!(
+                    "from there on it is disputed, and nothing of it is accepted; this node holds {entries} along branch {branch}; {remedy}"
+                )
+            }
         };
         page += &format!("{author} signed two entries for one place (log {log}, entry {place}): {comes}\n");
     }
@@ -518,13 +535,14 @@ fn detail_page(detail: &CircleDetail) -> String {
             "{partner} is at its quota with {entries} ({size}); {waiting} more wait until a steward raises it with `cwn circle policy`, or removes it\n"
         );
     }
-    for WithheldView { partner, entries, bytes, until, .. } in &detail.withheld {
+    for WithheldView { partner, entries, bytes, until, raise, .. } in &detail.withheld {
         let (entries, size) = (show::count(*entries, "entry", "entries"), show::size(*bytes));
         let until = show::time(*until);
-        page += &format!(
-            "{entries} ({size}) of {partner} lie beyond the cut of its removal, kept until {until}; a steward that holds them, of no worse rank than who removed it, may `cwn circle raise {} {partner}`\n",
-            show::line(&detail.summary.name)
-        );
+        // A removal leaves what its node holds, also what an earlier one cut off.
+        let again = "remove it once more, which accepts that";
+        let remedy = raising(raise, &format!("cwn circle raise {name} {partner}"), again);
+        page +=
+            &format!("beyond the cut of the removal of {partner}: {entries} ({size}), kept until {until}; {remedy}\n");
     }
     let row = |member: &MemberView| {
         let role = match member.steward {
@@ -816,6 +834,7 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
                 of_steward: false,
                 branch: Some("3f2a9c01d5e7b864".to_owned()),
                 disputed: 4,
+                raise: RaiseView { this: false, by: vec!["ncsc".to_owned()], belongs: true },
             }],
             withheld: vec![WithheldView {
                 partner: "surfcert".to_owned(),
@@ -823,6 +842,7 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
                 entries: 3,
                 bytes: 2_000,
                 until: 0,
+                raise: RaiseView { this: true, by: vec!["ferm".to_owned()], belongs: false },
             }],
             quota: QuotaView { bytes: 2_000_000_000, entries: 5, logs: 100, epochs: 1 },
             over_quota: vec![OverQuotaView {
@@ -845,9 +865,9 @@ the policy says 1 day: this node acts on it from 1970-01-02T00:00:00Z on
 of one node others take 5 entries and 2000 MB, in 100 logs and 1 epoch
 set aside by the rules of rank, issue it again or not: add divd
 1 operation that only a later version of this program understands: update this node
-ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on it is disputed, and nothing of it is accepted; this node holds 4 entries along branch 3f2a9c01d5e7; a steward that removed ibd may have it stand: `cwn circle raise haven ibd --branch 3f2a9c01d5e7`
+ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on it is disputed, and nothing of it is accepted; this node holds 4 entries along branch 3f2a9c01d5e7; its author belongs: only ncsc can remove it and accept that then
 ibd is at its quota with 5 entries (900 bytes); 15 more wait until a steward raises it with `cwn circle policy`, or removes it
-3 entries (2000 bytes) of surfcert lie beyond the cut of its removal, kept until 1970-01-01T00:00:00Z; a steward that holds them, of no worse rank than who removed it, may `cwn circle raise haven surfcert`
+beyond the cut of the removal of surfcert: 3 entries (2000 bytes), kept until 1970-01-01T00:00:00Z; `cwn circle raise haven surfcert` accepts that
   ferm      86ed6ed0c5b7  founder    this node
   ncsc      86ed6ed0c5b7  steward 1  away
   ibd       86ed6ed0c5b7             NO CERTIFICATE: gets no keys
@@ -857,6 +877,20 @@ ibd is at its quota with 5 entries (900 bytes); 15 more wait until a steward rai
   digicert  86ed6ed0c5b7             connected, and has not joined yet
 ";
         assert_eq!(detail_page(&detail), expected);
+    }
+
+    #[test]
+    fn a_raise_is_advised_only_where_it_can_be_done_and_else_it_is_said_who_can() {
+        let remedy = |this, by: &[&str], belongs| {
+            let by = by.iter().map(|partner| (*partner).to_owned()).collect();
+            raising(&RaiseView { this, by, belongs }, "cwn circle raise haven ibd", "remove it")
+        };
+        assert_eq!(remedy(true, &["ncsc"], false), "`cwn circle raise haven ibd` accepts that");
+        assert_eq!(remedy(false, &["ncsc", "ferm"], false), "only ncsc or ferm can accept that, where it is held too");
+        assert_eq!(remedy(true, &["ncsc"], true), "its author belongs: remove it, and add it again");
+        let others = remedy(false, &["ncsc"], true);
+        assert_eq!(others, "its author belongs: only ncsc can remove it and accept that then");
+        assert!(remedy(false, &[], true).starts_with("nobody can accept that"));
     }
 
     #[test]

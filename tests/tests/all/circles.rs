@@ -24,7 +24,7 @@ use cwn_node::{
         client::{Client, Error},
         types::{
             Bilateral, BilateralFounded, CircleDetail, Id, Membership, NewCircle, NewEntry, PartnerView, Published,
-            QuotaChange, Status, Uploaded, Who, WhoLine,
+            QuotaChange, RaiseView, Status, Uploaded, Who, WhoLine,
         },
     },
     clock,
@@ -622,8 +622,8 @@ async fn warned(world: &World, name: &str, of: &str) -> anyhow::Result<bool> {
     Ok(status.warnings.iter().any(|warning| warning.contains(of)))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_lies_beyond_the_cut_of_a_removal_is_shown_and_accepted_once_a_steward_raises_it() -> anyhow::Result<()> {
+/// z-cert, a steward, removed ferm without having heard all it wrote; ncsc, the founder, holds the rest.
+async fn beyond_a_cut() -> anyhow::Result<World> {
     let mut world = three().await?;
     change(&world, "ncsc", "appoint", all_of("z-cert")).await.unwrap();
     let steward = async || is_steward(&world, "z-cert").await;
@@ -641,11 +641,22 @@ async fn what_lies_beyond_the_cut_of_a_removal_is_shown_and_accepted_once_a_stew
     let withheld = async || Ok(detail(&world, "ncsc").await?.withheld.iter().any(|one| one.entries == 1));
     world.until("ncsc", "it shows what lies beyond the cut", withheld).await?;
     world.expect_titles("ncsc", "zorg", &["before"]).await?;
+    Ok(world)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_beyond_the_cut_of_a_removal_is_shown_and_accepted_once_a_steward_raises_it() -> anyhow::Result<()> {
+    let mut world = beyond_a_cut().await?;
     let [one] = detail(&world, "ncsc").await?.withheld.try_into().unwrap();
     assert!(one.partner == "ferm" && one.bytes > 100, "{one:?}");
+    let both = vec!["ncsc".to_owned(), "z-cert".to_owned()];
+    assert_eq!(one.raise, RaiseView { this: true, by: both, belongs: false });
     assert!(warned(&world, "ncsc", "beyond the cut").await?);
-    let refused = change(&world, "z-cert", "raise", all_of("ferm")).await.unwrap_err();
-    assert!(refused.contains("nothing is held here"), "{refused}");
+    let refused = async |by: &str, of: &str| change(&world, by, "raise", all_of(of)).await.unwrap_err();
+    let nothing = refused("z-cert", "ferm").await;
+    assert!(nothing.contains("nothing of ferm is held here") && nothing.contains("a steward whose node"), "{nothing}");
+    let belongs = refused("ncsc", "z-cert").await;
+    assert!(belongs.contains("z-cert belongs to the circle"), "{belongs}");
     change(&world, "ncsc", "raise", all_of("ferm")).await.unwrap();
     world.kill("ncsc")?;
     world.start("ncsc").await?;
@@ -655,6 +666,47 @@ async fn what_lies_beyond_the_cut_of_a_removal_is_shown_and_accepted_once_a_stew
     }
     assert!(!warned(&world, "ncsc", "beyond the cut").await?);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_beyond_a_cut_of_who_belongs_again_is_accepted_by_removing_it_once_more() -> anyhow::Result<()> {
+    let world = beyond_a_cut().await?;
+    change(&world, "ncsc", "add", all_of("ferm")).await.unwrap();
+    let [one] = detail(&world, "ncsc").await?.withheld.try_into().unwrap();
+    assert_eq!((one.raise.this, one.raise.belongs), (true, true));
+    let refused = change(&world, "ncsc", "raise", all_of("ferm")).await.unwrap_err();
+    assert!(refused.contains("ferm belongs to the circle again") && refused.contains("; remove it again"), "{refused}");
+    for verb in ["remove", "add"] {
+        change(&world, "ncsc", verb, all_of("ferm")).await.unwrap();
+    }
+    world.expect_titles("ncsc", "zorg", &["before", "unheard"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_can_raise_no_cut_is_shown_who_can() -> anyhow::Result<()> {
+    let mut world = three().await?;
+    change(&world, "ncsc", "appoint", all_of("z-cert")).await.unwrap();
+    world.until("z-cert", "it is a steward", async || is_steward(&world, "z-cert").await).await?;
+    world.stop("ncsc")?;
+    world.publish("ferm", "zorg", "unheard").await?;
+    world.expect_titles("z-cert", "zorg", &["unheard"]).await?;
+    world.stop("z-cert")?;
+    world.stop("ferm")?;
+    world.start("ncsc").await?;
+    change(&world, "ncsc", "remove", all_of("ferm")).await.unwrap();
+    world.start("z-cert").await?;
+    let withheld = async || Ok(!detail(&world, "z-cert").await?.withheld.is_empty());
+    world.until("z-cert", "it shows what lies beyond the cut", withheld).await?;
+    let [one] = detail(&world, "z-cert").await?.withheld.try_into().unwrap();
+    let founder = vec!["ncsc".to_owned()];
+    assert_eq!(one.raise, RaiseView { this: false, by: founder, belongs: false });
+    let refused = change(&world, "z-cert", "raise", all_of("ferm")).await.unwrap_err();
+    assert!(refused.contains("a steward of better rank than this node's removed ferm; ask ncsc"), "{refused}");
+    change(&world, "ncsc", "dismiss", all_of("z-cert")).await.unwrap();
+    world.until("z-cert", "it is none any more", async || Ok(!is_steward(&world, "z-cert").await?)).await?;
+    let refused = change(&world, "z-cert", "raise", all_of("ferm")).await.unwrap_err();
+    assert!(refused.contains("no steward of the circle; ask one of ncsc"), "{refused}");
+    world.expect_titles("z-cert", "zorg", &[]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
