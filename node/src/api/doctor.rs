@@ -11,6 +11,7 @@ use std::{
 use cwn_crypto::{Time, certificate::Standing};
 
 use super::{
+    count,
     door::Api,
     types::{Check, Problem},
 };
@@ -57,7 +58,7 @@ impl Api {
         let certificate = self.node.certificate.get();
         let days = certificate.not_after.since(now) / Time::DAY_MS;
         checks.push(match certificate.standing(now) {
-            Standing::Valid => check("certificate", "ok", format!("valid for {days} days more")),
+            Standing::Valid => check("certificate", "ok", format!("valid for {} more", count(days, "day", "days"))),
             Standing::Grace { expired_at } => check(
                 "certificate",
                 "warning",
@@ -77,13 +78,21 @@ impl Api {
                 "warning",
                 format!("{} hours old: later revocations are not known here", now.0.saturating_sub(at) / 3_600_000),
             ),
-            Some(at) => check("issuer's word", "ok", format!("{} minutes old", now.0.saturating_sub(at) / 60_000)),
+            Some(at) => check(
+                "issuer's word",
+                "ok",
+                format!("{} old", count(now.0.saturating_sub(at) / 60_000, "minute", "minutes")),
+            ),
         });
         let alarms: Vec<&str> =
             status.warnings.iter().map(String::as_str).filter(|warning| warning.starts_with("ALARM")).collect();
         checks.push(match alarms.first() {
             None => check("trust", "ok", format!("root document version {}, no alarm", status.root_version)),
-            Some(first) => check("trust", "broken", format!("{} alarms; the first: {first}", alarms.len())),
+            Some(first) => check(
+                "trust",
+                "broken",
+                format!("{}; the first: {first}", count(alarms.len() as u64, "alarm", "alarms")),
+            ),
         });
         // An entry that was seen long before its own time shows that one of two clocks is wrong.
         let ahead = self.entries(None, 100, None).await?;
@@ -93,7 +102,10 @@ impl Api {
             some => check(
                 "clock",
                 "warning",
-                format!("{some} recent entries claim a time ahead of this clock; compare it with a time server"),
+                format!(
+                    "of a time ahead of this clock: {}; compare it with a time server",
+                    count(some as u64, "recent entry", "recent entries")
+                ),
             ),
         });
         let peers = self.peers().await?;
@@ -104,9 +116,13 @@ impl Api {
                 let why =
                     peers.iter().find_map(|peer| Some(format!("{}: {}", peer.partner, peer.last_failure.clone()?)));
                 let why = why.unwrap_or_else(|| "no address is known; ask an anchor's operator".to_owned());
-                check("peers", "broken", format!("none of {all} nodes is connected; the first failure: {why}"))
+                check(
+                    "peers",
+                    "broken",
+                    format!("nobody is connected, of {}; the first failure: {why}", count(all as u64, "node", "nodes")),
+                )
             }
-            (some, all) => check("peers", "ok", format!("{some} of {all} nodes are connected")),
+            (some, all) => check("peers", "ok", format!("connected: {some} of {}", count(all as u64, "node", "nodes"))),
         });
         let behind: Vec<String> = status
             .circles

@@ -17,6 +17,7 @@ use cwn_functions::circle_policy::Policy;
 
 use super::{
     circles::succeeded,
+    count,
     door::{Api, name_of},
     types::{Acknowledged, CertificateStatus, CircleSummary, OfferSummary, PeerView, Problem, RefusalView, Status},
 };
@@ -277,20 +278,26 @@ impl Api {
         warnings.extend(trust.forked);
         warnings.extend(circles.iter().filter(|circle| circle.steward && circle.withheld_entries > 0).map(|circle| {
             format!(
-                "{} entries in {} lie beyond the cut of a removal and are dropped in time; see `cwn circle show {}`",
-                circle.withheld_entries, circle.name, circle.name
+                "beyond the cut of a removal in {}, and dropped in time: {}; see `cwn circle show {}`",
+                circle.name,
+                count(circle.withheld_entries, "entry", "entries"),
+                circle.name
             )
         }));
         warnings.extend(circles.iter().filter(|circle| circle.steward && circle.nodes_over_quota > 0).map(|circle| {
             format!(
-                "{} nodes wrote more in {} than their quota lets others take: raise it, or remove them; see `cwn circle show {}`",
-                circle.nodes_over_quota, circle.name, circle.name
+                "more was written in {} than its quota lets others take, by {}: raise it, or remove who wrote so much; see `cwn circle show {}`",
+                circle.name,
+                count(circle.nodes_over_quota as u64, "node", "nodes"),
+                circle.name
             )
         }));
         warnings.extend(circles.iter().filter(|circle| circle.steward && circle.revoked_nodes > 0).map(|circle| {
             format!(
-                "{} nodes in {} are revoked and still belong to it: they get no keys, and what they wrote counts until a steward removes them; see `cwn circle show {}`",
-                circle.revoked_nodes, circle.name, circle.name
+                "revoked, and still in {}: {}; it gets no keys, and what it wrote counts until a steward removes it; see `cwn circle show {}`",
+                circle.name,
+                count(circle.revoked_nodes as u64, "node", "nodes"),
+                circle.name
             )
         }));
         if !revoked

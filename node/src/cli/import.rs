@@ -89,8 +89,8 @@ fn page(imported: &Imported) -> String {
         page += &format!("  here already: {}\n", imported.known);
     }
     if imported.stray_parts > 0 {
-        page +=
-            &format!("  not kept: {} parts of attachments of entries this node cannot read\n", imported.stray_parts);
+        let parts = show::count(imported.stray_parts, PART, PARTS);
+        page += &format!("  not kept: {parts} of entries this node cannot read\n");
     }
     if let Some(standing) = standing(imported.standing.as_deref(), &name) {
         page += &format!("  {standing}\n");
@@ -105,7 +105,8 @@ fn page(imported: &Imported) -> String {
         page += &format!("  {word}: a run of {entries} of {}: {}\n", show::line(&left.author), show::line(&left.why));
     }
     if imported.left.len() > SHOWN {
-        page += &format!("  and more logs: {} entries in all were not taken\n", imported.left_entries);
+        let entries = show::count(imported.left_entries, "entry", "entries");
+        page += &format!("  and more logs; not taken in all: {entries}\n");
     }
     page
 }
