@@ -143,6 +143,7 @@ impl Api {
         let quota = changed_quota(None, &new.quota)?;
         let retention_days = changed_retention(None, new.retention_days)?;
         let terms = Terms { policy, history, quota, retention_days };
+        self.expect_new(&new.name).await?;
         let (stewards, adds) = self.looked_up(&new.stewards, &new.partners).await?;
         self.establish(new.name, terms, stewards, adds, None).await
     }
@@ -151,6 +152,7 @@ impl Api {
     /// named. Nothing of that one is opened to anybody.
     pub async fn succeed(&self, circle: &str, new: Succession) -> Result<Id, Problem> {
         let circle = self.find(circle).await?;
+        self.expect_new(&new.name).await?;
         let me = self.node.me;
         let ask = move |engine: &Engine, _: &_| {
             let replica = engine.circle(&circle)?;
@@ -168,6 +170,28 @@ impl Api {
         let partners = if new.partners.is_empty() { others } else { new.partners };
         let (stewards, adds) = self.looked_up(&new.stewards, &partners).await?;
         self.establish(new.name, terms, stewards, adds, Some(succeeds)).await
+    }
+
+    /// People name circles by their names, so that nobody founds a second one of a name that is here already. Two members
+    /// may each found one all the same; of those the id is asked.
+    async fn expect_new(&self, name: &str) -> Result<(), Problem> {
+        if name.trim() != name {
+            return Err(Problem::bad_request(format!(
+                "{name:?} is no name, for a space begins or ends it; leave that out"
+            )));
+        }
+        let wanted = name.to_owned();
+        let present = move |engine: &Engine, _: &_| {
+            let has_it = |replica: &&Replica| name_of(replica).is_some_and(|name| name.eq_ignore_ascii_case(&wanted));
+            engine.circles().find(has_it).map(Replica::id)
+        };
+        match self.node.driver.ask(present).await? {
+            None => Ok(()),
+            Some(circle) => Err(Problem::refused(format!(
+                "there is a circle {name:?} here already ({}); choose another name",
+                &circle.to_string()[..12]
+            ))),
+        }
     }
 
     /// The nodes of stewards, this one first, and of the other partners.

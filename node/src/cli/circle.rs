@@ -43,6 +43,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  cwn circle show haven")]
     Show {
         /// The circle, by name or id.
+        #[arg(value_parser = super::named)]
         circle: String,
         /// Print JSON.
         #[arg(long)]
@@ -52,6 +53,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  cwn circle accept haven")]
     Accept {
         /// The circle, by name or id.
+        #[arg(value_parser = super::named)]
         circle: String,
         /// How many seconds to wait for the offer to arrive.
         #[arg(long, default_value_t = 30)]
@@ -61,6 +63,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  cwn circle decline haven")]
     Decline {
         /// The circle, by name or id.
+        #[arg(value_parser = super::named)]
         circle: String,
     },
     /// Found a circle that goes on for another, whose founder is lost, hostile or retires.
@@ -134,6 +137,7 @@ impl Quotas {
 #[derive(Debug, Args)]
 pub struct Policy {
     /// The circle, by name or id.
+    #[arg(value_parser = super::named)]
     circle: String,
     /// The narrowest marking that may be published in it.
     #[arg(long, value_name = super::publish::MARKINGS)]
@@ -167,9 +171,10 @@ pub struct Policy {
 )]
 pub struct Create {
     /// Its name.
-    #[arg(required_unless_present = "bilateral", default_value = "", hide_default_value = true)]
-    name: String,
+    #[arg(required_unless_present = "bilateral", value_parser = super::named)]
+    name: Option<String>,
     /// The partners to add.
+    #[arg(value_parser = super::named)]
     partners: Vec<String>,
     /// What it is for.
     #[arg(long, default_value = "", hide_default_value = true)]
@@ -207,6 +212,7 @@ pub struct Create {
 #[derive(Debug, Args)]
 pub struct Succeed {
     /// The circle to go on for, by name or id.
+    #[arg(value_parser = super::named)]
     circle: String,
     /// The name of the new one.
     #[arg(long)]
@@ -226,8 +232,10 @@ pub struct Succeed {
 #[derive(Debug, Args)]
 pub struct Change {
     /// The circle, by name or id.
+    #[arg(value_parser = super::named)]
     circle: String,
     /// The partner.
+    #[arg(value_parser = super::named)]
     partner: String,
     /// One node of it, by its whole key; all of them when none is given.
     #[arg(long)]
@@ -304,6 +312,7 @@ async fn found(face: &Face, create: Create) -> anyhow::Result<()> {
     if let Some(partner) = bilateral {
         return found_bilateral(face, partner, yes).await;
     }
+    let name = name.unwrap_or_default();
     let all: Vec<String> = steward.iter().chain(&partners).cloned().collect();
     if !all.is_empty() {
         show_keys(face, &all, None).await?;

@@ -26,7 +26,7 @@ use crate::{
 )]
 pub struct Arguments {
     /// The circle, by its name or id.
-    #[arg(long)]
+    #[arg(long, value_parser = super::named)]
     circle: String,
     /// The file to write, or a directory to write it to. An existing file is not written over.
     #[arg(long, value_name = "FILE")]

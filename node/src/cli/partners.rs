@@ -38,8 +38,8 @@ pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()
     if let Some(file) = &arguments.issuer_log {
         let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
         let taken: Taken = face.client.post("/v1/issuer-log", &IssuerLog { text }).await?;
-        println!("Taken in: {} entries of the issuer's log.", taken.entries);
-        return Ok(());
+        let entries = show::count(taken.entries as u64, "entry", "entries");
+        return Ok(show::page(&format!("Taken in: {entries} of the issuer's log.\n"))?);
     }
     let partners: Vec<PartnerView> = face.client.get("/v1/partners").await?;
     if arguments.json {

@@ -44,6 +44,7 @@ pub struct Arguments {
 #[derive(Debug, Args)]
 pub(super) struct Outgoing {
     /// The circle, by name or id.
+    #[arg(value_parser = super::named)]
     pub(super) circle: String,
     /// The marking. There is no default.
     #[arg(long, value_name = MARKINGS)]
@@ -143,7 +144,8 @@ impl<'a> Upload<'a> {
 /// Who would be able to read it.
 pub(super) fn audience_page(audience: &AudienceView) -> String {
     let mut page = format!("{} in {} will be readable by:\n", audience.tlp, show::line(&audience.circle));
-    page += &format!("  {} ({} nodes)\n", audience.partners.join(", "), audience.nodes);
+    let nodes = show::count(audience.nodes as u64, "node", "nodes");
+    page += &format!("  {} ({nodes})\n", audience.partners.join(", "));
     if !audience.left_out.is_empty() {
         page += &format!("  not by {}: no certificate, or revoked\n", audience.left_out.join(", "));
     }

@@ -25,8 +25,10 @@ const MODE: u32 = 0o666;
 )]
 pub struct Arguments {
     /// The entry, by the start of its reference.
+    #[arg(value_parser = super::named)]
     reference: String,
     /// Which attachment, by its name or number, where it has several.
+    #[arg(value_parser = super::named)]
     attachment: Option<String>,
     /// The file to write, or a directory to write it to by its own name; this directory when none is given. An
     /// existing file is not written over.

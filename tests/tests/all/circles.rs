@@ -136,6 +136,26 @@ async fn who_was_removed_while_it_was_away_is_shown_who_is_silent_about_the_circ
     world.until("ferm", "it is shown who is silent", silent).await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_circle_of_a_name_is_not_founded_and_of_two_that_others_founded_the_id_is_asked() -> anyhow::Result<()>
+{
+    let mut world = World::new(&["ncsc", "z-cert"])?;
+    world.start_all().await?;
+    world.connected("ncsc", 1).await?;
+    world.found("ncsc", "haven", &[]).await?;
+    for (name, why) in [("haven", "already"), ("Haven", "already"), (" ", "is no name"), (" haven", "is no name")] {
+        let refused = world.found_at_once("ncsc", name, &[]).await.unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+    // Another partner does not know of it.
+    world.found("z-cert", "haven", &["ncsc"]).await?;
+    let both = async || Ok(world.client("ncsc").get::<Circles>("/v1/circles").await?.circles.len() == 2);
+    world.until("ncsc", "it is in both", both).await?;
+    let asked = world.client("ncsc").get::<CircleDetail>("/v1/circles/haven").await.unwrap_err().to_string();
+    assert!(asked.contains("means more than one circle") && asked.contains("give the id"), "{asked}");
+    Ok(())
+}
+
 /// Who has not joined a circle, by what its founder is shown of it.
 async fn outside(world: &World, circle: &str) -> anyhow::Result<(Vec<String>, Vec<String>)> {
     let detail: CircleDetail = world.client("ncsc").get(&format!("/v1/circles/{circle}")).await?;
