@@ -12,7 +12,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use super::{Face, partners::encode, publish::bar, show};
 use crate::{
     api::types::{AttachmentView, EntryDetail},
-    files::Part,
+    files::{self, Part},
 };
 
 /// What somebody saves is as their other files, less what their mask takes away.
@@ -108,7 +108,7 @@ pub(super) fn put(part: &Part, path: &Path) -> anyhow::Result<()> {
     };
     put.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => anyhow::Error::msg(exists(path)),
-        _ => anyhow::Error::from(error).context(path.display().to_string()),
+        _ => files::at(path)(error).into(),
     })
 }
 
