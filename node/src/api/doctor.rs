@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::Write,
+    net::TcpListener,
     os::unix::fs::MetadataExt,
     path::Path,
     time::Instant,
@@ -15,7 +16,14 @@ use super::{
     door::Api,
     types::{Check, Problem},
 };
-use crate::{clock, files};
+use crate::{
+    clock,
+    config::Config,
+    files,
+    keystore::{Keys, Unlock},
+    membership::Membership,
+    network, store,
+};
 
 /// Less free disk than this is a warning: a day of heavy use.
 const FREE_WARNS: u64 = 1 << 30;
@@ -111,6 +119,7 @@ impl Api {
         let peers = self.peers().await?;
         let connected = peers.iter().filter(|peer| peer.since.is_some()).count();
         checks.push(match (connected, peers.len()) {
+            _ if status.offline => check("peers", "ok", "offline, as its configuration says: nobody is dialled"),
             (0, 0) => check("peers", "warning", "no other partner is certified yet"),
             (0, all) => {
                 let why =
@@ -136,6 +145,79 @@ impl Api {
             check("circles", "warning", format!("not current in {}", behind.join("; ")))
         });
         Ok(checks)
+    }
+}
+
+/// What can be looked at of a data directory on which no daemon answers, and why it did not.
+pub fn without_daemon(data: &Path, unanswered: &str) -> Vec<Check> {
+    let runs = store::in_use(data);
+    let daemon = match runs {
+        true => format!("one runs here, and does not answer: {unanswered}; look at its log, or start it again"),
+        false => format!("none runs here: {unanswered}"),
+    };
+    let mut checks = vec![check("daemon", "broken", daemon), modes(data), free(data), fsync(data)];
+    match Config::expect(data) {
+        Err(error) => checks.push(check("configuration", "broken", error.to_string())),
+        Ok(config) => {
+            checks.push(check("configuration", "ok", "it can be read"));
+            checks.push(keys(data, &config));
+            // What a daemon listens on is taken by that daemon.
+            if !runs {
+                checks.push(listens(&config));
+                checks.push(socket(&config.socket(data)));
+            }
+        }
+    }
+    checks
+}
+
+/// Whether the keys open, where that takes nobody to type, and the certificate is theirs.
+fn keys(data: &Path, config: &Config) -> Check {
+    let opened = |credential: &Path| -> anyhow::Result<()> {
+        let keys = Keys::open(data, &Unlock::credential(credential)?)?;
+        Ok(Membership::load(data, &keys).map(drop)?)
+    };
+    let looked = match (Membership::expect(data), &config.keys.credential) {
+        (Err(error), _) => Err(error.to_string()),
+        (Ok(()), None) => {
+            Ok("there; whether they open is seen when the daemon starts, for no credential file is named")
+        }
+        (Ok(()), Some(credential)) => opened(credential)
+            .map(|()| "the credential opens the keys, and the certificate is theirs")
+            .map_err(|why| why.to_string()),
+    };
+    match looked {
+        Ok(found) => check("keys", "ok", found),
+        Err(why) => check("keys", "broken", why),
+    }
+}
+
+fn listens(config: &Config) -> Check {
+    if config.network.offline {
+        return check("listening", "ok", "offline, as its configuration says: nowhere");
+    }
+    let taken = config.network.listen.iter().find_map(|address| network::may_listen(address).err());
+    let desk = config.enrolment.as_ref().map(|desk| (&desk.listen, TcpListener::bind(&desk.listen)));
+    match (taken, desk) {
+        (Some(error), _) => check("listening", "broken", error.to_string()),
+        (None, Some((listen, Err(error)))) => check(
+            "listening",
+            "broken",
+            format!("the enrolment desk, on {listen}: {error}; [enrolment] listen can name another"),
+        ),
+        (None, _) => check("listening", "ok", "every address is free"),
+    }
+}
+
+fn socket(path: &Path) -> Check {
+    let dir = files::dir_of(path);
+    match dir.is_dir() {
+        true => check("local API", "ok", path.display().to_string()),
+        false => check(
+            "local API",
+            "broken",
+            format!("there is no directory {}; make it, or name another under [api] socket", dir.display()),
+        ),
     }
 }
 

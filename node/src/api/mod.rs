@@ -16,6 +16,7 @@ mod status;
 pub mod types;
 
 pub use circles::Circles;
+pub use doctor::without_daemon;
 pub use door::Api;
 pub(crate) use status::note_elsewhere;
 

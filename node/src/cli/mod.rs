@@ -153,7 +153,7 @@ pub async fn run(program: Program) -> anyhow::Result<()> {
         Command::Restore(arguments) => restore::run(&data, &arguments).await,
         Command::Root(command) => root::run(&face()?, command).await,
         Command::Peers(arguments) => peers::run(&face()?, &arguments).await,
-        Command::Doctor(arguments) => doctor::run(&face()?, &arguments).await,
+        Command::Doctor(arguments) => doctor::run(&data, &arguments).await,
         Command::Demo(arguments) => crate::demo::run(arguments).await,
         Command::Ca(arguments) => crate::ca::cli::run(*arguments),
     }
