@@ -657,6 +657,10 @@ pub struct AudienceView {
     /// What it would wait for as a draft, in words; nothing when it can be sealed now.
     #[serde(default)]
     pub awaited: Vec<String>,
+    /// Partners that are connected and say nothing of the circle, where nobody else of it is connected and a steward may
+    /// have removed this node: as those would say nothing if one had.
+    #[serde(default)]
+    pub only_silent: Vec<String>,
 }
 
 /// The answer to a publication: what became of it.

@@ -23,8 +23,8 @@ use cwn_node::{
         Circles,
         client::{Client, Error},
         types::{
-            Bilateral, BilateralFounded, CircleDetail, Id, Membership, NewCircle, NewEntry, PartnerView, Published,
-            QuotaChange, RaiseView, Status, Uploaded, Who, WhoLine,
+            AudienceView, Bilateral, BilateralFounded, CircleDetail, Id, Membership, NewCircle, NewEntry, PartnerView,
+            Published, QuotaChange, RaiseView, Status, Uploaded, Who, WhoLine,
         },
     },
     clock,
@@ -133,7 +133,14 @@ async fn who_was_removed_while_it_was_away_is_shown_who_is_silent_about_the_circ
         let circle = status.circles.iter().find(|circle| circle.name == "zorg");
         Ok(circle.is_some_and(|circle| circle.silent == ["ncsc", "z-cert"] && circle.unreachable.is_empty()))
     };
-    world.until("ferm", "it is shown who is silent", silent).await
+    world.until("ferm", "it is shown who is silent", silent).await?;
+    // It can publish, and hears first that perhaps nobody takes it.
+    let audience = async |name: &str| -> anyhow::Result<AudienceView> {
+        Ok(world.client(name).post("/v1/audience", &entry("GREEN", 0)).await?)
+    };
+    assert_eq!(audience("ferm").await?.only_silent, ["ncsc", "z-cert"]);
+    assert!(audience("ncsc").await?.only_silent.is_empty(), "nobody can have removed the founder");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
