@@ -150,6 +150,9 @@ impl Api {
 
 /// What can be looked at of a data directory on which no daemon answers, and why it did not.
 pub fn without_daemon(data: &Path, unanswered: &str) -> Vec<Check> {
+    if let Err(error) = fs::read_dir(data) {
+        return vec![check("data directory", "broken", files::at(data)(error).to_string())];
+    }
     let runs = store::in_use(data);
     let daemon = match runs {
         true => format!("one runs here, and does not answer: {unanswered}; look at its log, or start it again"),
@@ -227,7 +230,7 @@ fn modes(data: &Path) -> Check {
         match files::check_private(path) {
             Ok(Ok(())) => {}
             Ok(Err(too_wide)) => return check("file modes", "broken", too_wide.to_string()),
-            Err(error) => return check("file modes", "broken", format!("{}: {error}", path.display())),
+            Err(error) => return check("file modes", "broken", files::at(path)(error).to_string()),
         }
     }
     check("file modes", "ok", "the data directory and the keys are this user's alone")
@@ -235,7 +238,7 @@ fn modes(data: &Path) -> Check {
 
 fn free(data: &Path) -> Check {
     match rustix::fs::statvfs(data) {
-        Err(error) => check("free disk", "broken", error.to_string()),
+        Err(error) => check("free disk", "broken", files::at(data)(error.into()).to_string()),
         Ok(stat) => {
             let free = stat.f_bavail.saturating_mul(stat.f_frsize);
             let state = match free {
@@ -265,7 +268,7 @@ fn fsync(data: &Path) -> Check {
             check("fsync", "warning", format!("{took} ms: every publication waits for it; use a faster disk"))
         }
         Ok(took) => check("fsync", "ok", format!("{took} ms")),
-        Err(error) => check("fsync", "broken", error.to_string()),
+        Err(error) => check("fsync", "broken", files::at(&path)(error).to_string()),
     }
 }
 
@@ -279,5 +282,25 @@ fn encryption(data: &Path) -> Check {
     match fs::read_to_string(uuid) {
         Ok(uuid) if uuid.starts_with("CRYPT-") => check("disk encryption", "ok", "the disk is encrypted (dm-crypt)"),
         _ => check("disk encryption", "warning", unknown),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_data_directory_that_cannot_be_looked_into_nothing_else_is_said() {
+        let no_directory = tempfile::NamedTempFile::new().unwrap();
+        let checks = without_daemon(no_directory.path(), "no daemon answers");
+        let [only] = checks.as_slice() else { panic!("{checks:?}") };
+        assert_eq!((only.what.as_str(), only.state.as_str()), ("data directory", "broken"));
+        assert!(
+            only.found.contains(&no_directory.path().display().to_string()) && only.found.contains(';'),
+            "{only:?}"
+        );
+        // Nor is it said of a directory that cannot be looked into that it is no member's.
+        let why = Membership::expect(no_directory.path()).unwrap_err().to_string();
+        assert!(!why.contains("missing") && why.contains("certificate.cwn"), "{why}");
     }
 }

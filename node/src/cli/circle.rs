@@ -83,7 +83,7 @@ pub enum Command {
     Remove(Change),
     /// Accept what a removed partner wrote and this node holds beyond the cut of its removal. It stays removed.
     #[command(
-        after_help = "Examples:\n  cwn circle raise haven ibd\n  cwn circle raise haven ibd --branch 3f2a9c01\n\nA steward that removed a partner without having heard all it wrote cut off the rest. Whoever holds that keeps it for 90 days and accepts it once a steward that holds it too, of the same or better rank, raises the cut. `cwn circle show` says what there is.\nA key that is in use twice forks a log: what comes behind the fork is disputed, and accepted by nobody until a steward that removed the partner names the branch that stands. What is held of another branch goes. The partner can be added again afterwards."
+        after_help = "Examples:\n  cwn circle raise haven ibd\n  cwn circle raise haven ibd --branch 3f2a9c01\n\nA steward that removed a partner without having heard all it wrote cut off the rest. Whoever holds that keeps it for 90 days and accepts it once a steward that holds it too, of the same or better rank, raises the cut. `cwn circle show` says what there is, and who can raise it. Who belongs again is removed once more instead: that accepts all its remover holds.\nA key that is in use twice forks a log: what comes behind the fork is disputed, and accepted by nobody until a steward that removed the partner names the branch that stands. What is held of another branch goes. The partner can be added again afterwards."
     )]
     Raise(Raise),
     /// Make a partner a steward of a circle, below this one; with that it belongs. Only its stewards can.
