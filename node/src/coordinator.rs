@@ -78,7 +78,9 @@ pub async fn start(node: &Arc<Node>, keys: &Keys) -> anyhow::Result<Option<Coord
     tokio::task::spawn_blocking(move || place(&mut Ca::open(&dir, &opened)?, me, reachable)).await??;
     let desk = enrolment::open_desk(&config.listen, &keys.signing, config.requests_per_minute, Arc::new(judge))
         .await
-        .with_context(|| format!("the enrolment desk cannot listen on {}", config.listen))?;
+        .with_context(|| {
+        format!("the enrolment desk cannot listen on {}: [enrolment] listen can name another", config.listen)
+    })?;
     tracing::info!(address = %desk.address, "the enrolment desk is open");
     let addresses = if config.external.is_empty() { vec![desk.address.to_string()] } else { config.external.clone() };
     let tasks = vec![

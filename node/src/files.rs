@@ -154,9 +154,22 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// What to do about what the system says of a file; nothing where it says so itself.
+pub fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => "; run this as the user whose it is, or let this user at it",
+        io::ErrorKind::NotFound => "; check the path",
+        io::ErrorKind::IsADirectory => "; name a file",
+        io::ErrorKind::NotADirectory => "; what stands before the last / must be a directory",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room on that disk",
+        io::ErrorKind::ReadOnlyFilesystem => "; that disk takes no writes: choose another place",
+        _ => "",
+    }
+}
+
 /// A file could not be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", .path.display())]
+#[error("{}: {source}{}", .path.display(), remedy(source))]
 pub struct Failed {
     /// Which file.
     pub path: PathBuf,
@@ -196,6 +209,20 @@ mod tests {
 
     use super::*;
     use crate::disk::faults::{Event, Fault, Faults, check_power_losses, directory};
+
+    #[test]
+    fn what_the_system_says_of_a_file_comes_with_its_name_and_what_to_do() {
+        let said = |kind: io::ErrorKind| at(Path::new("/srv/stick"))(io::Error::from(kind)).to_string();
+        for (kind, remedy) in [
+            (io::ErrorKind::PermissionDenied, "; run this as the user whose it is"),
+            (io::ErrorKind::NotFound, "; check the path"),
+            (io::ErrorKind::StorageFull, "; make room"),
+            (io::ErrorKind::ReadOnlyFilesystem, "; that disk takes no writes"),
+        ] {
+            assert!(said(kind).starts_with("/srv/stick: ") && said(kind).contains(remedy), "{}", said(kind));
+        }
+        assert!(!said(io::ErrorKind::Other).contains(';'));
+    }
 
     /// One life of a file in a directory that is not there yet: it is written three times, each time once more where
     /// that failed.

@@ -91,7 +91,11 @@ impl Membership {
     /// Refuses a data directory that is no member's, with the remedy.
     pub fn expect(data: &Path) -> Result<(), Error> {
         let path = data.join(CERTIFICATE_FILE);
-        if path.exists() { Ok(()) } else { Err(Error::Absent { path, data: data.to_owned() }) }
+        match fs::metadata(&path) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::Absent { path, data: data.to_owned() }),
+            Err(error) => Err(files::at(&path)(error).into()),
+        }
     }
 
     /// The membership in a data directory.

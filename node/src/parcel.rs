@@ -234,7 +234,7 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 #[derive(Debug, thiserror::Error)]
 pub enum Unread {
     /// The disk.
-    #[error(transparent)]
+    #[error("{0}{remedy}", remedy = crate::files::remedy(.0))]
     Io(#[from] io::Error),
     /// It is not what it should be.
     #[error(transparent)]

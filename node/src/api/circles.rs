@@ -27,16 +27,16 @@ use cwn_functions::{
 
 use super::{
     door::{Api, find_circle, find_offer, name_of},
-    status::{offers, policy_of, summarise},
+    status::{not_joined, offers, policy_of, summarise},
     types::{
         Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, KeptLess, MemberView, Membership,
-        NewCircle, OfferSummary, OverQuotaView, PolicyChange, Problem, QuotaChange, QuotaView, Raising, Succession,
-        SuccessionView, WithheldView,
+        NewCircle, OfferSummary, OverQuotaView, PolicyChange, Problem, QuotaChange, QuotaView, RaiseView, Raising,
+        Succession, SuccessionView, WithheldView,
     },
 };
 use crate::{
     clock,
-    driver::random,
+    driver::{Failure, random},
     node::{Node, nodes_of, partner_of},
     store::Store,
 };
@@ -143,6 +143,7 @@ impl Api {
         let quota = changed_quota(None, &new.quota)?;
         let retention_days = changed_retention(None, new.retention_days)?;
         let terms = Terms { policy, history, quota, retention_days };
+        self.expect_new(&new.name).await?;
         let (stewards, adds) = self.looked_up(&new.stewards, &new.partners).await?;
         self.establish(new.name, terms, stewards, adds, None).await
     }
@@ -151,6 +152,7 @@ impl Api {
     /// named. Nothing of that one is opened to anybody.
     pub async fn succeed(&self, circle: &str, new: Succession) -> Result<Id, Problem> {
         let circle = self.find(circle).await?;
+        self.expect_new(&new.name).await?;
         let me = self.node.me;
         let ask = move |engine: &Engine, _: &_| {
             let replica = engine.circle(&circle)?;
@@ -168,6 +170,28 @@ impl Api {
         let partners = if new.partners.is_empty() { others } else { new.partners };
         let (stewards, adds) = self.looked_up(&new.stewards, &partners).await?;
         self.establish(new.name, terms, stewards, adds, Some(succeeds)).await
+    }
+
+    /// People name circles by their names, so that nobody founds a second one of a name that is here already. Two members
+    /// may each found one all the same; of those the id is asked.
+    async fn expect_new(&self, name: &str) -> Result<(), Problem> {
+        if name.trim() != name {
+            return Err(Problem::bad_request(format!(
+                "{name:?} is no name, for a space begins or ends it; leave that out"
+            )));
+        }
+        let wanted = name.to_owned();
+        let present = move |engine: &Engine, _: &_| {
+            let has_it = |replica: &&Replica| name_of(replica).is_some_and(|name| name.eq_ignore_ascii_case(&wanted));
+            engine.circles().find(has_it).map(Replica::id)
+        };
+        match self.node.driver.ask(present).await? {
+            None => Ok(()),
+            Some(circle) => Err(Problem::refused(format!(
+                "there is a circle {name:?} here already ({}); choose another name",
+                &circle.to_string()[..12]
+            ))),
+        }
     }
 
     /// The nodes of stewards, this one first, and of the other partners.
@@ -308,13 +332,14 @@ impl Api {
         let Raising { partner, node, branches } = raising.clone();
         let only = one_node(node.as_ref())?;
         let partner = parse_partner(&partner)?;
+        let named = partner.clone();
         let to_raise =
-            move |engine: &Engine, store: &Store| to_raise(engine, store, &circle, (&partner, only), &branches);
+            move |engine: &Engine, store: &Store| to_raise(engine, store, &circle, (&named, only), &branches);
         let to_raise = self.node.driver.ask(to_raise).await??;
         let of = to_raise.len();
-        for (done, (removal, branches)) in to_raise.into_iter().enumerate() {
+        for (done, (removal, ToRaise { branches, raise })) in to_raise.into_iter().enumerate() {
             let raised = self.node.driver.command(Command::Raise { circle, removal, branches }).await;
-            raised.map_err(|failure| Problem::from(failure).after(done, of, "cuts were raised"))?;
+            raised.map_err(|failure| not_raised(failure, &partner, &raise).after(done, of, "cuts were raised"))?;
         }
         Ok(Id { id: circle.to_string() })
     }
@@ -437,22 +462,85 @@ fn in_words(operation: &Operation) -> String {
     }
 }
 
-/// The removals of a partner, or of one node of it, whose cuts are to be raised, and the branches that each is to name.
+/// A removal whose cut is to be raised.
+#[derive(Debug)]
+struct ToRaise {
+    /// The branches that it is to name.
+    branches: Vec<Hash>,
+    raise: RaiseView,
+}
+
+/// Who can raise the cut that governs what an author wrote, or make one: of no worse rank than who removed it, and of
+/// better rank than it has if it belongs.
+fn raisers(engine: &Engine, replica: &Replica, author: &PublicKey, removal: Option<&Hash>) -> RaiseView {
+    let fold = replica.fold();
+    let roster = fold.roster();
+    let removal = removal.zip(replica.control()).and_then(|(removal, control)| control.valid_operation(fold, removal));
+    let taken_out = |node: &PublicKey, member: &Member| match removal {
+        Some((_, act)) => act.removes(&member.partner, node),
+        None => node == author,
+    };
+    let belongs: Vec<&Member> =
+        roster.iter().filter(|(node, member)| taken_out(node, member)).map(|(_, member)| member).collect();
+    let can = |(_, steward): &(&PublicKey, &Member)| {
+        steward.steward.as_ref().is_some_and(|(rank, _)| {
+            let outranks = |member: &&Member| member.steward.as_ref().is_none_or(|(theirs, _)| rank < theirs);
+            removal.is_none_or(|(removed_by, _)| rank <= removed_by) && belongs.iter().all(outranks)
+        })
+    };
+    let can: Vec<(&PublicKey, &Member)> = roster.stewards().into_iter().filter(can).collect();
+    let mut by: Vec<String> = can.iter().map(|(_, steward)| steward.partner.to_string()).collect();
+    by.dedup();
+    RaiseView { this: can.iter().any(|(node, _)| **node == engine.me()), by, belongs: !belongs.is_empty() }
+}
+
+/// Why a cut was not raised, and what to do.
+fn not_raised(failure: Failure, partner: &PartnerId, raise: &RaiseView) -> Problem {
+    match failure {
+        Failure::Refused(CommandRefusal::BetterRank { .. }) => Problem::refused(format!(
+            "a steward of better rank than this node's removed {partner}; ask {}, if its node holds what it wrote too",
+            raise.by.join(" or ")
+        )),
+        Failure::Refused(refusal @ CommandRefusal::BelongsAgain { .. }) => Problem::refused(format!(
+            "{refusal}; remove it again, which accepts what this node holds of it, but for branches of a fork, and add it \
+                 again"
+        )),
+        failure => failure.into(),
+    }
+}
+
+/// The removals of a partner, or of one node of it, whose cuts are to be raised.
 fn to_raise(
     engine: &Engine,
     store: &Store,
     circle: &CircleId,
     (partner, only): (&PartnerId, Option<PublicKey>),
     branches: &[String],
-) -> Result<BTreeMap<Hash, Vec<Hash>>, Problem> {
+) -> Result<BTreeMap<Hash, ToRaise>, Problem> {
+    let replica = engine.circle(circle).ok_or_else(|| Problem::not_found("the circle is gone"))?;
+    let roster = replica.fold().roster();
+    match roster.member(&engine.me()) {
+        Some(own) if own.steward.is_some() => {}
+        Some(_) => {
+            let stewards: BTreeSet<&PartnerId> =
+                roster.stewards().into_iter().map(|(_, steward)| &steward.partner).collect();
+            let stewards = stewards.into_iter().map(ToString::to_string).collect();
+            return Err(Problem::refused(CommandRefusal::NotASteward { stewards }));
+        }
+        None => return Err(Problem::refused(CommandRefusal::NotAMember)),
+    }
     let is_of = |author: &PublicKey, removal: &Hash| {
         let removes = |act: &Act| matches!(act, Act::Remove { partner: removed, .. } if removed == partner);
         removal_of(engine, circle, removal).is_some_and(removes) && only.is_none_or(|only| only == *author)
     };
-    let mut to_raise: BTreeMap<Hash, Vec<Hash>> = BTreeMap::new();
+    let raised = |author: &PublicKey, removal: Hash| {
+        let raise = raisers(engine, replica, author, Some(&removal));
+        (removal, ToRaise { branches: Vec::new(), raise })
+    };
+    let mut to_raise: BTreeMap<Hash, ToRaise> = BTreeMap::new();
     if branches.is_empty() {
         let beyond = engine.withheld(circle).into_iter().filter(|one| is_of(&one.key.author, &one.removal));
-        to_raise.extend(beyond.map(|one| (one.removal, Vec::new())));
+        to_raise.extend(beyond.map(|one| raised(&one.key.author, one.removal)));
     }
     let disputed = match branches.is_empty() {
         true => Vec::new(),
@@ -463,24 +551,39 @@ fn to_raise(
         let is_named = |one: &Disputed| !named.is_empty() && one.first.to_string().starts_with(&digits);
         let mut found = disputed.iter().filter(|one| is_named(one)).filter_map(|one| {
             let removal = engine.governing(&one.key, store)?;
-            is_of(&one.key.author, &removal).then_some((removal, one.first))
+            is_of(&one.key.author, &removal).then_some((one.key.author, removal, one.first))
         });
-        let (removal, first) = match (found.next(), found.next()) {
+        let (author, removal, first) = match (found.next(), found.next()) {
             (Some(found), None) => found,
             (Some(_), Some(_)) => {
                 let several = format!("several branches begin with {named:?}; give more of its digits");
                 return Err(Problem::bad_request(several));
             }
+            (None, _) if disputed.iter().any(|one| is_named(one) && roster.member(&one.key.author).is_some()) => {
+                return Err(Problem::refused(format!(
+                    "whoever forked the branch that begins with {named:?} belongs to the circle, and only of who was removed \
+                     a branch can stand; `cwn circle remove` comes first"
+                )));
+            }
             (None, _) => {
                 return Err(Problem::not_found(format!(
-                    "this node holds no branch that begins with {named:?} and that {partner} forked, or {partner} was not removed; \
-                     `cwn circle show` lists the branches, and `cwn circle remove` comes first"
+                    "this node holds no branch that begins with {named:?} and that {partner} forked; `cwn circle show` lists those it holds"
                 )));
             }
         };
-        to_raise.entry(removal).or_default().push(first);
+        let (removal, first_of) = raised(&author, removal);
+        to_raise.entry(removal).or_insert(first_of).branches.push(first);
     }
-    if to_raise.is_empty() { Err(Problem::refused(CommandRefusal::NothingWithheld)) } else { Ok(to_raise) }
+    match to_raise.is_empty() {
+        false => Ok(to_raise),
+        true if roster.partners().contains(partner) => {
+            Err(Problem::refused(format!("{partner} belongs to the circle, and nothing of it lies beyond a cut")))
+        }
+        true => Err(Problem::refused(format!(
+            "nothing of {partner} is held here beyond the cut of a removal; a steward whose node holds some can raise the \
+             cut: `cwn circle show` says so there"
+        ))),
+    }
 }
 
 fn one_node(node: Option<&String>) -> Result<Option<PublicKey>, Problem> {
@@ -518,16 +621,20 @@ fn removal_of<'a>(engine: &'a Engine, circle: &CircleId, removal: &Hash) -> Opti
     replica.control()?.valid_operation(replica.fold(), removal).map(|(_, act)| act)
 }
 
+/// What is withheld of a log, whose it is, and who can raise its cut.
+type Beyond = (String, RaiseView, Withheld);
+
 /// What is withheld of each node, with its bytes; read beside the log thread.
-fn measure(node: &Node, withheld: Vec<(String, Withheld)>) -> Vec<WithheldView> {
+fn measure(node: &Node, withheld: Vec<Beyond>) -> Vec<WithheldView> {
     let mut views: BTreeMap<(String, PublicKey), WithheldView> = BTreeMap::new();
-    for (partner, Withheld { key, cut, height, until, .. }) in withheld {
+    for (partner, raise, Withheld { key, cut, height, until, .. }) in withheld {
         let view = views.entry((partner.clone(), key.author)).or_insert_with(|| WithheldView {
             partner,
             node: key.author.to_string(),
             entries: 0,
             bytes: 0,
             until: until.0,
+            raise,
         });
         view.entries += height - cut;
         view.until = view.until.min(until.0);
@@ -545,7 +652,7 @@ fn measure(node: &Node, withheld: Vec<(String, Withheld)>) -> Vec<WithheldView> 
     views.into_values().collect()
 }
 
-fn detail(engine: &Engine, store: &Store, named: &str) -> Result<(CircleDetail, Vec<(String, Withheld)>), Problem> {
+fn detail(engine: &Engine, store: &Store, named: &str) -> Result<(CircleDetail, Vec<Beyond>), Problem> {
     let circle = find_circle(engine, named)?;
     let gone = || Problem::not_found("the circle is gone");
     let replica = engine.circle(&circle).ok_or_else(gone)?;
@@ -554,6 +661,7 @@ fn detail(engine: &Engine, store: &Store, named: &str) -> Result<(CircleDetail, 
     let peers: BTreeSet<PublicKey> = engine.peers().iter().map(|peer| peer.peer).collect();
     let stewards: Vec<&PublicKey> = replica.fold().roster().stewards().into_iter().map(|(node, _)| node).collect();
     let rank = |node: &PublicKey| stewards.iter().position(|steward| *steward == node);
+    let outside = not_joined(engine, replica);
     let view = |(node, member): (&PublicKey, &Member)| MemberView {
         partner: member.partner.to_string(),
         node: node.to_string(),
@@ -563,6 +671,7 @@ fn detail(engine: &Engine, store: &Store, named: &str) -> Result<(CircleDetail, 
         certified: engine.is_certified(node),
         revoked: engine.word().revocation(node).is_some(),
         reachable: peers.contains(node),
+        not_joined: outside.contains(node),
         this: *node == engine.me(),
     };
     let mut members: Vec<MemberView> = replica.fold().roster().iter().map(view).collect();
@@ -581,6 +690,7 @@ fn detail(engine: &Engine, store: &Store, named: &str) -> Result<(CircleDetail, 
             of_steward: replica.is_of_steward(&key),
             branch: branch.map(|one| one.first.to_string()),
             disputed: branch.map_or(0, |one| one.height - one.seq),
+            raise: raisers(engine, replica, &key.author, engine.governing(&key, store).as_ref()),
         }
     };
     let over = |one: OverQuota| OverQuotaView {
@@ -593,7 +703,11 @@ fn detail(engine: &Engine, store: &Store, named: &str) -> Result<(CircleDetail, 
         Some(Act::Remove { partner, .. }) => partner.to_string(),
         _ => partner_of(engine.word(), &one.key.author),
     };
-    let withheld = engine.withheld(&circle).into_iter().map(|one| (partner(&one), one)).collect();
+    let withheld = engine.withheld(&circle).into_iter().map(|one| {
+        let raise = raisers(engine, replica, &one.key.author, Some(&one.removal));
+        (partner(&one), raise, one)
+    });
+    let withheld = withheld.collect();
     let succeeded_by = engine.successors(&circle);
     let retention = engine.retention(&circle);
     let Policy { purposes, description, .. } = policy_of(&control.terms(replica.fold()).policy);

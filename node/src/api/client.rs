@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::types::Problem;
-use crate::files::Part;
+use crate::files::{Part, dir_of, remedy};
 
 /// The most that a JSON answer may have.
 const ANSWER_BYTES: usize = 64 << 20;
@@ -36,7 +36,7 @@ const STARTING: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nobody listens.
-    #[error("no daemon answers on {}: {source}; start it with `cwn --data {} daemon`", .socket.display(), .socket.parent().unwrap_or(.socket).display())]
+    #[error("no daemon answers on {}: {source}; {}", .socket.display(), no_daemon(.socket, source))]
     NoDaemon {
         /// The socket.
         socket: PathBuf,
@@ -50,7 +50,7 @@ pub enum Error {
     #[error("the daemon's answer broke off: {0}; see its log, and `cwn doctor`")]
     Broken(String),
     /// A file here.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {source}{}", .path.display(), remedy(source))]
     File {
         /// Which.
         path: PathBuf,
@@ -68,6 +68,14 @@ impl Error {
             Self::Broken(_) => "broken",
             Self::File { .. } => "file",
         }
+    }
+}
+
+/// What to do where nobody answers.
+fn no_daemon(socket: &Path, source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => "run this as the user that the daemon runs as".to_owned(),
+        _ => format!("start it with `cwn --data {} daemon`", dir_of(socket).display()),
     }
 }
 

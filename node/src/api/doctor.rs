@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::Write,
+    net::TcpListener,
     os::unix::fs::MetadataExt,
     path::Path,
     time::Instant,
@@ -11,10 +12,18 @@ use std::{
 use cwn_crypto::{Time, certificate::Standing};
 
 use super::{
+    count,
     door::Api,
     types::{Check, Problem},
 };
-use crate::{clock, files};
+use crate::{
+    clock,
+    config::Config,
+    files,
+    keystore::{Keys, Unlock},
+    membership::Membership,
+    network, store,
+};
 
 /// Less free disk than this is a warning: a day of heavy use.
 const FREE_WARNS: u64 = 1 << 30;
@@ -57,7 +66,7 @@ impl Api {
         let certificate = self.node.certificate.get();
         let days = certificate.not_after.since(now) / Time::DAY_MS;
         checks.push(match certificate.standing(now) {
-            Standing::Valid => check("certificate", "ok", format!("valid for {days} days more")),
+            Standing::Valid => check("certificate", "ok", format!("valid for {} more", count(days, "day", "days"))),
             Standing::Grace { expired_at } => check(
                 "certificate",
                 "warning",
@@ -77,13 +86,21 @@ impl Api {
                 "warning",
                 format!("{} hours old: later revocations are not known here", now.0.saturating_sub(at) / 3_600_000),
             ),
-            Some(at) => check("issuer's word", "ok", format!("{} minutes old", now.0.saturating_sub(at) / 60_000)),
+            Some(at) => check(
+                "issuer's word",
+                "ok",
+                format!("{} old", count(now.0.saturating_sub(at) / 60_000, "minute", "minutes")),
+            ),
         });
         let alarms: Vec<&str> =
             status.warnings.iter().map(String::as_str).filter(|warning| warning.starts_with("ALARM")).collect();
         checks.push(match alarms.first() {
             None => check("trust", "ok", format!("root document version {}, no alarm", status.root_version)),
-            Some(first) => check("trust", "broken", format!("{} alarms; the first: {first}", alarms.len())),
+            Some(first) => check(
+                "trust",
+                "broken",
+                format!("{}; the first: {first}", count(alarms.len() as u64, "alarm", "alarms")),
+            ),
         });
         // An entry that was seen long before its own time shows that one of two clocks is wrong.
         let ahead = self.entries(None, 100, None).await?;
@@ -93,20 +110,28 @@ impl Api {
             some => check(
                 "clock",
                 "warning",
-                format!("{some} recent entries claim a time ahead of this clock; compare it with a time server"),
+                format!(
+                    "of a time ahead of this clock: {}; compare it with a time server",
+                    count(some as u64, "recent entry", "recent entries")
+                ),
             ),
         });
         let peers = self.peers().await?;
         let connected = peers.iter().filter(|peer| peer.since.is_some()).count();
         checks.push(match (connected, peers.len()) {
+            _ if status.offline => check("peers", "ok", "offline, as its configuration says: nobody is dialled"),
             (0, 0) => check("peers", "warning", "no other partner is certified yet"),
             (0, all) => {
                 let why =
                     peers.iter().find_map(|peer| Some(format!("{}: {}", peer.partner, peer.last_failure.clone()?)));
                 let why = why.unwrap_or_else(|| "no address is known; ask an anchor's operator".to_owned());
-                check("peers", "broken", format!("none of {all} nodes is connected; the first failure: {why}"))
+                check(
+                    "peers",
+                    "broken",
+                    format!("nobody is connected, of {}; the first failure: {why}", count(all as u64, "node", "nodes")),
+                )
             }
-            (some, all) => check("peers", "ok", format!("{some} of {all} nodes are connected")),
+            (some, all) => check("peers", "ok", format!("connected: {some} of {}", count(all as u64, "node", "nodes"))),
         });
         let behind: Vec<String> = status
             .circles
@@ -123,13 +148,89 @@ impl Api {
     }
 }
 
+/// What can be looked at of a data directory on which no daemon answers, and why it did not.
+pub fn without_daemon(data: &Path, unanswered: &str) -> Vec<Check> {
+    if let Err(error) = fs::read_dir(data) {
+        return vec![check("data directory", "broken", files::at(data)(error).to_string())];
+    }
+    let runs = store::in_use(data);
+    let daemon = match runs {
+        true => format!("one runs here, and does not answer: {unanswered}; look at its log, or start it again"),
+        false => format!("none runs here: {unanswered}"),
+    };
+    let mut checks = vec![check("daemon", "broken", daemon), modes(data), free(data), fsync(data)];
+    match Config::expect(data) {
+        Err(error) => checks.push(check("configuration", "broken", error.to_string())),
+        Ok(config) => {
+            checks.push(check("configuration", "ok", "it can be read"));
+            checks.push(keys(data, &config));
+            // What a daemon listens on is taken by that daemon.
+            if !runs {
+                checks.push(listens(&config));
+                checks.push(socket(&config.socket(data)));
+            }
+        }
+    }
+    checks
+}
+
+/// Whether the keys open, where that takes nobody to type, and the certificate is theirs.
+fn keys(data: &Path, config: &Config) -> Check {
+    let opened = |credential: &Path| -> anyhow::Result<()> {
+        let keys = Keys::open(data, &Unlock::credential(credential)?)?;
+        Ok(Membership::load(data, &keys).map(drop)?)
+    };
+    let looked = match (Membership::expect(data), &config.keys.credential) {
+        (Err(error), _) => Err(error.to_string()),
+        (Ok(()), None) => {
+            Ok("there; whether they open is seen when the daemon starts, for no credential file is named")
+        }
+        (Ok(()), Some(credential)) => opened(credential)
+            .map(|()| "the credential opens the keys, and the certificate is theirs")
+            .map_err(|why| why.to_string()),
+    };
+    match looked {
+        Ok(found) => check("keys", "ok", found),
+        Err(why) => check("keys", "broken", why),
+    }
+}
+
+fn listens(config: &Config) -> Check {
+    if config.network.offline {
+        return check("listening", "ok", "offline, as its configuration says: nowhere");
+    }
+    let taken = config.network.listen.iter().find_map(|address| network::may_listen(address).err());
+    let desk = config.enrolment.as_ref().map(|desk| (&desk.listen, TcpListener::bind(&desk.listen)));
+    match (taken, desk) {
+        (Some(error), _) => check("listening", "broken", error.to_string()),
+        (None, Some((listen, Err(error)))) => check(
+            "listening",
+            "broken",
+            format!("the enrolment desk, on {listen}: {error}; [enrolment] listen can name another"),
+        ),
+        (None, _) => check("listening", "ok", "every address is free"),
+    }
+}
+
+fn socket(path: &Path) -> Check {
+    let dir = files::dir_of(path);
+    match dir.is_dir() {
+        true => check("local API", "ok", path.display().to_string()),
+        false => check(
+            "local API",
+            "broken",
+            format!("there is no directory {}; make it, or name another under [api] socket", dir.display()),
+        ),
+    }
+}
+
 fn modes(data: &Path) -> Check {
     let paths = [data.to_owned(), data.join(crate::keystore::FILE)];
     for path in &paths {
         match files::check_private(path) {
             Ok(Ok(())) => {}
             Ok(Err(too_wide)) => return check("file modes", "broken", too_wide.to_string()),
-            Err(error) => return check("file modes", "broken", format!("{}: {error}", path.display())),
+            Err(error) => return check("file modes", "broken", files::at(path)(error).to_string()),
         }
     }
     check("file modes", "ok", "the data directory and the keys are this user's alone")
@@ -137,7 +238,7 @@ fn modes(data: &Path) -> Check {
 
 fn free(data: &Path) -> Check {
     match rustix::fs::statvfs(data) {
-        Err(error) => check("free disk", "broken", error.to_string()),
+        Err(error) => check("free disk", "broken", files::at(data)(error.into()).to_string()),
         Ok(stat) => {
             let free = stat.f_bavail.saturating_mul(stat.f_frsize);
             let state = match free {
@@ -167,7 +268,7 @@ fn fsync(data: &Path) -> Check {
             check("fsync", "warning", format!("{took} ms: every publication waits for it; use a faster disk"))
         }
         Ok(took) => check("fsync", "ok", format!("{took} ms")),
-        Err(error) => check("fsync", "broken", error.to_string()),
+        Err(error) => check("fsync", "broken", files::at(&path)(error).to_string()),
     }
 }
 
@@ -181,5 +282,25 @@ fn encryption(data: &Path) -> Check {
     match fs::read_to_string(uuid) {
         Ok(uuid) if uuid.starts_with("CRYPT-") => check("disk encryption", "ok", "the disk is encrypted (dm-crypt)"),
         _ => check("disk encryption", "warning", unknown),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_data_directory_that_cannot_be_looked_into_nothing_else_is_said() {
+        let no_directory = tempfile::NamedTempFile::new().unwrap();
+        let checks = without_daemon(no_directory.path(), "no daemon answers");
+        let [only] = checks.as_slice() else { panic!("{checks:?}") };
+        assert_eq!((only.what.as_str(), only.state.as_str()), ("data directory", "broken"));
+        assert!(
+            only.found.contains(&no_directory.path().display().to_string()) && only.found.contains(';'),
+            "{only:?}"
+        );
+        // Nor is it said of a directory that cannot be looked into that it is no member's.
+        let why = Membership::expect(no_directory.path()).unwrap_err().to_string();
+        assert!(!why.contains("missing") && why.contains("certificate.cwn"), "{why}");
     }
 }

@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 
 use super::{
     door::{Api, name_of},
-    status::policy_of,
+    status::{policy_of, summarise},
     types::{
         AttachmentView, AudienceView, EntryDetail, EntrySummary, NewEntry, Problem, Publication, Published, Retract,
         Who, WhoLine,
@@ -396,6 +396,8 @@ pub(super) fn view_of(
         readers.iter().filter_map(|node| members.get(node)).map(ToString::to_string).collect();
     let awaited = sharing::awaited(tlp, engine.unheard(circle), engine.freshness());
     let unheard: Vec<String> = engine.unheard(circle).iter().map(ToString::to_string).collect();
+    let summary = summarise(engine, replica).filter(|summary| summary.removable && summary.peers == 0);
+    let only_silent = summary.map(|summary| summary.silent);
     let view = AudienceView {
         circle: name_of(replica).unwrap_or_default(),
         tlp: tlp.to_string(),
@@ -405,6 +407,7 @@ pub(super) fn view_of(
         current: unheard.is_empty(),
         unheard,
         awaited: awaited.iter().map(ToString::to_string).collect(),
+        only_silent: only_silent.unwrap_or_default(),
     };
     Ok((view, readers))
 }

@@ -16,5 +16,11 @@ mod status;
 pub mod types;
 
 pub use circles::Circles;
+pub use doctor::without_daemon;
 pub use door::Api;
 pub(crate) use status::note_elsewhere;
+
+/// So many of something, in words.
+pub fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}

@@ -17,6 +17,7 @@ use cwn_functions::circle_policy::Policy;
 
 use super::{
     circles::succeeded,
+    count,
     door::{Api, name_of},
     types::{Acknowledged, CertificateStatus, CircleSummary, OfferSummary, PeerView, Problem, RefusalView, Status},
 };
@@ -117,8 +118,13 @@ pub(super) fn summarise(engine: &Engine, replica: &Replica) -> Option<CircleSumm
     let there = peers.iter().filter_map(|peer| roster.member(&peer.peer)).map(|member| &member.partner);
     let there: BTreeSet<&PartnerId> = there.collect();
     let missing = roster.partners().into_iter().filter(|partner| own.is_some() && !connected.contains(partner));
+    let outside = not_joined(engine, replica);
+    let joined = roster.iter().filter(|(node, _)| !outside.contains(*node)).map(|(_, member)| &member.partner);
+    let joined: BTreeSet<&PartnerId> = joined.collect();
+    let (missing, not_joined): (Vec<&PartnerId>, Vec<&PartnerId>) =
+        missing.partition(|partner| joined.contains(partner));
     let (silent, unreachable): (Vec<&PartnerId>, Vec<&PartnerId>) =
-        missing.partition(|partner| there.contains(partner));
+        missing.into_iter().partition(|partner| there.contains(partner));
     let names = |partners: Vec<&PartnerId>| partners.into_iter().map(ToString::to_string).collect();
     Some(CircleSummary {
         id: circle.to_string(),
@@ -138,7 +144,28 @@ pub(super) fn summarise(engine: &Engine, replica: &Replica) -> Option<CircleSumm
         comparing: sharing.iter().filter(|(_, caught_up)| !caught_up).count(),
         unreachable: names(unreachable),
         silent: names(silent),
+        not_joined: names(not_joined),
+        // A steward is removed only by one of better rank.
+        removable: roster.stewards().first().is_some_and(|(node, _)| **node != engine.me()),
     })
+}
+
+/// The members of which nothing shows that they joined: they share the circle with nobody here, wrote nothing in it, and
+/// never said what they hold of it. That is said to stewards alone, so that on no other node there are any.
+pub(super) fn not_joined(engine: &Engine, replica: &Replica) -> BTreeSet<PublicKey> {
+    let (circle, roster) = (replica.id(), replica.fold().roster());
+    if roster.member(&engine.me()).is_none_or(|own| own.steward.is_none()) {
+        return BTreeSet::new();
+    }
+    let sharing: BTreeSet<PublicKey> = engine.sharing(&circle).into_iter().map(|(peer, ..)| peer).collect();
+    let authors: BTreeSet<PublicKey> = replica.logs().map(|(key, _)| key.author).collect();
+    let heard = |node: &PublicKey| {
+        let ledger = engine.ledger(&circle);
+        ledger.is_some_and(|ledger| authors.iter().any(|author| ledger.heard(node, author).is_some()))
+    };
+    let shows =
+        |node: &PublicKey| *node == engine.me() || sharing.contains(node) || authors.contains(node) || heard(node);
+    roster.iter().map(|(node, _)| *node).filter(|node| !shows(node)).collect()
 }
 
 /// A connected peer that shares a circle, and whether it is known what either lacks.
@@ -251,20 +278,26 @@ impl Api {
         warnings.extend(trust.forked);
         warnings.extend(circles.iter().filter(|circle| circle.steward && circle.withheld_entries > 0).map(|circle| {
             format!(
-                "{} entries in {} lie beyond the cut of a removal and are dropped in time; see `cwn circle show {}`",
-                circle.withheld_entries, circle.name, circle.name
+                "beyond the cut of a removal in {}, and dropped in time: {}; see `cwn circle show {}`",
+                circle.name,
+                count(circle.withheld_entries, "entry", "entries"),
+                circle.name
             )
         }));
         warnings.extend(circles.iter().filter(|circle| circle.steward && circle.nodes_over_quota > 0).map(|circle| {
             format!(
-                "{} nodes wrote more in {} than their quota lets others take: raise it, or remove them; see `cwn circle show {}`",
-                circle.nodes_over_quota, circle.name, circle.name
+                "more was written in {} than its quota lets others take, by {}: raise it, or remove who wrote so much; see `cwn circle show {}`",
+                circle.name,
+                count(circle.nodes_over_quota as u64, "node", "nodes"),
+                circle.name
             )
         }));
         warnings.extend(circles.iter().filter(|circle| circle.steward && circle.revoked_nodes > 0).map(|circle| {
             format!(
-                "{} nodes in {} are revoked and still belong to it: they get no keys, and what they wrote counts until a steward removes them; see `cwn circle show {}`",
-                circle.revoked_nodes, circle.name, circle.name
+                "revoked, and still in {}: {}; it gets no keys, and what it wrote counts until a steward removes it; see `cwn circle show {}`",
+                circle.name,
+                count(circle.revoked_nodes as u64, "node", "nodes"),
+                circle.name
             )
         }));
         if !revoked

@@ -129,6 +129,13 @@ pub struct CircleSummary {
     /// removed, and whoever is no longer told of a circle is not told that either.
     #[serde(default)]
     pub silent: Vec<String>,
+    /// Partners of whom nothing shows yet that they joined, on a steward's node; on others' it is not known, and these are
+    /// among those that are unreachable or silent.
+    #[serde(default)]
+    pub not_joined: Vec<String>,
+    /// Whether there is a steward that could remove this node.
+    #[serde(default)]
+    pub removable: bool,
 }
 
 /// A circle that was offered.
@@ -240,6 +247,21 @@ pub struct WithheldView {
     pub bytes: u64,
     /// When it is dropped, or the first of it.
     pub until: u64,
+    /// Who can have it accepted.
+    #[serde(default)]
+    pub raise: RaiseView,
+}
+
+/// Who can have something accepted that lies beyond a cut, or behind a fork, as far as rank goes: what they do not hold
+/// they cannot accept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RaiseView {
+    /// Whether this node can.
+    pub this: bool,
+    /// The partners that can, best rank first.
+    pub by: Vec<String>,
+    /// Whether its author belongs, so that it must be removed first.
+    pub belongs: bool,
 }
 
 /// A log that its author forked: what comes from the place on is disputed, and accepted by nobody unless a cut names a
@@ -263,6 +285,9 @@ pub struct ForkView {
     /// How many entries that is.
     #[serde(default)]
     pub disputed: u64,
+    /// Who can have that branch accepted.
+    #[serde(default)]
+    pub raise: RaiseView,
 }
 
 /// A node that counts in a circle.
@@ -286,6 +311,9 @@ pub struct MemberView {
     /// Whether it is connected, be it that it does not share the circle.
     #[serde(default)]
     pub reachable: bool,
+    /// Whether nothing shows yet that it joined, on a steward's node.
+    #[serde(default)]
+    pub not_joined: bool,
     /// Whether it is this node.
     pub this: bool,
 }
@@ -629,6 +657,10 @@ pub struct AudienceView {
     /// What it would wait for as a draft, in words; nothing when it can be sealed now.
     #[serde(default)]
     pub awaited: Vec<String>,
+    /// Partners that are connected and say nothing of the circle, where nobody else of it is connected and a steward may
+    /// have removed this node: as those would say nothing if one had.
+    #[serde(default)]
+    pub only_silent: Vec<String>,
 }
 
 /// The answer to a publication: what became of it.

@@ -21,6 +21,7 @@ use crate::{
     api::types::Status,
     backup::{self, Contents, Refusal, Work},
     clock,
+    files::at,
 };
 
 /// Arguments of `cwn backup`.
@@ -71,7 +72,7 @@ pub(super) async fn read(
     what: &'static str,
     reading: impl FnOnce(&Path, Work<'_>) -> Result<Contents, Refusal> + Send + 'static,
 ) -> anyhow::Result<Contents> {
-    let metadata = std::fs::metadata(file).with_context(|| file.display().to_string())?;
+    let metadata = std::fs::metadata(file).map_err(at(file))?;
     let bar = bar(metadata.len(), what);
     let stop = Arc::new(AtomicBool::new(false));
     let (moving, stopping, path) = (bar.clone(), Arc::clone(&stop), file.to_owned());

@@ -15,8 +15,8 @@ use crate::{
         Circles,
         types::{
             Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, KeptLess, MemberView, Membership,
-            NewCircle, NodeView, OverQuotaView, PartnerView, PolicyChange, QuotaChange, QuotaView, Raising, Succession,
-            SuccessionView, WithheldView,
+            NewCircle, NodeView, OverQuotaView, PartnerView, PolicyChange, QuotaChange, QuotaView, RaiseView, Raising,
+            Succession, SuccessionView, WithheldView,
         },
     },
     clock,
@@ -43,6 +43,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  cwn circle show haven")]
     Show {
         /// The circle, by name or id.
+        #[arg(value_parser = super::named)]
         circle: String,
         /// Print JSON.
         #[arg(long)]
@@ -52,6 +53,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  cwn circle accept haven")]
     Accept {
         /// The circle, by name or id.
+        #[arg(value_parser = super::named)]
         circle: String,
         /// How many seconds to wait for the offer to arrive.
         #[arg(long, default_value_t = 30)]
@@ -61,6 +63,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  cwn circle decline haven")]
     Decline {
         /// The circle, by name or id.
+        #[arg(value_parser = super::named)]
         circle: String,
     },
     /// Found a circle that goes on for another, whose founder is lost, hostile or retires.
@@ -80,7 +83,7 @@ pub enum Command {
     Remove(Change),
     /// Accept what a removed partner wrote and this node holds beyond the cut of its removal. It stays removed.
     #[command(
-        after_help = "Examples:\n  cwn circle raise haven ibd\n  cwn circle raise haven ibd --branch 3f2a9c01\n\nA steward that removed a partner without having heard all it wrote cut off the rest. Whoever holds that keeps it for 90 days and accepts it once a steward that holds it too, of the same or better rank, raises the cut. `cwn circle show` says what there is.\nA key that is in use twice forks a log: what comes behind the fork is disputed, and accepted by nobody until a steward that removed the partner names the branch that stands. What is held of another branch goes. The partner can be added again afterwards."
+        after_help = "Examples:\n  cwn circle raise haven ibd\n  cwn circle raise haven ibd --branch 3f2a9c01\n\nA steward that removed a partner without having heard all it wrote cut off the rest. Whoever holds that keeps it for 90 days and accepts it once a steward that holds it too, of the same or better rank, raises the cut. `cwn circle show` says what there is, and who can raise it. Who belongs again is removed once more instead: that accepts all its remover holds.\nA key that is in use twice forks a log: what comes behind the fork is disputed, and accepted by nobody until a steward that removed the partner names the branch that stands. What is held of another branch goes. The partner can be added again afterwards."
     )]
     Raise(Raise),
     /// Make a partner a steward of a circle, below this one; with that it belongs. Only its stewards can.
@@ -134,6 +137,7 @@ impl Quotas {
 #[derive(Debug, Args)]
 pub struct Policy {
     /// The circle, by name or id.
+    #[arg(value_parser = super::named)]
     circle: String,
     /// The narrowest marking that may be published in it.
     #[arg(long, value_name = super::publish::MARKINGS)]
@@ -167,9 +171,10 @@ pub struct Policy {
 )]
 pub struct Create {
     /// Its name.
-    #[arg(required_unless_present = "bilateral", default_value = "", hide_default_value = true)]
-    name: String,
+    #[arg(required_unless_present = "bilateral", value_parser = super::named)]
+    name: Option<String>,
     /// The partners to add.
+    #[arg(value_parser = super::named)]
     partners: Vec<String>,
     /// What it is for.
     #[arg(long, default_value = "", hide_default_value = true)]
@@ -207,6 +212,7 @@ pub struct Create {
 #[derive(Debug, Args)]
 pub struct Succeed {
     /// The circle to go on for, by name or id.
+    #[arg(value_parser = super::named)]
     circle: String,
     /// The name of the new one.
     #[arg(long)]
@@ -226,8 +232,10 @@ pub struct Succeed {
 #[derive(Debug, Args)]
 pub struct Change {
     /// The circle, by name or id.
+    #[arg(value_parser = super::named)]
     circle: String,
     /// The partner.
+    #[arg(value_parser = super::named)]
     partner: String,
     /// One node of it, by its whole key; all of them when none is given.
     #[arg(long)]
@@ -304,6 +312,7 @@ async fn found(face: &Face, create: Create) -> anyhow::Result<()> {
     if let Some(partner) = bilateral {
         return found_bilateral(face, partner, yes).await;
     }
+    let name = name.unwrap_or_default();
     let all: Vec<String> = steward.iter().chain(&partners).cloned().collect();
     if !all.is_empty() {
         show_keys(face, &all, None).await?;
@@ -466,6 +475,20 @@ fn kept_page(detail: &CircleDetail) -> String {
     page
 }
 
+/// Who can have something accepted, and how: by a command, or as `again` says while its author belongs.
+fn raising(RaiseView { this, by, belongs }: &RaiseView, command: &str, again: &str) -> String {
+    let others = by.join(" or ");
+    match (this, belongs) {
+        (true, false) => format!("`{command}` accepts that"),
+        (true, true) => format!("its author belongs: {again}, and add it again"),
+        (false, _) if by.is_empty() => {
+            "nobody can accept that: no steward is of better rank than its author".to_owned()
+        }
+        (false, false) => format!("only {others} can accept that, where it is held too"),
+        (false, true) => format!("its author belongs: only {others} can remove it and accept that then"),
+    }
+}
+
 fn detail_page(detail: &CircleDetail) -> String {
     let summary = &detail.summary;
     let mut page = format!("{} ({})\n", show::line(&summary.name), show::short(&summary.id));
@@ -498,17 +521,20 @@ fn detail_page(detail: &CircleDetail) -> String {
         let operations = show::count(detail.later_operations as u64, "operation", "operations");
         page += &format!("{operations} that only a later version of this program understands: update this node\n");
     }
-    for ForkView { author, log, place, of_steward, branch, disputed, .. } in &detail.forks {
+    let name = show::line(&summary.name);
+    for ForkView { author, log, place, of_steward, branch, disputed, raise, .. } in &detail.forks {
         let log = show::short(log);
         let comes = match branch {
             _ if *of_steward => "what it did as a steward on both branches counts, for everybody".to_owned(),
             None => "from there on it is disputed, and nothing of it is accepted".to_owned(),
-            Some(branch) => format!(
-                "from there on it is disputed, and nothing of it is accepted; this node holds {} along branch {branch}; a steward that removed {author} may have it stand: `cwn circle raise {} {author} --branch {branch}`",
-                show::count(*disputed, "entry", "entries"),
-                show::line(&detail.summary.name),
-                branch = show::short(branch),
-            ),
+            Some(branch) => {
+                let (entries, branch) = (show::count(*disputed, "entry", "entries"), show::short(branch));
+                let command = format!("cwn circle raise {name} {author} --branch {branch}");
+                let remedy = raising(raise, &command, &format!("remove it, let `{command}` accept that"));
+                format!(
+                    "from there on it is disputed, and nothing of it is accepted; this node holds {entries} along branch {branch}; {remedy}"
+                )
+            }
         };
         page += &format!("{author} signed two entries for one place (log {log}, entry {place}): {comes}\n");
     }
@@ -518,13 +544,14 @@ fn detail_page(detail: &CircleDetail) -> String {
             "{partner} is at its quota with {entries} ({size}); {waiting} more wait until a steward raises it with `cwn circle policy`, or removes it\n"
         );
     }
-    for WithheldView { partner, entries, bytes, until, .. } in &detail.withheld {
+    for WithheldView { partner, entries, bytes, until, raise, .. } in &detail.withheld {
         let (entries, size) = (show::count(*entries, "entry", "entries"), show::size(*bytes));
         let until = show::time(*until);
-        page += &format!(
-            "{entries} ({size}) of {partner} lie beyond the cut of its removal, kept until {until}; a steward that holds them, of no worse rank than who removed it, may `cwn circle raise {} {partner}`\n",
-            show::line(&detail.summary.name)
-        );
+        // A removal leaves what its node holds, also what an earlier one cut off.
+        let again = "remove it once more, which accepts that";
+        let remedy = raising(raise, &format!("cwn circle raise {name} {partner}"), again);
+        page +=
+            &format!("beyond the cut of the removal of {partner}: {entries} ({size}), kept until {until}; {remedy}\n");
     }
     let row = |member: &MemberView| {
         let role = match member.steward {
@@ -537,10 +564,13 @@ fn detail_page(detail: &CircleDetail) -> String {
             MemberView { revoked: true, .. } => "REVOKED: gets no keys; a steward removes it with `cwn circle remove`",
             MemberView { certified: false, .. } => "NO CERTIFICATE: gets no keys",
             MemberView { connected: true, .. } => "connected",
+            MemberView { not_joined: true, reachable: true, .. } => "connected, and has not joined yet",
+            MemberView { not_joined: true, .. } => "away, and has not joined yet",
             // Whoever leaves a circle, or was made to, says nothing of it any more, not even that.
-            MemberView { reachable: true, .. } => {
+            MemberView { reachable: true, .. } if summary.removable => {
                 "connected, and silent about this circle: it has not accepted it, or one of you was removed"
             }
+            MemberView { reachable: true, .. } => "connected, and silent about this circle",
             _ => "away",
         };
         vec![format!("  {}", member.partner), show::short(&member.node).to_owned(), role, state.to_owned()]
@@ -725,6 +755,7 @@ mod tests {
             certified: true,
             revoked: false,
             reachable: false,
+            not_joined: false,
             this: false,
         };
         let members = [member("ibd", "86ed6ed0c5b79f61"), member("ibd", "86ed6effffffffff"), member("facade", "11")];
@@ -781,7 +812,8 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
             connected,
             certified,
             revoked: partner == "divd",
-            reachable: connected || partner == "surf",
+            reachable: connected || partner == "surf" || partner == "digicert",
+            not_joined: partner == "digicert",
             this,
         };
         let detail = CircleDetail {
@@ -799,6 +831,7 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
                 member("z-cert", None, true, true, false),
                 member("divd", None, false, false, false),
                 member("surf", None, true, false, false),
+                member("digicert", None, true, false, false),
             ],
             voided: vec!["add divd".to_owned()],
             later_operations: 1,
@@ -810,6 +843,7 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
                 of_steward: false,
                 branch: Some("3f2a9c01d5e7b864".to_owned()),
                 disputed: 4,
+                raise: RaiseView { this: false, by: vec!["ncsc".to_owned()], belongs: true },
             }],
             withheld: vec![WithheldView {
                 partner: "surfcert".to_owned(),
@@ -817,6 +851,7 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
                 entries: 3,
                 bytes: 2_000,
                 until: 0,
+                raise: RaiseView { this: true, by: vec!["ferm".to_owned()], belongs: false },
             }],
             quota: QuotaView { bytes: 2_000_000_000, entries: 5, logs: 100, epochs: 1 },
             over_quota: vec![OverQuotaView {
@@ -839,17 +874,32 @@ the policy says 1 day: this node acts on it from 1970-01-02T00:00:00Z on
 of one node others take 5 entries and 2000 MB, in 100 logs and 1 epoch
 set aside by the rules of rank, issue it again or not: add divd
 1 operation that only a later version of this program understands: update this node
-ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on it is disputed, and nothing of it is accepted; this node holds 4 entries along branch 3f2a9c01d5e7; a steward that removed ibd may have it stand: `cwn circle raise haven ibd --branch 3f2a9c01d5e7`
+ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on it is disputed, and nothing of it is accepted; this node holds 4 entries along branch 3f2a9c01d5e7; its author belongs: only ncsc can remove it and accept that then
 ibd is at its quota with 5 entries (900 bytes); 15 more wait until a steward raises it with `cwn circle policy`, or removes it
-3 entries (2000 bytes) of surfcert lie beyond the cut of its removal, kept until 1970-01-01T00:00:00Z; a steward that holds them, of no worse rank than who removed it, may `cwn circle raise haven surfcert`
-  ferm    86ed6ed0c5b7  founder    this node
-  ncsc    86ed6ed0c5b7  steward 1  away
-  ibd     86ed6ed0c5b7             NO CERTIFICATE: gets no keys
-  z-cert  86ed6ed0c5b7             connected
-  divd    86ed6ed0c5b7             REVOKED: gets no keys; a steward removes it with `cwn circle remove`
-  surf    86ed6ed0c5b7             connected, and silent about this circle: it has not accepted it, or one of you was removed
+beyond the cut of the removal of surfcert: 3 entries (2000 bytes), kept until 1970-01-01T00:00:00Z; `cwn circle raise haven surfcert` accepts that
+  ferm      86ed6ed0c5b7  founder    this node
+  ncsc      86ed6ed0c5b7  steward 1  away
+  ibd       86ed6ed0c5b7             NO CERTIFICATE: gets no keys
+  z-cert    86ed6ed0c5b7             connected
+  divd      86ed6ed0c5b7             REVOKED: gets no keys; a steward removes it with `cwn circle remove`
+  surf      86ed6ed0c5b7             connected, and silent about this circle: it has not accepted it, or one of you was removed
+  digicert  86ed6ed0c5b7             connected, and has not joined yet
 ";
         assert_eq!(detail_page(&detail), expected);
+    }
+
+    #[test]
+    fn a_raise_is_advised_only_where_it_can_be_done_and_else_it_is_said_who_can() {
+        let remedy = |this, by: &[&str], belongs| {
+            let by = by.iter().map(|partner| (*partner).to_owned()).collect();
+            raising(&RaiseView { this, by, belongs }, "cwn circle raise haven ibd", "remove it")
+        };
+        assert_eq!(remedy(true, &["ncsc"], false), "`cwn circle raise haven ibd` accepts that");
+        assert_eq!(remedy(false, &["ncsc", "ferm"], false), "only ncsc or ferm can accept that, where it is held too");
+        assert_eq!(remedy(true, &["ncsc"], true), "its author belongs: remove it, and add it again");
+        let others = remedy(false, &["ncsc"], true);
+        assert_eq!(others, "its author belongs: only ncsc can remove it and accept that then");
+        assert!(remedy(false, &[], true).starts_with("nobody can accept that"));
     }
 
     #[test]

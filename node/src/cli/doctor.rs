@@ -1,14 +1,16 @@
 //! `cwn doctor`
 
+use std::path::Path;
+
 use clap::Args;
 
-use super::{Face, print_json, show};
-use crate::api::types::Check;
+use super::{Face, face, print_json, show};
+use crate::api::{client::Error, types::Check, without_daemon};
 
 /// Arguments of `cwn doctor`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  cwn doctor\n\nThe exit code is 1 when something is broken; a warning alone leaves it 0."
+    after_help = "Example:\n  cwn doctor\n\nThe exit code is 1 when something is broken; a warning alone leaves it 0.\nWhere no daemon answers it says so, and looks at what keeps one from starting."
 )]
 pub struct Arguments {
     /// Print JSON.
@@ -16,14 +18,28 @@ pub struct Arguments {
     json: bool,
 }
 
-pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()> {
-    let checks: Vec<Check> = face.client.get("/v1/doctor").await?;
+pub(super) async fn run(data: &Path, arguments: &Arguments) -> anyhow::Result<()> {
+    let checks = checks(data).await?;
     if arguments.json {
         print_json(&checks)?;
     } else {
         show::page(&page(&checks))?;
     }
     verdict(&checks)
+}
+
+/// What the daemon finds; where none answers, what can be seen without it.
+async fn checks(data: &Path) -> anyhow::Result<Vec<Check>> {
+    let unanswered = match face(data) {
+        Ok(Face { client }) => match client.get("/v1/doctor").await {
+            Err(error @ Error::NoDaemon { .. }) => error.to_string(),
+            answer => return Ok(answer?),
+        },
+        // Where there is no directory there is nothing to look at.
+        Err(error) if !data.is_dir() => return Err(error),
+        Err(error) => error.to_string(),
+    };
+    Ok(without_daemon(data, &unanswered))
 }
 
 fn page(checks: &[Check]) -> String {

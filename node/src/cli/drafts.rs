@@ -39,6 +39,7 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  cwn drafts show 1f2e3d4c")]
     Show {
         /// The draft, by the start of its name.
+        #[arg(value_parser = super::named)]
         draft: String,
         /// Print JSON.
         #[arg(long)]
@@ -50,6 +51,7 @@ pub(super) enum Command {
     )]
     Publish {
         /// The draft, by the start of its name.
+        #[arg(value_parser = super::named)]
         draft: String,
         /// Do not wait for what it waits for: why, in one line, for the record.
         #[arg(long, value_name = "REASON")]
@@ -62,6 +64,7 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  cwn drafts drop 1f2e3d4c")]
     Drop {
         /// The draft, by the start of its name.
+        #[arg(value_parser = super::named)]
         draft: String,
         /// Do not ask.
         #[arg(long)]
@@ -210,7 +213,8 @@ fn overrides_page(overrides: &[Override]) -> String {
         page += &format!("  {} in {}, draft {}\n", line.tlp, show::line(&line.circle_name), show::short(&line.draft));
         page += &format!("  why: {}\n", show::line(&line.reason));
         page += &format!("  though: {}\n", show::line(&line.awaited.join(", and ")));
-        page += &format!("  for {} ({} nodes)\n", line.partners.join(", "), line.nodes.len());
+        let nodes = show::count(line.nodes.len() as u64, "node", "nodes");
+        page += &format!("  for {} ({nodes})\n", line.partners.join(", "));
         if let Some(why) = &line.not_done {
             page += &format!("  NOT DONE: {}\n", show::line(why));
         }

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -26,7 +25,7 @@ use crate::{
 )]
 pub struct Arguments {
     /// The circle, by its name or id.
-    #[arg(long)]
+    #[arg(long, value_parser = super::named)]
     circle: String,
     /// The file to write, or a directory to write it to. An existing file is not written over.
     #[arg(long, value_name = "FILE")]
@@ -134,7 +133,7 @@ pub(super) async fn download(face: &Face, from: &str, path: &Path) -> anyhow::Re
 pub(super) fn settle(part: &Part, path: &Path) -> anyhow::Result<()> {
     save::put(part, path)?;
     let dir = files::dir_of(path);
-    files::sync_dir(dir).with_context(|| dir.display().to_string())
+    Ok(files::sync_dir(dir).map_err(files::at(dir))?)
 }
 
 #[cfg(test)]

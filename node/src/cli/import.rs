@@ -43,7 +43,7 @@ impl Arguments {
 /// Reads a file to its end.
 pub(super) fn check(arguments: &Arguments) -> anyhow::Result<()> {
     let file = show::line(&arguments.file.display().to_string());
-    let mut parcel = Parcel::open(&arguments.file, Kind::Circle).with_context(|| file.clone())?;
+    let mut parcel = Parcel::open(&arguments.file, Kind::Circle).map_err(crate::files::at(&arguments.file))?;
     while parcel.next_frame().with_context(|| file.clone())?.is_some() {}
     Ok(show::page(&format!("{file} is whole ({})\n", show::size(parcel.at())))?)
 }
@@ -59,7 +59,7 @@ pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()
 }
 
 async fn upload(face: &Face, file: &Path) -> anyhow::Result<Imported> {
-    let metadata = std::fs::metadata(file).with_context(|| file.display().to_string())?;
+    let metadata = std::fs::metadata(file).map_err(crate::files::at(file))?;
     anyhow::ensure!(metadata.is_file(), "{} is no file", file.display());
     let bar = bar(metadata.len(), &file.display().to_string());
     let moving = bar.clone();
@@ -89,8 +89,8 @@ fn page(imported: &Imported) -> String {
         page += &format!("  here already: {}\n", imported.known);
     }
     if imported.stray_parts > 0 {
-        page +=
-            &format!("  not kept: {} parts of attachments of entries this node cannot read\n", imported.stray_parts);
+        let parts = show::count(imported.stray_parts, PART, PARTS);
+        page += &format!("  not kept: {parts} of entries this node cannot read\n");
     }
     if let Some(standing) = standing(imported.standing.as_deref(), &name) {
         page += &format!("  {standing}\n");
@@ -105,7 +105,8 @@ fn page(imported: &Imported) -> String {
         page += &format!("  {word}: a run of {entries} of {}: {}\n", show::line(&left.author), show::line(&left.why));
     }
     if imported.left.len() > SHOWN {
-        page += &format!("  and more logs: {} entries in all were not taken\n", imported.left_entries);
+        let entries = show::count(imported.left_entries, "entry", "entries");
+        page += &format!("  and more logs; not taken in all: {entries}\n");
     }
     page
 }

@@ -103,7 +103,7 @@ pub(super) async fn run(data: &Path, arguments: Arguments) -> anyhow::Result<()>
     show::page(&format!("Your fingerprint, to compare by telephone with the coordinator:\n  {fingerprint}\n"))?;
     if let Some(path) = &arguments.request {
         let text = enrolment::request_file(&invitation, &keys, clock::now())?;
-        files::durable_write(path, text.as_bytes()).with_context(|| path.display().to_string())?;
+        files::durable_write(path, text.as_bytes()).map_err(files::at(path))?;
         let path = path.display();
         return Ok(show::page(&format!(
             "Hand {path} to the coordinator; with the reply, run this again with --reply FILE.\n"
@@ -130,9 +130,9 @@ fn invitation_text(arguments: &Arguments) -> anyhow::Result<String> {
 }
 
 fn read_text(path: &Path) -> anyhow::Result<String> {
-    let length = fs::metadata(path).with_context(|| path.display().to_string())?.len();
+    let length = fs::metadata(path).map_err(files::at(path))?.len();
     anyhow::ensure!(length <= TEXT_BYTES, "{} is too long", path.display());
-    fs::read_to_string(path).with_context(|| path.display().to_string())
+    Ok(fs::read_to_string(path).map_err(files::at(path))?)
 }
 
 /// The keys of this directory: made now, or by a joining that did not come to its end.

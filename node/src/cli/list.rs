@@ -13,6 +13,7 @@ const MOST: u16 = 1_000;
 #[command(after_help = "Examples:\n  cwn list\n  cwn list haven --limit 200\n  cwn list --before fabcd54a2284")]
 pub struct Arguments {
     /// One circle, by name or id; all of them when none is given.
+    #[arg(value_parser = super::named)]
     circle: Option<String>,
     /// At most so many.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST)))]

@@ -153,7 +153,7 @@ pub async fn run(program: Program) -> anyhow::Result<()> {
         Command::Restore(arguments) => restore::run(&data, &arguments).await,
         Command::Root(command) => root::run(&face()?, command).await,
         Command::Peers(arguments) => peers::run(&face()?, &arguments).await,
-        Command::Doctor(arguments) => doctor::run(&face()?, &arguments).await,
+        Command::Doctor(arguments) => doctor::run(&data, &arguments).await,
         Command::Demo(arguments) => crate::demo::run(arguments).await,
         Command::Ca(arguments) => crate::ca::cli::run(*arguments),
     }
@@ -190,6 +190,14 @@ fn complaint(error: &anyhow::Error) -> String {
     match said.rsplit_once("; ") {
         Some((happened, remedy)) => format!("cwn: {happened}\n     {remedy}"),
         None => format!("cwn: {said}"),
+    }
+}
+
+/// What a person names; an empty word would name something else, or nothing, by the time it is looked up.
+fn named(text: &str) -> Result<String, String> {
+    match text.trim().is_empty() {
+        true => Err("it is empty, and names nothing".to_owned()),
+        false => Ok(text.to_owned()),
     }
 }
 
@@ -305,6 +313,27 @@ mod tests {
             .collect();
         commands.iter().for_each(|command| parses(command));
         assert!(commands.len() >= 12, "the README shows {} commands", commands.len());
+    }
+
+    #[test]
+    fn an_empty_word_where_something_is_named_is_refused_as_that() {
+        fn check(path: &[&str], command: &clap::Command, checked: &mut usize) {
+            for sub in command.get_subcommands().filter(|sub| !matches!(sub.get_name(), "ca" | "demo" | "join")) {
+                check(&[path, &[sub.get_name()]].concat(), sub, checked);
+            }
+            let mut words = path.to_vec();
+            for positional in command.get_positionals() {
+                if positional.get_value_parser().type_id() == std::any::TypeId::of::<String>() {
+                    let error = Program::try_parse_from(words.iter().chain(&[""])).unwrap_err();
+                    assert!(error.to_string().contains("names nothing"), "{words:?}: {error}");
+                    *checked += 1;
+                }
+                words.push("some");
+            }
+        }
+        let mut checked = 0;
+        check(&["cwn"], &Program::command(), &mut checked);
+        assert!(checked >= 25, "{checked} places where something is named");
     }
 
     #[test]

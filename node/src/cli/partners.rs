@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
 
 use super::{Face, print_json, show};
@@ -36,10 +35,10 @@ pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()
         return Ok(show::page(&format!("Recorded: the fingerprint of {partner}'s node {node} was compared.\n"))?);
     }
     if let Some(file) = &arguments.issuer_log {
-        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let text = std::fs::read_to_string(file).map_err(crate::files::at(file))?;
         let taken: Taken = face.client.post("/v1/issuer-log", &IssuerLog { text }).await?;
-        println!("Taken in: {} entries of the issuer's log.", taken.entries);
-        return Ok(());
+        let entries = show::count(taken.entries as u64, "entry", "entries");
+        return Ok(show::page(&format!("Taken in: {entries} of the issuer's log.\n"))?);
     }
     let partners: Vec<PartnerView> = face.client.get("/v1/partners").await?;
     if arguments.json {

@@ -14,6 +14,7 @@ use super::{Face, confirm, partners::encode, print_json, show};
 use crate::{
     api::types::{AudienceView, DraftSummary, NewEntry, Publication, Published, Uploaded},
     clock,
+    files::at,
 };
 
 /// A body may have so many bytes; the daemon says so too, but a mistaken file of a gigabyte is not read first.
@@ -44,6 +45,7 @@ pub struct Arguments {
 #[derive(Debug, Args)]
 pub(super) struct Outgoing {
     /// The circle, by name or id.
+    #[arg(value_parser = super::named)]
     pub(super) circle: String,
     /// The marking. There is no default.
     #[arg(long, value_name = MARKINGS)]
@@ -106,7 +108,7 @@ fn read_body(file: &Path) -> anyhow::Result<String> {
         }
         std::io::stdin().take(BODY_BYTES + 1).read_to_string(&mut text).context("standard input is no UTF-8 text")?;
     } else {
-        let open = std::fs::File::open(file).with_context(|| file.display().to_string())?;
+        let open = std::fs::File::open(file).map_err(at(file))?;
         let read = open.take(BODY_BYTES + 1).read_to_string(&mut text);
         read.with_context(|| format!("{} is no UTF-8 text; use `cwn attach` for other files", file.display()))?;
     }
@@ -123,7 +125,7 @@ struct Upload<'a> {
 
 impl<'a> Upload<'a> {
     fn look_at(path: &'a Path) -> anyhow::Result<Self> {
-        let metadata = std::fs::metadata(path).with_context(|| path.display().to_string())?;
+        let metadata = std::fs::metadata(path).map_err(at(path))?;
         anyhow::ensure!(metadata.is_file(), "{} is no file; pack a directory into one first", path.display());
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.with_context(|| format!("the name of {} is no UTF-8 text; rename it", path.display()))?;
@@ -143,9 +145,17 @@ impl<'a> Upload<'a> {
 /// Who would be able to read it.
 pub(super) fn audience_page(audience: &AudienceView) -> String {
     let mut page = format!("{} in {} will be readable by:\n", audience.tlp, show::line(&audience.circle));
-    page += &format!("  {} ({} nodes)\n", audience.partners.join(", "), audience.nodes);
+    let nodes = show::count(audience.nodes as u64, "node", "nodes");
+    page += &format!("  {} ({nodes})\n", audience.partners.join(", "));
     if !audience.left_out.is_empty() {
         page += &format!("  not by {}: no certificate, or revoked\n", audience.left_out.join(", "));
+    }
+    if !audience.only_silent.is_empty() {
+        page += &format!(
+            "  Connected and silent about {}: {}. You may have been removed, and then nobody takes it: ask a steward.\n",
+            show::line(&audience.circle),
+            audience.only_silent.join(", ")
+        );
     }
     if !audience.awaited.is_empty() {
         page += &format!(
@@ -243,6 +253,7 @@ mod tests {
             current: true,
             unheard: Vec::new(),
             awaited: Vec::new(),
+            only_silent: Vec::new(),
         }
     }
 
@@ -263,6 +274,16 @@ mod tests {
         });
         assert!(page.contains("\n  not by ibd: no certificate, or revoked\n"), "{page}");
         assert!(page.contains("cannot be sealed yet: no word yet from ncsc. Until then"), "{page}");
+    }
+
+    #[test]
+    fn who_may_have_been_removed_hears_so_before_it_publishes() {
+        assert!(!audience_page(&audience()).contains("removed"));
+        let page = audience_page(&AudienceView { only_silent: vec!["ncsc".to_owned()], ..audience() });
+        assert!(
+            page.ends_with("about haven: ncsc. You may have been removed, and then nobody takes it: ask a steward.\n"),
+            "{page}"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::api::types::EntryDetail;
 #[command(after_help = "Example:\n  cwn read fabcd54a2284")]
 pub struct Arguments {
     /// The entry, by the start of its reference.
+    #[arg(value_parser = super::named)]
     reference: String,
     /// Print JSON.
     #[arg(long)]

@@ -26,7 +26,7 @@ pub(super) async fn run(data: &Path, arguments: &Arguments) -> anyhow::Result<()
 fn page(data: &Path, contents: &Contents) -> String {
     let shown = show::line(&data.display().to_string());
     format!(
-        "{shown}: node {} of {}, as it was on {} ({} files, {})\n\n\
+        "{shown}: node {} of {}, as it was on {} ({}, {})\n\n\
          Before you start it (`cwn --data {shown} daemon`):\n\
          - The node it was taken from must never run again: two nodes with one key damage each other\u{2019}s logs.\n\
          - Look at [keys] and [network] in its config.toml: the credential is not in the backup.\n\
@@ -38,7 +38,7 @@ fn page(data: &Path, contents: &Contents) -> String {
         show::short(&contents.node.to_string()),
         show::line(&contents.partner),
         contents.made,
-        contents.files,
+        show::count(contents.files, "file", "files"),
         show::size(contents.bytes),
     )
 }

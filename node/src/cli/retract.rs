@@ -12,6 +12,7 @@ use crate::api::types::{EntryDetail, Publication, Retract};
 )]
 pub struct Arguments {
     /// The entry, by the start of its reference.
+    #[arg(value_parser = super::named)]
     reference: String,
     /// Why; readable by whoever could read the entry.
     #[arg(long, default_value = "", hide_default_value = true)]

@@ -36,7 +36,7 @@ pub(super) async fn run(face: &Face, command: Command) -> anyhow::Result<()> {
 
 fn read(path: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
-    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let file = File::open(path).map_err(crate::files::at(path))?;
     let read = file.take(FILE_BYTES + 1).read_to_string(&mut text);
     read.with_context(|| {
         format!("{} is no text; ask the coordinator for the file of `cwn-ca root propose`", path.display())

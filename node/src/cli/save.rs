@@ -12,7 +12,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use super::{Face, partners::encode, publish::bar, show};
 use crate::{
     api::types::{AttachmentView, EntryDetail},
-    files::Part,
+    files::{self, Part},
 };
 
 /// What somebody saves is as their other files, less what their mask takes away.
@@ -25,8 +25,10 @@ const MODE: u32 = 0o666;
 )]
 pub struct Arguments {
     /// The entry, by the start of its reference.
+    #[arg(value_parser = super::named)]
     reference: String,
     /// Which attachment, by its name or number, where it has several.
+    #[arg(value_parser = super::named)]
     attachment: Option<String>,
     /// The file to write, or a directory to write it to by its own name; this directory when none is given. An
     /// existing file is not written over.
@@ -106,7 +108,7 @@ pub(super) fn put(part: &Part, path: &Path) -> anyhow::Result<()> {
     };
     put.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => anyhow::Error::msg(exists(path)),
-        _ => anyhow::Error::from(error).context(path.display().to_string()),
+        _ => files::at(path)(error).into(),
     })
 }
 

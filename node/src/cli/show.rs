@@ -10,6 +10,8 @@ use cwn_crypto::Time;
 use cwn_functions::text::{is_one_line, one_line, plain_text};
 use serde::Serialize;
 
+pub use crate::api::count;
+
 /// Writes a page to standard output.
 pub fn page(page: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -94,11 +96,6 @@ pub fn span(ms: u64) -> String {
         seconds => (seconds / 86_400, "day"),
     };
     format!("{value} {unit}{}", if value == 1 { "" } else { "s" })
-}
-
-/// So many of something.
-pub fn count(number: u64, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// A size, roughly.

@@ -50,28 +50,35 @@ pub(super) fn circle_state(circle: &CircleSummary) -> String {
     if !circle.member {
         return "no longer a member".to_owned();
     }
-    let silent = match circle.silent.is_empty() {
+    let said = |what: &str, partners: &[String]| match partners.is_empty() {
         true => String::new(),
-        false => format!("; connected and silent about it: {}", some(&circle.silent)),
+        false => format!("; {what}: {}", some(partners)),
     };
+    let not_joined = said("not joined yet", &circle.not_joined);
+    let silent = said("connected and silent about it", &circle.silent);
     // Whoever was removed is told so by nobody.
-    let removed =
-        if circle.peers == 0 && !silent.is_empty() { "; you may have been removed: ask a steward" } else { "" };
+    let removed = match circle.removable && circle.peers == 0 && !silent.is_empty() {
+        true => "; you may have been removed: ask a steward",
+        false => "",
+    };
+    let others = format!("{not_joined}{silent}{removed}");
     if !circle.current {
-        return format!("not current yet: waits for {}{silent}{removed}", circle.unheard.join(", "));
+        return format!("not current yet: waits for {}{others}", circle.unheard.join(", "));
     }
     let known = match (circle.behind, circle.peers, circle.comparing) {
-        (0, 0, _) => return format!("nobody of it is connected{silent}{removed}"),
+        (0, 0, _) if circle.partners == 1 => return "no other partner belongs to it".to_owned(),
+        (0, 0, _) if circle.silent.is_empty() && circle.unreachable.is_empty() && !circle.not_joined.is_empty() => {
+            return format!("nobody else joined yet; waits for {}", some(&circle.not_joined));
+        }
+        (0, 0, _) => return format!("nobody of it is connected{others}"),
         (0, _, 0) => "in sync".to_owned(),
         (0, _, comparing) => format!("comparing with {comparing} of {}", circle.peers),
         (behind, ..) => format!("{behind} behind"),
     };
-    match (circle.unreachable.is_empty(), silent.is_empty()) {
-        (true, true) => known,
-        (true, false) => format!("{known} with {} connected{silent}", circle.peers),
-        (false, _) => {
-            format!("{known} with {} connected{silent}; not connected: {}", circle.peers, some(&circle.unreachable))
-        }
+    let not_connected = said("not connected", &circle.unreachable);
+    match others.is_empty() && not_connected.is_empty() {
+        true => known,
+        false => format!("{known} with {} connected{others}{not_connected}", circle.peers),
     }
 }
 
@@ -184,6 +191,8 @@ pub(super) mod tests {
             nodes_over_quota: 0,
             unreachable: Vec::new(),
             silent: Vec::new(),
+            not_joined: Vec::new(),
+            removable: true,
         }
     }
 
@@ -310,8 +319,27 @@ Circles
         let all = CircleSummary { peers: 0, ..some };
         let means = "connected and silent about it: ferm, ncsc; you may have been removed: ask a steward";
         assert_eq!(circle_state(&all), format!("nobody of it is connected; {means}"));
+        let founder = circle_state(&CircleSummary { removable: false, ..all.clone() });
+        assert_eq!(founder, "nobody of it is connected; connected and silent about it: ferm, ncsc");
         let waiting = CircleSummary { current: false, unheard: silent, ..all };
         assert_eq!(circle_state(&waiting), format!("not current yet: waits for ferm, ncsc; {means}"));
+    }
+
+    #[test]
+    fn a_founder_hears_that_it_is_alone_or_who_has_not_joined_yet_and_not_that_it_was_removed() {
+        let founded = CircleSummary { steward: true, removable: false, peers: 0, ..circle("haven") };
+        let alone = CircleSummary { partners: 1, ..founded.clone() };
+        assert_eq!(circle_state(&alone), "no other partner belongs to it");
+        let offered = CircleSummary { not_joined: vec!["ferm".to_owned(), "ncsc".to_owned()], ..founded };
+        assert_eq!(circle_state(&offered), "nobody else joined yet; waits for ferm, ncsc");
+        let one_joined = CircleSummary { not_joined: vec!["ferm".to_owned()], ..offered.clone() };
+        let shared = CircleSummary { peers: 1, ..one_joined.clone() };
+        assert_eq!(circle_state(&shared), "in sync with 1 connected; not joined yet: ferm");
+        let away = CircleSummary { unreachable: vec!["ncsc".to_owned()], ..one_joined };
+        assert_eq!(circle_state(&away), "nobody of it is connected; not joined yet: ferm");
+        let restarted = CircleSummary { current: false, unheard: offered.not_joined.clone(), ..offered };
+        let said = circle_state(&restarted);
+        assert_eq!(said, "not current yet: waits for ferm, ncsc; not joined yet: ferm, ncsc");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::{
 )]
 pub struct Arguments {
     /// The entry, by the start of its reference.
+    #[arg(value_parser = super::named)]
     reference: String,
     /// Print JSON.
     #[arg(long)]

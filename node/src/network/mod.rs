@@ -34,6 +34,7 @@ pub use self::{
 };
 /// Where a node can be reached, such as `/dns4/mesh.example.org/tcp/4001`.
 pub use libp2p::Multiaddr as Address;
+pub(crate) use swarm::may_listen;
 
 use self::session::{Order, Shared};
 
@@ -195,7 +196,7 @@ pub enum Event {
 pub enum StartError {
     /// An address cannot be listened on.
     #[error(
-        "cannot listen on {address}: {reason}; if it is taken or not of this machine, choose another address or port"
+        "cannot listen on {address}: {reason}; if it is taken, not of this machine, or a port below 1024, choose another under [network] listen"
     )]
     Listen {
         /// The address.

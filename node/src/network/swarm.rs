@@ -219,13 +219,9 @@ impl Node {
             .with_max_negotiating_inbound_streams(NEGOTIATING);
         let mut swarm = Swarm::new(transport, behaviour, own, config);
         self.config.external.iter().for_each(|address| swarm.add_external_address(address.clone()));
-        let refused = |address: &Multiaddr, error: &dyn Error| StartError::Listen {
-            address: address.clone(),
-            reason: causes(error),
-        };
         // All of them before the first is listened on: one may be another's for both kinds of IP.
         for address in &self.config.listen {
-            is_free(address).map_err(|error| refused(address, &error))?;
+            may_listen(address)?;
         }
         for address in &self.config.listen {
             swarm.listen_on(address.clone()).map_err(|error| refused(address, &error))?;
@@ -573,6 +569,15 @@ fn is_silence(failure: &ping::Failure) -> bool {
             error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
         }
     }
+}
+
+/// Whether this node could listen at an address.
+pub(crate) fn may_listen(address: &Multiaddr) -> Result<(), StartError> {
+    is_free(address).map_err(|error| refused(address, &error))
+}
+
+fn refused(address: &Multiaddr, error: &dyn Error) -> StartError {
+    StartError::Listen { address: address.clone(), reason: causes(error) }
 }
 
 /// Whether nobody listens at an address yet. Libp2p shares a port with whoever shares it too: of two daemons on one port

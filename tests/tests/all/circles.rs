@@ -23,8 +23,8 @@ use cwn_node::{
         Circles,
         client::{Client, Error},
         types::{
-            Bilateral, BilateralFounded, CircleDetail, Id, Membership, NewCircle, NewEntry, Published, QuotaChange,
-            Status, Uploaded, Who, WhoLine,
+            AudienceView, Bilateral, BilateralFounded, CircleDetail, Id, Membership, NewCircle, NewEntry, PartnerView,
+            Published, QuotaChange, RaiseView, Status, Uploaded, Who, WhoLine,
         },
     },
     clock,
@@ -133,7 +133,83 @@ async fn who_was_removed_while_it_was_away_is_shown_who_is_silent_about_the_circ
         let circle = status.circles.iter().find(|circle| circle.name == "zorg");
         Ok(circle.is_some_and(|circle| circle.silent == ["ncsc", "z-cert"] && circle.unreachable.is_empty()))
     };
-    world.until("ferm", "it is shown who is silent", silent).await
+    world.until("ferm", "it is shown who is silent", silent).await?;
+    // It can publish, and hears first that perhaps nobody takes it.
+    let audience = async |name: &str| -> anyhow::Result<AudienceView> {
+        Ok(world.client(name).post("/v1/audience", &entry("GREEN", 0)).await?)
+    };
+    assert_eq!(audience("ferm").await?.only_silent, ["ncsc", "z-cert"]);
+    assert!(audience("ncsc").await?.only_silent.is_empty(), "nobody can have removed the founder");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_circle_of_a_name_is_not_founded_and_of_two_that_others_founded_the_id_is_asked() -> anyhow::Result<()>
+{
+    let mut world = World::new(&["ncsc", "z-cert"])?;
+    world.start_all().await?;
+    world.connected("ncsc", 1).await?;
+    world.found("ncsc", "haven", &[]).await?;
+    for (name, why) in [("haven", "already"), ("Haven", "already"), (" ", "is no name"), (" haven", "is no name")] {
+        let refused = world.found_at_once("ncsc", name, &[]).await.unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+    // Another partner does not know of it.
+    world.found("z-cert", "haven", &["ncsc"]).await?;
+    let both = async || Ok(world.client("ncsc").get::<Circles>("/v1/circles").await?.circles.len() == 2);
+    world.until("ncsc", "it is in both", both).await?;
+    let asked = world.client("ncsc").get::<CircleDetail>("/v1/circles/haven").await.unwrap_err().to_string();
+    assert!(asked.contains("means more than one circle") && asked.contains("give the id"), "{asked}");
+    Ok(())
+}
+
+/// Who has not joined a circle, by what its founder is shown of it.
+async fn outside(world: &World, circle: &str) -> anyhow::Result<(Vec<String>, Vec<String>)> {
+    let detail: CircleDetail = world.client("ncsc").get(&format!("/v1/circles/{circle}")).await?;
+    let nodes = detail.members.into_iter().filter(|member| member.not_joined).map(|member| member.partner).collect();
+    assert!(!detail.summary.removable, "nobody ranks above its founder");
+    Ok((detail.summary.not_joined, nodes))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_founder_is_shown_who_has_not_joined_its_circle_also_after_a_start() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc", "z-cert", "ferm"])?;
+    world.configure("z-cert", |config| config.circles.accept = Accept::Ask)?;
+    world.configure("ferm", |config| config.circles.accept = Accept::Ask)?;
+    world.start_all().await?;
+    world.connected("ncsc", 2).await?;
+    world.found("ncsc", "alone", &[]).await?;
+    assert_eq!(outside(&world, "alone").await?, (vec![], vec![]));
+    let known = async || Ok(world.client("ncsc").get::<Vec<PartnerView>>("/v1/partners").await?.len() == 3);
+    world.until("ncsc", "it knows both", known).await?;
+    world.found_at_once("ncsc", "zorg", &["z-cert", "ferm"]).await?;
+    let both = vec!["ferm".to_owned(), "z-cert".to_owned()];
+    assert_eq!(outside(&world, "zorg").await?, (both.clone(), both));
+    let nothing = serde_json::json!({});
+    for (name, verb) in [("z-cert", "decline"), ("ferm", "accept")] {
+        let offered = async || Ok(world.client(name).get::<Circles>("/v1/circles").await?.offers.len() == 1);
+        world.until(name, "it is offered", offered).await?;
+        let _: Id = world.client(name).post(&format!("/v1/circles/zorg/{verb}"), &nothing).await?;
+    }
+    let declined = vec!["z-cert".to_owned()];
+    let shown = async || Ok(outside(&world, "zorg").await? == (declined.clone(), declined.clone()));
+    world.until("ncsc", "it shows who declined as not joined", shown).await?;
+    // What its founder was told of ferm is there after a start too, though ferm wrote nothing and is away.
+    let path = format!("/v1/entries/{}/who", world.publish("ncsc", "zorg", "welcome").await?.reference);
+    let told =
+        async || Ok(world.client("ncsc").get::<Who>(&path).await?.nodes.iter().any(|line| line.received.is_some()));
+    world.until("ncsc", "it is told what ferm holds", told).await?;
+    world.stop("ferm")?;
+    world.kill("ncsc")?;
+    world.start("ncsc").await?;
+    world.connected("ncsc", 1).await?;
+    assert_eq!(outside(&world, "zorg").await?, (declined.clone(), declined));
+    // Whoever is no steward is not told, and claims nothing.
+    world.start("ferm").await?;
+    let ferm: CircleDetail = world.client("ferm").get("/v1/circles/zorg").await?;
+    assert!(ferm.summary.removable && ferm.summary.not_joined.is_empty());
+    assert!(ferm.members.iter().all(|member| !member.not_joined));
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -573,8 +649,8 @@ async fn warned(world: &World, name: &str, of: &str) -> anyhow::Result<bool> {
     Ok(status.warnings.iter().any(|warning| warning.contains(of)))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_lies_beyond_the_cut_of_a_removal_is_shown_and_accepted_once_a_steward_raises_it() -> anyhow::Result<()> {
+/// z-cert, a steward, removed ferm without having heard all it wrote; ncsc, the founder, holds the rest.
+async fn beyond_a_cut() -> anyhow::Result<World> {
     let mut world = three().await?;
     change(&world, "ncsc", "appoint", all_of("z-cert")).await.unwrap();
     let steward = async || is_steward(&world, "z-cert").await;
@@ -592,11 +668,22 @@ async fn what_lies_beyond_the_cut_of_a_removal_is_shown_and_accepted_once_a_stew
     let withheld = async || Ok(detail(&world, "ncsc").await?.withheld.iter().any(|one| one.entries == 1));
     world.until("ncsc", "it shows what lies beyond the cut", withheld).await?;
     world.expect_titles("ncsc", "zorg", &["before"]).await?;
+    Ok(world)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_beyond_the_cut_of_a_removal_is_shown_and_accepted_once_a_steward_raises_it() -> anyhow::Result<()> {
+    let mut world = beyond_a_cut().await?;
     let [one] = detail(&world, "ncsc").await?.withheld.try_into().unwrap();
     assert!(one.partner == "ferm" && one.bytes > 100, "{one:?}");
+    let both = vec!["ncsc".to_owned(), "z-cert".to_owned()];
+    assert_eq!(one.raise, RaiseView { this: true, by: both, belongs: false });
     assert!(warned(&world, "ncsc", "beyond the cut").await?);
-    let refused = change(&world, "z-cert", "raise", all_of("ferm")).await.unwrap_err();
-    assert!(refused.contains("nothing is held here"), "{refused}");
+    let refused = async |by: &str, of: &str| change(&world, by, "raise", all_of(of)).await.unwrap_err();
+    let nothing = refused("z-cert", "ferm").await;
+    assert!(nothing.contains("nothing of ferm is held here") && nothing.contains("a steward whose node"), "{nothing}");
+    let belongs = refused("ncsc", "z-cert").await;
+    assert!(belongs.contains("z-cert belongs to the circle"), "{belongs}");
     change(&world, "ncsc", "raise", all_of("ferm")).await.unwrap();
     world.kill("ncsc")?;
     world.start("ncsc").await?;
@@ -606,6 +693,47 @@ async fn what_lies_beyond_the_cut_of_a_removal_is_shown_and_accepted_once_a_stew
     }
     assert!(!warned(&world, "ncsc", "beyond the cut").await?);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_beyond_a_cut_of_who_belongs_again_is_accepted_by_removing_it_once_more() -> anyhow::Result<()> {
+    let world = beyond_a_cut().await?;
+    change(&world, "ncsc", "add", all_of("ferm")).await.unwrap();
+    let [one] = detail(&world, "ncsc").await?.withheld.try_into().unwrap();
+    assert_eq!((one.raise.this, one.raise.belongs), (true, true));
+    let refused = change(&world, "ncsc", "raise", all_of("ferm")).await.unwrap_err();
+    assert!(refused.contains("ferm belongs to the circle again") && refused.contains("; remove it again"), "{refused}");
+    for verb in ["remove", "add"] {
+        change(&world, "ncsc", verb, all_of("ferm")).await.unwrap();
+    }
+    world.expect_titles("ncsc", "zorg", &["before", "unheard"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_can_raise_no_cut_is_shown_who_can() -> anyhow::Result<()> {
+    let mut world = three().await?;
+    change(&world, "ncsc", "appoint", all_of("z-cert")).await.unwrap();
+    world.until("z-cert", "it is a steward", async || is_steward(&world, "z-cert").await).await?;
+    world.stop("ncsc")?;
+    world.publish("ferm", "zorg", "unheard").await?;
+    world.expect_titles("z-cert", "zorg", &["unheard"]).await?;
+    world.stop("z-cert")?;
+    world.stop("ferm")?;
+    world.start("ncsc").await?;
+    change(&world, "ncsc", "remove", all_of("ferm")).await.unwrap();
+    world.start("z-cert").await?;
+    let withheld = async || Ok(!detail(&world, "z-cert").await?.withheld.is_empty());
+    world.until("z-cert", "it shows what lies beyond the cut", withheld).await?;
+    let [one] = detail(&world, "z-cert").await?.withheld.try_into().unwrap();
+    let founder = vec!["ncsc".to_owned()];
+    assert_eq!(one.raise, RaiseView { this: false, by: founder, belongs: false });
+    let refused = change(&world, "z-cert", "raise", all_of("ferm")).await.unwrap_err();
+    assert!(refused.contains("a steward of better rank than this node's removed ferm; ask ncsc"), "{refused}");
+    change(&world, "ncsc", "dismiss", all_of("z-cert")).await.unwrap();
+    world.until("z-cert", "it is none any more", async || Ok(!is_steward(&world, "z-cert").await?)).await?;
+    let refused = change(&world, "z-cert", "raise", all_of("ferm")).await.unwrap_err();
+    assert!(refused.contains("no steward of the circle; ask one of ncsc"), "{refused}");
+    world.expect_titles("z-cert", "zorg", &[]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,12 +15,15 @@ use cwn_crypto::{
     issuer_log::Statement,
 };
 use cwn_node::{
-    api::types::{PeerView, RefusalView, Status},
+    api::types::{Check, PeerView, RefusalView, Status},
     clock,
     config::Config,
     keystore::Keys,
 };
-use cwn_tests::world::{Authority, World};
+use cwn_tests::{
+    shell::say,
+    world::{Authority, World},
+};
 
 /// Runs a daemon that is expected to end by itself, and gives what it said.
 fn refused(world: &World, name: &str, environment: &[(&str, &str)]) -> anyhow::Result<String> {
@@ -115,6 +118,56 @@ async fn an_address_in_use_and_a_socket_path_that_is_too_long_are_named() -> any
     world.configure("ncsc", |config| (config.network.listen, config.api.socket) = (mine, Some(long)))?;
     let said = refused(&world, "ncsc", &[])?;
     assert!(said.contains("[api] socket"), "{said}");
+    Ok(())
+}
+
+/// What `cwn doctor` finds broken, and all that it said.
+fn broken(world: &World) -> anyhow::Result<(Vec<String>, String)> {
+    let data = world.node("ncsc").data.clone();
+    let said = say(&data, &format!("cwn --data {} doctor --json", data.display()))?;
+    let checks: Vec<Check> = serde_json::from_str(&said.out)?;
+    let broken = checks.into_iter().filter(|check| check.state == "broken").map(|check| check.what).collect();
+    assert_eq!(said.code, Some(1), "{said:?}");
+    Ok((broken, said.out))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doctor_says_that_no_daemon_runs_and_what_keeps_one_from_starting() -> anyhow::Result<()> {
+    let world = World::new(&["ncsc"])?;
+    let data = world.node("ncsc").data.clone();
+    let (found, said) = broken(&world)?;
+    assert_eq!(found, ["daemon"]);
+    assert!(said.contains("none runs here") && said.contains("start it with"), "{said}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = taken.local_addr()?.port().to_string();
+    let dir = data.join("nowhere");
+    world.configure("ncsc", |config| {
+        config.network.listen = vec![format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()];
+        config.api.socket = Some(dir.join("cwn.sock"));
+    })?;
+    fs::write(data.join("credential"), [0; 32])?;
+    let (found, said) = broken(&world)?;
+    assert_eq!(found, ["daemon", "keys", "listening", "local API"]);
+    assert!(said.contains("does not open") && said.contains(&port) && said.contains("[network] listen"), "{said}");
+    assert!(said.contains("nowhere") && said.contains("[api] socket"), "{said}");
+    let config = fs::read_to_string(data.join("config.toml"))?;
+    fs::write(data.join("config.toml"), format!("{config}\nlissen = 1\n"))?;
+    let (found, said) = broken(&world)?;
+    assert_eq!(found, ["daemon", "configuration"]);
+    assert!(said.contains("lissen"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_kept_offline_is_not_broken_for_that() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc", "z-cert"])?;
+    world.configure("ncsc", |config| config.network.offline = true)?;
+    world.start("ncsc").await?;
+    world.hand_over_issuer_log("ncsc").await?;
+    let checks: Vec<Check> = world.client("ncsc").get("/v1/doctor").await?;
+    let peers = checks.iter().find(|check| check.what == "peers").unwrap();
+    assert!(peers.state == "ok" && peers.found.contains("offline"), "{peers:?}");
+    assert!(checks.iter().all(|check| check.state != "broken"), "{checks:?}");
     Ok(())
 }
 
