@@ -501,10 +501,9 @@ fn not_raised(failure: Failure, partner: &PartnerId, raise: &RaiseView) -> Probl
             "a steward of better rank than this node's removed {partner}; ask {}, if its node holds what it wrote too",
             raise.by.join(" or ")
         )),
-        Failure::Refused(refusal @ CommandRefusal::BelongsAgain { .. }) => Problem::refused(format!(
-            "{refusal}; remove it again, which accepts what this node holds of it, but for branches of a fork, and add it \
-                 again"
-        )),
+        Failure::Refused(refusal @ CommandRefusal::BelongsAgain { .. }) => {
+            Problem::refused(format!("{refusal}; remove it, raise the cut then, and add it again"))
+        }
         failure => failure.into(),
     }
 }

@@ -83,7 +83,7 @@ pub enum Command {
     Remove(Change),
     /// Accept what a removed partner wrote and this node holds beyond the cut of its removal. It stays removed.
     #[command(
-        after_help = "Examples:\n  cwn circle raise haven ibd\n  cwn circle raise haven ibd --branch 3f2a9c01\n\nA steward that removed a partner without having heard all it wrote cut off the rest. Whoever holds that keeps it for 90 days and accepts it once a steward that holds it too, of the same or better rank, raises the cut. `cwn circle show` says what there is, and who can raise it. Who belongs again is removed once more instead: that accepts all its remover holds.\nA key that is in use twice forks a log: what comes behind the fork is disputed, and accepted by nobody until a steward that removed the partner names the branch that stands. What is held of another branch goes. The partner can be added again afterwards."
+        after_help = "Examples:\n  cwn circle raise haven ibd\n  cwn circle raise haven ibd --branch 3f2a9c01\n\nA steward that removed a partner without having heard all it wrote cut off the rest. Whoever holds that keeps it for 90 days and accepts it once a steward that holds it too, of the same or better rank, raises the cut. `cwn circle show` says what there is, and who can raise it. Who belongs again is removed first, and added again afterwards.\nA key that is in use twice forks a log: what comes behind the fork is disputed, and accepted by nobody until a steward that removed the partner names the branch that stands. What is held of another branch goes. The partner can be added again afterwards."
     )]
     Raise(Raise),
     /// Make a partner a steward of a circle, below this one; with that it belongs. Only its stewards can.
@@ -475,12 +475,12 @@ fn kept_page(detail: &CircleDetail) -> String {
     page
 }
 
-/// Who can have something accepted, and how: by a command, or as `again` says while its author belongs.
-fn raising(RaiseView { this, by, belongs }: &RaiseView, command: &str, again: &str) -> String {
+/// Who can have something accepted, and how.
+fn raising(RaiseView { this, by, belongs }: &RaiseView, command: &str) -> String {
     let others = by.join(" or ");
     match (this, belongs) {
         (true, false) => format!("`{command}` accepts that"),
-        (true, true) => format!("its author belongs: {again}, and add it again"),
+        (true, true) => format!("its author belongs: remove it, let `{command}` accept that, and add it again"),
         (false, _) if by.is_empty() => {
             "nobody can accept that: no steward is of better rank than its author".to_owned()
         }
@@ -530,7 +530,7 @@ fn detail_page(detail: &CircleDetail) -> String {
             Some(branch) => {
                 let (entries, branch) = (show::count(*disputed, "entry", "entries"), show::short(branch));
                 let command = format!("cwn circle raise {name} {author} --branch {branch}");
-                let remedy = raising(raise, &command, &format!("remove it, let `{command}` accept that"));
+                let remedy = raising(raise, &command);
                 format!(
                     "from there on it is disputed, and nothing of it is accepted; this node holds {entries} along branch {branch}; {remedy}"
                 )
@@ -547,9 +547,7 @@ fn detail_page(detail: &CircleDetail) -> String {
     for WithheldView { partner, entries, bytes, until, raise, .. } in &detail.withheld {
         let (entries, size) = (show::count(*entries, "entry", "entries"), show::size(*bytes));
         let until = show::time(*until);
-        // A removal leaves what its node holds, also what an earlier one cut off.
-        let again = "remove it once more, which accepts that";
-        let remedy = raising(raise, &format!("cwn circle raise {name} {partner}"), again);
+        let remedy = raising(raise, &format!("cwn circle raise {name} {partner}"));
         page +=
             &format!("beyond the cut of the removal of {partner}: {entries} ({size}), kept until {until}; {remedy}\n");
     }
@@ -892,11 +890,14 @@ beyond the cut of the removal of surfcert: 3 entries (2000 bytes), kept until 19
     fn a_raise_is_advised_only_where_it_can_be_done_and_else_it_is_said_who_can() {
         let remedy = |this, by: &[&str], belongs| {
             let by = by.iter().map(|partner| (*partner).to_owned()).collect();
-            raising(&RaiseView { this, by, belongs }, "cwn circle raise haven ibd", "remove it")
+            raising(&RaiseView { this, by, belongs }, "cwn circle raise haven ibd")
         };
         assert_eq!(remedy(true, &["ncsc"], false), "`cwn circle raise haven ibd` accepts that");
         assert_eq!(remedy(false, &["ncsc", "ferm"], false), "only ncsc or ferm can accept that, where it is held too");
-        assert_eq!(remedy(true, &["ncsc"], true), "its author belongs: remove it, and add it again");
+        assert_eq!(
+            remedy(true, &["ncsc"], true),
+            "its author belongs: remove it, let `cwn circle raise haven ibd` accept that, and add it again"
+        );
         let others = remedy(false, &["ncsc"], true);
         assert_eq!(others, "its author belongs: only ncsc can remove it and accept that then");
         assert!(remedy(false, &[], true).starts_with("nobody can accept that"));

@@ -61,9 +61,8 @@ impl Replica {
             let mut amends: Lines = logs.iter().filter_map(|log| aside.amend(log, reached.get(log))).collect();
             if !full {
                 // What only such a log cites that is listed with nothing.
-                let lost = |(log, durable): &&(LogId, u64)| {
-                    aside.stays(log).is_none() && height(reached.get(log)) < *durable
-                };
+                let lost =
+                    |(log, durable): &&(LogId, u64)| aside.stays(log).is_none() && height(reached.get(log)) < *durable;
                 let held = held.iter().filter(lost).filter_map(|(log, height)| {
                     let head = self.log(author, log)?.durable_head?;
                     Some((*log, vec![CutLine { log: *log, height: *height, head }]))

@@ -35,7 +35,8 @@ impl Checker for Aside {
         let Some(operation) = operation(entry) else {
             return Ok(());
         };
-        let mut seen = history.up_to(&[operation.heads.clone(), entry.header().previous.into_iter().collect()].concat());
+        let mut seen =
+            history.up_to(&[operation.heads.clone(), entry.header().previous.into_iter().collect()].concat());
         let Some(before) = world.conclude_at(&circle, &seen) else { return Ok(()) };
         seen.insert(entry.hash());
         let Some(after) = world.conclude_at(&circle, &seen) else { return Ok(()) };

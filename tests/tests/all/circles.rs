@@ -696,14 +696,20 @@ async fn what_lies_beyond_the_cut_of_a_removal_is_shown_and_accepted_once_a_stew
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_lies_beyond_a_cut_of_who_belongs_again_is_accepted_by_removing_it_once_more() -> anyhow::Result<()> {
+async fn what_lies_beyond_a_cut_of_who_belongs_again_is_accepted_once_it_is_removed_and_the_cut_raised()
+-> anyhow::Result<()> {
     let world = beyond_a_cut().await?;
     change(&world, "ncsc", "add", all_of("ferm")).await.unwrap();
     let [one] = detail(&world, "ncsc").await?.withheld.try_into().unwrap();
     assert_eq!((one.raise.this, one.raise.belongs), (true, true));
     let refused = change(&world, "ncsc", "raise", all_of("ferm")).await.unwrap_err();
-    assert!(refused.contains("ferm belongs to the circle again") && refused.contains("; remove it again"), "{refused}");
-    for verb in ["remove", "add"] {
+    assert!(
+        refused.contains("ferm belongs to the circle again") && refused.contains("; remove it, raise the cut then"),
+        "{refused}"
+    );
+    change(&world, "ncsc", "remove", all_of("ferm")).await.unwrap();
+    world.expect_titles("ncsc", "zorg", &["before"]).await?;
+    for verb in ["raise", "add"] {
         change(&world, "ncsc", verb, all_of("ferm")).await.unwrap();
     }
     world.expect_titles("ncsc", "zorg", &["before", "unheard"]).await

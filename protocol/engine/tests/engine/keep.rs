@@ -107,7 +107,11 @@ fn what_a_cut_put_aside_stays_aside_when_who_wrote_it_is_added_again_and_removed
         world.expect_reads(name, circle, &["before", "again"]);
     }
     let withheld = world.engine("ibd").withheld(&circle);
-    assert_eq!(withheld.iter().map(|one| (one.cut, one.height)).collect::<Vec<_>>(), [(1, 3)], "it can still be raised");
+    assert_eq!(
+        withheld.iter().map(|one| (one.cut, one.height)).collect::<Vec<_>>(),
+        [(1, 3)],
+        "it can still be raised"
+    );
     raise(&mut world, "ncsc", circle);
     for name in ["ncsc", "z-cert", "ibd"] {
         world.expect_reads(name, circle, &["before", "unheard", "unheard too", "again"]);
