@@ -338,6 +338,7 @@ impl Engine {
         }
         self.load_given(circle, store, rot)?;
         self.stewards_named(&circle);
+        self.note_right(&circle);
         self.tell_accepted(&circle);
         self.note_beyond(&circle);
         self.note_retention(&circle, store);

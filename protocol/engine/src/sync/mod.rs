@@ -161,8 +161,9 @@ struct Handed {
     charter: bool,
     /// The charter and all operations.
     all: bool,
-    /// It may not count this node, for want of an operation by which that is in again: it is to be handed all once more.
-    again: bool,
+    /// It may not count this node, for want of an operation by which that is in again: it is handed all though it shares
+    /// the circle.
+    anew: bool,
 }
 
 impl Peer {
@@ -536,8 +537,8 @@ impl Engine {
         state.root.shown_other = false;
         state.losses += 1;
         if state.losses <= limits::WELCOMED_AGAIN {
-            state.handed.retain(|_, handed| handed.again);
-            state.handed.iter_mut().for_each(|(_, handed)| *handed = Handed { again: true, ..Handed::default() });
+            state.handed.retain(|_, handed| handed.anew);
+            state.handed.iter_mut().for_each(|(_, handed)| *handed = Handed { anew: true, ..Handed::default() });
         }
         let circles: Vec<CircleId> = state.shared.keys().copied().collect();
         self.sync.digest_at(later);
@@ -1005,7 +1006,7 @@ impl Engine {
         // What was too much to be handed to a newcomer at once, and what was asked for too often.
         let peers: BTreeSet<PublicKey> = due.iter().map(|(peer, _)| *peer).collect();
         peers.iter().for_each(|peer| self.answer_root(peer));
-        let welcomed = peers.iter().try_for_each(|peer| self.welcome(peer, store));
+        let welcomed = self.welcome_each(peers, store);
         due.iter().for_each(|(peer, circle)| self.state_anew(peer, *circle));
         due.into_iter().try_for_each(|(peer, circle)| self.say_digest(&peer, circle, store))?;
         welcomed

@@ -10,7 +10,7 @@ use super::relay::Outgoing;
 use crate::engine::{Engine, HELD_FACT, fact_key};
 use crate::held::{Ledger, News, Part, SignedStatement, Statement};
 use crate::limits;
-use crate::log::{CircleId, LogKey};
+use crate::log::{CircleId, LogKey, Under};
 use crate::planted::{Bug, planted};
 use crate::rot::{Rot, read_circle};
 use crate::store::{Damage, Read, Write};
@@ -106,26 +106,32 @@ impl Engine {
         }
     }
 
+    /// Notes by what this node counts in a circle now.
+    pub(crate) fn note_right(&mut self, circle: &CircleId) -> Option<Under> {
+        let member = self.circles.get(circle).and_then(|replica| replica.fold().roster().member(&self.me));
+        let under = member.map(|member| member.under);
+        self.sync.counts_under.insert(*circle, under);
+        under
+    }
+
     /// This node counts in a circle by another right than before: who did not count it in meanwhile may have let its
     /// statements fall. Where it was out of the circle, or in it by another right, the others may not have heard that it is in
     /// again, and those that count it out hear nothing of it in this session: they are handed what says so.
     pub(crate) fn counts_anew(&mut self, circle: &CircleId, store: &dyn Read) -> Result<(), Damage> {
-        let member = self.circles.get(circle).and_then(|replica| replica.fold().roster().member(&self.me));
-        let under = member.map(|member| member.under);
-        let before = self.sync.counts_under.insert(*circle, under);
+        let before = self.sync.counts_under.get(circle).copied();
+        let under = self.note_right(circle);
         if before == Some(under) || under.is_none() {
             return Ok(());
         }
         self.sync.stated.retain(|(of, _), _| of != circle);
-        let mut outcome = Ok(());
-        for (peer, _) in self.sync.sharing(circle) {
-            self.held_due_to(&peer, *circle);
-            if let Some(state) = self.sync.peers.get_mut(&peer).filter(|_| before.is_some()) {
-                state.handed(*circle, |handed| handed.again = true);
-                outcome = outcome.and(self.welcome(&peer, store));
+        let peers: Vec<PublicKey> = self.sync.sharing(circle).into_iter().map(|(peer, _)| peer).collect();
+        for peer in &peers {
+            self.held_due_to(peer, *circle);
+            if let Some(state) = self.sync.peers.get_mut(peer).filter(|_| before.is_some()) {
+                state.handed(*circle, |handed| (handed.all, handed.anew) = (false, true));
             }
         }
-        outcome
+        self.welcome_each(peers, store)
     }
 
     /// Who is a steward now and was none before is told what was stated to the others, in the sessions that there are.

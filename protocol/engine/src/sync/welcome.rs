@@ -21,6 +21,27 @@ impl Engine {
     /// for want of an operation. It is handed what is durable here; while more is on its way to the store, what names the
     /// peer may be among that, and the offer waits for it.
     pub(super) fn welcome(&mut self, peer: &PublicKey, store: &dyn Read) -> Result<(), Damage> {
+        self.welcome_each([*peer], store)
+    }
+
+    /// The same for several, as many as may be handed something at once; the others hear with the next digests, if those
+    /// have not told them by then.
+    pub(super) fn welcome_each(
+        &mut self,
+        peers: impl IntoIterator<Item = PublicKey>,
+        store: &dyn Read,
+    ) -> Result<(), Damage> {
+        let (mut outcome, mut handed) = (Ok(()), 0);
+        for peer in peers {
+            if handed > limits::WELCOMES_AT_ONCE_BYTES {
+                break;
+            }
+            outcome = outcome.and(self.hand_circles(&peer, &mut handed, store));
+        }
+        outcome
+    }
+
+    fn hand_circles(&mut self, peer: &PublicKey, handed: &mut usize, store: &dyn Read) -> Result<(), Damage> {
         let Some(state) = self.sync.peers.get(peer).filter(|state| state.offered) else { return Ok(()) };
         let unknown: Vec<CircleId> = self
             .circles
@@ -29,7 +50,7 @@ impl Engine {
             // Before what costs more: a peer may show tags over and over.
             .filter(|replica| {
                 let handed = state.handed.get(&replica.id()).copied().unwrap_or_default();
-                handed.again || !handed.all && !state.shared.contains_key(&replica.id())
+                !handed.all && (handed.anew || !state.shared.contains_key(&replica.id()))
             })
             .filter(|replica| self.shares(peer, replica) || planted(Bug::WelcomeStrangers))
             .filter(|replica| {
@@ -38,9 +59,9 @@ impl Engine {
             })
             .map(Replica::id)
             .collect();
-        let (mut outcome, mut handed) = (Ok(()), 0);
+        let mut outcome = Ok(());
         for circle in unknown {
-            if handed > limits::WELCOMES_AT_ONCE_BYTES {
+            if *handed > limits::WELCOMES_AT_ONCE_BYTES {
                 // The rest with the next digest: a line's queue has an end.
                 break;
             }
@@ -74,11 +95,16 @@ impl Engine {
                 self.hand_charter(peer, circle, charter);
                 continue;
             }
-            handed += entries.iter().map(EntryBytes::length).sum::<usize>();
-            let frames = branches::in_frames(entries);
-            if let Some(state) = self.sync.peers.get_mut(peer) {
-                state.handed(circle, |handed| (handed.all, handed.again) = (true, false));
+            let bytes = entries.iter().map(EntryBytes::length).sum::<usize>();
+            let too_long = bytes > limits::WELCOME_BYTES || entries.len() > limits::WELCOME_OPERATIONS;
+            let Some(state) = self.sync.peers.get_mut(peer) else { continue };
+            state.handed(circle, |handed| handed.all = true);
+            if too_long && state.handed.get(&circle).is_some_and(|handed| handed.anew) {
+                // It would not be taken. A newcomer hears from it at least that it cannot join.
+                continue;
             }
+            *handed += bytes;
+            let frames = branches::in_frames(entries);
             let count = frames.len();
             for (index, entries) in frames.into_iter().enumerate() {
                 let frame = Frame::Welcome { charter: charter.clone(), entries, last: index + 1 == count };
@@ -89,12 +115,13 @@ impl Engine {
     }
 
     /// Hands a peer the charter alone of a circle of which rot took operations here. The peer may be the one that has them:
-    /// a member whose own copy of the charter rotted, which without it has nothing of the circle.
+    /// a member whose own copy of the charter rotted, which without it has nothing of the circle. It is a welcome that does
+    /// not end: nobody joins by a charter when it is not known here who was removed since.
     fn hand_charter(&mut self, peer: &PublicKey, circle: CircleId, charter: Vec<u8>) {
         let Some(state) = self.sync.peers.get_mut(peer) else { return };
         if state.handed.get(&circle).is_none_or(|handed| !handed.charter) {
             state.handed(circle, |handed| handed.charter = true);
-            self.send(peer, &Frame::Welcome { charter, entries: Vec::new(), last: true });
+            self.send(peer, &Frame::Welcome { charter, entries: Vec::new(), last: false });
         }
     }
 
@@ -128,7 +155,10 @@ impl Engine {
             return;
         }
         if !last {
+            let alone = welcome.entries.is_empty();
+            let charter = alone.then(|| Charter::from_bytes(&welcome.charter).ok()).flatten();
             state.welcome = Some(welcome);
+            charter.into_iter().for_each(|charter| self.regain(&charter, store));
             return;
         }
         let charter = match Charter::from_bytes(&welcome.charter) {
@@ -144,13 +174,10 @@ impl Engine {
         };
         let circle = charter.id();
         self.regain(&charter, store);
-        let alone = welcome.entries.is_empty();
         let operations = Decoded::decode_all(welcome.entries);
         if !self.circles.contains_key(&circle) {
             match self.offered(*peer, charter, operations) {
                 Offering::Taken => {}
-                // Rot took operations of the peer's, and the charter may be all that this node lacks.
-                Offering::NotNamed if alone => {}
                 Offering::NotNamed => {
                     // Who counts this node in has the operation that adds it, and would have sent it.
                     self.fault(peer, circle, "an offer of a circle that does not name this node".to_owned());

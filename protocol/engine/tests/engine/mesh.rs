@@ -783,3 +783,38 @@ fn who_lost_its_connection_with_the_author_alone_has_what_it_wrote_within_a_minu
         world.expect_reads(name, circle, &["first", "not to all"]);
     }
 }
+
+/// ferm was removed and added again while it heard neither; who tells it of both is connected with nobody else by then.
+fn alone_in_hearing_that_it_counts_again(clogged: bool, started_anew: bool) -> (World, CircleId) {
+    let lines = [("ncsc", "ibd"), ("ibd", "ferm"), ("ncsc", "ferm")];
+    let (mut world, circle) = connected(&["ncsc", "ibd", "ferm"], &lines);
+    world.disconnect("ncsc", "ferm").settle();
+    if started_anew {
+        world.crash("ferm").start("ferm").connect("ibd", "ferm").settle();
+    }
+    world.remove("ncsc", circle, "ferm");
+    world.settle();
+    let counts = |world: &World, name: &str| world.engine(name).circle(&circle).unwrap().counts(&world.key("ferm"));
+    assert!(!counts(&world, "ibd") && counts(&world, "ferm"), "ferm has not heard");
+    world.disconnect("ncsc", "ibd");
+    world.add("ncsc", circle, "ferm");
+    world.settle();
+    if clogged {
+        world.clog_line("ferm", "ibd");
+    }
+    world.connect("ncsc", "ferm").settle();
+    if clogged {
+        world.free_line("ferm", "ibd");
+    }
+    world.run(3 * limits::DIGEST_EVERY_MS);
+    (world, circle)
+}
+
+#[test]
+fn i4_who_alone_hears_that_it_counts_again_is_heard_also_after_a_start_and_over_a_line_that_lost_frames() {
+    for (clogged, started_anew) in [(false, false), (false, true), (true, false)] {
+        let (world, circle) = alone_in_hearing_that_it_counts_again(clogged, started_anew);
+        let counts = world.engine("ibd").circle(&circle).unwrap().counts(&world.key("ferm"));
+        assert!(counts, "clogged {clogged}, started anew {started_anew}");
+    }
+}

@@ -523,6 +523,31 @@ fn i3_a_member_whose_charter_rotted_gives_the_others_an_operation_that_rotted_wi
 }
 
 #[test]
+fn i1_nobody_joins_by_the_charter_alone_when_rot_took_the_removal_of_somebody_that_it_names() {
+    let mut world = World::new(&FOUR);
+    world.crash("z-cert");
+    let circle = world.found(&["ncsc", "z-cert", "ferm"]);
+    world.settle();
+    world.remove("ncsc", circle, "ferm");
+    world.settle();
+    let removal = world.log_of("ncsc", circle, LogKind::Control);
+    let (founder, removed) = (world.index("ncsc"), world.key("ferm"));
+    world.partition(&[&["ncsc", "z-cert"], &["ferm"], &["ibd"]]);
+    world.nodes[founder].store.rotten.insert((removal, 0));
+    world.start("z-cert").connect("ncsc", "z-cert").settle();
+    world.run(2 * limits::DIGEST_EVERY_MS);
+    assert!(world.engine("z-cert").circle(&circle).is_none(), "it joined by what the charter says");
+    // ferm has the removal still: nobody else.
+    world.connect_all().settle();
+    let counts = |name: &str| world.engine(name).circle(&circle).is_some_and(|replica| replica.counts(&removed));
+    assert!(!counts("z-cert") && !counts("ncsc"));
+    world.append("z-cert", circle, "not for ferm");
+    world.settle();
+    let epochs = || world.engine("z-cert").circle(&circle).into_iter().flat_map(|replica| replica.epochs());
+    assert!(!epochs().any(|(_, epoch)| epoch.names(&removed)));
+}
+
+#[test]
 fn a_circle_that_was_declined_stays_declined_though_the_note_of_it_rotted() {
     let mut world = World::new(&FOUR);
     world.ask_before_joining("ferm");
