@@ -155,15 +155,23 @@ struct Peer {
 }
 
 /// What a peer was handed of a circle by way of welcome.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Handed {
     /// The charter alone.
     charter: bool,
-    /// The charter and all operations.
-    all: bool,
+    /// The charter and all operations, and how many those were.
+    all: Option<usize>,
+    /// When it may be handed those that came since, if it goes on showing no tag: it may take this node for removed.
+    more_after: Time,
     /// It may not count this node, for want of an operation by which that is in again: it is handed all though it shares
     /// the circle.
     anew: bool,
+}
+
+impl Default for Handed {
+    fn default() -> Self {
+        Self { charter: false, all: None, more_after: Time(0), anew: false }
+    }
 }
 
 impl Peer {

@@ -128,7 +128,7 @@ impl Engine {
         for peer in &peers {
             self.held_due_to(peer, *circle);
             if let Some(state) = self.sync.peers.get_mut(peer).filter(|_| before.is_some()) {
-                state.handed(*circle, |handed| (handed.all, handed.anew) = (false, true));
+                state.handed(*circle, |handed| (handed.all, handed.anew) = (None, true));
             }
         }
         self.welcome_each(peers, store)

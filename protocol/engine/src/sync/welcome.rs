@@ -18,8 +18,8 @@ use crate::wire::Frame;
 
 impl Engine {
     /// Hands a peer the charter and operations of circles that it belongs to and showed no tag for, or may share no longer
-    /// for want of an operation. It is handed what is durable here; while more is on its way to the store, what names the
-    /// peer may be among that, and the offer waits for it.
+    /// for want of an operation; once more when there are more, for as long as it shows none. It is handed what is durable
+    /// here; while more is on its way to the store, what names the peer may be among that, and the offer waits for it.
     pub(super) fn welcome(&mut self, peer: &PublicKey, store: &dyn Read) -> Result<(), Damage> {
         self.welcome_each([*peer], store)
     }
@@ -50,7 +50,13 @@ impl Engine {
             // Before what costs more: a peer may show tags over and over.
             .filter(|replica| {
                 let handed = state.handed.get(&replica.id()).copied().unwrap_or_default();
-                !handed.all && (handed.anew || !state.shared.contains_key(&replica.id()))
+                match handed.all {
+                    None => handed.anew || !state.shared.contains_key(&replica.id()),
+                    Some(operations) => {
+                        let more = replica.control().is_some_and(|control| control.operations() > operations);
+                        more && handed.more_after <= self.now && !state.shared.contains_key(&replica.id())
+                    }
+                }
             })
             .filter(|replica| self.shares(peer, replica) || planted(Bug::WelcomeStrangers))
             .filter(|replica| {
@@ -97,8 +103,9 @@ impl Engine {
             }
             let bytes = entries.iter().map(EntryBytes::length).sum::<usize>();
             let too_long = bytes > limits::WELCOME_BYTES || entries.len() > limits::WELCOME_OPERATIONS;
+            let more_after = self.now.plus(limits::DIGEST_EVERY_MS);
             let Some(state) = self.sync.peers.get_mut(peer) else { continue };
-            state.handed(circle, |handed| handed.all = true);
+            state.handed(circle, |handed| (handed.all, handed.more_after) = (Some(operations), more_after));
             if too_long && state.handed.get(&circle).is_some_and(|handed| handed.anew) {
                 // It would not be taken. A newcomer hears from it at least that it cannot join.
                 continue;

@@ -785,7 +785,7 @@ fn who_lost_its_connection_with_the_author_alone_has_what_it_wrote_within_a_minu
 }
 
 /// ferm was removed and added again while it heard neither; who tells it of both is connected with nobody else by then.
-fn alone_in_hearing_that_it_counts_again(clogged: bool, started_anew: bool) -> (World, CircleId) {
+fn alone_in_hearing_that_it_counts_again(clogged: bool, started_anew: bool, met_anew: bool) -> (World, CircleId) {
     let lines = [("ncsc", "ibd"), ("ibd", "ferm"), ("ncsc", "ferm")];
     let (mut world, circle) = connected(&["ncsc", "ibd", "ferm"], &lines);
     world.disconnect("ncsc", "ferm").settle();
@@ -797,6 +797,9 @@ fn alone_in_hearing_that_it_counts_again(clogged: bool, started_anew: bool) -> (
     let counts = |world: &World, name: &str| world.engine(name).circle(&circle).unwrap().counts(&world.key("ferm"));
     assert!(!counts(&world, "ibd") && counts(&world, "ferm"), "ferm has not heard");
     world.disconnect("ncsc", "ibd");
+    if met_anew {
+        world.disconnect("ibd", "ferm").connect("ibd", "ferm").settle();
+    }
     world.add("ncsc", circle, "ferm");
     world.settle();
     if clogged {
@@ -813,8 +816,15 @@ fn alone_in_hearing_that_it_counts_again(clogged: bool, started_anew: bool) -> (
 #[test]
 fn i4_who_alone_hears_that_it_counts_again_is_heard_also_after_a_start_and_over_a_line_that_lost_frames() {
     for (clogged, started_anew) in [(false, false), (false, true), (true, false)] {
-        let (world, circle) = alone_in_hearing_that_it_counts_again(clogged, started_anew);
+        let (world, circle) = alone_in_hearing_that_it_counts_again(clogged, started_anew, false);
         let counts = world.engine("ibd").circle(&circle).unwrap().counts(&world.key("ferm"));
         assert!(counts, "clogged {clogged}, started anew {started_anew}");
     }
+}
+
+/// Found by cwn-sim (`--nodes 12 --hours 6 --malicious 10%`, seed 184).
+#[test]
+fn i4_who_takes_a_peer_for_removed_and_was_handed_all_that_it_had_hears_from_it_once_it_has_more() {
+    let (world, circle) = alone_in_hearing_that_it_counts_again(false, false, true);
+    assert!(world.engine("ibd").circle(&circle).unwrap().counts(&world.key("ferm")));
 }
