@@ -280,6 +280,9 @@ pub const CARRIED_MS: u64 = 24 * 3_600_000;
 /// How often digests are exchanged when nothing else happens.
 pub const DIGEST_EVERY_MS: u64 = 60_000;
 
+/// Who has said none for so long may take this node for removed.
+pub const SILENT_MS: u64 = 3 * DIGEST_EVERY_MS;
+
 /// Digests that nothing but time calls for are said with others that are due, so much before their own time.
 pub const DIGESTS_TOGETHER_MS: u64 = 5_000;
 

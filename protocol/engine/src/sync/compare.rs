@@ -66,7 +66,7 @@ impl Engine {
         let digest = self.digest(&circle, store)?;
         let now = self.now;
         let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
-        shared.heard = theirs;
+        (shared.heard, shared.silent) = (theirs, now);
         if digest == theirs {
             shared.compared = true;
             shared.caught_up = true;

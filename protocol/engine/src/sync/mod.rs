@@ -76,6 +76,8 @@ struct Shared {
     lists_until: Time,
     /// The digest that the peer said last.
     heard: Hash,
+    /// Since when it has said none.
+    silent: Time,
     /// When buckets may be answered with buckets next, and with tips.
     buckets_after: Time,
     tips_after: Time,
@@ -853,6 +855,7 @@ impl Engine {
                 lists: 0,
                 lists_until: Time(0),
                 heard: digest,
+                silent: self.now,
                 buckets_after: Time(0),
                 tips_after: Time(0),
                 digest_due,

@@ -17,9 +17,9 @@ use crate::store::{Damage, Read};
 use crate::wire::Frame;
 
 impl Engine {
-    /// Hands a peer the charter and operations of circles that it belongs to and showed no tag for, or may share no longer
-    /// for want of an operation; once more when there are more, for as long as it shows none. It is handed what is durable
-    /// here; while more is on its way to the store, what names the peer may be among that, and the offer waits for it.
+    /// Hands a peer the charter and operations of circles that it belongs to and showed no tag for, or is silent about, for
+    /// it may take this node for removed; once more when there are more, for as long as it stays so. It is handed what is
+    /// durable here; while more is on its way to the store, what names the peer may be among that, and the offer waits.
     pub(super) fn welcome(&mut self, peer: &PublicKey, store: &dyn Read) -> Result<(), Damage> {
         self.welcome_each([*peer], store)
     }
@@ -50,12 +50,12 @@ impl Engine {
             // Before what costs more: a peer may show tags over and over.
             .filter(|replica| {
                 let handed = state.handed.get(&replica.id()).copied().unwrap_or_default();
+                let shared = state.shared.get(&replica.id());
+                let silent = shared.is_none_or(|shared| shared.silent.plus(limits::SILENT_MS) <= self.now);
+                let more = |operations| replica.control().is_some_and(|control| control.operations() > operations);
                 match handed.all {
-                    None => handed.anew || !state.shared.contains_key(&replica.id()),
-                    Some(operations) => {
-                        let more = replica.control().is_some_and(|control| control.operations() > operations);
-                        more && handed.more_after <= self.now && !state.shared.contains_key(&replica.id())
-                    }
+                    None => handed.anew || silent,
+                    Some(operations) => silent && handed.more_after <= self.now && more(operations),
                 }
             })
             .filter(|replica| self.shares(peer, replica) || planted(Bug::WelcomeStrangers))

@@ -822,9 +822,31 @@ fn i4_who_alone_hears_that_it_counts_again_is_heard_also_after_a_start_and_over_
     }
 }
 
-/// Found by cwn-sim (`--nodes 12 --hours 6 --malicious 10%`, seed 184).
 #[test]
 fn i4_who_takes_a_peer_for_removed_and_was_handed_all_that_it_had_hears_from_it_once_it_has_more() {
     let (world, circle) = alone_in_hearing_that_it_counts_again(false, false, true);
     assert!(world.engine("ibd").circle(&circle).unwrap().counts(&world.key("ferm")));
+}
+
+/// Found by cwn-sim (`--nodes 12 --hours 6 --malicious 10%`, seed 184): each of the two had operations that the other
+/// lacked, and neither said anything to the other.
+#[test]
+fn i4_who_takes_a_peer_for_removed_hears_from_it_though_that_knows_of_no_removal() {
+    let lines = [("ncsc", "ibd"), ("ncsc", "ferm"), ("ibd", "ferm"), ("surf", "ferm")];
+    let (mut world, circle) = connected(&["ncsc", "ibd", "ferm", "surf"], &lines);
+    world.appoint("ncsc", circle, "ferm");
+    world.settle();
+    world.disconnect("ncsc", "ferm");
+    world.remove("ncsc", circle, "ferm");
+    world.settle();
+    world.disconnect("ncsc", "ibd");
+    // It has not heard, and is silent for nobody.
+    world.policy("ferm", circle, 7);
+    world.run(2 * limits::SILENT_MS);
+    let replica = world.engine("ibd").circle(&circle).unwrap();
+    assert!(!replica.counts(&world.key("ferm")));
+    assert_eq!(
+        replica.control().unwrap().operations(),
+        world.engine("ncsc").circle(&circle).unwrap().control().unwrap().operations() + 1
+    );
 }
