@@ -187,7 +187,14 @@ fn lives_for(bug: Bug) -> Vec<Lives> {
         })],
         Bug::ForgetUnopenable => vec![mixed().with(Kind::MisWrapper)],
         Bug::ForkGoesOn | Bug::ForkKeptQuiet => vec![mixed().with(Kind::Forker)],
-        Bug::OtherBranchStays => vec![changes().with(Kind::Forker), changes().with(Kind::Forker).hours(5)],
+        // It takes a removal that names a branch, and somebody who holds the other.
+        Bug::OtherBranchStays => {
+            let raised = changes().with(Kind::Forker).more(|scenario| {
+                scenario.people.remove *= 3;
+                scenario.people.raise *= 40;
+            });
+            vec![raised, changes().with(Kind::Forker), changes().with(Kind::Forker).hours(5)]
+        }
         Bug::CompareWithoutEnd => vec![mixed().with(Kind::Boaster)],
         Bug::ForgiveFaults => vec![mixed().with(Kind::Garbler)],
         Bug::WaitForStalled => vec![mixed().with(Kind::Withholder)],
