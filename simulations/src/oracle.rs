@@ -286,11 +286,8 @@ impl History {
                 Stewardship::Appointed(_) => continue,
             };
             let ends = |(hash, said): &&(&Hash, &Said)| {
-                let ends = match &said.operation.act {
-                    Act::Dismiss { node: dismissed, .. } => *dismissed == node,
-                    act => removes(act, partner, &node),
-                };
-                ends && conclusion.valid.contains(hash)
+                unseats(&said.operation.act, partner, &node)
+                    && conclusion.valid.contains(hash)
                     && given.is_none_or(|past| !past.contains(hash))
                     && self.rank_of(hash).is_some_and(|by| *by < rank)
             };
@@ -433,8 +430,15 @@ impl History {
     }
 }
 
-/// Whether this is the removal of a node.
-pub(crate) fn removes(act: &Act, partner: &PartnerId, node: &PublicKey) -> bool {
+/// Whether this ends a stewardship of a node, if it has one.
+pub(crate) fn unseats(act: &Act, partner: &PartnerId, node: &PublicKey) -> bool {
+    match act {
+        Act::Dismiss { node: dismissed, .. } => dismissed == node,
+        act => removes(act, partner, node),
+    }
+}
+
+fn removes(act: &Act, partner: &PartnerId, node: &PublicKey) -> bool {
     match act {
         Act::Remove { partner: removed, node: one, .. } => removed == partner && one.is_none_or(|one| one == *node),
         Act::Add { .. } | Act::Appoint { .. } | Act::Dismiss { .. } | Act::Policy { .. } | Act::Later => false,

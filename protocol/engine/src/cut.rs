@@ -91,7 +91,7 @@ impl Replica {
         let content = acceptance::reached(self, author, &lines);
         let mut reached: Lines = content.into_iter().map(|(log, line)| (log, vec![line])).collect();
         // It lists the branches of forked logs.
-        let control = self.control().map(|control| control.reached_within(self.fold(), author, &lines));
+        let control = self.control().map(|control| control.reached(self.fold(), author, &lines));
         for (log, lines) in control.into_iter().flatten() {
             let is_control = self.log(author, &log).is_none_or(|log| log.kind == LogKind::Control);
             if is_control || !reached.contains_key(&log) {
@@ -109,7 +109,7 @@ struct Aside<'a> {
     /// How much stays of the control logs whose stewardship ended.
     control: Lines,
     /// How far the earlier cuts reach into what is not held here; nothing, if there were none.
-    earlier: Option<Lines>,
+    earlier: Option<BTreeMap<LogId, CutLine>>,
 }
 
 impl<'a> Aside<'a> {
@@ -123,8 +123,7 @@ impl<'a> Aside<'a> {
             let furthest = earlier.entry(line.log).or_insert(line);
             *furthest = (*furthest).max(line);
         }
-        let earlier = (!cuts.is_empty()).then(|| by_log(earlier.into_values()));
-        Self { replica, author: *author, control: ended, earlier }
+        Self { replica, author: *author, control: ended, earlier: (!cuts.is_empty()).then_some(earlier) }
     }
 
     fn is_empty(&self) -> bool {
@@ -140,7 +139,7 @@ impl<'a> Aside<'a> {
                 Reach::Cut(height, head) => Some(vec![CutLine { log: *log, height, head }]),
                 Reach::All | Reach::Forked(_) | Reach::Undecided => None,
             },
-            None => self.earlier.as_ref().map(|earlier| earlier.get(log).cloned().unwrap_or_default()),
+            None => self.earlier.as_ref().map(|earlier| earlier.get(log).copied().into_iter().collect()),
         }
     }
 

@@ -2,14 +2,14 @@
 
 use cwn_crypto::PublicKey;
 use cwn_engine::{
-    circle::{Act, Operation},
+    circle::Operation,
     log::{Authentic as Entry, LogKind, Suite},
     store::Write,
 };
 
 use super::{Checker, Seen};
 use crate::{
-    oracle::{Conclusion, History, Right, reach, removes},
+    oracle::{Conclusion, History, Right, reach, unseats},
     world::{Node, World},
 };
 
@@ -32,19 +32,14 @@ impl Checker for Aside {
         }
         let circle = entry.key().circle;
         let Some(history) = world.truth.histories.get(&circle) else { return Ok(()) };
-        let Some(operation) = operation(entry) else {
-            return Ok(());
-        };
+        let Some(operation) = operation(entry) else { return Ok(()) };
         let mut seen =
             history.up_to(&[operation.heads.clone(), entry.header().previous.into_iter().collect()].concat());
         let Some(before) = world.conclude_at(&circle, &seen) else { return Ok(()) };
         seen.insert(entry.hash());
         let Some(after) = world.conclude_at(&circle, &seen) else { return Ok(()) };
         // Who raises a cut removes nobody who counts.
-        let ended = before.members.iter().filter(|(one, belongs)| match &operation.act {
-            Act::Dismiss { node, .. } => *node == **one,
-            act => removes(act, &belongs.partner, one),
-        });
+        let ended = before.members.iter().filter(|(one, belongs)| unseats(&operation.act, &belongs.partner, one));
         for (author, _) in ended {
             if let Some(hash) = history.written_by(author).find(|hash| after.counts(hash) && !before.counts(hash)) {
                 return Err(format!("{} ends what {author} was, and operation {hash} of it counts anew", node.name));

@@ -522,7 +522,7 @@ impl Control {
             let known = &self.operations[*index];
             known.rank < *rank && unseats(known) && !seen.is_some_and(|seen| seen.contains(*index))
         });
-        self.governs(ended).map(|cut| self.reached(&fold.within, &seat.node, cut))
+        self.governs(ended).map(|cut| self.reached(fold, &seat.node, cut))
     }
 
     /// How far the control logs of an author stand in which it wrote as the steward that it is no longer.
@@ -540,16 +540,6 @@ impl Control {
             }
         }
         ended
-    }
-
-    /// How far these lines would reach into the control logs of an author.
-    pub(crate) fn reached_within(
-        &self,
-        fold: &Fold,
-        author: &PublicKey,
-        lines: &[CutLine],
-    ) -> BTreeMap<LogId, Vec<CutLine>> {
-        self.reached(&fold.within, author, lines)
     }
 
     fn count_members(&self, fold: &mut Fold) {
@@ -692,7 +682,7 @@ impl Control {
 
     /// How far a cut reaches into control logs, as [`cwn_crypto::issuer_log::cut_reach`] says; but that it may list
     /// a forked log once for each branch, and that what an opening cites is asked of the branch that is listed.
-    fn reached(&self, within: &Bits, author: &PublicKey, cut: &[CutLine]) -> BTreeMap<LogId, Vec<CutLine>> {
+    pub(crate) fn reached(&self, fold: &Fold, author: &PublicKey, cut: &[CutLine]) -> BTreeMap<LogId, Vec<CutLine>> {
         let mut explicit: BTreeMap<LogId, Vec<CutLine>> = BTreeMap::new();
         cut.iter().for_each(|line| explicit.entry(line.log).or_default().push(*line));
         let mut open: Vec<LogId> = explicit.keys().copied().collect();
@@ -704,7 +694,7 @@ impl Control {
             if lines.is_empty() || !followed.insert(log) {
                 continue;
             }
-            for line in lines.iter().flat_map(|line| self.control_cites(within, author, line)) {
+            for line in lines.iter().flat_map(|line| self.control_cites(&fold.within, author, line)) {
                 let known = reach.get(&line.log).and_then(|lines| lines.first());
                 // Of two that cite different branches to the same height, which one counts must not depend on order.
                 let further = |known: &CutLine| (known.height, known.head) < (line.height, line.head);
