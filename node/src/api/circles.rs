@@ -27,6 +27,7 @@ use cwn_functions::{
 
 use super::{
     door::{Api, find_circle, find_offer, name_of},
+    short,
     status::{not_joined, offers, policy_of, summarise},
     types::{
         Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, KeptLess, MemberView, Membership,
@@ -189,7 +190,7 @@ impl Api {
             None => Ok(()),
             Some(circle) => Err(Problem::refused(format!(
                 "there is a circle {name:?} here already ({}); choose another name",
-                &circle.to_string()[..12]
+                short(&circle.to_string())
             ))),
         }
     }
@@ -271,7 +272,7 @@ impl Api {
             if let Some((circle, _)) = engine.offers().find(offered) {
                 return Err(Problem::refused(format!(
                     "{theirs} founded {called} already and offers it to you; join it with `cwn circle accept {}`",
-                    &circle.to_string()[..12]
+                    short(&circle.to_string())
                 )));
             }
             Ok(engine.circles().find(stands).map(Replica::id))

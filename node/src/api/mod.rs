@@ -24,3 +24,8 @@ pub(crate) use status::note_elsewhere;
 pub fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
+
+/// The start of a key or an id, enough to tell it from others.
+pub fn short(hex: &str) -> &str {
+    hex.get(..12).unwrap_or(hex)
+}

@@ -10,7 +10,7 @@ use cwn_crypto::Time;
 use cwn_functions::text::{is_one_line, one_line, plain_text};
 use serde::Serialize;
 
-pub use crate::api::count;
+pub use crate::api::{count, short};
 
 /// Writes a page to standard output.
 pub fn page(page: &str) -> io::Result<()> {
@@ -105,11 +105,6 @@ pub fn size(bytes: u64) -> String {
         10_000..10_000_000 => format!("{} kB", bytes / 1_000),
         _ => format!("{} MB", bytes / 1_000_000),
     }
-}
-
-/// The start of a key or an id, enough to tell it from others.
-pub fn short(hex: &str) -> &str {
-    hex.get(..12).unwrap_or(hex)
 }
 
 /// Rows in columns: every column as wide as its widest cell, the last one free.
