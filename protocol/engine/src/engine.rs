@@ -1293,23 +1293,37 @@ impl Engine {
 
     // ---- Offers.
 
-    /// Takes an offered circle in, and joins it when the rule says so.
-    pub(crate) fn offered(&mut self, peer: PublicKey, charter: Charter, entries: Vec<Decoded>) -> Offering {
+    /// Takes an offered circle in, and joins it when the rule says so. An undecided offer takes the operations that it lacks:
+    /// who bore it first may not have heard, or may hold back, that somebody was removed.
+    pub(crate) fn offered(&mut self, peer: PublicKey, charter: Charter, mut entries: Vec<Decoded>) -> Offering {
         let circle = charter.id();
         if self.declined.contains(&circle) || self.circles.contains_key(&circle) {
             return Offering::Taken;
         }
-        if let Some(offer) = self.offers.get_mut(&circle) {
-            offer.from.insert(peer);
-            return Offering::Taken;
+        let before = self.offers.get_mut(&circle);
+        let is_offered = before.is_some();
+        if let Some(Offer { from, preview, .. }) = before {
+            from.insert(peer);
+            entries.retain(|entry| preview.control().is_some_and(|control| !control.holds(&entry.hash())));
         }
-        let bytes = entries.iter().map(|entry| entry.bytes().length()).sum();
+        let bytes: usize = entries.iter().map(|entry| entry.bytes().length()).sum();
         // Before what costs more.
         let undecided = self.offers.values().filter(|offer| offer.from.contains(&peer));
         let (count, held) = undecided.fold((0, 0), |(count, held), offer| (count + 1, held + offer.bytes));
-        let many = count >= limits::OFFERS_PER_PEER || held + bytes > limits::OFFER_BYTES_PER_PEER;
-        if many && !planted(Bug::RememberEveryOffer) {
+        let many = count >= limits::OFFERS_PER_PEER && !is_offered;
+        if (many || held + bytes > limits::OFFER_BYTES_PER_PEER) && !planted(Bug::RememberEveryOffer) {
             return Offering::TooMany;
+        }
+        if let Some(offer) = self.offers.get_mut(&circle) {
+            let more = offer.preview.ingest_operations(entries).writes;
+            let taken = |write: &Write| if let Write::Entry(entry) = write { entry.bytes().length() } else { 0 };
+            offer.bytes += more.iter().map(taken).sum::<usize>();
+            offer.writes.extend(more);
+            if !offer.preview.counts(&self.me) {
+                // Only what both brought says so: neither bearer is to blame.
+                self.offers.remove(&circle);
+            }
+            return Offering::Taken;
         }
         let mut preview = Replica::closed(Control::new(charter.clone()));
         let mut writes = Vec::new();

@@ -548,6 +548,41 @@ fn i1_nobody_joins_by_the_charter_alone_when_rot_took_the_removal_of_somebody_th
 }
 
 #[test]
+fn i1_an_offer_that_waits_for_its_operator_takes_what_another_bearer_knows_better() {
+    let mut world = World::new(&FOUR);
+    world.crash("z-cert");
+    let circle = world.found(&["ncsc", "z-cert", "ferm", "ibd"]);
+    world.settle();
+    world.remove("ncsc", circle, "ferm");
+    world.settle();
+    world.partition(&[&["ncsc"], &["ibd"], &["ferm"]]);
+    let ferm = world.key("ferm");
+    world.ask_before_joining("z-cert");
+    let counts_ferm = |world: &World| {
+        let offer = world.engine("z-cert").offers().find(|(offered, _)| **offered == circle);
+        offer.map(|(_, offer)| offer.preview.counts(&ferm))
+    };
+    // Who was removed does as if it had not heard.
+    let charter = world.engine("ncsc").circle(&circle).unwrap().control().unwrap().charter().to_bytes();
+    let stale = Frame::Welcome { charter: charter.clone(), entries: Vec::new(), last: true }.to_bytes();
+    world.start("z-cert").clog_line("ferm", "z-cert").connect("z-cert", "ferm").run(1_000);
+    world.send_raw("ferm", "z-cert", stale.clone());
+    assert_eq!(counts_ferm(&world), Some(true));
+    world.connect("z-cert", "ibd").settle();
+    assert_eq!(counts_ferm(&world), Some(false));
+    world.send_raw("ferm", "z-cert", stale);
+    assert_eq!(counts_ferm(&world), Some(false), "and nobody undoes it");
+    // What says that this node does not belong itself leaves nothing to decide.
+    world.remove("ncsc", circle, "z-cert");
+    world.settle();
+    let log = world.log_of("ncsc", circle, LogKind::Control);
+    let entries: Vec<EntryBytes> = world.node("ncsc").store.logs[&log].iter().map(|(_, entry)| entry.clone()).collect();
+    world.send_raw("ibd", "z-cert", Frame::Welcome { charter, entries, last: true }.to_bytes());
+    assert_eq!(counts_ferm(&world), None);
+    assert!(world.refusals_of("z-cert", "ibd").is_empty());
+}
+
+#[test]
 fn a_circle_that_was_declined_stays_declined_though_the_note_of_it_rotted() {
     let mut world = World::new(&FOUR);
     world.ask_before_joining("ferm");
