@@ -291,7 +291,7 @@ pub(crate) struct Sync {
     held: BTreeMap<(CircleId, PublicKey), BTreeSet<PublicKey>>,
     held_due: Option<Time>,
     noting: statements::Noting,
-    /// What this node stated last about each author's logs since its start, and for whom.
+    /// What this node stated last about each author's logs since its start.
     stated: BTreeMap<(CircleId, PublicKey), statements::Said>,
     /// From whom something of each author came last, or of a steward what it states: there the way to it begins.
     toward: BTreeMap<(CircleId, PublicKey), PublicKey>,

@@ -161,7 +161,7 @@ impl Engine {
         Some(self.sync.peers.get(peer)?.shared.get(circle)?.mine)
     }
 
-    /// This node states what it holds, to these. What says more than it said before is kept for those it does not reach.
+    /// This node states what it holds, to these. It is kept for those it does not reach, in place of what said less.
     pub(super) fn state(
         &mut self,
         about: About,
@@ -175,6 +175,8 @@ impl Engine {
         if says_more {
             self.sync.carried.remove(&about);
             rest.into_iter().for_each(|rest| self.keep_carried(about, rest));
+        } else {
+            rest.into_iter().for_each(|rest| self.carry(about, rest));
         }
     }
 

@@ -65,17 +65,16 @@ impl Noting {
     }
 }
 
-/// By this it is known again that a statement says the same to the same: a few bytes of a hash, for a node has one for
+/// By this it is known again that a statement says the same: a few bytes of a hash, for a node has one for
 /// every author of every circle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Said([u8; 8]);
 
 impl Said {
-    fn of(statement: &Statement, concerned: &BTreeSet<PublicKey>) -> Self {
+    fn of(statement: &Statement) -> Self {
         let timeless = encoding::to_bytes(&Statement { time: Time(0), ..statement.clone() });
-        let to: Vec<u8> = concerned.iter().flat_map(|node| node.0).collect();
         let mut said = [0; 8];
-        said.copy_from_slice(&Hash::of(Domain::HELD, &[&timeless, &to]).0[..8]);
+        said.copy_from_slice(&Hash::of(Domain::HELD, &[&timeless]).0[..8]);
         Self(said)
     }
 }
@@ -89,6 +88,12 @@ impl Engine {
         }
     }
 
+    /// What is held of an author's logs is to be stated to these, though it may not be more than was stated to others.
+    fn owe_held(&mut self, circle: CircleId, author: PublicKey, to: &[PublicKey]) {
+        self.held_changed(circle, author);
+        self.sync.held.get_mut(&(circle, author)).into_iter().for_each(|owed| owed.extend(to));
+    }
+
     /// A peer just came to share a circle: it is owed statements about its own logs, a steward about all. Through it go
     /// those that were not made since the start: what was handed on before may not have left.
     pub(super) fn held_due_to(&mut self, peer: &PublicKey, circle: CircleId) {
@@ -96,12 +101,10 @@ impl Engine {
         let steward = self.is_steward(&circle, peer);
         let authors: BTreeSet<PublicKey> = replica.logs().map(|(key, _)| key.author).collect();
         for author in authors {
-            let owed = steward || author == *peer;
-            if owed || !self.sync.stated.contains_key(&(circle, author)) {
+            if steward || author == *peer {
+                self.owe_held(circle, author, &[*peer]);
+            } else if !self.sync.stated.contains_key(&(circle, author)) {
                 self.held_changed(circle, author);
-            }
-            if let Some(to) = self.sync.held.get_mut(&(circle, author)).filter(|_| owed) {
-                to.insert(*peer);
             }
         }
     }
@@ -141,11 +144,10 @@ impl Engine {
         let stewards: BTreeSet<PublicKey> =
             roster.filter(|(_, member)| member.steward.is_some()).map(|(node, _)| *node).collect();
         let authors: BTreeSet<PublicKey> = replica.logs().map(|(key, _)| key.author).collect();
-        let named = |before: &BTreeSet<PublicKey>| !stewards.is_subset(before);
-        let tells = self.sync.stewards.get(circle).is_some_and(named);
-        self.sync.stewards.insert(*circle, stewards);
-        if tells {
-            authors.into_iter().for_each(|author| self.held_changed(*circle, author));
+        let before = self.sync.stewards.insert(*circle, stewards.clone()).unwrap_or_else(|| stewards.clone());
+        let named: Vec<PublicKey> = stewards.difference(&before).copied().collect();
+        if !named.is_empty() {
+            authors.into_iter().for_each(|author| self.owe_held(*circle, author, &named));
         }
     }
 
@@ -171,7 +173,7 @@ impl Engine {
                 continue;
             }
             let concerned = self.concerned(&circle, &author);
-            let said = Said::of(&statement, &concerned);
+            let said = Said::of(&statement);
             let says_more = self.sync.stated.insert((circle, author), said) != Some(said);
             let to: Vec<PublicKey> = concerned.into_iter().filter(|node| says_more || owed.contains(node)).collect();
             if !to.is_empty() {

@@ -9,7 +9,7 @@ use cwn_engine::{
     held::{SignedStatement, Statement},
     input::{Command, CommandId, Input},
     limits,
-    log::CircleId,
+    log::{CircleId, EntryBytes, LogKind},
     output::Reply,
     wire::{Arrival, Bundle, Frame, Trail},
 };
@@ -849,4 +849,37 @@ fn i4_who_takes_a_peer_for_removed_hears_from_it_though_that_knows_of_no_removal
         replica.control().unwrap().operations(),
         world.engine("ncsc").circle(&circle).unwrap().control().unwrap().operations() + 1
     );
+}
+
+#[test]
+fn an_appointment_has_what_is_held_stated_to_the_new_steward_and_to_no_other() {
+    let names = ["ncsc", "ibd", "surf", "haven", "kpn", "ferm"];
+    let mut world = World::new(&names);
+    let circle = world.circle(&names);
+    let entries = names.map(|name| publish(&mut world, name, circle, "held by all"));
+    world.settle();
+    let before = held_frames(&world);
+    world.appoint("ncsc", circle, "surf");
+    world.settle();
+    let frames = held_frames(&world) - before;
+    // And of the log in which it was appointed, of which more is held, to its author and to both stewards.
+    assert!(frames <= 3 * 5, "{frames} frames");
+    let others = ["ncsc", "ibd", "haven", "kpn"];
+    assert_eq!(known_to_hold(&world, "surf", circle, "ferm", entries[5], &others), others);
+}
+
+#[test]
+fn who_is_made_a_steward_out_of_reach_is_told_later_what_was_stated_before() {
+    let (mut world, circle) = line(&["ncsc", "ibd", "kpn", "haven"]);
+    let entry = publish(&mut world, "kpn", circle, "held by all");
+    world.disconnect("ncsc", "ibd").disconnect("ibd", "kpn");
+    world.appoint("ncsc", circle, "haven");
+    world.settle();
+    let log = world.log_of("ncsc", circle, LogKind::Control);
+    let operations: Vec<EntryBytes> =
+        world.node("ncsc").store.logs[&log].iter().map(|(_, entry)| entry.clone()).collect();
+    ["ibd", "kpn", "haven"].iter().for_each(|name| world.import(name, &operations));
+    world.settle();
+    world.connect("ibd", "kpn").settle();
+    assert_eq!(known_to_hold(&world, "haven", circle, "kpn", entry, &["ibd"]), ["ibd"]);
 }
