@@ -637,7 +637,7 @@ impl Engine {
         self.note_retention(circle, store);
         let outcome = self.roster_changed(circle, store);
         self.look_for_keys();
-        let outcome = outcome.and(self.counts_anew(circle, store));
+        self.counts_anew(circle);
         self.stewards_named(circle);
         // The set to seal to may be another now: what waits for a seal is asked for again when it comes back.
         if *circle == self.network {

@@ -149,7 +149,7 @@ pub const OFFER_BYTES_PER_PEER: usize = 8 << 20;
 pub const WELCOME_BYTES: usize = 4 << 20;
 
 /// After so much of them no further circle is handed to a peer at once: with what else is said it fits into the queue of
-/// a line, which drops what does not.
+/// a line, which drops what does not. Nor, within a minute, after so much to all those who had had what they are handed.
 pub const WELCOMES_AT_ONCE_BYTES: usize = 1 << 20;
 
 /// How often in one session circles are handed again to a peer to which frames were lost.

@@ -165,14 +165,11 @@ struct Handed {
     all: Option<usize>,
     /// When it may be handed those that came since, if it goes on showing no tag: it may take this node for removed.
     more_after: Time,
-    /// It may not count this node, for want of an operation by which that is in again: it is handed all though it shares
-    /// the circle.
-    anew: bool,
 }
 
 impl Default for Handed {
     fn default() -> Self {
-        Self { charter: false, all: None, more_after: Time(0), anew: false }
+        Self { charter: false, all: None, more_after: Time(0) }
     }
 }
 
@@ -264,6 +261,9 @@ pub(crate) struct Sync {
     peers: BTreeMap<PublicKey, Peer>,
     /// By what this node counted in each circle when it last looked.
     counts_under: BTreeMap<CircleId, Option<Under>>,
+    /// How much was handed to those who had had the circle, until then.
+    again_bytes: usize,
+    again_until: Time,
     /// The stewards of each circle, as they were last.
     stewards: BTreeMap<CircleId, BTreeSet<PublicKey>>,
     pub(crate) doubts: Doubts,
@@ -374,6 +374,15 @@ impl Sync {
         for shared in shared {
             shared.refused.remove(&(key.author, key.log));
         }
+    }
+
+    /// Whether a circle is handed to one more who had it. Those who take this node for removed may be many at a time, and the
+    /// first of them tells the others.
+    fn hands_again(&mut self, now: Time) -> bool {
+        if self.again_until <= now {
+            (self.again_until, self.again_bytes) = (now.plus(limits::DIGEST_EVERY_MS), 0);
+        }
+        self.again_bytes <= limits::WELCOMES_AT_ONCE_BYTES
     }
 
     /// Whether one more fork is told to all at once. An author that forks without end would have all tell all; what goes
@@ -547,8 +556,7 @@ impl Engine {
         state.root.shown_other = false;
         state.losses += 1;
         if state.losses <= limits::WELCOMED_AGAIN {
-            state.handed.retain(|_, handed| handed.anew);
-            state.handed.iter_mut().for_each(|(_, handed)| *handed = Handed { anew: true, ..Handed::default() });
+            state.handed = LiteMap::new_vec();
         }
         let circles: Vec<CircleId> = state.shared.keys().copied().collect();
         self.sync.digest_at(later);

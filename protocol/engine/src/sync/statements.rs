@@ -118,23 +118,17 @@ impl Engine {
     }
 
     /// This node counts in a circle by another right than before: who did not count it in meanwhile may have let its
-    /// statements fall. Where it was out of the circle, or in it by another right, the others may not have heard that it is in
-    /// again, and those that count it out hear nothing of it in this session: they are handed what says so.
-    pub(crate) fn counts_anew(&mut self, circle: &CircleId, store: &dyn Read) -> Result<(), Damage> {
+    /// statements fall.
+    pub(crate) fn counts_anew(&mut self, circle: &CircleId) {
         let before = self.sync.counts_under.get(circle).copied();
         let under = self.note_right(circle);
         if before == Some(under) || under.is_none() {
-            return Ok(());
+            return;
         }
         self.sync.stated.retain(|(of, _), _| of != circle);
-        let peers: Vec<PublicKey> = self.sync.sharing(circle).into_iter().map(|(peer, _)| peer).collect();
-        for peer in &peers {
-            self.held_due_to(peer, *circle);
-            if let Some(state) = self.sync.peers.get_mut(peer).filter(|_| before.is_some()) {
-                state.handed(*circle, |handed| (handed.all, handed.anew) = (None, true));
-            }
+        for (peer, _) in self.sync.sharing(circle) {
+            self.held_due_to(&peer, *circle);
         }
-        self.welcome_each(peers, store)
     }
 
     /// Who is a steward now and was none before is told what was stated to the others, in the sessions that there are.

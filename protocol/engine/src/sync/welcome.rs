@@ -42,6 +42,7 @@ impl Engine {
     }
 
     fn hand_circles(&mut self, peer: &PublicKey, handed: &mut usize, store: &dyn Read) -> Result<(), Damage> {
+        let hands_again = self.sync.hands_again(self.now);
         let Some(state) = self.sync.peers.get(peer).filter(|state| state.offered) else { return Ok(()) };
         let unknown: Vec<CircleId> = self
             .circles
@@ -53,10 +54,9 @@ impl Engine {
                 let shared = state.shared.get(&replica.id());
                 let silent = shared.is_none_or(|shared| shared.silent.plus(limits::SILENT_MS) <= self.now);
                 let more = |operations| replica.control().is_some_and(|control| control.operations() > operations);
-                match handed.all {
-                    None => handed.anew || silent,
-                    Some(operations) => silent && handed.more_after <= self.now && more(operations),
-                }
+                silent
+                    && (hands_again || shared.is_none() && handed.all.is_none())
+                    && handed.all.is_none_or(|operations| handed.more_after <= self.now && more(operations))
             })
             .filter(|replica| self.shares(peer, replica) || planted(Bug::WelcomeStrangers))
             .filter(|replica| {
@@ -75,10 +75,19 @@ impl Engine {
             let Some(control) = replica.control() else { continue };
             let (charter, operations) = (control.charter().to_bytes(), control.operations());
             let logs = replica.logs().filter(|(_, log)| log.kind == LogKind::Control);
-            let (mut entries, mut met) = (Vec::new(), None);
+            let (mut entries, mut met, mut bytes) = (Vec::new(), None, 0);
+            let longer = |entries: &[EntryBytes], bytes| {
+                bytes > limits::WELCOME_BYTES || entries.len() > limits::WELCOME_OPERATIONS
+            };
             for (key, seq) in logs.flat_map(|(key, log)| (0..log.durable).map(move |seq| (key, seq))) {
+                if longer(&entries, bytes) {
+                    break;
+                }
                 match read_entry(store, &key, seq) {
-                    Ok(entry) => entries.push(entry.bytes().clone()),
+                    Ok(entry) => {
+                        bytes += entry.bytes().length();
+                        entries.push(entry.bytes().clone());
+                    }
                     Err(damage) => {
                         met = Some((key, seq, damage));
                         break;
@@ -95,20 +104,25 @@ impl Engine {
                 self.hand_charter(peer, circle, charter);
                 continue;
             }
+            bytes += behind.iter().map(EntryBytes::length).sum::<usize>();
             entries.extend(behind);
-            if entries.len() < operations && !planted(Bug::WelcomeBeforeDurable) {
+            let too_long = longer(&entries, bytes);
+            if entries.len() < operations && !too_long && !planted(Bug::WelcomeBeforeDurable) {
                 // What rot took is still on its way; what names the peer may be among it.
                 self.hand_charter(peer, circle, charter);
                 continue;
             }
-            let bytes = entries.iter().map(EntryBytes::length).sum::<usize>();
-            let too_long = bytes > limits::WELCOME_BYTES || entries.len() > limits::WELCOME_OPERATIONS;
             let more_after = self.now.plus(limits::DIGEST_EVERY_MS);
             let Some(state) = self.sync.peers.get_mut(peer) else { continue };
+            let before = state.handed.get(&circle).and_then(|handed| handed.all);
+            let had_it = before.is_some() || state.shared.contains_key(&circle);
             state.handed(circle, |handed| (handed.all, handed.more_after) = (Some(operations), more_after));
-            if too_long && state.handed.get(&circle).is_some_and(|handed| handed.anew) {
-                // It would not be taken. A newcomer hears from it at least that it cannot join.
+            if had_it && too_long {
+                // It would not be taken. A newcomer hears by as much as is too long that it cannot join.
                 continue;
+            }
+            if had_it {
+                self.sync.again_bytes += bytes;
             }
             *handed += bytes;
             let frames = branches::in_frames(entries);

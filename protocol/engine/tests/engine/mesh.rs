@@ -5,7 +5,7 @@ use cwn_crypto::{
     issuer_log::{CutLine, LogId},
 };
 use cwn_engine::{
-    circle::MemberNode,
+    circle::{MemberNode, Terms},
     held::{SignedStatement, Statement},
     input::{Command, CommandId, Input},
     limits,
@@ -849,6 +849,82 @@ fn i4_who_takes_a_peer_for_removed_hears_from_it_though_that_knows_of_no_removal
         replica.control().unwrap().operations(),
         world.engine("ncsc").circle(&circle).unwrap().control().unwrap().operations() + 1
     );
+}
+
+#[test]
+fn i7_who_is_added_again_hands_its_history_to_nobody_who_has_it() {
+    let names = ["ncsc", "ibd", "surf", "haven", "kpn", "ferm"];
+    let mut world = World::new(&names);
+    let circle = world.circle(&names);
+    for number in 0..100 {
+        world.policy("ncsc", circle, number);
+    }
+    world.settle();
+    let operations = &world.node("ncsc").store.logs[&world.log_of("ncsc", circle, LogKind::Control)];
+    let history: usize = operations.iter().map(|(_, entry)| entry.length()).sum();
+    let before = world.node("ferm").frame_bytes;
+    for _ in 0..3 {
+        world.remove("ncsc", circle, "ferm");
+        world.run(10_000);
+        world.add("ncsc", circle, "ferm");
+        world.settle();
+    }
+    let sent = world.node("ferm").frame_bytes - before;
+    assert!(sent < history as u64, "{sent} of {history}");
+}
+
+/// A circle of these, whose founder wrote so many operations of sixty thousand bytes.
+fn with_a_long_history(names: &[&str], operations: u8) -> (World, CircleId) {
+    let mut world = World::new(names);
+    let circle = world.circle(&names[..names.len() - 1]);
+    for number in 0..operations {
+        let terms = Terms { policy: vec![number; 60_000], ..Terms::default() };
+        world.command(names[0], Command::Policy { circle, terms });
+        world.run(5);
+    }
+    world.settle();
+    (world, circle)
+}
+
+#[test]
+fn i7_who_is_added_again_hands_a_long_history_to_one_after_the_other_of_those_who_lack_it() {
+    let names = ["ncsc", "ibd", "surf", "haven", "kpn", "knb", "abn", "ing", "cjib", "ferm", "none"];
+    let (mut world, circle) = with_a_long_history(&names, 11);
+    world.disconnect("ncsc", "ferm");
+    world.remove("ncsc", circle, "ferm");
+    world.settle();
+    // None of the others can tell another.
+    for (a, b) in (0..9).flat_map(|a| (0..a).map(move |b| (a, b))) {
+        world.disconnect(names[a], names[b]);
+    }
+    world.add("ncsc", circle, "ferm");
+    world.settle();
+    world.connect("ncsc", "ferm");
+    let history = 12 * 60_000;
+    // It meets one of them anew, and one minute may end and another begin.
+    let most = history + 2 * (limits::WELCOMES_AT_ONCE_BYTES + history);
+    for _ in 0..12 {
+        let before = world.node("ferm").frame_bytes;
+        world.run(limits::DIGEST_EVERY_MS / 2);
+        let sent = world.node("ferm").frame_bytes - before;
+        assert!(sent <= most as u64, "{sent}");
+    }
+    for name in &names[1..9] {
+        assert!(world.engine(name).circle(&circle).unwrap().counts(&world.key("ferm")), "{name}");
+    }
+}
+
+#[test]
+fn i7_who_cannot_take_a_history_is_handed_no_more_of_it_than_shows_that() {
+    let names = ["ncsc", "ferm"];
+    let (mut world, circle) = with_a_long_history(&names, 120);
+    let before = world.node("ncsc").frame_bytes;
+    world.add("ncsc", circle, "ferm");
+    world.settle();
+    let sent = (world.node("ncsc").frame_bytes - before) as usize;
+    assert!(sent <= limits::WELCOME_BYTES + 2 * limits::WELCOME_FRAME_BYTES, "{sent}");
+    assert_eq!(world.refusals_of("ferm", "ncsc").len(), 1);
+    assert!(world.is_connected("ferm", "ncsc") && world.engine("ferm").circle(&circle).is_none());
 }
 
 #[test]
