@@ -46,6 +46,9 @@ struct Noted {
     /// No payload that is held expires earlier.
     #[n(3)]
     expiry: Option<Time>,
+    /// More is being dropped, of which the store may have done any part by now: after a start it is counted anew.
+    #[n(4)]
+    dropping: Option<()>,
 }
 
 /// One log of which something will be dropped.
@@ -131,8 +134,8 @@ pub(crate) struct Expiring {
 }
 
 impl Expiring {
-    /// What was noted of a log and cannot be read back is counted anew, from what the store has of it. How long a circle
-    /// is kept follows from its policy again, a shorter time not before a week.
+    /// What was noted of a log and cannot be read back is counted anew, from what the store has of it; so is that of a log
+    /// of which something was being dropped, for a crash leaves any part of it done. How long a circle is kept follows from its policy again, a shorter time not before a week.
     pub(crate) fn load(store: &dyn Read, logs: &Logs, rot: &mut Rot) -> Result<Self, Damage> {
         let mut expiring = Self::default();
         let about = (DROPPED_FACT, "the note of what was dropped of a log");
@@ -141,8 +144,11 @@ impl Expiring {
             let noted = encoding::from_bytes(value, limits::HEADER_BYTES);
             Ok((key, noted.map_err(|refusal| refusal.to_string())?))
         })?;
-        noted.into_iter().for_each(|(key, noted)| expiring.set(key, Aging { noted, ..Aging::default() }));
-        for key in lost.iter().filter_map(|name| Some(read_log(name)?.0)) {
+        let (torn, known): (Vec<_>, Vec<_>) =
+            noted.into_iter().partition(|(_, noted): &(LogKey, Noted)| noted.dropping.is_some());
+        known.into_iter().for_each(|(key, noted)| expiring.set(key, Aging { noted, ..Aging::default() }));
+        let lost = lost.iter().filter_map(|name| Some(read_log(name)?.0));
+        for key in lost.chain(torn.iter().map(|(key, _)| *key)) {
             let noted = counted(store, &key, height_in(logs, &key));
             rot.writes.push(note(&key, &noted));
             expiring.set(key, Aging { noted, ..Aging::default() });
@@ -435,14 +441,22 @@ impl Engine {
     }
 
     /// Lets go of what was found, in one write. Where to look next is noted once that is done: a crash between the two has it
-    /// looked for again, and the other way round it would stay for ever.
+    /// looked for again, and the other way round it would stay for ever. What was gone by then is not found again: so it
+    /// is noted before that there is something to count.
     fn drop_found(&mut self, look: Look) {
-        let drop = |due: &Due| Write::Drop { key: due.key, seq: due.seq, hash: due.hash };
-        let drops: Vec<Write> = look.found.iter().map(drop).collect();
-        match drops.is_empty() {
-            true => self.looked(look),
-            false => self.store(drops, vec![After::Looked(Box::new(look))]),
+        if look.found.is_empty() {
+            return self.looked(look);
         }
+        let mut writes = Vec::new();
+        let logs: BTreeSet<LogKey> = look.found.iter().map(|due| due.key).collect();
+        for key in logs {
+            let mut aging = self.expiring.logs.get(&key).copied().unwrap_or_default();
+            aging.noted.dropping = Some(());
+            writes.push(note(&key, &aging.noted));
+            self.expiring.set(key, aging);
+        }
+        writes.extend(look.found.iter().map(|due| Write::Drop { key: due.key, seq: due.seq, hash: due.hash }));
+        self.store(writes, vec![After::Looked(Box::new(look))]);
     }
 
     /// What a look found is gone; notes where to look next.
@@ -468,6 +482,7 @@ impl Engine {
             let aging = changed.entry(key).or_insert_with(|| aging(self, &key));
             aging.noted.entries += 1;
             aging.noted.bytes += bytes;
+            aging.noted.dropping = None;
             seqs.entry(key).or_default().push(seq);
             if let Some(replica) = self.circles.get_mut(&key.circle) {
                 replica.let_go(&key, bytes);

@@ -4,7 +4,7 @@ use cwn_crypto::Time;
 use cwn_engine::{
     input::Audience,
     limits,
-    log::{CircleId, LogKey, Payload, Stored},
+    log::{CircleId, EntryBytes, LogKey, Payload, Stored},
     store::Read,
 };
 
@@ -48,6 +48,13 @@ fn kept(store: &MemStore, log: &LogKey) -> usize {
     [0, 1].iter().filter(|seq| sealed(seq)).count()
 }
 
+/// How many payloads of a log were dropped by time: what its node told whoever shows it, and what its store says.
+fn dropped(world: &World, name: &str, log: &LogKey) -> (u64, u64) {
+    let gone = |(_, bytes): &&(_, EntryBytes)| bytes.payload == Payload::Dropped;
+    let node = world.node(name);
+    (node.dropped.get(log).copied().unwrap_or(0), node.store.logs[log].iter().filter(gone).count() as u64)
+}
+
 /// Found by cwn-sim (`mixed` with twenty times as many full disks and forty times as many slow syncs, seeds 15 and 29, 7 nodes,
 /// 4 h): a retraction whose note a crash had left out hid nothing. The others were found here.
 #[test]
@@ -60,7 +67,7 @@ fn i6_whatever_beginning_a_crash_leaves_what_was_taken_back_stays_hidden_and_goe
         for count in 0..=written.len() {
             let mut store = MemStore::default();
             written[..count].iter().cloned().for_each(|write| store.write(write));
-            let knows = store.entry(&log, 3).unwrap().is_some();
+            let [knows, showed] = [3, 1].map(|seq| store.entry(&log, seq).unwrap().is_some());
             world.crash(name).restore(name, store).start(name);
             world.run(100);
             if knows {
@@ -72,6 +79,8 @@ fn i6_whatever_beginning_a_crash_leaves_what_was_taken_back_stays_hidden_and_goe
             let left = kept(&world.node(name).store, &log);
             assert_eq!(left, 0, "after {count} writes {name} keeps what was taken back, or expired");
             assert_eq!(world.reads(name, circle), world.reads("ncsc", circle), "{name} after {count} writes");
+            let (told, gone) = dropped(&world, name, &log);
+            assert!(told == gone || !showed, "after {count} writes {name} tells that {told} were dropped, of {gone}");
         }
     }
 }
