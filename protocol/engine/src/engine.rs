@@ -700,14 +700,18 @@ impl Engine {
 
     /// What is written down with new entries, each at its place: of what a crash leaves any beginning. When some of it will be
     /// dropped comes before all of them. What one takes back, or lacks, comes right behind it, so that only the last entry of
-    /// a log can be there without, which the next start sees.
+    /// a log can be there without, which the next start sees; what stood in its place took something back no longer before it
+    /// is there.
     fn noted(&mut self, writes: Vec<Write>) -> Vec<Write> {
         let mut noted = self.note_expiring(&writes);
         for write in writes {
-            let (retraction, bare) = match &write {
-                Write::Entry(entry) => (self.note_retraction(entry), self.note_bare(entry)),
+            let (forgotten, retraction, bare) = match &write {
+                Write::Entry(entry) => {
+                    (self.forget_other(entry.header()), self.note_retraction(entry), self.note_bare(entry))
+                }
                 _ => Default::default(),
             };
+            noted.extend(forgotten);
             noted.push(write);
             noted.extend(retraction);
             noted.extend(bare);

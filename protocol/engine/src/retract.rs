@@ -177,18 +177,19 @@ fn erased_at(first_seen: Time) -> Time {
 impl Engine {
     /// Notes what a new entry takes back; gives what is to be written down with it.
     pub(crate) fn note_retraction(&mut self, entry: &Authentic) -> Option<Write> {
-        let forgotten = self.forget_other(entry);
-        let Some(taken) = taken(entry.header(), self.wall) else { return forgotten };
+        let taken = taken(entry.header(), self.wall)?;
         let fact = taken.fact();
         self.retractions.note(taken);
         Some(fact)
     }
 
-    /// Forgets the retraction that stood where another entry comes now: that of a branch which does not count.
-    fn forget_other(&mut self, entry: &Authentic) -> Option<Write> {
-        let (by, seq) = (entry.key(), entry.header().seq);
+    /// Forgets the retraction that stood where another entry comes now, or is: that of a branch which does not count. Gives
+    /// what is to be written down before the entry.
+    pub(crate) fn forget_other(&mut self, header: &Header) -> Option<Write> {
+        let Header { circle, author, log, seq, .. } = *header;
+        let by = LogKey { circle, author, log };
         let in_log = self.retractions.taken.get_mut(&by)?;
-        let taken = in_log.get(&seq).filter(|taken| Some(taken.what) != entry.header().retracts)?.clone();
+        let taken = in_log.get(&seq).filter(|taken| Some(taken.what) != header.retracts)?.clone();
         in_log.remove(&seq);
         self.retractions.done(&by, seq);
         self.acts(&taken, false);
@@ -265,6 +266,12 @@ impl Engine {
                     continue;
                 }
             };
+            if let Ok(header) = Header::from_bytes(&entry.header)
+                && let Some(forgotten) = self.forget_other(&header)
+            {
+                writes.push(forgotten);
+                continue;
+            }
             let in_log = self.retractions.taken.get_mut(&by);
             let Some(taken) = in_log.and_then(|in_log| in_log.get_mut(&seq)) else { continue };
             let (key, target, hash) = taken.target();

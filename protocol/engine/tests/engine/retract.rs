@@ -11,7 +11,10 @@ use cwn_engine::{
     output::{CommandRefusal, Event, Reply},
 };
 
-use crate::{fork, world::World};
+use crate::{
+    fork,
+    world::{MemStore, World},
+};
 
 const FOUR: [&str; 4] = ["ncsc", "z-cert", "ibd", "ferm"];
 
@@ -355,4 +358,44 @@ fn i6_a_retraction_whose_signature_was_altered_on_the_way_hides_all_the_same() {
     assert_eq!(world.node("ibd").store.erased.len(), 1);
     assert_eq!(world.node("ibd").store.logs[&log], world.node("ncsc").store.logs[&log]);
     world.expect_reads("ibd", circle, &["right"]);
+}
+
+/// Where ibd held a branch of ferm's log that takes back its beginning, and holds the other by now, which the cut names.
+fn after_a_change_of_branches() -> (World, fork::Fork) {
+    let (mut world, circle, fork) = fork::forked(1, 1);
+    let retracts = Some(Retracts { log: fork.key.log, seq: 0, hash: fork.hash_of(0, 0) });
+    let under = Header::from_bytes(&fork.branches[0][0].header).unwrap().opening.unwrap();
+    let mut writer = Writer::open(circle, world.node("ferm").key.clone(), fork.key.log, under);
+    let mut write = |text: &str, retracts| {
+        let payload = text.as_bytes().to_vec();
+        writer.append(world.now, Draft { suite: Suite::Named, epoch: None, payload, expiry: None, retracts })
+    };
+    write("common 0", None);
+    let taking_back = write("(retraction)", retracts);
+    world.disconnect("ibd", "ncsc");
+    world.hand("ibd", circle, &[fork.branches[0][0].clone(), taking_back.bytes().clone()]);
+    assert!(world.engine("ibd").is_retracted(&fork.key, 0, fork.hash_of(0, 0)));
+    world.hand("z-cert", circle, &fork.branches[0]);
+    world.crash("ferm");
+    world.settle();
+    world.remove("ncsc", circle, "ferm");
+    world.settle();
+    world.connect_all().settle();
+    (world, fork)
+}
+
+#[test]
+fn i3_whatever_beginning_a_crash_leaves_of_a_change_of_branches_nothing_goes_that_the_other_alone_took_back() {
+    let writes = after_a_change_of_branches().0.node("ibd").written.len();
+    for count in 0..=writes {
+        let (mut world, fork) = after_a_change_of_branches();
+        let mut store = MemStore::default();
+        world.node("ibd").written[..count].iter().cloned().for_each(|write| store.write(write));
+        world.crash("ibd").restore("ibd", store).start("ibd").connect_all().settle();
+        assert_eq!(world.accepted("ibd", &fork.key), 2, "after {count} writes");
+        assert!(!world.engine("ibd").is_retracted(&fork.key, 0, fork.hash_of(0, 0)), "hidden after {count} writes");
+        a_day_passes(&mut world);
+        a_day_passes(&mut world);
+        assert!(payload_of(&world, "ibd", &fork.key).sealed().is_some(), "gone after {count} writes");
+    }
 }
