@@ -225,12 +225,13 @@ impl Ledger {
             }
             let here = held(&log);
             let steps = self.steps.entry(place).or_default();
-            steps.pop_if(|last| last.height > here);
-            steps.push(Step { height, at: time });
-            if steps.len() > limits::HELD_STEPS {
-                // The oldest two become one: its height was certainly held at the later time.
-                steps.remove(0);
+            // What was shown of what is held here stays as it was shown.
+            if steps.iter().rev().nth(1).map_or(0, |before| before.height) >= here {
+                steps.pop_if(|last| last.height > here);
             }
+            steps.push(Step { height, at: time });
+            // The oldest become one: its height was certainly held at the later time.
+            steps.drain(..steps.len().saturating_sub(limits::HELD_STEPS));
             match is_held {
                 true if height <= here => news.sure.push(Part::Log(log)),
                 true => news.said.push(Part::Log(log)),

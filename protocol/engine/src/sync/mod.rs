@@ -293,6 +293,8 @@ pub(crate) struct Sync {
     noting: statements::Noting,
     /// What this node stated last about each author's logs since its start.
     stated: BTreeMap<(CircleId, PublicKey), statements::Said>,
+    /// The latest time of which it stated anything since.
+    stated_at: Time,
     /// From whom something of each author came last, or of a steward what it states: there the way to it begins.
     toward: BTreeMap<(CircleId, PublicKey), PublicKey>,
     /// Statements on their way, this node's own among them.

@@ -145,8 +145,18 @@ impl Engine {
         }
     }
 
+    /// The time that statements get: later than that of those before, though the clock was set back a little meanwhile, for
+    /// by it their readers know which counts. If it was far ahead they see that, and take what is stated by the right one.
+    fn statement_time(&mut self) -> Time {
+        let next = self.sync.stated_at.plus(1);
+        let is_far = next > self.wall.plus(limits::CLOCKS_APART_MS);
+        self.sync.stated_at = if is_far { self.wall } else { next.max(self.wall) };
+        self.sync.stated_at
+    }
+
     pub(super) fn state_held(&mut self) {
         self.sync.held_due = None;
+        let time = self.statement_time();
         let mut outgoing = Outgoing::default();
         for ((circle, author), owed) in std::mem::take(&mut self.sync.held) {
             let Some(replica) = self.circles.get(&circle) else { continue };
@@ -158,7 +168,7 @@ impl Engine {
                 author,
                 heads: replica.held_of(&author, limits::HELD_LOGS),
                 unopenable: unopenable.filter(of_author).take(limits::HELD_LOGS).copied().collect(),
-                time: self.wall,
+                time,
             };
             if planted(Bug::HeldClaimsMore) {
                 statement.heads.iter_mut().for_each(|line| line.height += 1);

@@ -9,7 +9,7 @@ use cwn_engine::{
     held::{SignedStatement, Statement},
     input::{Command, CommandId, Input},
     limits,
-    log::{CircleId, EntryBytes, LogKind},
+    log::{CircleId, EntryBytes, LogKey, LogKind},
     output::Reply,
     wire::{Arrival, Bundle, Frame, Trail},
 };
@@ -235,20 +235,23 @@ fn i9_what_others_bring_of_a_member_that_is_taken_for_removed_is_known_once_it_c
     assert_eq!(known_to_hold(&world, "surf", circle, "surf", entry, &["ferm"]), ["ferm"]);
 }
 
+const EARLIER: &str = "while ferm is away";
+const LATER: &str = "in another log, live";
+
 /// "ferm" holds a log of "surf", and not the earlier one that it cites; "ncsc" neither, and is connected with nobody. An
 /// entry of each.
-fn with_a_log_alone() -> (World, CircleId, (LogId, u64), (LogId, u64)) {
+fn with_a_log_alone(first: impl FnOnce(&mut World, CircleId)) -> (World, CircleId, (LogId, u64), (LogId, u64)) {
     let (mut world, circle) = connected(&["ncsc", "surf", "ferm"], &[("ncsc", "surf"), ("ncsc", "ferm")]);
+    first(&mut world, circle);
     world.disconnect("ncsc", "surf").disconnect("ncsc", "ferm");
-    publish(&mut world, "surf", circle, "while ferm is away");
-    let before = (world.content_log("surf", circle).log, 0);
+    let before = publish(&mut world, "surf", circle, EARLIER);
     world.crash("surf").start("surf");
     world.mute_runs("surf", true);
     world.connect("surf", "ferm").run(1_000);
-    let id = world.append("surf", circle, "in another log, live");
+    let id = world.append("surf", circle, LATER);
     world.run(2 * limits::HELD_WAIT_MS);
     let after = place_of(&world, "surf", id);
-    world.expect_reads("ferm", circle, &["in another log, live"]);
+    assert_eq!(reads_of_both(&world, "ferm", circle), [LATER]);
     world.mute_runs("surf", false);
     (world, circle, before, after)
 }
@@ -256,43 +259,100 @@ fn with_a_log_alone() -> (World, CircleId, (LogId, u64), (LogId, u64)) {
 #[test]
 fn i9_who_holds_a_log_and_not_the_one_that_it_cites_says_so() {
     // cwn-sim seed 7072, 20 nodes, 24 h, 10 % malicious.
-    let (mut world, circle, before, after) = with_a_log_alone();
+    let (mut world, circle, before, after) = with_a_log_alone(|_, _| ());
     assert_eq!(known_to_hold(&world, "surf", circle, "surf", after, &["ferm"]), ["ferm"]);
     assert_eq!(known_to_hold(&world, "surf", circle, "surf", before, &["ferm"]), [""; 0], "it has not come");
     world.disconnect("surf", "ferm").connect("surf", "ferm").settle();
     assert_eq!(known_to_hold(&world, "surf", circle, "surf", before, &["ferm"]), ["ferm"]);
 }
 
+fn reads_of_both(world: &World, name: &str, circle: CircleId) -> Vec<String> {
+    world.reads(name, circle).into_iter().filter(|text| [EARLIER, LATER].contains(&text.as_str())).collect()
+}
+
 /// As [`with_a_log_alone`]; and "ncsc", the steward, heard what "ferm" holds, and got nothing of it from there.
-fn with_word_of_a_log_alone() -> (World, CircleId, (LogId, u64), (LogId, u64)) {
-    let (mut world, circle, before, after) = with_a_log_alone();
+fn with_word_of_a_log_alone(first: impl FnOnce(&mut World, CircleId)) -> (World, CircleId, (LogId, u64), (LogId, u64)) {
+    let (mut world, circle, before, after) = with_a_log_alone(first);
     world.disconnect("surf", "ferm");
     world.mute_runs("ferm", true);
     world.connect("ncsc", "ferm").run(2 * limits::HELD_WAIT_MS);
     world.disconnect("ncsc", "ferm");
-    assert_eq!(world.reads("ncsc", circle), [""; 0]);
+    assert_eq!(reads_of_both(&world, "ncsc", circle), [""; 0]);
     (world, circle, before, after)
 }
 
 /// The steward gets both logs, and knows that "ferm" holds the later one alone.
 fn gets_both_and_knows_who_holds_one(mut world: World, circle: CircleId, before: (LogId, u64), after: (LogId, u64)) {
     world.connect("ncsc", "surf").settle();
-    assert_eq!(world.reads("ncsc", circle).len(), 2);
+    assert_eq!(reads_of_both(&world, "ncsc", circle).len(), 2);
     assert_eq!(known_to_hold(&world, "ncsc", circle, "surf", after, &["ferm"]), ["ferm"]);
     assert_eq!(known_to_hold(&world, "ncsc", circle, "surf", before, &["ferm"]), [""; 0], "ferm lacks it");
 }
 
 #[test]
 fn i9_what_a_log_cites_that_came_after_word_of_it_is_not_taken_for_held() {
-    let (world, circle, before, after) = with_word_of_a_log_alone();
+    let (world, circle, before, after) = with_word_of_a_log_alone(|_, _| ());
     gets_both_and_knows_who_holds_one(world, circle, before, after);
 }
 
 #[test]
 fn i9_what_was_listed_together_is_remembered_over_a_restart() {
-    let (mut world, circle, before, after) = with_word_of_a_log_alone();
+    let (mut world, circle, before, after) = with_word_of_a_log_alone(|_, _| ());
     world.crash("ncsc").start("ncsc");
     gets_both_and_knows_who_holds_one(world, circle, before, after);
+}
+
+#[test]
+fn i9_what_is_listed_together_after_a_clock_was_set_back_is_not_taken_for_held() {
+    let (world, circle, before, after) = with_word_of_a_log_alone(|world, circle| {
+        publish(world, "surf", circle, "sealed wrongly for ferm");
+        let (index, epoch, now) = (world.index("ferm"), world.first_epoch("surf", circle), world.now);
+        world.set_clock(now.plus(4 * 60_000));
+        world.input(index, Input::Unopenable { circle, epoch });
+        world.run(2 * limits::HELD_WAIT_MS);
+        world.set_clock(now);
+        let ledger = world.engine("ncsc").ledger(&circle).unwrap();
+        assert!(ledger.cannot_open(&world.key("ferm"), &world.key("surf"), &epoch));
+    });
+    gets_both_and_knows_who_holds_one(world, circle, before, after);
+}
+
+/// A steward holds so many entries of an author, and a holder that is away since.
+fn with_a_log_of(entries: usize) -> (World, CircleId, LogKey) {
+    let names = ["ncsc", "ferm", "surf", "ibd"];
+    let (mut world, circle) = connected(&names, &[("ncsc", "ferm"), ("ncsc", "surf"), ("ncsc", "ibd")]);
+    world.crash("surf");
+    for number in 0..entries {
+        publish(&mut world, "ferm", circle, &number.to_string());
+    }
+    let log = world.content_log("ferm", circle);
+    (world, circle, log)
+}
+
+/// The holder says that it holds so many of them; gives when.
+fn says_it_holds(world: &mut World, log: &LogKey, height: u64) -> Time {
+    let mut said = statement(world, log.circle, "surf", log.author, 0);
+    let held = world.node("ferm").store.logs[log].get(height as usize - 1);
+    let head = held.map_or(Hash([7; 32]), |(hash, _)| *hash);
+    said.heads = vec![CutLine { log: log.log, height, head }];
+    hand_on(world, "ibd", "ncsc", log.circle, said.sign(&key_of("surf", 1)), &["ncsc"]);
+    world.run(1_000);
+    said.time
+}
+
+fn received(world: &World, log: &LogKey, seq: u64) -> Option<Time> {
+    world.engine("ncsc").ledger(&log.circle).unwrap().received(&world.key("surf"), &log.author, &log.log, seq)
+}
+
+#[test]
+fn i9_since_when_something_is_held_stays_as_it_was_shown_whatever_more_the_holder_says() {
+    let (mut world, _, log) = with_a_log_of(8);
+    let first = says_it_holds(&mut world, &log, 5);
+    let second = says_it_holds(&mut world, &log, 10);
+    for height in [12, 14] {
+        says_it_holds(&mut world, &log, height);
+        assert_eq!((received(&world, &log, 4), received(&world, &log, 6)), (Some(first), Some(second)), "{height}");
+    }
 }
 
 #[test]
@@ -424,6 +484,26 @@ fn i9_what_a_holder_cannot_open_is_seen_though_its_clock_was_ahead_when_it_state
         world.run(1_000);
     }
     assert!(world.engine("ncsc").ledger(&circle).unwrap().cannot_open(&holder, &author, &epoch));
+}
+
+#[test]
+fn i9_what_a_holder_cannot_open_is_seen_though_its_clock_was_set_back_since_it_stated_something() {
+    for back in [4 * 60_000, 60 * 60_000] {
+        let (mut world, circle) = connected(&["ncsc", "ferm", "surf"], &[("ncsc", "ferm"), ("ncsc", "surf")]);
+        publish(&mut world, "ferm", circle, "sealed wrongly for surf");
+        let (surf, ferm, epoch) = (world.key("surf"), world.key("ferm"), world.first_epoch("ferm", circle));
+        let (index, now) = (world.index("surf"), Time(world.now.0 - back));
+        world.set_clock(now);
+        world.input(index, Input::Unopenable { circle, epoch });
+        world.settle();
+        let ledger = world.engine("ncsc").ledger(&circle).unwrap();
+        assert!(ledger.cannot_open(&surf, &ferm, &epoch), "{back} ms back");
+        let ahead = ledger.heard(&surf, &ferm).unwrap().since(world.now);
+        assert!(
+            ahead <= 2 * limits::CLOCKS_APART_MS,
+            "a clock that was far ahead and is right again says what it reads"
+        );
+    }
 }
 
 #[test]
