@@ -936,7 +936,7 @@ impl Engine {
         partner: &PartnerId,
         node: Option<PublicKey>,
     ) -> Result<Vec<CutLine>, CommandRefusal> {
-        let (replica, _) = self.closed(circle)?;
+        let (replica, control) = self.closed(circle)?;
         let roster = replica.fold().roster();
         let named =
             |(key, member): &(&PublicKey, &Member)| member.partner == *partner && node.is_none_or(|node| node == **key);
@@ -945,8 +945,14 @@ impl Engine {
             return Err(CommandRefusal::NotMember { partner: partner.clone() });
         }
         targets.iter().try_for_each(|(_, member)| self.outranks(circle, member))?;
-        let share = limits::OPERATION_LIST / targets.len();
-        Ok(targets.iter().flat_map(|(key, _)| replica.cut_of(key, None, share)).collect())
+        // The cut is that of every node which the removal names, also of those that were removed by themselves before.
+        let mut nodes: BTreeSet<PublicKey> = targets.iter().map(|(key, _)| **key).collect();
+        if node.is_none() {
+            let before = control.nodes_of(replica.fold(), partner);
+            nodes.extend(before.into_iter().filter(|node| replica.logs_of(node).next().is_some()));
+        }
+        let share = limits::OPERATION_LIST / nodes.len();
+        Ok(nodes.iter().flat_map(|node| replica.cut_of(node, None, share)).collect())
     }
 
     /// The cut of a dismissal: the operations that are held now stay.

@@ -680,6 +680,14 @@ impl Control {
         acts.filter(removes).filter_map(Act::cut).collect()
     }
 
+    /// The nodes that the charter or a valid operation ever named as this partner's.
+    pub(crate) fn nodes_of(&self, fold: &Fold, partner: &PartnerId) -> BTreeSet<PublicKey> {
+        let stewards = self.charter.stewards.iter().filter(|steward| steward.partner == *partner);
+        let adds = self.valid(fold).filter_map(|known| known.operation.act.adds()).filter(|(of, _)| *of == partner);
+        let nodes = stewards.map(|steward| &steward.node).chain(adds.flat_map(|(_, nodes)| nodes));
+        nodes.map(|entry| entry.node).collect()
+    }
+
     /// How far a cut reaches into control logs, as [`cwn_crypto::issuer_log::cut_reach`] says; but that it may list
     /// a forked log once for each branch, and that what an opening cites is asked of the branch that is listed.
     pub(crate) fn reached(&self, fold: &Fold, author: &PublicKey, cut: &[CutLine]) -> BTreeMap<LogId, Vec<CutLine>> {

@@ -47,6 +47,25 @@ fn a_second_node_of_a_partner_reads_from_when_it_was_added_and_both_use_one_epoc
 }
 
 #[test]
+fn i3_removing_a_whole_partner_leaves_what_an_earlier_removal_of_one_node_left() {
+    let (mut world, circle) = two_nodes_of_ferm();
+    world.appoint("ncsc", circle, "ferm/2");
+    world.settle();
+    world.append("ferm/2", circle, "before it was removed");
+    world.remove("ferm/2", circle, "ibd");
+    world.settle();
+    world.partition(&[&["ncsc", "ferm"], &["ferm/2", "ibd"]]);
+    world.append("ferm/2", circle, "unheard");
+    world.remove_node("ncsc", circle, "ferm/2");
+    world.connect_all().settle();
+    world.remove("ncsc", circle, "ferm");
+    world.settle();
+    world.expect_reads("ncsc", circle, &["before", "before it was removed"]);
+    let ibd = world.key("ibd");
+    assert!(!world.engine("ncsc").circle(&circle).unwrap().counts(&ibd), "who it removed as a steward stays removed");
+}
+
+#[test]
 fn i1_a_stolen_node_is_removed_alone_and_the_partners_other_goes_on() {
     let (mut world, circle) = two_nodes_of_ferm();
     world.append("ferm/2", circle, "before it was stolen");
