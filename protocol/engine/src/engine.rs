@@ -1325,6 +1325,10 @@ impl Engine {
             return Offering::TooMany;
         }
         if let Some(offer) = self.offers.get_mut(&circle) {
+            if offer.bytes + bytes > limits::WELCOME_BYTES {
+                // It comes once the circle is joined.
+                return Offering::Taken;
+            }
             let more = offer.preview.ingest_operations(entries).writes;
             let taken = |write: &Write| if let Write::Entry(entry) = write { entry.bytes().length() } else { 0 };
             offer.bytes += more.iter().map(taken).sum::<usize>();

@@ -703,15 +703,24 @@ fn charter_by(world: &World, founder: &str, number: u8) -> Charter {
 
 /// Operations by the founder, each built on the one before: the first adds `whom`.
 fn operations(world: &World, charter: &Charter, founder: &str, whom: &str, count: usize) -> Vec<EntryBytes> {
+    let remove = || Act::Remove { partner: partner("nobody"), node: None, cut: Vec::new() };
+    adding(world, charter, founder, whom, (1..count).map(|_| remove()))
+}
+
+/// The same, the others as they are given.
+fn adding(
+    world: &World,
+    charter: &Charter,
+    founder: &str,
+    whom: &str,
+    others: impl Iterator<Item = Act>,
+) -> Vec<EntryBytes> {
     let opening = Opening { under: Under::Charter, cites: Vec::new() };
     let mut writer = Writer::open(charter.id(), world.node(founder).key.clone(), invented(1), opening);
     let mut heads: Vec<Hash> = Vec::new();
     let mut entries = Vec::new();
-    for number in 0..count {
-        let act = match number {
-            0 => Act::Add { partner: partner(whom), nodes: vec![world.member(whom)] },
-            _ => Act::Remove { partner: partner("nobody"), node: None, cut: Vec::new() },
-        };
+    let add = Act::Add { partner: partner(whom), nodes: vec![world.member(whom)] };
+    for act in std::iter::once(add).chain(others) {
         let payload = Operation { stewardship: Stewardship::Charter(0), heads, act }.to_bytes();
         let entry = writer
             .append(world.now, Draft { suite: Suite::Control, epoch: None, payload, expiry: None, retracts: None });
@@ -757,6 +766,31 @@ fn i1_a_welcome_that_does_not_name_this_node_or_whose_founder_is_not_certified_i
     assert_eq!(world.reply("z-cert", accept), Some(&Err(CommandRefusal::UnknownOffer)));
     assert_eq!(world.engine("z-cert").offers().count(), 0);
     assert_eq!(world.engine("z-cert").circles().count(), 2);
+}
+
+#[test]
+fn i7_an_offer_takes_no_more_room_from_who_bears_it_too_than_a_welcome_may_be_long() {
+    let (mut world, _) = circle_of_four();
+    world.ask_before_joining("z-cert");
+    world.crash("z-cert").start("z-cert").connect_all().settle();
+    let policy = || Act::Policy { terms: Terms { policy: vec![7; 60_000], ..Terms::default() } };
+    let long = |founder: &str, number: u8, operations: usize| {
+        let charter = charter_by(&world, founder, number);
+        let entries = adding(&world, &charter, founder, "z-cert", (0..operations).map(|_| policy()));
+        (charter, entries)
+    };
+    let ((of_ferm, history), (of_ibd, own)) = (long("ferm", 1, 100), long("ibd", 2, 50));
+    let mut bear = |peer: &str, charter: &Charter, entries: &[EntryBytes]| {
+        for entries in entries.chunks(10) {
+            world.send_raw(peer, "z-cert", welcome(charter, entries.to_vec(), false));
+        }
+        world.send_raw(peer, "z-cert", welcome(charter, Vec::new(), true));
+        (world.engine("z-cert").offers().count(), world.refusals_of("z-cert", peer).len())
+    };
+    assert_eq!(bear("ferm", &of_ferm, &history[..50]), (1, 0));
+    assert_eq!(bear("ferm", &of_ferm, &history[50..]), (1, 0));
+    assert_eq!(bear("ibd", &of_ferm, &history[..50]), (1, 0));
+    assert_eq!(bear("ibd", &of_ibd, &own), (2, 0), "its own circle is offered though it bears that of ferm");
 }
 
 #[test]
