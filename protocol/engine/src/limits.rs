@@ -280,6 +280,9 @@ pub const CARRIED_MS: u64 = 24 * 3_600_000;
 /// How often digests are exchanged when nothing else happens.
 pub const DIGEST_EVERY_MS: u64 = 60_000;
 
+/// How often the wait doubles until who says nothing to what it is handed is handed it again: to about an hour.
+pub const HANDED_DOUBLINGS: u32 = 6;
+
 /// Who has said none for so long may take this node for removed.
 pub const SILENT_MS: u64 = 3 * DIGEST_EVERY_MS;
 

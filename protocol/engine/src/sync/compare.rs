@@ -67,6 +67,10 @@ impl Engine {
         let now = self.now;
         let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
         (shared.heard, shared.silent) = (theirs, now);
+        if let Some(handed) = self.sync.peers.get_mut(peer).and_then(|state| state.handed.get_mut(&circle)) {
+            handed.times = 0;
+        }
+        let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
         if digest == theirs {
             shared.compared = true;
             shared.caught_up = true;

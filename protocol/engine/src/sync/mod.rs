@@ -163,13 +163,15 @@ struct Handed {
     charter: bool,
     /// The charter and all operations, and how many those were.
     all: Option<usize>,
-    /// When it may be handed those that came since, if it goes on showing no tag: it may take this node for removed.
+    /// How often, since it was last heard about the circle.
+    times: u32,
+    /// When it may be handed them again once there are more, if it goes on saying nothing: it may take this node for removed.
     more_after: Time,
 }
 
 impl Default for Handed {
     fn default() -> Self {
-        Self { charter: false, all: None, more_after: Time(0) }
+        Self { charter: false, all: None, times: 0, more_after: Time(0) }
     }
 }
 

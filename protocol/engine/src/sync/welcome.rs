@@ -112,11 +112,16 @@ impl Engine {
                 self.hand_charter(peer, circle, charter);
                 continue;
             }
-            let more_after = self.now.plus(limits::DIGEST_EVERY_MS);
             let Some(state) = self.sync.peers.get_mut(peer) else { continue };
             let before = state.handed.get(&circle).and_then(|handed| handed.all);
             let had_it = before.is_some() || state.shared.contains_key(&circle);
-            state.handed(circle, |handed| (handed.all, handed.more_after) = (Some(operations), more_after));
+            let now = self.now;
+            state.handed(circle, |handed| {
+                // Less and less often: who has not answered an offer, or says nothing to whatever it is handed, may never.
+                let wait = limits::DIGEST_EVERY_MS << handed.times;
+                handed.times = (handed.times + 1).min(limits::HANDED_DOUBLINGS);
+                (handed.all, handed.more_after) = (Some(operations), now.plus(wait));
+            });
             if had_it && too_long {
                 // It would not be taken. A newcomer hears by as much as is too long that it cannot join.
                 continue;

@@ -11,6 +11,7 @@ use cwn_engine::{
     limits,
     log::{CircleId, EntryBytes, LogKey, LogKind},
     output::Reply,
+    replica::Replica,
     wire::{Arrival, Bundle, Frame, Trail},
 };
 
@@ -992,6 +993,26 @@ fn i7_who_is_added_again_hands_a_long_history_to_one_after_the_other_of_those_wh
     for name in &names[1..9] {
         assert!(world.engine(name).circle(&circle).unwrap().counts(&world.key("ferm")), "{name}");
     }
+}
+
+#[test]
+fn i7_who_does_not_answer_an_offer_is_handed_the_history_less_and_less_often_and_all_of_it_in_the_end() {
+    let names = ["ncsc", "ferm"];
+    let (mut world, circle) = with_a_long_history(&names, 11);
+    world.ask_before_joining("ferm");
+    world.crash("ferm").start("ferm").connect_all().settle();
+    world.add("ncsc", circle, "ferm");
+    let before = world.node("ncsc").frame_bytes;
+    for days in 0..120 {
+        world.policy("ncsc", circle, days);
+        world.run(limits::DIGEST_EVERY_MS);
+    }
+    let sent = world.node("ncsc").frame_bytes - before;
+    assert!(sent < 8 * 12 * 60_000, "{sent}");
+    world.run(limits::DIGEST_EVERY_MS << limits::HANDED_DOUBLINGS);
+    let offer = world.engine("ferm").offers().next().unwrap().1;
+    let operations = |replica: &Replica| replica.control().unwrap().operations();
+    assert_eq!(operations(&offer.preview), operations(world.engine("ncsc").circle(&circle).unwrap()));
 }
 
 #[test]
