@@ -513,7 +513,7 @@ impl Engine {
         if goes_on || replica.is_in_flight(key) || !replica.leave_branch(store, key) {
             return Ok(());
         }
-        self.tell_accepted_log(*key);
+        self.tell_accepted_with(key);
         // Before anybody else: whoever brought the branch that was left may say over and over that it has the log.
         self.want_again(peer, key);
         self.sync.compare_soon(&key.circle, self.now);

@@ -98,7 +98,7 @@ impl Engine {
         let goes_on = |(key, log): (LogKey, &Log)| log.epoch.filter(|epoch| epochs.contains(epoch)).map(|_| key);
         let left: Vec<LogKey> = replica.logs_of(&self.me).filter_map(goes_on).collect();
         own.iter().map(|(key, _)| key).chain(&left).for_each(|key| self.leave_log(key));
-        own.iter().for_each(|(key, _)| self.tell_accepted_log(*key));
+        own.iter().for_each(|(key, _)| self.tell_accepted_with(key));
         self.sync.records.lost.entry(circle).or_default().epochs.extend(epochs);
         self.sync.records.due = Some(self.now);
         self.sync.digests.remove(&circle);
