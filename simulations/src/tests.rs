@@ -48,6 +48,13 @@ fn what_only_a_removed_member_heard_of_is_asked_of_nobody() {
     expect_kept(&life::live(&Plan { seed: 67, ..Plan::new(12, 6, 10, scenario) }, 0));
 }
 
+/// Seed 242, in which a node stands still in the moment in which a peer connects with it.
+#[test]
+fn a_session_of_which_one_end_alone_heard_ends_for_that_one_too() {
+    let scenario = Scenario::find("mixed").unwrap();
+    expect_kept(&life::live(&Plan { seed: 242, ..Plan::new(12, 6, 10, scenario) }, 0));
+}
+
 /// Seed 0, in which nodes start again that cannot open what was wrapped wrongly to them.
 #[test]
 fn what_does_not_open_is_said_after_a_start_too() {

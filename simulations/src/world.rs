@@ -1369,7 +1369,12 @@ impl World {
     fn session_up(&mut self, id: SessionId, side: usize) {
         let Some(session) = self.network.sessions.get(&id) else { return };
         let (end, other) = (session.ends[side], session.ends[1 - side]);
-        if session.broken || self.nodes[end.node].start != end.start {
+        if session.broken {
+            return;
+        }
+        if self.nodes[end.node].start != end.start {
+            // It ended before it heard of the session, of which the other end may have heard.
+            self.close(id, [1, 1]);
             return;
         }
         let peer = self.nodes[other.node].me;
