@@ -292,6 +292,9 @@ pub const DIGESTS_TOGETHER_MS: u64 = 5_000;
 /// Comparisons with one peer about one circle are not started more often.
 pub const COMPARE_EVERY_MS: u64 = 1_000;
 
+/// How often the wait doubles until a peer from which not all could be had is asked again: to about [`DIGEST_EVERY_MS`].
+pub const ASKED_DOUBLINGS: u8 = 6;
+
 /// Lists of tips of one circle that are looked at of one peer within [`COMPARE_EVERY_MS`]: three it says at most, and a
 /// line that stood still brings some at once.
 pub const LISTS_AT_ONCE: u32 = 16;

@@ -65,12 +65,16 @@ impl Engine {
     ) -> Result<(), Damage> {
         let digest = self.digest(&circle, store)?;
         let now = self.now;
-        let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
-        (shared.heard, shared.silent) = (theirs, now);
-        if let Some(handed) = self.sync.peers.get_mut(peer).and_then(|state| state.handed.get_mut(&circle)) {
+        let Some(state) = self.sync.peers.get_mut(peer) else { return Ok(()) };
+        if let Some(handed) = state.handed.get_mut(&circle) {
             handed.times = 0;
         }
-        let Some(shared) = self.shared(peer, &circle) else { return Ok(()) };
+        let is_as_said = state.said.get(&circle) == Some(&digest);
+        let Some(shared) = state.shared.get_mut(&circle) else { return Ok(()) };
+        if shared.heard != theirs || !is_as_said {
+            shared.asked = 0;
+        }
+        (shared.heard, shared.silent) = (theirs, now);
         if digest == theirs {
             shared.compared = true;
             shared.caught_up = true;
@@ -93,8 +97,11 @@ impl Engine {
         let mine = shared.mine;
         if !shared.caught_up {
             // When the peer gets what it lacks from elsewhere, it sees no difference any more and says nothing. So it
-            // is asked once more, instead of waiting for a minute.
-            shared.digest_due = shared.digest_due.min(shared.compare_after);
+            // is asked once more, instead of waiting for a minute; and later each time that nothing changed, for what this
+            // node lacks may never come.
+            let wait = limits::COMPARE_EVERY_MS << shared.asked;
+            shared.asked = (shared.asked + 1).min(limits::ASKED_DOUBLINGS);
+            shared.digest_due = shared.digest_due.min(now.plus(wait));
             let due = shared.digest_due;
             self.sync.digest_at(due);
         }

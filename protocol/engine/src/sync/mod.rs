@@ -65,6 +65,8 @@ struct Shared {
     compared: bool,
     /// Everything the peer held at that comparison is held here too.
     caught_up: bool,
+    /// How often it was asked again, since this node or the peer last said another digest.
+    asked: u8,
     /// What was lacking when it was last looked whether anything is; nearly always nothing.
     short_of: Option<Box<LogName>>,
     /// It began to share the circle anew, and is to be told what this node states, not before that time.
@@ -860,6 +862,7 @@ impl Engine {
                 told_branches: BTreeSet::new(),
                 compared: false,
                 caught_up: false,
+                asked: 0,
                 short_of: None,
                 anew: false,
                 anew_after: Time(0),

@@ -436,6 +436,33 @@ fn i3_records_that_nobody_has_do_not_keep_others_from_being_asked_for() {
     assert_eq!(world.rotten("ibd"), limits::RECORDS_AT_ONCE, "the others came");
 }
 
+/// Found by cwn-sim (`--scenario rot --nodes 7 --hours 4 --malicious 25%` at higher rates, seed 1016): two that each lacked
+/// what the other had asked one another for it every second or two, for ever.
+#[test]
+fn i7_who_can_never_have_all_that_a_peer_holds_asks_for_it_less_and_less_often() {
+    let mut world = World::new(&FOUR);
+    let circle = world.circle(&FOUR);
+    world.partition(&[&["ferm", "z-cert"], &["ncsc", "ibd"]]);
+    world.append("ferm", circle, "one");
+    world.append("ncsc", circle, "another");
+    world.settle();
+    world.crash("ferm").crash("ncsc");
+    for name in ["z-cert", "ibd"] {
+        world.rot_records(name, circle);
+        world.start_anew(name);
+    }
+    world.connect("z-cert", "ibd").run(5 * limits::DIGEST_EVERY_MS);
+    let frames = |world: &World| world.node("z-cert").frames + world.node("ibd").frames;
+    let before = frames(&world);
+    world.run(10 * limits::DIGEST_EVERY_MS);
+    let sent = frames(&world) - before;
+    assert!((10..=100).contains(&sent), "{sent} frames");
+    // As soon as one of the two has something new they compare again.
+    world.append("z-cert", circle, "two");
+    world.run(2_000);
+    assert!(world.reads("ibd", circle).contains(&"two".to_owned()));
+}
+
 #[test]
 fn i7_nobody_is_blamed_for_entries_whose_record_rotted_before_anybody_else_had_it() {
     let mut world = World::new(&FOUR);
