@@ -505,10 +505,10 @@ impl World {
             return;
         }
         let replaces_issuer = self.people.per_mille(500);
-        let Some(signed) = self.sign_root(replaces_issuer) else { return };
+        let Some(versions) = self.sign_root(replaces_issuer) else { return };
         let what = if replaces_issuer { ", and another issuer" } else { "" };
         self.trace.tell(self.now, || format!("the root has a next version{what}"));
-        self.command(0, "adopt a root", Command::AdoptRoot { versions: vec![signed] }, None);
+        self.command(0, "adopt a root", Command::AdoptRoot { versions }, None);
     }
 
     /// The issuer revokes a node; the coordinator's node hears of it first.

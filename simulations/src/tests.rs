@@ -96,6 +96,17 @@ fn who_has_a_full_disk_stands_still_until_there_is_room() {
     assert!(outcome.lines.iter().filter(|line| line.contains("it takes no more writes")).count() > 10);
 }
 
+/// Found among 20 nodes in 24 h, seed 60004: nobody heard of the next issuer, nor of what that revoked.
+#[test]
+fn a_version_of_the_root_that_a_full_disk_did_not_take_comes_with_the_next() {
+    for seed in 0..10 {
+        let mut plan = Plan { hours: 3, ..plan("mixed", seed) };
+        (plan.scenario.people.root, plan.scenario.people.revoke) = (20_000, 3_000);
+        plan.scenario.faults.disk_full = 20_000;
+        expect_kept(&life::live(&plan, 0));
+    }
+}
+
 #[test]
 fn what_is_left_out_of_a_life_does_not_happen_in_it() {
     let quiet = plan("mixed", 1).without(Trouble::Kills).without(Trouble::Stops).without(Trouble::Disks);

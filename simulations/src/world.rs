@@ -600,8 +600,8 @@ impl World {
     }
 
     /// A next version of the root document, signed: it asks for a word less fresh, or has another issuer in the place of
-    /// this one, of which all stands that it said so far.
-    pub(crate) fn sign_root(&mut self, replaces_issuer: bool) -> Option<SignedRoot> {
+    /// this one, of which all stands that it said so far. Gives all versions: a node that was full may lack one before it.
+    pub(crate) fn sign_root(&mut self, replaces_issuer: bool) -> Option<Vec<SignedRoot>> {
         let (key, log) = (SigningKey::from_seed(&self.secrets.bytes()), LogId(self.secrets.log()));
         let dropped =
             DroppedIssuer { issuer: self.issuer.key.public(), heads: self.issuer.head().into_iter().collect() };
@@ -621,7 +621,7 @@ impl World {
             self.issuer.key = key;
             self.say(&Statement::NothingElse);
         }
-        Some(signed)
+        Some(self.latest_root.chain().0)
     }
 
     /// A thief of the first issuer's key certifies a key as a node of somebody's partner, in a log of its own.
