@@ -3,7 +3,10 @@
 //! It is written for being read beside the rules, not for speed, and shares no code with the engine's fold. It knows
 //! every operation that was ever written; which of them a node has heard of it is told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use cwn_crypto::{
     Hash, PartnerId, PublicKey,
@@ -348,9 +351,21 @@ impl History {
     /// The policy no other has seen; of several the best rank's, then the lowest hash.
     fn policy(&self, conclusion: &Conclusion) -> Option<Hash> {
         let is_policy = |hash: &&Hash| matches!(self.said[*hash].operation.act, Act::Policy { .. });
-        let policies: Vec<&Hash> = conclusion.valid.iter().filter(is_policy).collect();
-        let seen = |hash: &Hash| policies.iter().any(|other| self.said[*other].past.contains(hash));
-        policies.iter().filter(|hash| !seen(hash)).map(|hash| (self.rank_of(hash), **hash)).min().map(|(_, hash)| hash)
+        let last = self.last_of(conclusion.valid.iter().filter(is_policy).collect());
+        last.into_iter().map(|hash| (self.rank_of(hash), *hash)).min().map(|(_, hash)| hash)
+    }
+
+    /// Those of some operations that no other of them has seen.
+    fn last_of<'a>(&self, mut operations: Vec<&'a Hash>) -> Vec<&'a Hash> {
+        // Whoever has seen one has seen more than that had, and all of it: each is compared with those alone that stay.
+        operations.sort_by_key(|hash| Reverse(self.said[*hash].past.len()));
+        let mut last: Vec<&Hash> = Vec::new();
+        for hash in operations {
+            if !last.iter().any(|other| self.said[*other].past.contains(hash)) {
+                last.push(hash);
+            }
+        }
+        last
     }
 
     /// The quotas of the charter and of every policy that was ever said.
@@ -411,10 +426,9 @@ impl History {
     /// that rank has seen; of those the lowest hash.
     fn governing(&self, ends: &[Hash]) -> Option<&[CutLine]> {
         let best = ends.iter().map(|hash| self.rank_of(hash)).min()?;
-        let of_best: Vec<&Hash> = ends.iter().filter(|hash| self.rank_of(hash) == best).collect();
-        let replaced = |hash: &Hash| of_best.iter().any(|other| self.said[*other].past.contains(hash));
-        let counts = of_best.iter().filter(|hash| !replaced(hash)).min()?;
-        match &self.said[*counts].operation.act {
+        let of_best = ends.iter().filter(|hash| self.rank_of(hash) == best).collect();
+        let counts = self.last_of(of_best).into_iter().min()?;
+        match &self.said[counts].operation.act {
             Act::Remove { cut, .. } | Act::Dismiss { cut, .. } => Some(cut),
             Act::Add { .. } | Act::Appoint { .. } | Act::Policy { .. } | Act::Later => None,
         }
