@@ -280,7 +280,11 @@ pub const CARRIED_MS: u64 = 24 * 3_600_000;
 /// How often digests are exchanged when nothing else happens.
 pub const DIGEST_EVERY_MS: u64 = 60_000;
 
-/// How often the wait doubles until who says nothing to what it is handed is handed it again: to about an hour.
+/// Who was handed a circle and has not joined it is handed it again once there are more operations, no sooner than in a
+/// minute, and of a long history so much a minute.
+pub const HANDED_A_MINUTE_BYTES: usize = 64 << 10;
+
+/// How often the minute doubles until a member that says nothing to what it is handed is handed it again: to about an hour.
 pub const HANDED_DOUBLINGS: u32 = 6;
 
 /// Who has said none for so long may take this node for removed.

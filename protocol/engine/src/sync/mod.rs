@@ -909,17 +909,22 @@ impl Engine {
                 continue;
             }
             if !self.shares(&peer, replica) && !planted(Bug::GoOnWithRemoved) {
+                let mut undecided = false;
                 if let Some(state) = self.sync.peers.get_mut(&peer) {
                     let doubts = self.sync.doubts.get_mut(&peer);
                     doubts.into_iter().for_each(|doubts| doubts.retain(|key, _| key.circle != *circle));
+                    undecided = state.handed.remove(circle).is_some_and(|handed| handed.all.is_some());
                     if let Some(shared) = state.shared.remove(circle) {
+                        undecided = false;
                         state.by_tag.remove(&shared.theirs);
                         // The peer does not show its tag twice; it counts again when it is added again.
                         state.unknown.insert(shared.theirs, Hash([0; 32]));
                     }
                     state.my_tags.remove(circle);
                     state.said.remove(circle);
-                    state.handed.remove(circle);
+                }
+                if undecided {
+                    damage = damage.and(self.withdraw_offer(&peer, circle, store));
                 }
                 self.sync.pulls.retain(|_, pull| pull.peer != peer || pull.circle != *circle);
                 for ((_, _), want) in self.sync.wants.iter_mut().filter(|((of, _), _)| of == circle) {

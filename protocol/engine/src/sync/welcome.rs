@@ -16,6 +16,27 @@ use crate::replica::{Log, Replica, read_entry};
 use crate::store::{Damage, Read};
 use crate::wire::Frame;
 
+/// What a circle is handed as.
+struct History {
+    charter: Vec<u8>,
+    /// How many operations are known here.
+    operations: usize,
+    /// Those that are handed.
+    entries: Vec<EntryBytes>,
+    bytes: usize,
+}
+
+impl History {
+    fn put(&mut self, entry: EntryBytes) {
+        self.bytes += entry.length();
+        self.entries.push(entry);
+    }
+
+    fn is_too_long(&self) -> bool {
+        self.bytes > limits::WELCOME_BYTES || self.entries.len() > limits::WELCOME_OPERATIONS
+    }
+}
+
 impl Engine {
     /// Hands a peer the charter and operations of circles that it belongs to and showed no tag for, or is silent about, for
     /// it may take this node for removed; once more when there are more, for as long as it stays so. It is handed what is
@@ -71,82 +92,106 @@ impl Engine {
                 // The rest with the next digest: a line's queue has an end.
                 break;
             }
-            let Some(replica) = self.circles.get(&circle) else { continue };
-            let Some(control) = replica.control() else { continue };
-            let (charter, operations) = (control.charter().to_bytes(), control.operations());
-            let logs = replica.logs().filter(|(_, log)| log.kind == LogKind::Control);
-            let (mut entries, mut met, mut bytes) = (Vec::new(), None, 0);
-            let longer = |entries: &[EntryBytes], bytes| {
-                bytes > limits::WELCOME_BYTES || entries.len() > limits::WELCOME_OPERATIONS
+            let history = self.history(&circle, store);
+            let Ok(Some(history)) = history else {
+                outcome = outcome.and(history.map(drop));
+                self.hand_charter(peer, &circle);
+                continue;
             };
-            for (key, seq) in logs.flat_map(|(key, log)| (0..log.durable).map(move |seq| (key, seq))) {
-                if longer(&entries, bytes) {
-                    break;
-                }
-                match read_entry(store, &key, seq) {
-                    Ok(entry) => {
-                        bytes += entry.bytes().length();
-                        entries.push(entry.bytes().clone());
-                    }
-                    Err(damage) => {
-                        met = Some((key, seq, damage));
-                        break;
-                    }
-                }
-            }
-            let behind = self.branches_held(&circle, store)?;
-            if let Some((key, seq, damage)) = met {
-                // Once others sent it again, who belongs is looked at anew, and with it who lacks the circle.
-                match self.fetch_again(&key, seq, store) {
-                    true => self.output(Output::Emit(Event::Damaged { what: damage.to_string() })),
-                    false => outcome = Err(damage),
-                }
-                self.hand_charter(peer, circle, charter);
-                continue;
-            }
-            bytes += behind.iter().map(EntryBytes::length).sum::<usize>();
-            entries.extend(behind);
-            let too_long = longer(&entries, bytes);
-            if entries.len() < operations && !too_long && !planted(Bug::WelcomeBeforeDurable) {
-                // What rot took is still on its way; what names the peer may be among it.
-                self.hand_charter(peer, circle, charter);
-                continue;
-            }
+            let now = self.now;
             let Some(state) = self.sync.peers.get_mut(peer) else { continue };
             let before = state.handed.get(&circle).and_then(|handed| handed.all);
-            let had_it = before.is_some() || state.shared.contains_key(&circle);
-            let now = self.now;
+            let joined = state.shared.contains_key(&circle);
+            let had_it = joined || before.is_some();
             state.handed(circle, |handed| {
-                // Less and less often: who has not answered an offer, or says nothing to whatever it is handed, may never.
-                let wait = limits::DIGEST_EVERY_MS << handed.times;
+                let minutes = match joined {
+                    // Less and less often: it may be silent on purpose.
+                    true => 1 << handed.times,
+                    false => (history.bytes / limits::HANDED_A_MINUTE_BYTES).max(1) as u64,
+                };
                 handed.times = (handed.times + 1).min(limits::HANDED_DOUBLINGS);
-                (handed.all, handed.more_after) = (Some(operations), now.plus(wait));
+                handed.more_after = now.plus(limits::DIGEST_EVERY_MS * minutes);
+                handed.all = Some(history.operations);
             });
-            if had_it && too_long {
+            if had_it && history.is_too_long() {
                 // It would not be taken. A newcomer hears by as much as is too long that it cannot join.
                 continue;
             }
             if had_it {
-                self.sync.again_bytes += bytes;
+                self.sync.again_bytes += history.bytes;
             }
-            *handed += bytes;
-            let frames = branches::in_frames(entries);
-            let count = frames.len();
-            for (index, entries) in frames.into_iter().enumerate() {
-                let frame = Frame::Welcome { charter: charter.clone(), entries, last: index + 1 == count };
-                self.send(peer, &frame);
-            }
+            *handed += history.bytes;
+            self.hand_history(peer, history);
         }
         outcome
+    }
+
+    /// The charter and operations of a circle, as far as a welcome may be long. `None` while rot has taken some that are not
+    /// back yet: what says who belongs may be among them.
+    fn history(&mut self, circle: &CircleId, store: &dyn Read) -> Result<Option<History>, Damage> {
+        let Some(replica) = self.circles.get(circle) else { return Ok(None) };
+        let Some(control) = replica.control() else { return Ok(None) };
+        let (charter, operations) = (control.charter().to_bytes(), control.operations());
+        let mut history = History { charter, operations, entries: Vec::new(), bytes: 0 };
+        let logs = replica.logs().filter(|(_, log)| log.kind == LogKind::Control);
+        let mut met = None;
+        for (key, seq) in logs.flat_map(|(key, log)| (0..log.durable).map(move |seq| (key, seq))) {
+            if history.is_too_long() {
+                break;
+            }
+            match read_entry(store, &key, seq) {
+                Ok(entry) => history.put(entry.bytes().clone()),
+                Err(damage) => {
+                    met = Some((key, seq, damage));
+                    break;
+                }
+            }
+        }
+        let behind = self.branches_held(circle, store)?;
+        if let Some((key, seq, damage)) = met {
+            // Once others sent it again, who belongs is looked at anew, and with it who lacks the circle.
+            if !self.fetch_again(&key, seq, store) {
+                return Err(damage);
+            }
+            self.output(Output::Emit(Event::Damaged { what: damage.to_string() }));
+            return Ok(None);
+        }
+        behind.into_iter().for_each(|entry| history.put(entry));
+        let lacks = history.entries.len() < operations && !history.is_too_long();
+        Ok(Some(history).filter(|_| !lacks || planted(Bug::WelcomeBeforeDurable)))
+    }
+
+    fn hand_history(&mut self, peer: &PublicKey, History { charter, entries, .. }: History) {
+        let frames = branches::in_frames(entries);
+        let count = frames.len();
+        for (index, entries) in frames.into_iter().enumerate() {
+            let frame = Frame::Welcome { charter: charter.clone(), entries, last: index + 1 == count };
+            self.send(peer, &frame);
+        }
+    }
+
+    /// A peer that was handed a circle and has not joined it belongs to it no more. Its operator may be deciding still.
+    pub(super) fn withdraw_offer(
+        &mut self,
+        peer: &PublicKey,
+        circle: &CircleId,
+        store: &dyn Read,
+    ) -> Result<(), Damage> {
+        if let Some(history) = self.history(circle, store)?.filter(|history| !history.is_too_long()) {
+            self.hand_history(peer, history);
+        }
+        Ok(())
     }
 
     /// Hands a peer the charter alone of a circle of which rot took operations here. The peer may be the one that has them:
     /// a member whose own copy of the charter rotted, which without it has nothing of the circle. It is a welcome that does
     /// not end: nobody joins by a charter when it is not known here who was removed since.
-    fn hand_charter(&mut self, peer: &PublicKey, circle: CircleId, charter: Vec<u8>) {
+    fn hand_charter(&mut self, peer: &PublicKey, circle: &CircleId) {
+        let control = self.circles.get(circle).and_then(Replica::control);
+        let Some(charter) = control.map(|control| control.charter().to_bytes()) else { return };
         let Some(state) = self.sync.peers.get_mut(peer) else { return };
-        if state.handed.get(&circle).is_none_or(|handed| !handed.charter) {
-            state.handed(circle, |handed| handed.charter = true);
+        if state.handed.get(circle).is_none_or(|handed| !handed.charter) {
+            state.handed(*circle, |handed| handed.charter = true);
             self.send(peer, &Frame::Welcome { charter, entries: Vec::new(), last: false });
         }
     }

@@ -10,7 +10,7 @@ use cwn_engine::{
     input::{Command, CommandId, Input},
     limits,
     log::{CircleId, EntryBytes, LogKey, LogKind},
-    output::Reply,
+    output::{CommandRefusal, Reply},
     replica::Replica,
     wire::{Arrival, Bundle, Frame, Trail},
 };
@@ -996,7 +996,7 @@ fn i7_who_is_added_again_hands_a_long_history_to_one_after_the_other_of_those_wh
 }
 
 #[test]
-fn i7_who_does_not_answer_an_offer_is_handed_the_history_less_and_less_often_and_all_of_it_in_the_end() {
+fn i7_who_does_not_answer_an_offer_is_handed_a_long_history_less_often_and_all_of_it_in_the_end() {
     let names = ["ncsc", "ferm"];
     let (mut world, circle) = with_a_long_history(&names, 11);
     world.ask_before_joining("ferm");
@@ -1008,11 +1008,55 @@ fn i7_who_does_not_answer_an_offer_is_handed_the_history_less_and_less_often_and
         world.run(limits::DIGEST_EVERY_MS);
     }
     let sent = world.node("ncsc").frame_bytes - before;
-    assert!(sent < 8 * 12 * 60_000, "{sent}");
-    world.run(limits::DIGEST_EVERY_MS << limits::HANDED_DOUBLINGS);
-    let offer = world.engine("ferm").offers().next().unwrap().1;
+    assert!(sent < 120 * 2 * limits::HANDED_A_MINUTE_BYTES as u64, "{sent}");
+    world.run(20 * limits::DIGEST_EVERY_MS);
+    assert!(is_as_offered(&world, circle));
+}
+
+/// Whether "ferm", which has not answered, is offered a circle as it is at "ncsc".
+fn is_as_offered(world: &World, circle: CircleId) -> bool {
     let operations = |replica: &Replica| replica.control().unwrap().operations();
-    assert_eq!(operations(&offer.preview), operations(world.engine("ncsc").circle(&circle).unwrap()));
+    let offer = world.engine("ferm").offers().next().unwrap().1;
+    operations(&offer.preview) == operations(world.engine("ncsc").circle(&circle).unwrap())
+}
+
+/// "ferm" is asked before it joins, and belongs to a circle of "ncsc" and "ibd".
+fn asked_before_joining() -> (World, CircleId) {
+    let names = ["ncsc", "ibd", "ferm"];
+    let mut world = World::new(&names);
+    world.ask_before_joining("ferm");
+    world.crash("ferm").start("ferm").connect_all().settle();
+    let circle = world.circle(&names);
+    assert!(is_as_offered(&world, circle));
+    (world, circle)
+}
+
+#[test]
+fn what_changes_of_a_circle_that_somebody_is_offered_is_shown_there_within_minutes() {
+    let (mut world, circle) = asked_before_joining();
+    for days in 7..10 {
+        world.policy("ncsc", circle, days);
+        world.run(2 * limits::DIGEST_EVERY_MS);
+        assert!(is_as_offered(&world, circle));
+    }
+}
+
+#[test]
+fn i1_who_is_removed_before_it_accepts_is_offered_the_circle_no_more() {
+    let (mut world, circle) = asked_before_joining();
+    world.remove("ncsc", circle, "ferm");
+    world.settle();
+    assert_eq!(world.engine("ferm").offers().count(), 0);
+    let accept = world.command("ferm", Command::Accept { circle });
+    world.settle();
+    assert_eq!(world.reply("ferm", accept), Some(&Err(CommandRefusal::UnknownOffer)));
+    assert!(world.refusals_of("ferm", "ncsc").is_empty(), "nobody is blamed");
+    // Who changes more of it says nothing more of it there.
+    let welcomes = |world: &World| world.frames_of.get(&7).copied().unwrap_or(0);
+    let before = welcomes(&world);
+    world.policy("ncsc", circle, 7);
+    world.run(5 * limits::DIGEST_EVERY_MS);
+    assert_eq!(welcomes(&world), before);
 }
 
 #[test]
