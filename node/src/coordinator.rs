@@ -133,7 +133,7 @@ async fn follow(node: Arc<Node>, mut follower: Follower, wrote: Arc<Notify>) {
             Ok(None) => {}
             Ok(Some(root)) => {
                 if let Some(end) = root::issuers_end(root.document(), clock::now()) {
-                    tracing::warn!(%end, "the issuer's term ends; run `cwn-ca issuer renew` and let the root keys sign");
+                    tracing::warn!(%end, "the issuer's term ends; run `cwn ca issuer renew` and let the root keys sign");
                 }
                 if let Err(failure) = node.driver.command(Command::AdoptRoot { versions: root.chain().0 }).await {
                     tracing::error!(%failure, "the CA's root document was not adopted");

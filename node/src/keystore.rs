@@ -52,12 +52,14 @@ pub enum Error {
     #[error(transparent)]
     TooWide(#[from] TooWide),
     /// A credential of another length.
-    #[error("{} has {length} bytes, where a credential has exactly 32; make one: head -c 32 /dev/urandom > FILE", .path.display())]
+    #[error("{} has {length} bytes, where a credential has exactly 32; {}", .path.display(), credential_remedy(*.typing))]
     CredentialLength {
         /// Which file.
         path: PathBuf,
         /// How long it is.
         length: u64,
+        /// Whether it is to open something, or to seal something new.
+        typing: Typing,
     },
     /// A passphrase too short.
     #[error("the passphrase has fewer than {PASSPHRASE_LEAST} characters; take a sentence")]
@@ -85,6 +87,13 @@ pub enum Error {
     Damaged(PathBuf),
 }
 
+fn credential_remedy(typing: Typing) -> &'static str {
+    match typing {
+        Typing::Known => "restore the one that the keys were made with: no other opens them",
+        Typing::New => "make one: (umask 077; head -c 32 /dev/urandom > FILE)",
+    }
+}
+
 fn check_private(path: &Path) -> Result<(), Error> {
     Ok(files::check_private(path).map_err(at(path))??)
 }
@@ -107,7 +116,7 @@ impl fmt::Debug for Unlock {
     }
 }
 
-/// Whether a passphrase that is asked for is a new one, to be typed twice.
+/// Whether what opens secrets is new: a passphrase is typed twice then, and a credential may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Typing {
     /// It opens what is there.
@@ -121,13 +130,14 @@ impl Unlock {
     /// passphrase, which is asked for as `what`.
     pub fn find(credential: Option<&Path>, what: &str, typing: Typing) -> Result<Self, Error> {
         if let Some(path) = credential {
-            return Self::credential(path);
+            check_private(path)?;
+            return Self::from_file(path, typing);
         }
         if let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY") {
             let path = Path::new(&dir).join(SYSTEMD_NAME);
             if path.exists() {
                 // Its group may read it, which has this user alone in it, and its mode is systemd's.
-                return Self::from_file(&path);
+                return Self::from_file(&path, typing);
             }
         }
         if let Some(path) = std::env::var_os(PASSPHRASE_FILE) {
@@ -148,17 +158,17 @@ impl Unlock {
         Self::passphrase(typed)
     }
 
-    /// Reads a credential file.
+    /// Reads the credential file of what is there already.
     pub fn credential(path: &Path) -> Result<Self, Error> {
         check_private(path)?;
-        Self::from_file(path)
+        Self::from_file(path, Typing::Known)
     }
 
-    fn from_file(path: &Path) -> Result<Self, Error> {
+    fn from_file(path: &Path, typing: Typing) -> Result<Self, Error> {
         let length = fs::metadata(path).map_err(at(path))?.len();
         let bytes = Zeroizing::new(read(path, CREDENTIAL_BYTES + 1)?);
-        let bytes: [u8; CREDENTIAL_BYTES] =
-            bytes.as_slice().try_into().map_err(|_wrong| Error::CredentialLength { path: path.to_owned(), length })?;
+        let bytes: Result<[u8; CREDENTIAL_BYTES], _> = bytes.as_slice().try_into();
+        let bytes = bytes.map_err(|_wrong| Error::CredentialLength { path: path.to_owned(), length, typing })?;
         Ok(Self::Credential(Zeroizing::new(bytes)))
     }
 
@@ -316,8 +326,16 @@ mod tests {
     fn a_credential_of_another_length_is_refused_with_the_remedy() {
         let dir = tempfile::tempdir().unwrap();
         for length in [0, 31, 33, 5_000] {
-            let refused = Unlock::credential(&credential(dir.path(), &vec![7; length])).unwrap_err().to_string();
-            assert!(refused.contains(&format!("{length} bytes")) && refused.contains("head -c 32"), "{refused}");
+            let path = credential(dir.path(), &vec![7; length]);
+            let refused = |typing| Unlock::find(Some(&path), "x", typing).unwrap_err().to_string();
+            // A new one would open nothing that the old one sealed.
+            let known = refused(Typing::Known);
+            assert!(known.contains("restore") && !known.contains("urandom"), "{known}");
+            let new = refused(Typing::New);
+            assert!(new.contains("(umask 077; head -c 32 /dev/urandom > FILE)"), "{new}");
+            for refused in [known, new] {
+                assert!(refused.contains(&format!("{length} bytes")), "{refused}");
+            }
         }
     }
 

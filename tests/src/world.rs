@@ -136,7 +136,7 @@ impl Authority {
         Time(clock::now().0 - self.silent_ms)
     }
 
-    /// The next version of the root document in a file, as `cwn-ca root propose` writes it; signed by the root key, or
+    /// The next version of the root document in a file, as `cwn ca root propose` writes it; signed by the root key, or
     /// by a stranger's.
     pub fn next_root(&self, signed: bool) -> anyhow::Result<String> {
         let stranger = SigningKey::from_seed(&random());

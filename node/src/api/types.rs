@@ -460,7 +460,7 @@ pub struct BilateralFounded {
     pub founded: bool,
 }
 
-/// `POST /v1/root`: versions of the root document from a file, as `cwn-ca root propose` wrote and the root key holders
+/// `POST /v1/root`: versions of the root document from a file, as `cwn ca root propose` wrote and the root key holders
 /// signed it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -873,7 +873,7 @@ pub struct WhoLine {
     pub addressed: bool,
 }
 
-/// `POST /v1/issuer-log`: the issuer's log from a file, as `cwn-ca log export` writes it.
+/// `POST /v1/issuer-log`: the issuer's log from a file, as `cwn ca log export` writes it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerLog {

@@ -16,17 +16,22 @@ use cwn_crypto::{
     certificate::Standing,
     encoding,
     invitation::Approve,
-    issuer_log::CutLine,
+    issuer_log::{Certified, CutLine},
     root::{IssuerTerm, Review, TrustRoot},
     words,
 };
 
 use super::{
-    directory::{Ca, Mesh, Outcome},
+    directory::{Ca, Mesh, Outcome, to_revoke},
     root::{self, Proposal},
 };
 use crate::{
-    clock, enrolment, files,
+    cli::{
+        confirm,
+        export::{check_new, write_new},
+        named, show,
+    },
+    clock, enrolment,
     keystore::{self, Typing, Unlock},
     network::Address,
 };
@@ -37,11 +42,11 @@ const HOUR_MS: u64 = 3_600_000;
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The CA's directory.
-    #[arg(long, env = "CWN_CA", default_value = "ca")]
+    #[arg(long, env = "CWN_CA", default_value = "ca", global = true)]
     dir: PathBuf,
     /// A file of 32 random bytes that opens the CA's keys; without it a passphrase is asked for. Make one with:
     /// (umask 077; head -c 32 /dev/urandom > FILE)
-    #[arg(long, env = "CWN_CA_CREDENTIAL")]
+    #[arg(long, env = "CWN_CA_CREDENTIAL", global = true)]
     credential: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
@@ -63,7 +68,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Approve a request that waits, or one that came as a file.
+    /// Approve a request that waits, or one that came as a file. Shows the fingerprint to compare, and asks.
     Approve {
         /// The partner, or the start of its node's key.
         #[arg(required_unless_present = "request")]
@@ -71,9 +76,12 @@ enum Command {
         /// A request file that a partner handed over, instead of one that waits.
         #[arg(long, requires = "out", conflicts_with = "request_of")]
         request: Option<PathBuf>,
-        /// Where to write the reply file for that partner.
+        /// Where to write the reply file for that partner. An existing file is not written over.
         #[arg(long, requires = "request")]
         out: Option<PathBuf>,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
     /// Refuse a request that waits. Its invitation is of no use any more.
     Refuse {
@@ -83,10 +91,14 @@ enum Command {
     /// Revoke a node, or all nodes of a partner. Only a new root document undoes it.
     Revoke {
         /// The partner, or the start of a node's key.
+        #[arg(value_parser = named)]
         whom: String,
         /// Why; members see it.
-        #[arg(long)]
+        #[arg(long, value_parser = reason)]
         reason: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
     /// List who was certified.
     List {
@@ -140,7 +152,7 @@ enum RootCommand {
 
 #[derive(Debug, Args)]
 struct Propose {
-    /// Where to write the proposal.
+    /// Where to write the proposal. An existing file is not written over.
     #[arg(long)]
     out: PathBuf,
     /// Make a new issuer's key here, and allow it for 90 days.
@@ -172,7 +184,7 @@ struct Propose {
 enum IssuerCommand {
     /// Propose a root document with a new issuer's key, before the present one's 90 days are over.
     Renew {
-        /// Where to write the proposal.
+        /// Where to write the proposal. An existing file is not written over.
         #[arg(long)]
         out: PathBuf,
     },
@@ -207,6 +219,13 @@ struct Where {
     node: Vec<(PublicKey, String)>,
 }
 
+fn reason(text: &str) -> Result<String, String> {
+    match text.trim().is_empty() {
+        true => Err("say why: members see it, and nothing undoes a revocation".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}
+
 fn key(text: &str) -> Result<PublicKey, String> {
     PublicKey::from_hex(text).ok_or_else(|| "a node's key has 64 hexadecimal digits".to_owned())
 }
@@ -239,14 +258,17 @@ impl Where {
 enum Log {
     /// Write the issuer's log to a file, to carry to the coordinator's node when the CA is kept offline.
     Export {
-        /// The file; - for standard output.
+        /// The file, which is not written over when it exists; - for standard output.
         file: PathBuf,
     },
 }
 
-fn typing(command: &Command) -> Typing {
-    let new = matches!(command, Command::Init { .. } | Command::Root(RootCommand::MakeKey { .. }));
-    if new { Typing::New } else { Typing::Known }
+fn typing(dir: &Path, command: &Command) -> Typing {
+    match command {
+        Command::Init { .. } if Ca::root_of(dir).is_err() => Typing::New,
+        Command::Root(RootCommand::MakeKey { .. }) => Typing::New,
+        _ => Typing::Known,
+    }
 }
 
 /// What needs no issuer: it may be the one that was stolen.
@@ -276,7 +298,7 @@ fn run_root(
                 threshold: said.threshold,
                 freshness_ms: said.fresh_hours.map(|hours| hours * HOUR_MS),
             };
-            write_proposal(out, &root::propose(dir, &change, unlock, now)?, file, now)?;
+            write_proposal(out, dir, &change, unlock, file, now)?;
         }
         RootCommand::Sign { file, key } => {
             let mut proposal = Proposal::read(file)?;
@@ -317,12 +339,22 @@ fn short(key: &PublicKey) -> String {
     key.to_string()[..12].to_owned()
 }
 
-fn write_proposal(out: &mut impl Write, proposal: &Proposal, file: &Path, now: Time) -> anyhow::Result<()> {
-    proposal.write(file)?;
+/// Proposes a change in a new file. Nothing is made for one that cannot be written.
+fn write_proposal(
+    out: &mut impl Write,
+    dir: &Path,
+    change: &root::Change,
+    unlock: &dyn Fn() -> Result<Unlock, keystore::Error>,
+    file: &Path,
+    now: Time,
+) -> anyhow::Result<()> {
+    check_new(file)?;
+    let proposal = &root::propose(dir, change, unlock, now)?;
+    write_new(file, &proposal.to_text())?;
     print_proposal(out, proposal, now)?;
     writeln!(
         out,
-        "The proposal is in {}. Every root key holder signs it: cwn-ca root sign {}",
+        "The proposal is in {}. Every root key holder signs it: cwn ca root sign {}",
         file.display(),
         file.display()
     )?;
@@ -408,7 +440,7 @@ fn print_review(out: &mut impl Write, before: &TrustRoot, review: &Review, now: 
     }
     match &review.lacks {
         Some(lacks) => writeln!(out, "Not enough yet: {lacks}.")?,
-        None => writeln!(out, "Enough signed. Adopt it with: cwn-ca root adopt FILE")?,
+        None => writeln!(out, "Enough signed. Adopt it with: cwn ca root adopt FILE")?,
     }
     Ok(())
 }
@@ -417,7 +449,7 @@ fn print_review(out: &mut impl Write, before: &TrustRoot, review: &Review, now: 
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { dir, credential, command } = arguments;
     let now = clock::now();
-    let unlock = || Unlock::find(credential.as_deref(), "the CA", typing(&command));
+    let unlock = || Unlock::find(credential.as_deref(), "the CA", typing(&dir, &command));
     let mut out = io::stdout().lock();
     if let Command::Init { name } = &command {
         let ca = Ca::init(&dir, &unlock()?, name, now)?;
@@ -432,7 +464,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
             "Keep {} offline: it is needed only to change the root document.",
             dir.join("root.key").display()
         )?;
-        writeln!(out, "Next: make the coordinator's node with `cwn join --ca {}`.", dir.display())?;
+        writeln!(
+            out,
+            "Next: make the coordinator's node, with its own short name and name, such as:\n  {}",
+            own_node(&dir, credential.as_deref())
+        )?;
         return Ok(());
     }
     if let Command::Root(command) = &command {
@@ -442,15 +478,16 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let root = Ca::root_of(&dir)?;
     if let Command::Issuer(IssuerCommand::Renew { out: file }) = &command {
         let change = root::Change { new_issuer: true, drop_ended: true, ..root::Change::default() };
-        return write_proposal(&mut out, &root::propose(&dir, &change, unlock, now)?, file, now);
+        return write_proposal(&mut out, &dir, &change, &unlock, file, now);
     }
     if let Some(end) = root::issuers_end(root.document(), now) {
         eprintln!(
-            "note: the issuer's term ends on {}; make its successor with: cwn-ca --dir {} issuer renew --out FILE",
+            "note: the issuer's term ends on {}; make its successor with: cwn ca --dir {} issuer renew --out FILE",
             end.date(),
             dir.display()
         );
     }
+    let sure = ask(&dir, &command, now)?;
     let mut ca = Ca::open(&dir, &unlock()?)?;
     if ca.cut_back_bytes > 0 {
         eprintln!(
@@ -471,20 +508,19 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Requests { json } => print_requests(&mut out, &ca.requests()?, json)?,
         Command::Approve { request: Some(file), out: Some(reply), .. } => {
-            let text = read_text(&file)?;
-            let signed = enrolment::read_request_file(&text)?;
+            let signed = enrolment::read_request_file(&read_text(&file)?)?;
             let request = Request::verify(&signed, ca.network())?;
+            sure.still(&[request.node])?;
             let certificate = match ca.take_request(&signed, now)? {
                 Outcome::Certified(certificate) => *certificate,
                 Outcome::Waiting => ca.approve(&request.node.to_string(), now)?,
             };
-            let text = enrolment::reply_file(&ca.admission(certificate)?, request.recipient)?;
-            files::durable_write(&reply, text.as_bytes()).with_context(|| reply.display().to_string())?;
-            print_fingerprint(&mut out, &request)?;
+            write_new(&reply, &enrolment::reply_file(&ca.admission(certificate)?, request.recipient)?)?;
             writeln!(out, "The reply for {} is in {}.", request.partner, reply.display())?;
         }
         Command::Approve { request_of, .. } => {
             let named = request_of.unwrap_or_default();
+            sure.still(&[ca.waiting(&named)?.node])?;
             ca.approve(&named, now)?;
             writeln!(out, "{named} is approved; its node gets the certificate when it asks again.")?;
         }
@@ -492,7 +528,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
             let request = ca.refuse(&request_of)?;
             writeln!(out, "The request of {} is refused, and its invitation is void.", request.partner)?;
         }
-        Command::Revoke { whom, reason } => {
+        Command::Revoke { whom, reason, .. } => {
+            sure.still(&keys(&to_revoke(ca.word(), &whom)?))?;
             for node in ca.revoke(&whom, &reason, now)? {
                 writeln!(out, "revoked {node}")?;
             }
@@ -504,7 +541,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
             if file == Path::new("-") {
                 out.write_all(text.as_bytes())?;
             } else {
-                files::durable_write(&file, text.as_bytes()).with_context(|| file.display().to_string())?;
+                write_new(&file, &text)?;
                 writeln!(out, "{} entries are in {}.", ca.entries().len(), file.display())?;
             }
         }
@@ -527,9 +564,72 @@ fn read_text(path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| path.display().to_string())
 }
 
-fn print_fingerprint(out: &mut impl Write, request: &Request) -> io::Result<()> {
-    let words = words::fingerprint(&request.node, &request.recipient).join(" ");
-    writeln!(out, "Compare by telephone: {words}")
+/// The coordinator's own node, as a command.
+pub(crate) fn own_node(dir: &Path, credential: Option<&Path>) -> String {
+    let credential = credential.map(|file| format!(" --ca-credential {}", file.display())).unwrap_or_default();
+    format!(
+        "cwn --data ncsc join --ca {}{credential} --partner ncsc --name NCSC --listen 0.0.0.0:4001 --desk 0.0.0.0:4002",
+        dir.display()
+    )
+}
+
+/// The nodes that a person was asked about, and said yes to.
+struct Sure(Vec<PublicKey>);
+
+impl Sure {
+    /// The CA is not held while a person thinks, so that others may have worked in it.
+    fn still(&self, nodes: &[PublicKey]) -> anyhow::Result<()> {
+        anyhow::ensure!(self.0 == nodes, "it changed while you were asked, and nothing is done; run this again");
+        Ok(())
+    }
+}
+
+fn keys(found: &[&Certified]) -> Vec<PublicKey> {
+    found.iter().map(|own| own.certificate.node).collect()
+}
+
+/// Shows what cannot be undone and asks about it, before anybody types a passphrase.
+fn ask(dir: &Path, command: &Command, now: Time) -> anyhow::Result<Sure> {
+    match command {
+        Command::Approve { request_of, request: file, out, yes } => {
+            let request = match file {
+                None => Ca::waiting_in(dir, request_of.as_deref().unwrap_or_default(), now)?,
+                Some(file) => Ca::asked_of(dir, &enrolment::read_request_file(&read_text(file)?)?, now)?,
+            };
+            out.as_deref().map_or(Ok(()), check_new)?;
+            let (node, asked) = (show::short(&request.node.to_string()).to_owned(), request.made_at);
+            let name = show::line(&request.name);
+            show::note(&format!("{} ({name})  {node}  asked {asked}\n{}", request.partner, fingerprint(&request)));
+            if !yes {
+                confirm(&format!(
+                    "Certify this node as {}? Only if its operator reads you the same words by telephone.",
+                    request.partner
+                ))?;
+            }
+            Ok(Sure(vec![request.node]))
+        }
+        Command::Revoke { whom, yes, .. } => {
+            let word = Ca::word_of(dir)?;
+            let found = to_revoke(&word, whom)?;
+            for own in found.iter().map(|own| &own.certificate) {
+                let (name, node) = (show::line(&own.name), own.node.to_string());
+                show::note(&format!("{} ({name})  {}  serial {}", own.partner, show::short(&node), own.serial));
+            }
+            if !yes {
+                confirm(&format!(
+                    "Revoke {} of {} for good? Members disconnect it and seal nothing to it any more; to come back it joins anew, by invitation and with new keys.",
+                    show::count(found.len() as u64, "node", "nodes"),
+                    found.iter().map(|own| &own.certificate.partner).next().map_or(whom.as_str(), PartnerId::as_str)
+                ))?;
+            }
+            Ok(Sure(keys(&found)))
+        }
+        _ => Ok(Sure(Vec::new())),
+    }
+}
+
+fn fingerprint(request: &Request) -> String {
+    format!("Compare by telephone: {}", words::fingerprint(&request.node, &request.recipient).join(" "))
 }
 
 fn print_requests(out: &mut impl Write, requests: &[Request], json: bool) -> anyhow::Result<()> {
@@ -554,7 +654,7 @@ fn print_requests(out: &mut impl Write, requests: &[Request], json: bool) -> any
     }
     for request in requests {
         writeln!(out, "{}  {}  asked {}", request.partner, &request.node.to_string()[..12], request.made_at)?;
-        print_fingerprint(out, request)?;
+        writeln!(out, "{}", fingerprint(request))?;
         let same = |other: &&Request| other.invitation == request.invitation && other.node != request.node;
         if requests.iter().any(|other| same(&other)) {
             writeln!(out, "Warning: another node asks with the same invitation. One of the two is not the partner.")?;

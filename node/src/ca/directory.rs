@@ -30,7 +30,7 @@ use cwn_crypto::{
     certificate::{self, CERTIFICATE_LIMIT, SignedCertificate},
     encoding,
     invitation::{self, Approve, Invitation, Secret},
-    issuer_log::{self, Certified, Heard, LogId, Statement, Word},
+    issuer_log::{self, Certified, Heard, LogId, Revoked, Statement, Word},
     root::{CHAIN_LIMIT, ISSUER_LIFE_MS, IssuerTerm, RootChain, RootDocument, SignedRoot, TrustRoot},
 };
 use cwn_engine::log::{CircleId, Decoded, Draft, EntryBytes, Opening, Suite, Under, Writer};
@@ -76,13 +76,13 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] files::Failed),
     /// No CA there.
-    #[error("{} is no CA; make one: cwn-ca --dir {} init --name NAME", .0.display(), .0.display())]
+    #[error("{} is no CA; make one: cwn ca --dir {} init --name NAME", .0.display(), .0.display())]
     NotACa(PathBuf),
     /// A CA there already.
     #[error("{} is a CA already; choose another directory", .0.display())]
     Exists(PathBuf),
     /// Somebody works in it.
-    #[error("{} is in use by another cwn-ca; try again when it is done", .0.display())]
+    #[error("{} is in use by another `cwn ca`; try again when it is done", .0.display())]
     InUse(PathBuf),
     /// A file in it is not what it should be.
     #[error("{}: {why}; restore it from a backup", .path.display())]
@@ -111,7 +111,7 @@ pub enum Error {
     #[error(transparent)]
     Invitation(#[from] invitation::Refusal),
     /// Nothing waits under that name.
-    #[error("no request of {0:?} waits here; `cwn-ca requests` lists those that do")]
+    #[error("no request of {0:?} waits here; `cwn ca requests` lists those that do")]
     NoRequest(String),
     /// Several fit that name.
     #[error("{named:?} fits several nodes: {}; give the first twelve digits of one, or more", in_short(.nodes))]
@@ -145,11 +145,23 @@ pub enum Error {
     #[error(transparent)]
     Statement(#[from] issuer_log::Refusal),
     /// Nobody was certified under that name.
-    #[error("{0:?} has no certificate that could be revoked; `cwn-ca list` shows those there are")]
+    #[error("{0:?} has no certificate that could be revoked; `cwn ca list` shows those there are")]
     NotCertified(String),
+    /// Nobody under that name is certified any more.
+    #[error(
+        "{named:?} was revoked already, on {}: {}; to let {partner} in again, invite it with `cwn ca invite {partner} --name NAME`: it joins with a new data directory", .revoked.at.date(), .revoked.reason
+    )]
+    RevokedAlready {
+        /// What was given.
+        named: String,
+        /// Whose node it is.
+        partner: PartnerId,
+        /// When, and why.
+        revoked: Revoked,
+    },
     /// The network's addresses are not known.
     #[error(
-        "it is not known yet where newcomers find the network; start the coordinator's node first, or say it with `cwn-ca mesh --desk-key KEY --address ADDRESS:PORT`"
+        "it is not known yet where newcomers find the network; start the coordinator's node first, or say it with `cwn ca mesh --desk-key KEY --address ADDRESS:PORT`"
     )]
     NoDesk,
     /// An invitation that would be valid too long.
@@ -504,19 +516,12 @@ impl Ca {
         Ok(files::durable_write(&path, &encoding::to_bytes(record)).map_err(at(&path))?)
     }
 
-    fn invitation_of(&self, request: &Request) -> Result<InvitationRecord, Error> {
-        read_invitation(&self.dir, request)
-    }
-
     /// Judges a request as the desk does: its admission, or none when it waits for a person.
     ///
     /// Anybody can send a request, and an opening takes the lock, a passphrase's second of work and the whole log.
     /// So what is refused at sight never comes to that; what is not is judged again under the lock.
     pub fn judge(dir: &Path, unlock: &Unlock, signed: &SignedRequest, now: Time) -> Result<Option<Admission>, Error> {
-        let request = Request::verify(signed, read_root(dir)?.network())?;
-        if let Decision::Refuse(reason) = authority::decide(&read_invitation(dir, &request)?, &request, now) {
-            return Err(reason.into());
-        }
+        Self::asked_of(dir, signed, now)?;
         let mut ca = Self::open(dir, unlock)?;
         match ca.take_request(signed, now)? {
             Outcome::Waiting => Ok(None),
@@ -527,7 +532,7 @@ impl Ca {
     /// Takes a request: issues, hands over again, or keeps it for a person.
     pub fn take_request(&mut self, signed: &SignedRequest, now: Time) -> Result<Outcome, Error> {
         let request = Request::verify(signed, self.root.network())?;
-        let record = self.invitation_of(&request)?;
+        let record = read_invitation(&self.dir, &request)?;
         match authority::decide(&record, &request, now) {
             Decision::Issue => self.issue(&request, record, now),
             Decision::Again => self.again(&request, record, now),
@@ -583,47 +588,32 @@ impl Ca {
 
     /// The requests that wait for a person.
     pub fn requests(&self) -> Result<Vec<Request>, Error> {
-        let dir = self.dir.join(REQUESTS);
-        let mut waiting = Vec::new();
-        for file in fs::read_dir(&dir).map_err(at(&dir))? {
-            let file = file.map_err(at(&dir))?;
-            // A request is named by its node's key. What a crash left of one that was being written is not.
-            if file.file_name().as_encoded_bytes().starts_with(b".") {
-                continue;
-            }
-            let path = file.path();
-            let bytes = fs::read(&path).map_err(at(&path))?;
-            let damaged = |why: String| Error::Damaged { path: path.clone(), why };
-            let signed: SignedRequest =
-                encoding::from_bytes(&bytes, RECORD_BYTES).map_err(|refusal| damaged(refusal.to_string()))?;
-            waiting.push(Request::verify(&signed, self.root.network()).map_err(|e| damaged(e.to_string()))?);
-        }
-        waiting.sort_by_key(|request| (request.made_at, request.node));
-        Ok(waiting)
+        read_requests(&self.dir, &self.root)
+    }
+
+    /// The request that waits and that a person named, as far as it is not refused at sight; without opening the CA.
+    pub fn waiting_in(dir: &Path, named: &str, now: Time) -> Result<Request, Error> {
+        let request = waiting(read_requests(dir, &read_root(dir)?)?, named)?;
+        check_at_sight(dir, &request, now)?;
+        Ok(request)
+    }
+
+    /// The request in a file, as far as it is not refused at sight; without opening the CA.
+    pub fn asked_of(dir: &Path, signed: &SignedRequest, now: Time) -> Result<Request, Error> {
+        let request = Request::verify(signed, read_root(dir)?.network())?;
+        check_at_sight(dir, &request, now)?;
+        Ok(request)
     }
 
     /// The request that a person named, by its partner or the start of its node's key.
-    fn waiting(&self, named: &str) -> Result<Request, Error> {
-        let (of_partner, others): (Vec<Request>, Vec<Request>) =
-            self.requests()?.into_iter().partition(|request| request.partner.as_str() == named);
-        let mut found = of_partner;
-        if found.is_empty() {
-            found.extend(others.into_iter().filter(|request| begins(&request.node, named)));
-        }
-        match found.pop() {
-            None => Err(Error::NoRequest(named.to_owned())),
-            Some(one) if found.is_empty() => Ok(one),
-            Some(one) => {
-                let nodes = found.iter().chain([&one]).map(|request| request.node).collect();
-                Err(Error::Ambiguous { named: named.to_owned(), nodes })
-            }
-        }
+    pub fn waiting(&self, named: &str) -> Result<Request, Error> {
+        waiting(self.requests()?, named)
     }
 
     /// A person approves a request. The node gets its certificate when it asks again.
     pub fn approve(&mut self, named: &str, now: Time) -> Result<SignedCertificate, Error> {
         let request = self.waiting(named)?;
-        let record = self.invitation_of(&request)?;
+        let record = read_invitation(&self.dir, &request)?;
         let outcome = match authority::decide(&record, &request, now) {
             Decision::Issue | Decision::Ask => self.issue(&request, record, now)?,
             Decision::Again => self.again(&request, record, now)?,
@@ -639,7 +629,7 @@ impl Ca {
     /// A person refuses a request; its invitation is of no use any more.
     pub fn refuse(&self, named: &str) -> Result<Request, Error> {
         let request = self.waiting(named)?;
-        let mut record = self.invitation_of(&request)?;
+        let mut record = read_invitation(&self.dir, &request)?;
         record.refused = true;
         self.write_invitation(&record)?;
         self.forget(&request)?;
@@ -663,21 +653,9 @@ impl Ca {
 
     /// Revokes all nodes of a partner, or the one node whose key begins so. Returns the nodes.
     pub fn revoke(&mut self, named: &str, reason: &str, now: Time) -> Result<Vec<PublicKey>, Error> {
-        let (of_partner, others): (Vec<&Certified>, Vec<&Certified>) =
-            self.word.unrevoked().partition(|own| own.certificate.partner.as_str() == named);
-        let by_key = || others.iter().copied().filter(|own| begins(&own.certificate.node, named)).collect();
-        let found = if of_partner.is_empty() { by_key() } else { of_partner };
+        let found = to_revoke(&self.word, named)?;
         let certified: Vec<(PublicKey, u64)> =
             found.iter().map(|own| (own.certificate.node, own.certificate.serial)).collect();
-        match found.as_slice() {
-            [] => return Err(Error::NotCertified(named.to_owned())),
-            // Nothing undoes a revocation, so a start of a key must not take one node along with another.
-            [first, _, ..] if first.certificate.partner.as_str() != named => {
-                let nodes = certified.into_iter().map(|(node, _)| node).collect();
-                return Err(Error::Ambiguous { named: named.to_owned(), nodes });
-            }
-            _ => {}
-        }
         for (node, serial) in &certified {
             // The CA sees no logs of members: what a revoked node said in the network circle falls away whole.
             let statement =
@@ -737,6 +715,75 @@ impl Ca {
     pub fn network(&self) -> NetworkId {
         self.root.network()
     }
+}
+
+/// Refuses what no person needs to look at.
+fn check_at_sight(dir: &Path, request: &Request, now: Time) -> Result<(), Error> {
+    match authority::decide(&read_invitation(dir, request)?, request, now) {
+        Decision::Refuse(reason) => Err(reason.into()),
+        Decision::Issue | Decision::Again | Decision::Ask => Ok(()),
+    }
+}
+
+fn read_requests(dir: &Path, root: &TrustRoot) -> Result<Vec<Request>, Error> {
+    let dir = dir.join(REQUESTS);
+    let mut waiting = Vec::new();
+    for file in fs::read_dir(&dir).map_err(at(&dir))? {
+        let file = file.map_err(at(&dir))?;
+        // A request is named by its node's key. What a crash left of one that was being written is not.
+        if file.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let path = file.path();
+        let bytes = fs::read(&path).map_err(at(&path))?;
+        let damaged = |why: String| Error::Damaged { path: path.clone(), why };
+        let signed: SignedRequest =
+            encoding::from_bytes(&bytes, RECORD_BYTES).map_err(|refusal| damaged(refusal.to_string()))?;
+        waiting.push(Request::verify(&signed, root.network()).map_err(|e| damaged(e.to_string()))?);
+    }
+    waiting.sort_by_key(|request| (request.made_at, request.node));
+    Ok(waiting)
+}
+
+/// The request that a person named, by its partner or the start of its node's key.
+fn waiting(requests: Vec<Request>, named: &str) -> Result<Request, Error> {
+    let (of_partner, others): (Vec<Request>, Vec<Request>) =
+        requests.into_iter().partition(|request| request.partner.as_str() == named);
+    let mut found = of_partner;
+    if found.is_empty() {
+        found.extend(others.into_iter().filter(|request| begins(&request.node, named)));
+    }
+    match found.pop() {
+        None => Err(Error::NoRequest(named.to_owned())),
+        Some(one) if found.is_empty() => Ok(one),
+        Some(one) => {
+            let nodes = found.iter().chain([&one]).map(|request| request.node).collect();
+            Err(Error::Ambiguous { named: named.to_owned(), nodes })
+        }
+    }
+}
+
+/// Whom a person means to revoke: all nodes of a partner, or the one whose key begins so.
+pub fn to_revoke<'a>(word: &'a Word, named: &str) -> Result<Vec<&'a Certified>, Error> {
+    let of_partner = |own: &&Certified| own.certificate.partner.as_str() == named;
+    let by_key = |own: &&Certified| begins(&own.certificate.node, named);
+    let mut found: Vec<&Certified> = word.unrevoked().filter(of_partner).collect();
+    if found.is_empty() {
+        found.extend(word.unrevoked().filter(by_key));
+        // Nothing undoes a revocation, so a start of a key must not take one node along with another.
+        if found.len() > 1 {
+            let nodes = found.iter().map(|own| own.certificate.node).collect();
+            return Err(Error::Ambiguous { named: named.to_owned(), nodes });
+        }
+    }
+    if found.is_empty() {
+        let was = word.nodes().filter(|own| of_partner(own) || by_key(own)).find_map(|own| {
+            let (partner, revoked) = (own.certificate.partner.clone(), word.revocation(&own.certificate.node)?.clone());
+            Some(Error::RevokedAlready { named: named.to_owned(), partner, revoked })
+        });
+        return Err(was.unwrap_or_else(|| Error::NotCertified(named.to_owned())));
+    }
+    Ok(found)
 }
 
 fn invitation_path(dir: &Path, hash: &Hash) -> PathBuf {

@@ -41,7 +41,7 @@ pub enum Error {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// A file that holds no proposal.
-    #[error("{}: {why}; ask for the file that `cwn-ca root propose` wrote", .path.display())]
+    #[error("{}: {why}; ask for the file that `cwn ca root propose` wrote", .path.display())]
     NoProposal {
         /// Which file.
         path: PathBuf,
@@ -70,11 +70,14 @@ pub enum Error {
     #[error("{} proposes something else than the file before it; sign and adopt copies of one proposal", .0.display())]
     Different(PathBuf),
     /// The key may not sign it.
-    #[error("key {0} is no root key, neither of the version before nor of this one; `cwn-ca root show` lists them")]
+    #[error("key {0} is no root key, neither of the version before nor of this one; `cwn ca root show` lists them")]
     NotARootKey(PublicKey),
     /// An issuer that is not allowed.
-    #[error("{0} is no issuer that the root document allows; `cwn-ca root show` lists them")]
+    #[error("{0} is no issuer that the root document allows; `cwn ca root show` lists them")]
     NotAnIssuer(PublicKey),
+    /// It is as the version before.
+    #[error("that changes nothing; name what should be different, see `cwn ca root propose --help`")]
+    NothingToChange,
     /// Nobody could issue any more.
     #[error("that would leave no issuer; add --new-issuer, which makes the key of another")]
     NoIssuer,
@@ -118,12 +121,16 @@ impl Proposal {
         Ok(Self { before: TrustRoot::from_chain(&chain)?, proposed })
     }
 
-    /// Writes it to a file.
-    pub fn write(&self, path: &Path) -> Result<(), Error> {
+    /// What stands in its file.
+    pub fn to_text(&self) -> String {
         let mut chain = self.before.chain();
         chain.0.push(self.proposed.clone());
-        let text = armour::armour(Label::RootDocument, &encoding::to_bytes(&chain));
-        Ok(files::durable_write(path, text.as_bytes()).map_err(at(path)).map_err(directory::Error::from)?)
+        armour::armour(Label::RootDocument, &encoding::to_bytes(&chain))
+    }
+
+    /// Writes it to a file, also over what stands there.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        Ok(files::durable_write(path, self.to_text().as_bytes()).map_err(at(path)).map_err(directory::Error::from)?)
     }
 
     /// The root of trust that it follows.
@@ -200,6 +207,9 @@ pub fn propose(
         let issuer = next_issuer(dir, &unlock().map_err(directory::Error::from)?)?;
         let term = IssuerTerm { issuer, not_before: now, not_after: now.plus(ISSUER_LIFE_MS) };
         document.issuers.push(term);
+    }
+    if document == *before.document() {
+        return Err(Error::NothingToChange);
     }
     let proposed = before.propose(|next| *next = document)?;
     Ok(Proposal { before, proposed })
@@ -302,6 +312,6 @@ pub fn parse_head(text: &str) -> Result<CutLine, String> {
         Some(CutLine { log, height: height?.parse().ok()?, head: Hash::from_hex(head?)? })
     })();
     parsed.filter(|_| parts.next().is_none()).ok_or_else(|| {
-        "give a head as LOG:HEIGHT:HASH, as `cwn-ca root show` prints those of the issuers' logs".to_owned()
+        "give a head as LOG:HEIGHT:HASH, as `cwn ca root show` prints those of the issuers' logs".to_owned()
     })
 }

@@ -300,12 +300,13 @@ fn a_ca_kept_offline_tells_a_newcomer_whom_to_dial() {
     let invitation = world.invite("z-cert", Approve::Auto);
     assert_eq!(invitation.addresses, ["127.0.0.1:1"], "the desk stays where it was");
     fs::write(&request, enrolment::request_file(&invitation, &keys, world.now).unwrap()).unwrap();
-    let files = ["approve", "--request", request.to_str().unwrap(), "--out", reply.to_str().unwrap()];
+    let files = ["approve", "--request", request.to_str().unwrap(), "--out", reply.to_str().unwrap(), "--yes"];
     // A second time, because the reply file was lost: the same certificate.
     let certificates: Vec<Certificate> = (0..2)
         .map(|_| {
             run(&world, &files).unwrap();
             let text = fs::read_to_string(&reply).unwrap();
+            fs::remove_file(&reply).unwrap();
             let joined = enrolment::read_reply_file(&text, &invitation, &keys).unwrap();
             let addresses = ["/ip4/192.0.2.1/tcp/4001", "/ip6/2001:db8::1/tcp/4001"].map(str::to_owned);
             assert_eq!(joined.nodes, [(anchor, addresses.to_vec())]);
@@ -328,8 +329,8 @@ fn what_cannot_be_meant_is_answered_with_what_can() {
     let node = format!("{}=192.0.2.1:4001", Keys::generate().signing.public());
     assert!(answered(&["mesh", "--node", &node]).contains("multiaddress"));
     assert!(answered(&["approve"]).contains("REQUEST_OF"));
-    assert!(answered(&["approve", "z-cert"]).contains("cwn-ca requests"));
-    assert!(answered(&["revoke", "z-cert", "--reason", "x"]).contains("cwn-ca list"));
+    assert!(answered(&["approve", "z-cert"]).contains("cwn ca requests"));
+    assert!(answered(&["revoke", "z-cert", "--reason", "x"]).contains("cwn ca list"));
     let nowhere = world.dir.path().join("nowhere");
     let missing = ["approve", "--request", nowhere.to_str().unwrap(), "--out", "reply.txt"];
     assert!(answered(&missing).contains("nowhere"));
@@ -337,6 +338,114 @@ fn what_cannot_be_meant_is_answered_with_what_can() {
     fs::write(&garbage, vec![b'x'; 70_000]).unwrap();
     let long = ["approve", "--request", garbage.to_str().unwrap(), "--out", "reply.txt"];
     assert!(answered(&long).contains("too long"));
+}
+
+#[test]
+fn nothing_is_revoked_before_somebody_says_yes_or_without_a_reason() {
+    let world = World::new();
+    let node = world.certify("z-cert");
+    let revoked = || world.ca().word().revocation(&node).is_some();
+    for blank in ["", "  "] {
+        let said = run(&world, &["revoke", "z-cert", "--yes", "--reason", blank]).unwrap_err();
+        assert!(said.contains("members see"), "{said}");
+    }
+    let said = run(&world, &["revoke", "z-cert", "--reason", "stolen"]).unwrap_err();
+    assert!(said.contains("z-cert") && said.contains("--yes") && !revoked(), "{said}");
+    run(&world, &["revoke", "z-cert", "--reason", "stolen", "--yes"]).unwrap();
+    assert!(revoked());
+}
+
+#[test]
+fn who_is_revoked_already_is_called_that_with_the_day_the_reason_and_the_way_back() {
+    let world = World::new();
+    let node = world.certify("z-cert");
+    world.ca().revoke("z-cert", "stolen", world.now).unwrap();
+    for named in ["z-cert", &node.to_string()[..12]] {
+        let said = world.ca().revoke(named, "again", world.now).unwrap_err().to_string();
+        let day = world.now.date().to_string();
+        assert!(said.contains(&format!("revoked already, on {day}: stolen")), "{said}");
+        assert!(said.contains("`cwn ca invite z-cert --name NAME`"), "{said}");
+    }
+    // Another node of it is not.
+    let second = world.certify("z-cert");
+    assert_eq!(world.ca().revoke("z-cert", "again", world.now).unwrap(), [second]);
+}
+
+#[test]
+fn no_request_is_approved_before_somebody_says_yes() {
+    let world = World::new();
+    let certified = || world.ca().word().nodes().count();
+    let (invitation, keys) = (world.invite("z-cert", Approve::Manual), Keys::generate());
+    assert!(matches!(world.ask(&invitation, &keys).unwrap(), Outcome::Waiting));
+    let said = run(&world, &["approve", "z-cert"]).unwrap_err();
+    assert!(said.contains("z-cert") && said.contains("--yes"), "{said}");
+    let (request, reply) = (world.file("request.txt"), world.file("reply.txt"));
+    let invitation = world.invite("ferm", Approve::Auto);
+    fs::write(&request, enrolment::request_file(&invitation, &Keys::generate(), world.now).unwrap()).unwrap();
+    let files = ["approve", "--request", request.to_str().unwrap(), "--out", reply.to_str().unwrap(), "--yes"];
+    let said = run(&world, &files[..5]).unwrap_err();
+    assert!(said.contains("ferm") && said.contains("--yes") && !reply.exists(), "{said}");
+    assert_eq!((certified(), world.ca().requests().unwrap().len()), (0, 1));
+    run(&world, &["approve", "z-cert", "--yes"]).unwrap();
+    run(&world, &files).unwrap();
+    assert_eq!((certified(), world.ca().requests().unwrap().len()), (2, 0));
+}
+
+#[test]
+fn nobody_is_asked_about_a_request_that_is_refused_anyway() {
+    let world = World::new();
+    let invitation = world.invite("z-cert", Approve::Auto);
+    certified(world.ask(&invitation, &Keys::generate()).unwrap());
+    let request = world.file("request.txt");
+    fs::write(&request, enrolment::request_file(&invitation, &Keys::generate(), world.now).unwrap()).unwrap();
+    let said = run(&world, &["approve", "--request", request.to_str().unwrap(), "--out", "reply.txt"]).unwrap_err();
+    assert!(said.contains("already used"), "{said}");
+}
+
+#[test]
+fn the_directory_and_the_credential_of_the_ca_are_named_on_either_side_of_a_command() {
+    let world = World::new();
+    let (dir, credential) = (world.ca_dir(), world.dir.path().join("credential"));
+    let after = ["cwn-ca", "list", "--dir", dir.to_str().unwrap(), "--credential", credential.to_str().unwrap()];
+    cli::run(Program::try_parse_from(after).unwrap().arguments).unwrap();
+}
+
+#[test]
+fn an_existing_file_is_written_over_by_no_command() {
+    let world = World::new();
+    let mine = world.file("mine");
+    let file = mine.to_str().unwrap();
+    let (request, invitation) = (world.file("request.txt"), world.invite("ferm", Approve::Auto));
+    fs::write(&request, enrolment::request_file(&invitation, &Keys::generate(), world.now).unwrap()).unwrap();
+    let commands: [&[&str]; 4] = [
+        &["log", "export", file],
+        &["issuer", "renew", "--out", file],
+        &["root", "propose", "--new-issuer", "--out", file],
+        &["approve", "--yes", "--request", request.to_str().unwrap(), "--out", file],
+    ];
+    for command in commands {
+        fs::write(&mine, "mine").unwrap();
+        let said = run(&world, command).unwrap_err();
+        assert!(said.contains("exists already"), "{command:?}: {said}");
+        assert_eq!(fs::read_to_string(&mine).unwrap(), "mine", "{command:?}");
+        fs::remove_file(&mine).unwrap();
+        run(&world, command).unwrap();
+        assert!(mine.exists(), "{command:?}");
+    }
+}
+
+#[test]
+fn a_version_of_the_root_document_that_changes_nothing_is_not_proposed() {
+    let world = World::new();
+    let proposal = world.file("proposal");
+    let root_key = Ca::root_of(&world.ca_dir()).unwrap().document().keys[0].to_string();
+    let nothing: [&[&str]; 3] = [&[], &["--threshold", "1"], &["--add-key", &root_key]];
+    for said in nothing {
+        let command = [&["root", "propose", "--out", proposal.to_str().unwrap()], said].concat();
+        let said = run(&world, &command).unwrap_err();
+        assert!(said.contains("changes nothing") && said.contains("root propose --help"), "{said}");
+        assert!(!proposal.exists());
+    }
 }
 
 // ---- The root document goes on.

@@ -1,6 +1,10 @@
 //! `cwn export`
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -97,7 +101,13 @@ pub(super) fn stamp(time: &str) -> String {
 pub(super) fn target(out: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let as_dir = out.is_dir() || out.as_os_str().as_encoded_bytes().ends_with(b"/");
     let path = if as_dir { out.join(name) } else { out.to_owned() };
-    anyhow::ensure!(path.symlink_metadata().is_err(), save::exists(&path));
+    check_new(&path)?;
+    Ok(path)
+}
+
+/// Refuses what exists already, and what has no directory to stand in.
+pub(crate) fn check_new(path: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(path.symlink_metadata().is_err(), save::exists(path));
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
         anyhow::ensure!(
             dir.is_dir(),
@@ -105,7 +115,7 @@ pub(super) fn target(out: &Path, name: &str) -> anyhow::Result<PathBuf> {
             show::line(&dir.display().to_string())
         );
     }
-    Ok(path)
+    Ok(())
 }
 
 /// Writes an answer to a file that does not have its name yet, for this user alone.
@@ -127,6 +137,19 @@ pub(super) async fn download(face: &Face, from: &str, path: &Path) -> anyhow::Re
     };
     bar.finish_and_clear();
     Ok((part, written?))
+}
+
+/// Writes a text to a new file, for this user alone.
+pub(crate) fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
+    check_new(path)?;
+    let part = Part::begin(path, FILE_MODE)?;
+    let write = || {
+        let mut file = File::options().write(true).open(part.path())?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(files::at(path))?;
+    settle(&part, path)
 }
 
 /// Gives a whole file its name.

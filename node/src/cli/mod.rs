@@ -20,7 +20,7 @@ mod backup;
 mod circle;
 mod doctor;
 mod drafts;
-mod export;
+pub(crate) mod export;
 mod import;
 mod join;
 mod list;
@@ -101,6 +101,8 @@ pub enum Command {
     /// Nine partners on this machine play it all through, and measure it.
     Demo(crate::demo::Arguments),
     /// The coordinator's commands; the same as `cwn-ca`.
+    // A CA is no node: the option stays out of its help.
+    #[command(arg = clap::Arg::new("data").long("data").value_parser(clap::value_parser!(PathBuf)).global(true).hide(true))]
     Ca(Box<crate::ca::cli::Arguments>),
 }
 
@@ -194,7 +196,7 @@ fn complaint(error: &anyhow::Error) -> String {
 }
 
 /// What a person names; an empty word would name something else, or nothing, by the time it is looked up.
-fn named(text: &str) -> Result<String, String> {
+pub(crate) fn named(text: &str) -> Result<String, String> {
     match text.trim().is_empty() {
         true => Err("it is empty, and names nothing".to_owned()),
         false => Ok(text.to_owned()),
@@ -227,6 +229,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::ca::cli::own_node;
 
     /// The words of a command line, as a shell takes them apart. What comes before a pipe, and what stands after
     /// a comment or a redirection, is not for the program.
@@ -256,6 +259,12 @@ mod tests {
         let error = Program::try_parse_from(words(line)).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{line}");
         error.to_string()
+    }
+
+    fn help(line: &str) -> String {
+        let shown = Program::try_parse_from(words(line)).unwrap_err();
+        assert_eq!(shown.exit_code(), 0, "{line}");
+        shown.to_string()
     }
 
     fn leaves<'a>(command: &'a clap::Command, found: &mut Vec<&'a clap::Command>) {
@@ -313,6 +322,24 @@ mod tests {
             .collect();
         commands.iter().for_each(|command| parses(command));
         assert!(commands.len() >= 12, "the README shows {} commands", commands.len());
+    }
+
+    #[test]
+    fn the_help_of_the_cas_commands_shows_the_options_that_they_have() {
+        let help = help("cwn ca invite --help");
+        assert!(help.contains("--dir") && help.contains("--credential") && !help.contains("--data"), "{help}");
+        for line in ["cwn ca invite --dir x z-cert --name Z", "cwn ca --dir x --credential y invite z-cert --name Z"] {
+            parses(line);
+        }
+    }
+
+    #[test]
+    fn the_next_step_after_founding_a_network_is_a_command_that_is_understood() {
+        let (dir, credential) = (Path::new("my-ca"), Path::new("ca-credential"));
+        for command in [own_node(dir, None), own_node(dir, Some(credential))] {
+            parses(&command);
+        }
+        assert!(own_node(dir, Some(credential)).contains("--ca my-ca --ca-credential ca-credential"));
     }
 
     #[test]

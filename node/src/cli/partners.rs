@@ -19,7 +19,7 @@ pub struct Arguments {
     /// Record that you compared the fingerprint of this partner's node by telephone.
     #[arg(long, value_names = ["PARTNER", "NODE"], num_args = 2)]
     compared: Option<Vec<String>>,
-    /// Take in the issuer's log from a file, as `cwn-ca log export` writes it where the CA is kept offline.
+    /// Take in the issuer's log from a file, as `cwn ca log export` writes it where the CA is kept offline.
     #[arg(long, value_name = "FILE", conflicts_with = "compared")]
     issuer_log: Option<PathBuf>,
     /// Print JSON.

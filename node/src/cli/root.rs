@@ -23,7 +23,7 @@ pub enum Command {
         after_help = "Example:\n  cwn root adopt root-2.txt\n\nMembers hear of a new version from one another; a file is for when that is too late, or cut off. It counts only when enough of the root keys that are trusted here signed it, and those of the new version too."
     )]
     Adopt {
-        /// The file, as `cwn-ca root propose` wrote it and `cwn-ca root sign` signed it.
+        /// The file, as `cwn ca root propose` wrote it and `cwn ca root sign` signed it.
         file: PathBuf,
     },
 }
@@ -39,11 +39,11 @@ fn read(path: &Path) -> anyhow::Result<String> {
     let file = File::open(path).map_err(crate::files::at(path))?;
     let read = file.take(FILE_BYTES + 1).read_to_string(&mut text);
     read.with_context(|| {
-        format!("{} is no text; ask the coordinator for the file of `cwn-ca root propose`", path.display())
+        format!("{} is no text; ask the coordinator for the file of `cwn ca root propose`", path.display())
     })?;
     anyhow::ensure!(
         text.len() as u64 <= FILE_BYTES,
-        "{} is longer than any root document; ask the coordinator for the file of `cwn-ca root propose`",
+        "{} is longer than any root document; ask the coordinator for the file of `cwn ca root propose`",
         path.display()
     );
     Ok(text)

@@ -88,12 +88,12 @@ fn target(name: &str, out: Option<&Path>) -> anyhow::Result<PathBuf> {
             dir.unwrap_or(Path::new("")).join(name)
         }
     };
-    anyhow::ensure!(path.symlink_metadata().is_err(), exists(&path));
+    anyhow::ensure!(path.symlink_metadata().is_err(), "{} with --out", exists(&path));
     Ok(path)
 }
 
 pub(super) fn exists(path: &Path) -> String {
-    format!("{} exists already; choose another name with --out", show::line(&path.display().to_string()))
+    format!("{} exists already; choose another name", show::line(&path.display().to_string()))
 }
 
 /// Gives the whole file its name, unless something has that name by now.

@@ -115,7 +115,7 @@ async fn join_by_hand(stage: &mut Stage, partner: &str, name: &str) -> anyhow::R
     let same = !at_home.is_empty() && at_desk.contains(&at_home);
     let measured = if same { "the desk has the words that stand on DIVD's screen" } else { "other words at the desk" };
     stage.check("fingerprints are compared before an approval", "cwn ca requests", measured, same);
-    stage.ca(&["approve", partner]).await?;
+    stage.ca(&["approve", partner, "--yes"]).await?;
     let joined = timeout(PATIENCE, joining.wait_with_output()).await;
     let joined = joined.context("cwn join did not end after its approval")??;
     let said = String::from_utf8_lossy(&joined.stderr).into_owned();
@@ -145,7 +145,7 @@ async fn join_by_files(stage: &Stage, partner: &str, name: &str) -> anyhow::Resu
         Stage::cwn(Some(&stage.data(partner)), &all).await
     };
     with("--request", &request).await?;
-    stage.ca(&["approve", "--request", &request, "--out", &reply]).await?;
+    stage.ca(&["approve", "--request", &request, "--out", &reply, "--yes"]).await?;
     with("--reply", &reply).await?;
     Ok("with files: a request out, a reply back, no connection.")
 }

@@ -360,7 +360,7 @@ fn a_revocation_and_a_renewal_stand_in_the_issuers_log() {
     assert!(ca.word().revocation(&ferm).is_some() && ca.word().revocation(&z_cert).is_none());
     assert_eq!(ca.word().certificate(&z_cert).unwrap().certificate.not_before, later);
     assert!(Ca::init(&path, &unlock, "again", now).is_err(), "a CA is never founded over another");
-    assert!(Ca::open(dir.path(), &unlock).is_err_and(|error| error.to_string().contains("cwn-ca")));
+    assert!(Ca::open(dir.path(), &unlock).is_err_and(|error| error.to_string().contains("cwn ca")));
 }
 
 #[tokio::test]

@@ -15,8 +15,9 @@ fn done(dir: &Path, line: &str) -> anyhow::Result<String> {
 fn refused(dir: &Path, line: &str, words: &[&str]) -> anyhow::Result<()> {
     let Said { out, err, code } = say(dir, line)?;
     anyhow::ensure!(code == Some(1), "{line}: exit code {code:?}: {out}{err}");
-    // One line for what happened, one for what to do.
-    anyhow::ensure!(err.starts_with("cwn: ") && err.contains("\n     "), "{line}: {err}");
+    // One line for what happened, one for what to do; behind what a person is shown before it is asked.
+    let at_last = err.lines().skip_while(|line| !line.starts_with("cwn: ")).nth(1);
+    anyhow::ensure!(at_last.is_some_and(|remedy| remedy.starts_with("     ")), "{line}: {err}");
     anyhow::ensure!(words.iter().all(|word| err.contains(word)), "{line}: {words:?}: {err}");
     Ok(())
 }
@@ -47,11 +48,15 @@ fn a_partner_joins_by_files_and_its_invitation_serves_nobody_else() -> anyhow::R
         format!("cwn --data {data} join --file invitation --credential {data}-credential --request {request}")
     };
     let asked = done(at, &ask("ibd", "request"))?;
-    let shown = done(at, &format!("{CA} approve --request request --out reply"))?;
+    // Nothing is issued before somebody compared the words and says yes.
+    let approve = format!("{CA} approve --request request --out reply");
+    refused(at, &approve, &["Compare by telephone: ", "IBD", "--yes"])?;
+    assert!(!at.join("reply").exists() && !done(at, &format!("{CA} list"))?.contains("ibd"));
+    let shown = say(at, &format!("{approve} --yes"))?.err;
     let words = shown.lines().find_map(|line| line.strip_prefix("Compare by telephone: ")).unwrap();
     assert!(asked.contains(words), "both sides see the same words: {asked}{shown}");
     // Lost on the way, it is made again and says the same.
-    done(at, &format!("{CA} approve --request request --out again"))?;
+    done(at, &format!("{CA} approve --request request --out again --yes"))?;
 
     // Somebody else has the invitation too, and comes second.
     done(at, &ask("other", "stolen"))?;
