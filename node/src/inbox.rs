@@ -51,6 +51,7 @@ const BY_HASH: u8 = b'h';
 const RETRACTED: u8 = b'x';
 const GIVEN: u8 = b'k';
 const DROPPED: u8 = b'd';
+const TAKES_BACK: u8 = b'b';
 
 /// A row as the view holds it.
 #[derive(Debug, Clone, Encode, Decode)]
@@ -224,6 +225,11 @@ fn hash_key(hash: &Hash) -> Vec<u8> {
 
 fn retracted_key(key: &LogKey, seq: u64) -> Vec<u8> {
     [[RETRACTED].as_slice(), &place(key), &seq.to_be_bytes()].concat()
+}
+
+/// What an author wrote to take one of its entries back is found by that entry.
+fn takes_back_key(circle: &CircleId, author: &PublicKey, hash: &Hash) -> Vec<u8> {
+    [[TAKES_BACK].as_slice(), &circle.0.0, &author.0, &hash.0].concat()
 }
 
 fn dropped_key(key: &LogKey) -> Vec<u8> {
@@ -522,6 +528,9 @@ impl Inbox {
         changes.push(Change::Put(row_key(key, header.seq), encoding::to_bytes(&listed)));
         changes.push(Change::Put(time_key(key, header.seq, header.time), Vec::new()));
         let place = [place(key), header.seq.to_be_bytes().to_vec()].concat();
+        if let Some(what) = header.retracts {
+            changes.push(Change::Put(takes_back_key(&key.circle, &key.author, &what.hash), place.clone()));
+        }
         changes.push(Change::Put(hash_key(&entry.hash()), place));
         if let Ok(payload) = opened
             && !payload.attachments.is_empty()
@@ -671,6 +680,13 @@ impl Inbox {
             found.extend(self.row(&key, seq)?.map(|listed| (key, seq, listed)));
         }
         Ok(found)
+    }
+
+    /// What its author wrote to take an entry back, where that is listed here.
+    pub fn taken_back_by(&self, key: &LogKey, hash: &Hash) -> Result<Option<(LogKey, u64, Listed)>, ViewTrouble> {
+        let place = self.view.get().get(&takes_back_key(&key.circle, &key.author, hash))?;
+        let Some((key, seq)) = place.as_deref().and_then(read_place) else { return Ok(None) };
+        Ok(self.row(&key, seq)?.map(|listed| (key, seq, listed)))
     }
 
     /// Attachments of everything that was opened, to fetch what is missing after a start.

@@ -11,22 +11,24 @@ use cwn_engine::{
     input::{Audience, Command, Input},
     log::{CircleId, LogKey, Retracts, Stored},
     output::Reply,
+    replica::Replica,
     store::Read,
 };
 use cwn_functions::{
     marking::{Pap, Tlp},
     payload::{AttachmentRef, Payload},
-    sharing::{self, Awaited, Content, Report, Retraction},
+    sharing::{self, Awaited, Content, Forbidden, Report, Retraction},
 };
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{
     door::{Api, name_of},
+    short,
     status::{policy_of, summarise},
     types::{
         AttachmentView, AudienceView, EntryDetail, EntrySummary, NewEntry, Problem, Publication, Published, Retract,
-        Who, WhoLine,
+        TakenBack, Who, WhoLine,
     },
 };
 use crate::{
@@ -62,11 +64,15 @@ pub(super) struct Prepared {
 }
 
 impl Api {
-    fn prepare(&self, new: &NewEntry, circle: CircleId) -> Result<Prepared, Problem> {
+    async fn prepare(&self, new: &NewEntry, circle: CircleId) -> Result<(Prepared, AudienceView), Problem> {
         let tlp: Tlp = new.tlp.parse().map_err(Problem::bad_request)?;
         let pap: Option<Pap> = new.pap.as_deref().map(str::parse).transpose().map_err(Problem::bad_request)?;
         let to = new.to.iter().map(|text| text.parse()).collect::<Result<Vec<PartnerId>, _>>();
         let to = to.map_err(Problem::bad_request)?;
+        // What the circle does not carry is no question of what is still missing.
+        let addressees = to.clone();
+        let seen = self.node.driver.ask(move |engine, _| audience(engine, &circle, tlp, &addressees)).await?;
+        let (view, _) = seen?;
         let report = Report { title: new.title.clone(), body: new.body.clone(), references: new.references.clone() };
         let attachments =
             new.attachments.iter().map(|id| self.uploads.get(id, &circle)).collect::<Result<Vec<_>, _>>()?;
@@ -77,14 +83,13 @@ impl Api {
         if expiry.is_some_and(|expiry| expiry <= clock::now()) {
             return Err(Problem::bad_request("it would have expired already; say how long it is to be kept"));
         }
-        Ok(Prepared { circle, tlp, to, audience, payload, expiry })
+        Ok((Prepared { circle, tlp, to, audience, payload, expiry }, view))
     }
 
     /// Who would be able to read an entry, and whether it can be published now. Does nothing.
     pub async fn audience(&self, new: &NewEntry) -> Result<AudienceView, Problem> {
         let circle = self.find(&new.circle).await?;
-        let prepared = self.prepare(new, circle)?;
-        self.audience_of(&prepared).await.map(|(view, _)| view)
+        Ok(self.prepare(new, circle).await?.1)
     }
 
     async fn audience_of(&self, prepared: &Prepared) -> Result<(AudienceView, BTreeSet<PublicKey>), Problem> {
@@ -95,9 +100,8 @@ impl Api {
     /// Publishes a report, or keeps it as a draft while it cannot be sealed; durable here when this returns.
     pub async fn publish(&self, new: &NewEntry) -> Result<Publication, Problem> {
         let circle = self.find(&new.circle).await?;
-        let prepared = self.prepare(new, circle)?;
         // What can never be published is refused before anybody waits for anything.
-        self.audience_of(&prepared).await?;
+        let (prepared, _) = self.prepare(new, circle).await?;
         let awaited = self.wait(&prepared, new.wait_seconds.unwrap_or(0)).await?;
         let (view, readers) = self.audience_of(&prepared).await?;
         if !awaited.is_empty() {
@@ -140,9 +144,11 @@ impl Api {
     pub async fn retract(&self, named: &str, why: &Retract) -> Result<Publication, Problem> {
         let (key, seq, listed) = self.locate(named).await?;
         if key.author != self.node.me {
-            return Err(Problem::refused(
-                "only its author can take an entry back; ask its author, or a steward of the circle",
-            ));
+            let author = self.node.driver.ask(move |engine, _| partner_of(engine.word(), &key.author)).await?;
+            return Err(Problem::refused(format!(
+                "only its author can take an entry back; ask {author}, whose node {} published it",
+                short(&key.author.to_string())
+            )));
         }
         let (entry, payload) = self.opened(key, seq).await?;
         if entry.header().retracts.is_some() {
@@ -289,9 +295,16 @@ impl Api {
             references: Vec::new(),
             to: Vec::new(),
             attached: Vec::new(),
+            takes_back: None,
+            taken_back: None,
         };
         match payload {
-            Err(unread) => detail.unreadable = Some(unread.to_string()),
+            Err(unread) => {
+                if matches!(unread, Unread::Retracted) {
+                    detail.taken_back = self.taken_back(key, hash).await?;
+                }
+                detail.unreadable = Some(unread.to_string());
+            }
             Ok(payload) => {
                 detail.pap = payload.pap.map(|pap| pap.to_string());
                 detail.to = payload.addressees.iter().map(ToString::to_string).collect();
@@ -314,7 +327,29 @@ impl Api {
                 }
             }
         }
+        if let Some(Retracts { log, seq, hash }) = entry.header().retracts {
+            let found = self.node.inbox.find(&hash.to_string()).map_err(Problem::broken)?;
+            // Whoever names what somebody else wrote takes nothing back.
+            let own = found.iter().any(|(of, place, _)| (*of, *place) == (LogKey { log, ..key }, seq));
+            detail.takes_back = own.then(|| reference(&hash));
+        }
+        detail.references.extend(detail.takes_back.clone());
+        detail.references.extend(detail.taken_back.as_ref().map(|taken| taken.by.clone()));
         Ok(detail)
+    }
+
+    async fn taken_back(&self, key: LogKey, hash: Hash) -> Result<Option<TakenBack>, Problem> {
+        let found = self.node.inbox.taken_back_by(&key, &hash).map_err(Problem::broken)?;
+        let Some((key, seq, listed)) = found else { return Ok(None) };
+        // That it was taken back is so, whether or not the reason can be read.
+        let reason = match self.opened(key, seq).await {
+            Ok((_, Ok(payload))) => match Content::from_payload(&payload) {
+                Ok(Some(Content::Retraction(retraction))) => retraction.reason,
+                _ => String::new(),
+            },
+            _ => String::new(),
+        };
+        Ok(Some(TakenBack { by: reference(&listed.hash), reason }))
     }
 
     fn attachment_view(&self, key: &LogKey, attachment: &AttachmentRef) -> AttachmentView {
@@ -370,9 +405,27 @@ pub(super) fn audience(
         let policy = policy_of(&control.terms(replica.fold()).policy);
         let roster = replica.fold().roster().iter();
         let members = roster.map(|(node, member)| (*node, member.partner.clone())).collect();
-        sharing::may_publish(tlp, to, &policy, &members).map_err(Problem::refused)?;
+        sharing::may_publish(tlp, to, &policy, &members).map_err(|forbidden| match forbidden {
+            Forbidden::AboveCeiling { .. } => {
+                Problem::refused(format!("{forbidden}; {}", raised(replica, engine, tlp)))
+            }
+            forbidden => Problem::refused(forbidden),
+        })?;
     }
     Ok(seen)
+}
+
+/// How a circle comes to carry a marking.
+fn raised(replica: &Replica, engine: &Engine, tlp: Tlp) -> String {
+    let (name, tlp) = (name_of(replica).unwrap_or_default(), tlp.to_string());
+    let command = format!("`cwn circle policy {name} --ceiling {}`", tlp.trim_start_matches("TLP:"));
+    let stewards = replica.fold().roster().stewards();
+    if stewards.iter().any(|(node, _)| **node == engine.me()) {
+        return format!("publish it in a circle that is meant for it, or let this one carry it with {command}");
+    }
+    let stewards: BTreeSet<String> = stewards.iter().map(|(_, steward)| steward.partner.to_string()).collect();
+    let stewards = stewards.into_iter().collect::<Vec<_>>().join(" or ");
+    format!("publish it in a circle that is meant for it, or ask a steward ({stewards}) for {command}")
 }
 
 /// Who is able to read what is meant for these, and with which nodes.

@@ -817,6 +817,21 @@ pub struct EntryDetail {
     pub to: Vec<String>,
     /// The attachments.
     pub attached: Vec<AttachmentView>,
+    /// The entry that it takes back, where that is known here.
+    #[serde(default)]
+    pub takes_back: Option<String>,
+    /// What took it back, where that is known here.
+    #[serde(default)]
+    pub taken_back: Option<TakenBack>,
+}
+
+/// What took an entry back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TakenBack {
+    /// Its reference.
+    pub by: String,
+    /// Why; empty where its author did not say, or where it cannot be read.
+    pub reason: String,
 }
 
 /// An attachment of an entry.

@@ -325,6 +325,23 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_of_publishing_are_carried_by_a_circle_as_it_is_founded() {
+        let tlp = |name: &str| name.parse::<cwn_functions::marking::Tlp>().unwrap();
+        let ceiling = match Program::try_parse_from(words("cwn circle create haven z-cert")).unwrap().command {
+            Command::Circle(circle::Command::Create(create)) => tlp(&create.ceiling),
+            other => panic!("{other:?}"),
+        };
+        let shown = help("cwn publish --help");
+        let examples: Vec<Vec<String>> =
+            shown.lines().filter(|line| line.starts_with("  ") && line.contains("cwn publish ")).map(words).collect();
+        assert_eq!(examples.len(), 4, "{shown}");
+        for example in examples {
+            let marking = &example[example.iter().position(|word| word == "--tlp").unwrap() + 1];
+            assert!(tlp(marking) <= ceiling, "{example:?}");
+        }
+    }
+
+    #[test]
     fn the_help_of_the_cas_commands_shows_the_options_that_they_have() {
         let help = help("cwn ca invite --help");
         assert!(help.contains("--dir") && help.contains("--credential") && !help.contains("--data"), "{help}");

@@ -28,7 +28,7 @@ pub(super) const TICK: Duration = Duration::from_millis(120);
 /// Arguments of `cwn publish`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  cwn publish haven --tlp AMBER --title \"EdgeGate VPN is being exploited\" advisory.md\n  cwn publish haven --tlp RED --to ncsc --to z-cert note.md\n  cwn publish haven --tlp GREEN --ref CVE-2026-0001 --attach rules.yar advisory.md\n  echo \"All clear.\" | cwn publish haven --tlp GREEN --title \"Crane works again\" --yes\n\nWho will be able to read it is shown first. Standard output is the reference, for `cwn read`, `who` and `save`.\nWhat cannot be sealed yet is kept as a draft, and published by itself as soon as it may be: standard output is then \"draft\" and the draft's name, for `cwn drafts`."
+    after_help = "Examples:\n  cwn publish haven --tlp AMBER --title \"EdgeGate VPN is being exploited\" advisory.md\n  cwn publish haven --tlp AMBER+STRICT --to ncsc --to z-cert note.md\n  cwn publish haven --tlp GREEN --ref CVE-2026-0001 --attach rules.yar advisory.md\n  echo \"All clear.\" | cwn publish haven --tlp GREEN --title \"Crane works again\" --yes\n\nWho will be able to read it is shown first. Standard output is the reference, for `cwn read`, `who` and `save`.\nWhat cannot be sealed yet is kept as a draft, and published by itself as soon as it may be: standard output is then \"draft\" and the draft's name, for `cwn drafts`."
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -188,6 +188,9 @@ pub(super) async fn publish(
         expires_at: outgoing.expires.map(|ms| clock::now().plus(ms).0),
     };
     let audience: AudienceView = face.client.post("/v1/audience", &entry).await?;
+    if entry.tlp.to_ascii_uppercase().contains("WHITE") {
+        show::note("WHITE is TLP 1.0's word for CLEAR: it is published as TLP:CLEAR.");
+    }
     show::note(audience_page(&audience).trim_end());
     if !outgoing.yes {
         confirm("Publish?")?;

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Face, partners::encode, print_json, show};
-use crate::api::types::EntryDetail;
+use crate::api::types::{EntryDetail, TakenBack};
 
 /// Arguments of `cwn read`.
 #[derive(Debug, Args)]
@@ -19,10 +19,20 @@ pub struct Arguments {
 
 pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()> {
     let entry: EntryDetail = face.client.get(&format!("/v1/entries/{}", encode(&arguments.reference))).await?;
-    if arguments.json {
-        return print_json(&entry);
+    match arguments.json {
+        true => print_json(&entry)?,
+        false => show::page(&page(&entry))?,
     }
-    Ok(show::page(&page(&entry))?)
+    match entry.unreadable {
+        Some(why) => anyhow::bail!("it cannot be read here: {why}"),
+        None => Ok(()),
+    }
+}
+
+/// One of an entry and what takes it back points to the other.
+fn pointing(to: &str, other: &str, reason: &str) -> String {
+    let reason = show::text(reason);
+    format!("\n{to} {}{}{}", show::line(other), if reason.is_empty() { "" } else { ": " }, reason.trim_end())
 }
 
 fn page(entry: &EntryDetail) -> String {
@@ -42,19 +52,23 @@ fn page(entry: &EntryDetail) -> String {
     if let Some(pap) = &entry.pap {
         say(pap);
     }
-    if let Some(title) = &summary.title {
+    if let Some(title) = summary.title.as_deref().filter(|_| entry.takes_back.is_none()) {
         say(&format!("\n{}", show::line(title)));
     }
     if let Some(at) = entry.expires_at.filter(|_| entry.unreadable.is_none()) {
         say(&format!("Kept until {}", show::time(at)));
     }
-    if let Some(why) = &entry.unreadable {
-        say(&format!("\nIt cannot be read here: {}", show::line(why)));
+    if let Some(TakenBack { by, reason }) = &entry.taken_back {
+        say(&pointing("Taken back by", by, reason));
     }
-    if let Some(body) = entry.body.as_deref().filter(|body| !body.is_empty()) {
-        say(&format!("\n{}", show::text(body).trim_end()));
+    let body = entry.body.as_deref().unwrap_or_default();
+    match &entry.takes_back {
+        Some(other) => say(&pointing("Takes back", other, body)),
+        None if body.is_empty() => {}
+        None => say(&format!("\n{}", show::text(body).trim_end())),
     }
-    for reference in &entry.references {
+    let pointed = [entry.takes_back.as_ref(), entry.taken_back.as_ref().map(|taken| &taken.by)];
+    for reference in entry.references.iter().filter(|reference| !pointed.contains(&Some(reference))) {
         say(&format!("\nSee: {}", show::line(reference)));
     }
     for (index, attachment) in entry.attached.iter().enumerate() {
@@ -95,6 +109,8 @@ pub(super) mod tests {
             references: Vec::new(),
             to: Vec::new(),
             attached,
+            takes_back: None,
+            taken_back: None,
         }
     }
 
@@ -127,14 +143,29 @@ File 1: b.bin (3145 kB, 1 of 3 parts here); `cwn save fabcd54a2284 1`
     }
 
     #[test]
-    fn what_is_sealed_to_others_is_called_closed_and_says_why() {
+    fn what_is_sealed_to_others_is_called_closed() {
         let summary = EntrySummary { tlp: String::new(), title: None, ..entry("fabcd54a2284") };
         let why = Some("it is sealed to others".to_owned());
         let page = page(&EntryDetail { summary, unreadable: why, body: None, ..detail(Vec::new()) });
-        assert_eq!(
-            page,
-            "(closed)  haven  ferm  1970-01-01T00:00:00Z\n\nIt cannot be read here: it is sealed to others\n"
-        );
+        assert_eq!(page, "(closed)  haven  ferm  1970-01-01T00:00:00Z\n");
+    }
+
+    #[test]
+    fn an_entry_and_what_takes_it_back_point_to_each_other() {
+        let (title, reason) = (Some("Fout adres".to_owned()), "Fout adres".to_owned());
+        let summary = EntrySummary { kind: "retraction".to_owned(), title, ..entry("0123456789ab") };
+        let (takes_back, references) = (Some("fabcd54a2284".to_owned()), vec!["fabcd54a2284".to_owned()]);
+        let retraction =
+            EntryDetail { summary, body: Some(reason.clone()), takes_back, references, ..detail(Vec::new()) };
+        let head = "TLP:AMBER  haven  ferm  1970-01-01T00:00:00Z\n\n";
+        assert_eq!(page(&retraction), format!("{head}Takes back fabcd54a2284: Fout adres\n"));
+        let summary = EntrySummary { title: None, ..entry("fabcd54a2284") };
+        let taken_back = Some(TakenBack { by: "0123456789ab".to_owned(), reason });
+        let references = vec!["0123456789ab".to_owned()];
+        let hidden = EntryDetail { summary, body: None, taken_back, references, ..detail(Vec::new()) };
+        assert_eq!(page(&hidden), format!("{head}Taken back by 0123456789ab: Fout adres\n"));
+        let silent = EntryDetail { taken_back: None, takes_back: Some("0123456789ab".to_owned()), ..hidden };
+        assert_eq!(page(&silent), format!("{head}Takes back 0123456789ab\n"));
     }
 
     #[test]
@@ -143,7 +174,7 @@ File 1: b.bin (3145 kB, 1 of 3 parts here); `cwn save fabcd54a2284 1`
         let summary = EntrySummary { title: Some(nasty.clone()), circle_name: nasty.clone(), ..entry("fabcd54a2284") };
         let page = page(&EntryDetail {
             summary,
-            unreadable: Some(nasty.clone()),
+            taken_back: Some(TakenBack { by: "x".to_owned(), reason: nasty.clone() }),
             body: Some(nasty.clone()),
             references: vec![nasty.clone()],
             ..detail(vec![attachment(&nasty)])

@@ -5,7 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
 use clap::Args;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
@@ -39,6 +38,9 @@ pub struct Arguments {
 pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()> {
     let base = format!("/v1/entries/{}", encode(&arguments.reference));
     let entry: EntryDetail = face.client.get(&base).await?;
+    if let Some(why) = entry.unreadable.filter(|_| entry.attached.is_empty()) {
+        anyhow::bail!("nothing of it can be saved: {why}");
+    }
     let index = chosen(&entry.attached, arguments.attachment.as_deref())?;
     let attachment = &entry.attached[index];
     let path = target(&attachment.name, arguments.out.as_deref())?;
@@ -61,15 +63,22 @@ pub(super) async fn run(face: &Face, arguments: &Arguments) -> anyhow::Result<()
 
 /// Which attachment is meant.
 fn chosen(attached: &[AttachmentView], named: Option<&str>) -> anyhow::Result<usize> {
-    let names = || attached.iter().map(|one| show::line(&one.name)).collect::<Vec<_>>().join(", ");
+    let number = |(number, one): (usize, &AttachmentView)| format!("{number} {}", show::line(&one.name));
+    let numbered = || attached.iter().enumerate().map(number).collect::<Vec<_>>().join(", ");
     anyhow::ensure!(!attached.is_empty(), "the entry has no attachments");
     match named {
         None if attached.len() == 1 => Ok(0),
-        None => anyhow::bail!("it has several attachments; say which: {}", names()),
+        None => anyhow::bail!("it has several attachments; say which, by its name or number: {}", numbered()),
         Some(named) => {
-            let by_name = attached.iter().position(|attachment| attachment.name == named);
+            let mut of_name = attached.iter().enumerate().filter(|(_, attachment)| attachment.name == named);
             let by_number = named.parse().ok().filter(|index| *index < attached.len());
-            by_name.or(by_number).with_context(|| format!("it has no attachment {named:?}; it has: {}", names()))
+            match (of_name.next(), of_name.next(), by_number) {
+                (Some((index, _)), None, _) | (_, _, Some(index)) => Ok(index),
+                (None, ..) => anyhow::bail!("it has no attachment {named:?}; it has: {}", numbered()),
+                _ => {
+                    anyhow::bail!("several of its attachments have that name; say which, by its number: {}", numbered())
+                }
+            }
         }
     }
 }
@@ -125,9 +134,19 @@ mod tests {
         assert_eq!(chosen(&two, Some("0")).unwrap(), 0);
         for named in [None, Some("c.pdf"), Some("2")] {
             let said = chosen(&two, named).unwrap_err().to_string();
-            assert!(said.contains("a.pdf, b.pdf"), "{said}");
+            assert!(said.contains("0 a.pdf, 1 b.pdf"), "{said}");
         }
         assert!(chosen(&[], None).is_err());
+    }
+
+    #[test]
+    fn of_attachments_with_one_name_the_number_is_asked() {
+        let three = ["a.pdf", "b.pdf", "a.pdf"].map(attachment);
+        let said = chosen(&three, Some("a.pdf")).unwrap_err().to_string();
+        assert!(said.contains("number: 0 a.pdf, 1 b.pdf, 2 a.pdf"), "{said}");
+        assert_eq!([chosen(&three, Some("2")).unwrap(), chosen(&three, Some("b.pdf")).unwrap()], [2, 1]);
+        // Called as numbers are, they can be named by those.
+        assert_eq!(chosen(&["1", "1"].map(attachment), Some("1")).unwrap(), 1);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod circles;
 mod drafts;
 mod enrolment;
 mod expire;
+mod faces;
 mod full_disk;
 mod kills;
 mod lineage;

@@ -11,7 +11,7 @@ use crate::{circle_policy::Policy, marking::Tlp};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Forbidden {
     /// Narrower than the circle goes.
-    #[error("{tlp} is above what this circle carries, {ceiling}; publish it in a circle that is meant for it")]
+    #[error("{tlp} is above what this circle carries, {ceiling}")]
     AboveCeiling {
         /// The marking.
         tlp: Tlp,
