@@ -26,6 +26,7 @@ use cwn_functions::{
 };
 
 use super::{
+    NODE_DIGITS_LEAST,
     door::{Api, find_circle, find_offer, name_of},
     short,
     status::{not_joined, offers, policy_of, summarise},
@@ -104,6 +105,10 @@ fn changed_quota(present: Option<Quota>, change: &QuotaChange) -> Result<Option<
 
 fn quota_view(Quota { bytes, entries, logs, epochs }: Quota) -> QuotaView {
     QuotaView { bytes, entries, logs, epochs }
+}
+
+fn unknown(partner: &PartnerId) -> Problem {
+    Problem::not_found(format!("no partner {partner} is known here; `cwn partners` shows those there are"))
 }
 
 fn parse_partner(text: &str) -> Result<PartnerId, Problem> {
@@ -303,12 +308,39 @@ impl Api {
         Ok(nodes.into_iter().map(|(node, recipient)| MemberNode { node, recipient }).collect())
     }
 
+    /// The node of a partner that a person named by the first digits of its key; also one that was revoked.
+    async fn one_node(&self, partner: &PartnerId, named: Option<&str>) -> Result<Option<PublicKey>, Problem> {
+        let Some(named) = named else { return Ok(None) };
+        if let Some(whole) = hex_decode(named).map(PublicKey) {
+            return Ok(Some(whole));
+        }
+        if named.len() < NODE_DIGITS_LEAST {
+            return Err(Problem::bad_request(format!(
+                "{named:?} tells no node of {partner} from others; give at least {NODE_DIGITS_LEAST} of the 64 digits of its key"
+            )));
+        }
+        let (of, digits) = (partner.clone(), named.to_ascii_lowercase());
+        let begins = move |engine: &Engine, _: &_| -> Vec<PublicKey> {
+            let nodes = engine.word().partner(&of).map(|own| own.certificate.node);
+            nodes.filter(|node| node.to_string().starts_with(&digits)).collect()
+        };
+        match self.node.driver.ask(begins).await?.as_slice() {
+            [one] => Ok(Some(*one)),
+            [] => Err(Problem::not_found(format!(
+                "{partner} has no node whose key begins with {named:?}; `cwn partners` shows those there are"
+            ))),
+            _ => Err(Problem::bad_request(format!(
+                "several nodes of {partner} have keys that begin with {named:?}; give more digits"
+            ))),
+        }
+    }
+
     /// Adds a partner, or one node of it.
     pub async fn add(&self, circle: &str, membership: &Membership) -> Result<Id, Problem> {
         let circle = self.find(circle).await?;
         let partner = parse_partner(&membership.partner)?;
         let mut nodes = self.certified(&partner).await?;
-        if let Some(only) = one_node(membership.node.as_ref())? {
+        if let Some(only) = self.one_node(&partner, membership.node.as_deref()).await? {
             nodes.retain(|node| node.node == only);
             if nodes.is_empty() {
                 return Err(Problem::not_found(format!("{partner} has no certified node {only}")));
@@ -322,17 +354,26 @@ impl Api {
     pub async fn remove(&self, circle: &str, membership: &Membership) -> Result<Id, Problem> {
         let circle = self.find(circle).await?;
         let partner = parse_partner(&membership.partner)?;
-        let node = one_node(membership.node.as_ref())?;
-        self.node.driver.command(Command::Remove { circle, partner, node }).await?;
-        Ok(Id { id: circle.to_string() })
+        let node = self.one_node(&partner, membership.node.as_deref()).await?;
+        match self.node.driver.command(Command::Remove { circle, partner, node }).await {
+            Err(Failure::Refused(refusal @ CommandRefusal::NotMember { .. })) => {
+                let belong = move |engine: &Engine, _: &_| {
+                    let partners = engine.circle(&circle).map(|replica| replica.fold().roster().partners());
+                    partners.into_iter().flatten().map(ToString::to_string).collect::<Vec<_>>()
+                };
+                let belong = self.node.driver.ask(belong).await?;
+                Err(Problem::refused(format!("{refusal}; it has: {}", belong.join(", "))))
+            }
+            removed => Ok(removed.map(|_reply| Id { id: circle.to_string() })?),
+        }
     }
 
     /// Accepts what this node holds of a removed partner beyond the cut of its removal, or branches of logs that it forked.
     pub async fn raise(&self, circle: &str, raising: &Raising) -> Result<Id, Problem> {
         let circle = self.find(circle).await?;
         let Raising { partner, node, branches } = raising.clone();
-        let only = one_node(node.as_ref())?;
         let partner = parse_partner(&partner)?;
+        let only = self.one_node(&partner, node.as_deref()).await?;
         let named = partner.clone();
         let to_raise =
             move |engine: &Engine, store: &Store| to_raise(engine, store, &circle, (&named, only), &branches);
@@ -350,7 +391,7 @@ impl Api {
         let circle = self.find(circle).await?;
         let partner = parse_partner(&membership.partner)?;
         let mut nodes = self.certified(&partner).await?;
-        if let Some(only) = one_node(membership.node.as_ref())? {
+        if let Some(only) = self.one_node(&partner, membership.node.as_deref()).await? {
             nodes.retain(|node| node.node == only);
         }
         let node = match nodes.as_slice() {
@@ -373,7 +414,7 @@ impl Api {
     pub async fn dismiss(&self, circle: &str, membership: &Membership) -> Result<Id, Problem> {
         let circle = self.find(circle).await?;
         let partner = parse_partner(&membership.partner)?;
-        let only = one_node(membership.node.as_ref())?;
+        let only = self.one_node(&partner, membership.node.as_deref()).await?;
         let named = partner.clone();
         let stewards = move |engine: &Engine, _: &_| {
             let roster = engine.circle(&circle).map(|replica| replica.fold().roster().stewards()).unwrap_or_default();
@@ -579,19 +620,12 @@ fn to_raise(
         true if roster.partners().contains(partner) => {
             Err(Problem::refused(format!("{partner} belongs to the circle, and nothing of it lies beyond a cut")))
         }
+        true if engine.word().partner(partner).next().is_none() => Err(unknown(partner)),
         true => Err(Problem::refused(format!(
             "nothing of {partner} is held here beyond the cut of a removal; a steward whose node holds some can raise the \
              cut: `cwn circle show` says so there"
         ))),
     }
-}
-
-fn one_node(node: Option<&String>) -> Result<Option<PublicKey>, Problem> {
-    let parse = |text: &String| {
-        let key = hex_decode(text).map(PublicKey);
-        key.ok_or_else(|| Problem::bad_request(format!("{text:?} is not a node's key of 64 hexadecimal digits")))
-    };
-    node.map(parse).transpose()
 }
 
 /// A claim as who looks at the circle that makes it sees it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cwn_engine::{engine::Engine, log::CircleId, output::CommandRefusal, replica::Replica};
 
-use super::types::Problem;
+use super::{short, types::Problem};
 use crate::{driver::Failure, node::Node};
 
 /// Commands and queries on one node.
@@ -70,12 +70,32 @@ impl From<Failure> for Problem {
 
 /// The circle that a person named, by its name, its id or the start of its id.
 pub(super) fn find_circle(engine: &Engine, named: &str) -> Result<CircleId, Problem> {
-    let circles = engine.circles().filter_map(|replica| Some((replica.id(), name_of(replica)?)));
-    find(circles, named, "circle", "`cwn circle list` shows the circles of this node")
+    among(engine.circles(), named).map_err(|missing| match offered(engine, named) {
+        Ok(circle) if missing.code == "not_found" => Problem::not_found(format!(
+            "{named} is offered to this node, which has not joined it; accept it first: `cwn circle accept {}`",
+            short(&circle.to_string())
+        )),
+        _ => missing,
+    })
 }
 
 /// The offer that a person named.
 pub(super) fn find_offer(engine: &Engine, named: &str) -> Result<CircleId, Problem> {
+    offered(engine, named).map_err(|missing| {
+        let joined = engine.circles().filter(|replica| replica.fold().roster().member(&engine.me()).is_some());
+        match among(joined, named) {
+            Ok(_) if missing.code == "not_found" => Problem::refused(format!("this node is in {named} already")),
+            _ => missing,
+        }
+    })
+}
+
+fn among<'a>(circles: impl Iterator<Item = &'a Replica>, named: &str) -> Result<CircleId, Problem> {
+    let circles = circles.filter_map(|replica| Some((replica.id(), name_of(replica)?)));
+    find(circles, named, "circle", "`cwn circle list` shows the circles of this node")
+}
+
+fn offered(engine: &Engine, named: &str) -> Result<CircleId, Problem> {
     let offers = engine.offers().map(|(circle, offer)| (*circle, offer.charter.name.clone()));
     find(offers, named, "offered circle", "`cwn circle list` shows what is offered")
 }

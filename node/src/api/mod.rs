@@ -20,6 +20,9 @@ pub use doctor::without_daemon;
 pub use door::Api;
 pub(crate) use status::note_elsewhere;
 
+/// Digits of a node's key that a person must give.
+pub(crate) const NODE_DIGITS_LEAST: usize = 6;
+
 /// So many of something, in words.
 pub fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{
-        Circles,
+        Circles, NODE_DIGITS_LEAST,
         types::{
             Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, KeptLess, MemberView, Membership,
             NewCircle, NodeView, OverQuotaView, PartnerView, PolicyChange, QuotaChange, QuotaView, RaiseView, Raising,
@@ -181,7 +181,7 @@ pub struct Create {
     description: String,
     /// The narrowest marking that may be published in it.
     #[arg(long, default_value = "AMBER+STRICT", value_name = super::publish::MARKINGS)]
-    ceiling: String,
+    pub(super) ceiling: String,
     /// A function it is for: sharing, notification, incident, knowledge or exercise; may be given again.
     #[arg(long)]
     purpose: Vec<String>,
@@ -237,7 +237,7 @@ pub struct Change {
     /// The partner.
     #[arg(value_parser = super::named)]
     partner: String,
-    /// One node of it, by its whole key; all of them when none is given.
+    /// One node of it, by the first digits of its key; all of them when none is given.
     #[arg(long)]
     node: Option<String>,
     /// Do not ask.
@@ -287,7 +287,9 @@ fn keys_page(known: &[PartnerView], partners: &[String], only: Option<&str>, now
             anyhow::bail!("no certified partner {name:?} is known here; `cwn partners` shows those there are");
         };
         page += &format!("{} ({})\n", show::line(&partner.name), partner.partner);
-        let counts = |node: &&NodeView| node.revoked.is_none() && only.is_none_or(|only| only == node.node);
+        let counts = |node: &&NodeView| {
+            node.revoked.is_none() && only.is_none_or(|only| node.node.starts_with(&only.to_ascii_lowercase()))
+        };
         for node in partner.nodes.iter().filter(counts) {
             page += &format!("  {}  {}\n    {}\n", show::short(&node.node), how_known(node, now), node.fingerprint);
         }
@@ -632,9 +634,6 @@ async fn remove(face: &Face, change: Change) -> anyhow::Result<()> {
     let _: Id = face.client.post(&format!("/v1/circles/{}/remove", encode(&circle)), &membership).await?;
     Ok(show::page(&format!("{whom} no longer belongs to {}.\n", show::line(&circle)))?)
 }
-
-/// Digits of a node's key that a person must give.
-const NODE_DIGITS_LEAST: usize = 6;
 
 /// Whom a person means to remove: a partner by its id, or one node by the first digits of its key.
 fn named_for_removal(members: &[MemberView], named: &str) -> anyhow::Result<(String, Option<String>)> {

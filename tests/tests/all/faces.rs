@@ -1,5 +1,6 @@
 //! What the member's commands answer to a newcomer's slips, over real daemons: what is the matter, and what to do.
 
+use cwn_node::{api::types::Membership, config::Accept};
 use cwn_tests::{
     shell::{Said, say},
     world::World,
@@ -106,5 +107,61 @@ async fn an_entry_and_what_takes_it_back_point_to_each_other_and_neither_passes_
     }
     let said = typed(&world, "z-cert", &format!("read --json {closed}"))?.out;
     assert_eq!(serde_json::from_str::<serde_json::Value>(&said)?["unreadable"], "it is sealed to others");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_no_partner_or_no_member_is_called_that() -> anyhow::Result<()> {
+    let world = haven().await?;
+    let said = refused(&world, "ncsc", "circle raise haven nobody --yes")?;
+    assert!(said.contains("nobody") && said.contains("`cwn partners`") && !said.contains("held"), "{said}");
+    let said = refused(&world, "ncsc", "circle remove haven fermm --yes")?;
+    assert!(said.contains("fermm does not belong") && said.contains("ferm, ncsc, z-cert"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_circle_that_is_offered_is_told_from_one_that_is_unknown_and_from_one_that_is_joined() -> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc", "z-cert"])?;
+    world.configure("z-cert", |config| config.circles.accept = Accept::Ask)?;
+    world.start_all().await?;
+    world.connected("z-cert", 1).await?;
+    done(&world, "ncsc", "circle create haven --yes z-cert")?;
+    let offered = async || Ok(typed(&world, "z-cert", "circle list")?.out.contains("Offered: haven"));
+    world.until("z-cert", "it is offered", offered).await?;
+    for line in ["circle show haven", "publish haven --tlp GREEN --title x --yes < /dev/null"] {
+        let said = refused(&world, "z-cert", line)?;
+        assert!(
+            said.contains("haven is offered") && said.contains("accept it first: `cwn circle accept"),
+            "{line}: {said}"
+        );
+    }
+    done(&world, "z-cert", "circle accept haven")?;
+    for line in ["accept", "decline"] {
+        let said = refused(&world, "z-cert", &format!("circle {line} haven"))?;
+        assert!(said.contains("is in haven already"), "{said}");
+    }
+    let said = refused(&world, "z-cert", "circle show harbour")?;
+    assert!(said.contains("there is no circle"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_named_by_the_first_digits_of_its_key() -> anyhow::Result<()> {
+    let world = haven().await?;
+    done(&world, "ncsc", "circle remove haven ferm --yes")?;
+    let key = world.node("ferm").key.to_string();
+    for wrong in ["12345", "fedcba987654", "none of it"] {
+        let said = refused(&world, "ncsc", &format!("circle add haven ferm --yes --node \"{wrong}\""))?;
+        assert!(said.contains(wrong) && said.contains("ferm"), "{said}");
+    }
+    let said = done(&world, "ncsc", &format!("circle add haven ferm --yes --node {}", &key[..12]))?;
+    assert!(said.err.contains(&key[..12]), "the key is shown: {said:?}");
+    for verb in ["appoint", "dismiss", "remove"] {
+        done(&world, "ncsc", &format!("circle {verb} haven ferm --yes --node {}", &key[..12]))?;
+    }
+    // The whole key as ever.
+    let again = Membership { partner: "ferm".to_owned(), node: Some(key) };
+    let _: cwn_node::api::types::Id = world.client("ncsc").post("/v1/circles/haven/add", &again).await?;
     Ok(())
 }
