@@ -14,7 +14,8 @@ use cwn_crypto::{Time, certificate::Standing};
 use super::{
     count,
     door::Api,
-    types::{Check, Problem},
+    status::REVOKED_MEMBERS,
+    types::{Check, CircleSummary, Problem, Status},
 };
 use crate::{
     clock,
@@ -128,23 +129,58 @@ impl Api {
                 check(
                     "peers",
                     "broken",
-                    format!("nobody is connected, of {}; the first failure: {why}", count(all as u64, "node", "nodes")),
+                    format!(
+                        "nobody is connected, of {}; the first failure: {why}; see whether this machine has a line out and \
+                         `cwn peers` for the others: it goes on dialling by itself",
+                        count(all as u64, "node", "nodes")
+                    ),
                 )
             }
             (some, all) => check("peers", "ok", format!("connected: {some} of {}", count(all as u64, "node", "nodes"))),
         });
-        let behind: Vec<String> = status
-            .circles
-            .iter()
-            .filter(|circle| circle.member && !circle.current)
-            .map(|circle| format!("{} (waits for {})", circle.name, circle.unheard.join(", ")))
-            .collect();
-        checks.push(if behind.is_empty() {
-            check("circles", "ok", "current in all")
-        } else {
-            check("circles", "warning", format!("not current in {}", behind.join("; ")))
-        });
+        checks.push(circles(&status));
+        let revoked = status.warnings.iter().filter(|warning| warning.starts_with(REVOKED_MEMBERS));
+        checks.extend(revoked.map(|warning| check("members", "warning", warning)));
         Ok(checks)
+    }
+}
+
+/// What a node waits for in its circles, and where it may wait for ever.
+fn circles(status: &Status) -> Check {
+    let waiting = status.circles.iter().filter(|circle| circle.member && (!circle.current || circle.may_be_removed()));
+    let said = |circle: &CircleSummary| {
+        let mut said = circle.name.clone();
+        if !circle.current {
+            said += &format!(" waits for {}", circle.unheard.join(", "));
+        }
+        if circle.may_be_removed() {
+            said += &format!(
+                ", connected and silent about it: {}: you may have been removed, ask a steward",
+                circle.silent.join(", ")
+            );
+        }
+        said
+    };
+    let waiting: Vec<String> = waiting.map(said).collect();
+    match (waiting.is_empty(), status.offline) {
+        (true, _) => check("circles", "ok", "current in all"),
+        (false, false) => check(
+            "circles",
+            "warning",
+            format!(
+                "{}; word comes by itself once one that is waited for is connected and shares the circle: see `cwn peers`",
+                waiting.join("; ")
+            ),
+        ),
+        (false, true) => check(
+            "circles",
+            "warning",
+            format!(
+                "{}; no word comes to a node that is kept offline: what is above GREEN is sealed with `cwn drafts publish \
+                 --anyway`",
+                waiting.join("; ")
+            ),
+        ),
     }
 }
 

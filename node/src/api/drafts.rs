@@ -19,6 +19,7 @@ use super::{
     door::{Api, name_of},
     entries::{Prepared, audience, meant_for, reference, still_there, view_of},
     server::Caller,
+    status::waited_for,
     types::{AudienceView, DraftDetail, DraftSummary, Id, Problem, PublishDraft, Published},
 };
 use crate::{
@@ -55,10 +56,19 @@ struct Standing {
     audience: Result<(AudienceView, BTreeSet<PublicKey>), Problem>,
     /// Partners of nodes that could not have read it when it was written.
     added: Vec<String>,
+    hears: Hears,
+}
+
+/// Whether word of members can come by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hears {
+    Members,
+    /// A node that is kept offline hears the issuer by files, and of a file nobody knows how old it is.
+    NoMembers,
 }
 
 impl Standing {
-    fn of(engine: &Engine, outline: &Outline) -> Self {
+    fn of(engine: &Engine, outline: &Outline, hears: Hears) -> Self {
         let Outline { circle, tlp, to, retracts, readers: written_for, .. } = outline;
         let (meant, audience) = if *retracts {
             let meant = still_there(engine, circle, to);
@@ -75,10 +85,11 @@ impl Standing {
         }
         Self {
             circle_name: engine.circle(circle).and_then(name_of).unwrap_or_default(),
-            awaited: awaited(*tlp, engine.unheard(circle), engine.freshness()),
+            awaited: awaited(*tlp, waited_for(engine, circle), engine.freshness()),
             meant,
             audience,
             added: added.into_iter().collect(),
+            hears,
         }
     }
 
@@ -88,6 +99,15 @@ impl Standing {
             Err(problem) => Some(problem.error.clone()),
             Ok(_) if !self.added.is_empty() => {
                 Some(format!("{} can read it now and could not when it was written", self.added.join(", ")))
+            }
+            Ok(_)
+                if self.hears == Hears::NoMembers
+                    && self.awaited.iter().any(|one| matches!(one, Awaited::Members(_))) =>
+            {
+                Some(format!(
+                    "{}, and none comes by itself to a node that is kept offline; `cwn drafts publish --anyway REASON` seals it now, and keeps on record whom it was not checked with",
+                    in_words(&self.awaited).join(", and ")
+                ))
             }
             Ok(_) => None,
         }
@@ -149,9 +169,13 @@ impl Api {
         self.node.drafts.outline(id).ok_or(Error::Gone(id))
     }
 
+    fn hears(&self) -> Hears {
+        if self.node.config.network.offline { Hears::NoMembers } else { Hears::Members }
+    }
+
     async fn standing(&self, outline: &Outline) -> Result<Standing, Problem> {
-        let outline = outline.clone();
-        Ok(self.node.driver.ask(move |engine, _| Standing::of(engine, &outline)).await?)
+        let (outline, hears) = (outline.clone(), self.hears());
+        Ok(self.node.driver.ask(move |engine, _| Standing::of(engine, &outline, hears)).await?)
     }
 
     async fn summary(&self, id: DraftId) -> Result<DraftSummary, Problem> {
@@ -165,10 +189,10 @@ impl Api {
 
     /// What waits, the oldest first.
     pub async fn drafts(&self) -> Result<Vec<DraftSummary>, Problem> {
-        let drafts = self.node.drafts.list();
+        let (drafts, hears) = (self.node.drafts.list(), self.hears());
         let ask = move |engine: &Engine, _: &_| {
             let one = |(id, outline): &(DraftId, Option<Outline>)| {
-                let standing = outline.as_ref().map(|outline| Standing::of(engine, outline));
+                let standing = outline.as_ref().map(|outline| Standing::of(engine, outline, hears));
                 summary(*id, outline.as_ref(), standing.as_ref())
             };
             drafts.iter().map(one).collect()
@@ -223,20 +247,15 @@ impl Api {
         let confirmed = ask.readers.iter().map(key).collect::<Result<BTreeSet<_>, _>>()?;
         let outline = self.outline(id)?.ok_or(Error::Damaged(id))?;
         let standing = self.standing(&outline).await?;
-        let (view, readers) = standing.audience?;
+        let (view, readers) = standing.audience.clone()?;
         if standing.awaited.is_empty() {
             return self.seal_draft(id, confirmed, true).await;
         }
-        let awaited = in_words(&standing.awaited);
         let Some(reason) = ask.anyway else {
-            return Err(Problem::new(
-                "not_current",
-                format!(
-                    "not yet sealed: {}; it is published by itself then, or at once and on record with --anyway REASON",
-                    awaited.join(", and ")
-                ),
-            ));
+            let unsealed = summary(id, Some(&outline), Some(&standing));
+            return Err(Problem::new("not_current", unsealed.not_yet_sealed()));
         };
+        let awaited = in_words(&standing.awaited);
         if !(1..=REASON_CHARS).contains(&reason.chars().count()) || !is_one_line(&reason) || reason.trim().is_empty() {
             return Err(Problem::bad_request(format!(
                 "a reason is one line of 1 to {REASON_CHARS} characters, for whoever looks at the record later"
@@ -344,6 +363,7 @@ impl Api {
             let (view, _) = view?;
             let kept = Some(Kept { fact: id.fact(), readers });
             let circle = outline.circle;
+            let only_when_current = only_when_current && api.engine_judges(circle).await?;
             let (expiry, retracts) = (draft.expiry, draft.retracts);
             let command = Command::Append { circle, audience, expiry, only_when_current, retracts, kept };
             let Reply::Appended { hash, .. } = api.node.driver.append(command, plaintext).await? else {

@@ -25,10 +25,10 @@ use zeroize::Zeroizing;
 use super::{
     door::{Api, name_of},
     short,
-    status::{policy_of, summarise},
+    status::{policy_of, summarise, waited_for},
     types::{
-        AttachmentView, AudienceView, EntryDetail, EntrySummary, NewEntry, Problem, Publication, Published, Retract,
-        TakenBack, Who, WhoLine,
+        AttachmentView, AudienceView, CircleSummary, EntryDetail, EntrySummary, NewEntry, Problem, Publication,
+        Published, Retract, TakenBack, Who, WhoLine,
     },
 };
 use crate::{
@@ -109,7 +109,7 @@ impl Api {
             self.settle_uploads(&new.attachments);
             return Ok(Publication::Kept(kept));
         }
-        let only_when_current = prepared.tlp > Tlp::Green;
+        let only_when_current = prepared.tlp > Tlp::Green && self.engine_judges(circle).await?;
         let plaintext = prepared.payload.to_bytes().map_err(Problem::refused)?;
         let (audience, expiry, retracts, kept) = (prepared.audience, prepared.expiry, None, None);
         let command = Command::Append { circle, audience, expiry, only_when_current, retracts, kept };
@@ -171,7 +171,7 @@ impl Api {
         if !why.reason.is_empty() && !self.wait(&prepared, 0).await?.is_empty() {
             return Ok(Publication::Kept(self.keep(prepared, &view, readers, retracts).await?));
         }
-        let only_when_current = tlp > Tlp::Green && !why.reason.is_empty();
+        let only_when_current = tlp > Tlp::Green && !why.reason.is_empty() && self.engine_judges(circle).await?;
         let (expiry, kept) = (None, None);
         let command = Command::Append { circle, audience, expiry, only_when_current, retracts, kept };
         Ok(Publication::Published(self.appended(command, plaintext, circle, view).await?))
@@ -197,7 +197,8 @@ impl Api {
         let (circle, tlp) = (prepared.circle, prepared.tlp);
         let deadline = Instant::now() + Duration::from_secs(seconds);
         loop {
-            let ask = move |engine: &Engine, _: &_| sharing::awaited(tlp, engine.unheard(&circle), engine.freshness());
+            let ask =
+                move |engine: &Engine, _: &_| sharing::awaited(tlp, waited_for(engine, &circle), engine.freshness());
             let awaited = self.node.driver.ask(ask).await?;
             // The issuer's word may be days away.
             let members = awaited.iter().any(|awaited| matches!(awaited, Awaited::Members(_)));
@@ -447,9 +448,10 @@ pub(super) fn view_of(
     let readers = engine.readers(replica, whom);
     let partners: BTreeSet<String> =
         readers.iter().filter_map(|node| members.get(node)).map(ToString::to_string).collect();
-    let awaited = sharing::awaited(tlp, engine.unheard(circle), engine.freshness());
-    let unheard: Vec<String> = engine.unheard(circle).iter().map(ToString::to_string).collect();
-    let summary = summarise(engine, replica).filter(|summary| summary.removable && summary.peers == 0);
+    let unheard = waited_for(engine, circle);
+    let awaited = sharing::awaited(tlp, unheard.clone(), engine.freshness());
+    let unheard: Vec<String> = unheard.iter().map(ToString::to_string).collect();
+    let summary = summarise(engine, replica).filter(CircleSummary::may_be_removed);
     let only_silent = summary.map(|summary| summary.silent);
     let view = AudienceView {
         circle: name_of(replica).unwrap_or_default(),

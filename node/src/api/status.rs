@@ -40,6 +40,9 @@ pub(crate) async fn note_elsewhere(node: &Node, circle: CircleId) -> Result<(), 
     Ok(())
 }
 
+/// How a warning begins of revoked nodes that no steward removed yet; by it `cwn doctor` knows it.
+pub(super) const REVOKED_MEMBERS: &str = "revoked, and still in";
+
 /// How the network's trust stands.
 struct TrustView {
     network_name: String,
@@ -110,7 +113,7 @@ pub(super) fn summarise(engine: &Engine, replica: &Replica) -> Option<CircleSumm
     let content = replica.logs().filter(|(_, log)| log.kind == LogKind::Content);
     let entries = content.map(|(key, log)| acceptance::reach(replica, &key.author, &key.log).of(log.durable)).sum();
     let own = roster.member(&engine.me());
-    let unheard: Vec<String> = engine.unheard(&circle).iter().map(ToString::to_string).collect();
+    let unheard: Vec<String> = waited_for(engine, &circle).iter().map(ToString::to_string).collect();
     let peers = engine.peers();
     let sharing: Vec<(PublicKey, bool)> = peers.iter().filter_map(|peer| shared_with(peer, &circle)).collect();
     let connected = sharing.iter().filter_map(|(peer, _)| roster.member(peer)).chain(own);
@@ -148,6 +151,34 @@ pub(super) fn summarise(engine: &Engine, replica: &Replica) -> Option<CircleSumm
         // A steward is removed only by one of better rank.
         removable: roster.stewards().first().is_some_and(|(node, _)| **node != engine.me()),
     })
+}
+
+/// The partners of whom word is waited for before this node counts as current in a circle: those of the engine, but for
+/// partners of which every node is revoked. Nobody connects with those any more, and nothing that one of them did since
+/// would count.
+pub(super) fn waited_for(engine: &Engine, circle: &CircleId) -> Vec<PartnerId> {
+    let mut unheard = engine.unheard(circle);
+    let Some(roster) = engine.circle(circle).map(|replica| replica.fold().roster()) else { return unheard };
+    let standing: BTreeSet<&PartnerId> = roster
+        .iter()
+        .filter(|(node, _)| engine.word().revocation(node).is_none())
+        .map(|(_, member)| &member.partner)
+        .collect();
+    let own = roster.member(&engine.me()).map(|member| &member.partner);
+    let others = standing.iter().filter(|partner| Some(**partner) != own).count();
+    unheard.retain(|partner| standing.contains(partner));
+    // Half of the others are enough, as the engine has it.
+    if unheard.len() * 2 <= others { Vec::new() } else { unheard }
+}
+
+impl Api {
+    /// Whether the engine itself is to refuse what is appended before this node is current in a circle: it waits for those that
+    /// are revoked too, and where only they are missing it is not asked to.
+    pub(super) async fn engine_judges(&self, circle: CircleId) -> Result<bool, Problem> {
+        let judges =
+            move |engine: &Engine, _: &_| engine.unheard(&circle).is_empty() || !waited_for(engine, &circle).is_empty();
+        Ok(self.node.driver.ask(judges).await?)
+    }
 }
 
 /// The members of which nothing shows that they joined: they share the circle with nobody here, wrote nothing in it, and
@@ -294,7 +325,7 @@ impl Api {
         }));
         warnings.extend(circles.iter().filter(|circle| circle.steward && circle.revoked_nodes > 0).map(|circle| {
             format!(
-                "revoked, and still in {}: {}; it gets no keys, and what it wrote counts until a steward removes it; see `cwn circle show {}`",
+                "{REVOKED_MEMBERS} {}: {}; it gets no keys, and what it wrote counts until a steward removes it; see `cwn circle show {}`",
                 circle.name,
                 count(circle.revoked_nodes as u64, "node", "nodes"),
                 circle.name

@@ -696,9 +696,27 @@ pub struct DraftSummary {
     pub needs: Option<String>,
 }
 
+impl CircleSummary {
+    /// Whether all that is to be seen of it is what somebody sees who was removed: whoever was is told so by nobody.
+    pub(crate) fn may_be_removed(&self) -> bool {
+        self.member && self.removable && self.peers == 0 && !self.silent.is_empty()
+    }
+}
+
 impl DraftSummary {
+    /// Why it is not sealed, and how it comes to be.
+    pub(crate) fn not_yet_sealed(&self) -> String {
+        match &self.needs {
+            Some(needs) => format!("not yet sealed: {needs}"),
+            None => format!(
+                "not yet sealed: {}; it is published by itself then, or at once and on record with --anyway REASON",
+                self.awaited.join(", and ")
+            ),
+        }
+    }
+
     /// Of a draft that does not open.
-    pub(super) fn unread(id: String) -> Self {
+    pub(crate) fn unread(id: String) -> Self {
         Self {
             id,
             circle: String::new(),

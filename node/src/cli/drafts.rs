@@ -12,7 +12,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "A draft is what was published while it could not be sealed yet. It is published by itself as soon as that may be, to those it was written for; when others could read it by then, it waits for you."
+    after_help = "A draft is what was published while it could not be sealed yet. It is published by itself as soon as that may be, to those it was written for; when others could read it by then, it waits for you, and so it does on a node that is kept offline: no word comes to that by itself."
 )]
 pub struct Arguments {
     #[command(subcommand)]
@@ -166,8 +166,8 @@ async fn publish(face: &Face, draft: &str, anyway: Option<String>, yes: bool) ->
     // Said before anybody is asked anything; what can never be published the daemon says.
     anyhow::ensure!(
         anyway.is_some() || awaited.is_empty() || detail.audience.is_none(),
-        "not yet sealed: {}; it is published by itself then, or at once and on record with --anyway REASON",
-        awaited.join(", and ")
+        "{}",
+        show::line(&detail.summary.not_yet_sealed())
     );
     show::note(readers(&detail).trim_end());
     if !yes {

@@ -150,6 +150,9 @@ pub(super) fn audience_page(audience: &AudienceView) -> String {
     if !audience.left_out.is_empty() {
         page += &format!("  not by {}: no certificate, or revoked\n", audience.left_out.join(", "));
     }
+    if audience.nodes <= 1 {
+        page += "  ONLY THIS NODE: nobody else belongs, or gets a key.\n";
+    }
     if !audience.only_silent.is_empty() {
         page += &format!(
             "  Connected and silent about {}: {}. You may have been removed, and then nobody takes it: ask a steward.\n",
@@ -227,8 +230,12 @@ pub(super) fn published_or_kept(publication: Publication) -> anyhow::Result<Opti
 /// What is said of something that was kept.
 fn kept(draft: &DraftSummary) -> String {
     let id = show::short(&draft.id);
+    let then = match &draft.needs {
+        Some(needs) => format!("It waits for you: {}", show::line(needs)),
+        None => "It is published by itself when that has come".to_owned(),
+    };
     format!(
-        "Kept as a draft, not yet sealed: {}.\nIt is published by itself when that has come. `cwn drafts` shows it; `cwn drafts publish {id} --anyway REASON` seals it at once, on record.",
+        "Kept as a draft, not yet sealed: {}.\n{then}. `cwn drafts` shows it; `cwn drafts publish {id} --anyway REASON` seals it at once, on record.",
         show::line(&draft.awaited.join(", and "))
     )
 }
@@ -267,6 +274,13 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_else_will_be_able_to_read_is_said_to_be_so() {
+        assert!(!audience_page(&audience()).contains("ONLY THIS NODE"));
+        let alone = AudienceView { partners: vec!["ferm".to_owned()], nodes: 1, ..audience() };
+        assert!(audience_page(&alone).contains("  ferm (1 node)\n  ONLY THIS NODE: nobody else belongs"));
+    }
+
+    #[test]
     fn who_is_left_out_and_who_was_not_heard_is_said() {
         let page = audience_page(&AudienceView {
             left_out: vec!["ibd".to_owned()],
@@ -287,6 +301,16 @@ mod tests {
             page.ends_with("about haven: ncsc. You may have been removed, and then nobody takes it: ask a steward.\n"),
             "{page}"
         );
+    }
+
+    #[test]
+    fn what_is_kept_is_not_said_to_be_published_by_itself_where_it_waits_for_a_person() {
+        let awaited = vec!["no word yet from ncsc".to_owned()];
+        let draft = DraftSummary { awaited, ..DraftSummary::unread("1f2e3d4c5b6a7988".to_owned()) };
+        assert!(kept(&draft).contains("no word yet from ncsc.\nIt is published by itself when that has come."));
+        let needs = Some("none comes by itself to a node that is kept offline".to_owned());
+        let said = kept(&DraftSummary { needs, ..draft });
+        assert!(said.contains("It waits for you: none comes") && !said.contains("published by itself"), "{said}");
     }
 
     #[test]

@@ -56,8 +56,7 @@ pub(super) fn circle_state(circle: &CircleSummary) -> String {
     };
     let not_joined = said("not joined yet", &circle.not_joined);
     let silent = said("connected and silent about it", &circle.silent);
-    // Whoever was removed is told so by nobody.
-    let removed = match circle.removable && circle.peers == 0 && !silent.is_empty() {
+    let removed = match circle.may_be_removed() {
         true => "; you may have been removed: ask a steward",
         false => "",
     };

@@ -316,3 +316,42 @@ async fn i3_a_kill_between_publishing_a_draft_and_removing_it_publishes_none_twi
     let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
     world.expect_titles("ncsc", "zorg", &titles).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partner_that_is_revoked_is_not_waited_for_and_another_still_is() -> anyhow::Result<()> {
+    let mut world = all_down(&["ncsc", "z-cert", "ferm"]).await?;
+    world.start("z-cert").await?;
+    kept(&world, "z-cert", &entry("for who is left", "AMBER")).await?;
+    for (name, serial) in [("ferm", 3), ("ncsc", 1)] {
+        let node = world.node(name).key;
+        let [draft] = drafts(&world, "z-cert").await?.try_into().unwrap();
+        assert!(draft.awaited[0].contains("ncsc") && draft.needs.is_none(), "{draft:?}");
+        let reason = "gone".to_owned();
+        world.authority.say(&Statement::Revocation { node, serial, reason, cut: Vec::new() });
+        world.hand_over_issuer_log("z-cert").await?;
+    }
+    none_left(&world, "z-cert").await?;
+    world.expect_titles("z-cert", "zorg", &["for who is left"]).await?;
+    let Publication::Published(_) = world.client("z-cert").post("/v1/entries", &entry("at once", "AMBER")).await?
+    else {
+        panic!("nobody is left to be heard")
+    };
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draft_on_a_node_that_is_kept_offline_waits_for_a_person_and_says_so() -> anyhow::Result<()> {
+    let mut world = all_down(&["ncsc", "z-cert", "ferm"]).await?;
+    world.configure("z-cert", |config| config.network.offline = true)?;
+    world.start("z-cert").await?;
+    let draft = kept(&world, "z-cert", &entry("by hand", "AMBER")).await?;
+    let needs = draft.needs.unwrap();
+    assert!(needs.contains("no word yet from") && needs.contains("--anyway REASON"), "{needs}");
+    let status: Status = world.client("z-cert").get("/v1/status").await?;
+    assert_eq!((status.drafts, status.drafts_for_a_person), (1, 1));
+    let refused = cwn(&world, "z-cert", &format!("drafts publish {} --yes", draft.id))?;
+    assert!(refused.err.contains("kept offline") && !refused.err.contains("published by itself"), "{}", refused.err);
+    let sealed = cwn(&world, "z-cert", &format!("drafts publish {} --anyway \"by stick\" --yes", draft.id))?;
+    assert_eq!(sealed.code, Some(0), "{}", sealed.err);
+    world.expect_titles("z-cert", "zorg", &["by hand"]).await
+}

@@ -304,6 +304,16 @@ async fn i2_a_revoked_node_is_disconnected_and_its_entries_say_so() -> anyhow::R
     let alone = async || Ok(world.client("ferm").get::<Status>("/v1/status").await?.peers == 0);
     world.until("ferm", "it is connected with nobody", alone).await?;
     assert!(world.read("z-cert", &published.reference).await?.summary.author_revoked);
+    // Both are told what to do by `cwn doctor` too: who cannot connect, and a steward in whose circle it still is.
+    let found = async |name: &str, what: &str| -> anyhow::Result<String> {
+        let checks: Vec<Check> = world.client(name).get("/v1/doctor").await?;
+        Ok(checks.into_iter().find(|check| check.what == what).map(|check| check.found).unwrap_or_default())
+    };
+    let peers = found("ferm", "peers").await?;
+    assert!(peers.contains("nobody is connected, of 2 nodes") && peers.contains("`cwn peers`"), "{peers}");
+    let members = found("ncsc", "members").await?;
+    assert!(members.contains("revoked, and still in zorg: 1 node") && members.contains("removes it"), "{members}");
+    assert_eq!(found("z-cert", "members").await?, "", "it is no steward");
     let told = async || why_not(&world, "ferm", "ncsc", "revoked").await;
     world.until("ferm", "it is told why and what to do", told).await?;
     let after = world.publish("ncsc", "zorg", "after").await?;
