@@ -15,19 +15,21 @@ use cwn_engine::{
     input::Command,
     keep::{OverQuota, Withheld},
     limits,
-    log::{CircleId, LogKey},
+    log::{CircleId, EntryBytes, LogKey, Stored},
     output::{CommandRefusal, Reply},
     replica::Replica,
+    store::known_facts,
     succession::{Claim, Standing, succeeding},
 };
 use cwn_functions::{
     circle_policy::{Policy, bilateral_name},
     marking::Tlp,
+    text::is_one_line,
 };
 
 use super::{
     NODE_DIGITS_LEAST,
-    door::{Api, find_circle, find_offer, name_of},
+    door::{Api, find_circle, find_offer, is_named, name_of},
     short,
     status::{not_joined, offers, policy_of, summarise},
     types::{
@@ -42,6 +44,12 @@ use crate::{
     node::{Node, nodes_of, partner_of},
     store::Store,
 };
+
+/// Facts that say how the circles are called that this node declined.
+const TURNED_DOWN_FACT: &[u8] = b"turned down/";
+
+/// A name of so many hexadecimal digits and no other letters could be meant as an id.
+const ID_LEAST: usize = 4;
 
 /// A hundred years, and what can be told from a slip of the finger.
 const RETENTION_DAYS_MOST: u32 = 36_500;
@@ -186,6 +194,17 @@ impl Api {
                 "{name:?} is no name, for a space begins or ends it; leave that out"
             )));
         }
+        let wrong = match name {
+            _ if !is_one_line(name) => Some("it holds characters that are not shown as they are"),
+            _ if name.contains('~') => Some("circles of two partners are named so (`cwn circle create --bilateral`)"),
+            _ if name.len() >= ID_LEAST && name.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                Some("it reads as the beginning of an id")
+            }
+            _ => None,
+        };
+        if let Some(why) = wrong {
+            return Err(Problem::refused(format!("{name:?} is no name for a circle: {why}; choose another")));
+        }
         let wanted = name.to_owned();
         let present = move |engine: &Engine, _: &_| {
             let has_it = |replica: &&Replica| name_of(replica).is_some_and(|name| name.eq_ignore_ascii_case(&wanted));
@@ -268,9 +287,9 @@ impl Api {
         let (ours, theirs, called) = (own.partner.clone(), partner.clone(), name.clone());
         let present = move |engine: &Engine, _: &_| -> Result<Option<CircleId>, Problem> {
             let of_both = |fold: &Fold| fold.roster().partners().into_iter().eq(BTreeSet::from([&ours, &theirs]));
-            let stands = |replica: &&Replica| {
+            let is_called = |replica: &&Replica| {
                 let named = name_of(replica).is_some_and(|name| name == called);
-                named && of_both(replica.fold()) && replica.fold().roster().member(&engine.me()).is_some()
+                named && replica.fold().roster().member(&engine.me()).is_some()
             };
             let offered =
                 |(_, offer): &(&CircleId, &Offer)| offer.charter.name == called && of_both(offer.preview.fold());
@@ -280,7 +299,16 @@ impl Api {
                     short(&circle.to_string())
                 )));
             }
-            Ok(engine.circles().find(stands).map(Replica::id))
+            let called_so: Vec<&Replica> = engine.circles().filter(is_called).collect();
+            match (called_so.iter().find(|replica| of_both(replica.fold())), called_so.first()) {
+                (Some(stands), _) => Ok(Some(stands.id())),
+                (None, Some(other)) => Err(Problem::refused(format!(
+                    "there is a circle {called:?} here already ({}), of others than you and {theirs} alone; `cwn circle show` \
+                     says who belongs, and a steward adds and removes them",
+                    short(&other.id().to_string())
+                ))),
+                (None, None) => Ok(None),
+            }
         };
         if let Some(circle) = self.node.driver.ask(present).await?? {
             return Ok(BilateralFounded { id: circle.to_string(), name, founded: false });
@@ -455,11 +483,57 @@ impl Api {
         Ok(Id { id: circle.to_string() })
     }
 
-    /// Does not join an offered circle.
+    /// Does not join an offered circle, and never will: the engine passes over every further offer of it.
     pub async fn decline(&self, circle: &str) -> Result<Id, Problem> {
         let circle = self.find_offered(circle).await?;
+        let name = move |engine: &Engine, _: &_| {
+            engine.offers().find(|(offered, _)| **offered == circle).map(|(_, offer)| offer.charter.name.clone())
+        };
+        let name = self.node.driver.ask(name).await?.unwrap_or_default();
         self.node.driver.command(Command::Decline { circle }).await?;
+        // The engine remembers no more than the id; people ask by the name.
+        let key = [TURNED_DOWN_FACT, &circle.0.0].concat();
+        self.node.driver.command(Command::Remember { key, value: name.into_bytes() }).await?;
         Ok(Id { id: circle.to_string() })
+    }
+
+    /// The circle that this node declined and a person names, by its name and how its id begins.
+    fn declined(&self, named: &str) -> Result<Option<String>, Problem> {
+        let facts = known_facts(&self.node.reader.get(), TURNED_DOWN_FACT).map_err(Problem::broken)?;
+        let read = |(key, name): (Vec<u8>, Vec<u8>)| {
+            let circle: [u8; 32] = key.get(TURNED_DOWN_FACT.len()..)?.try_into().ok()?;
+            Some((CircleId(Hash(circle)), String::from_utf8(name).ok()?))
+        };
+        let mut declined = facts.into_iter().filter_map(read);
+        let found = declined.find(|(circle, name)| is_named(circle, name, named));
+        Ok(found.map(|(circle, name)| format!("{name:?} ({})", short(&circle.to_string()))))
+    }
+
+    /// Of an entry by how its hash begins, if it lies beyond the cut of a removal: what is to be said of it.
+    pub(super) async fn put_aside(&self, digits: String) -> Result<Option<String>, Problem> {
+        let ask = |engine: &Engine, _: &_| -> Vec<(String, Beyond)> {
+            let circles = engine.circles().filter_map(|replica| Some((name_of(replica)?, replica)));
+            let of = |(name, replica): (String, &Replica)| {
+                beyond(engine, replica).into_iter().map(move |one| (name.clone(), one)).collect::<Vec<_>>()
+            };
+            circles.flat_map(of).collect()
+        };
+        let (withheld, node) = (self.node.driver.ask(ask).await?, Arc::clone(&self.node));
+        let look = move || {
+            withheld.into_iter().find_map(|(circle, (partner, _, one))| {
+                let mut found = false;
+                entries_beyond(&node, &one, &mut |entry| {
+                    found |= Stored::read(entry).is_ok_and(|entry| entry.hash().to_string().starts_with(&digits));
+                });
+                found.then(|| {
+                    format!(
+                        "this entry is put aside, beyond the cut of the removal of {partner}, and accepted by nobody; \
+                         `cwn circle show {circle}` says until when it is kept, and who can have it accepted"
+                    )
+                })
+            })
+        };
+        tokio::task::spawn_blocking(look).await.map_err(Problem::broken)
     }
 
     pub(super) async fn find(&self, named: &str) -> Result<CircleId, Problem> {
@@ -468,8 +542,15 @@ impl Api {
     }
 
     async fn find_offered(&self, named: &str) -> Result<CircleId, Problem> {
-        let named = named.to_owned();
-        self.node.driver.ask(move |engine, _| find_offer(engine, &named)).await?
+        let wanted = named.to_owned();
+        let found = self.node.driver.ask(move |engine, _| find_offer(engine, &wanted)).await?;
+        match (found, self.declined(named)?) {
+            (Err(problem), Some(declined)) if problem.code == "not_found" => Err(Problem::refused(format!(
+                "this node declined the circle {declined}, and that stands; a steward of it can found another that goes on for \
+                 it (`cwn circle succeed`)"
+            ))),
+            (found, _) => found,
+        }
     }
 }
 
@@ -536,11 +617,15 @@ fn raisers(engine: &Engine, replica: &Replica, author: &PublicKey, removal: Opti
     RaiseView { this: can.iter().any(|(node, _)| **node == engine.me()), by, belongs: !belongs.is_empty() }
 }
 
+/// What is left where no steward that may accept something holds it.
+pub(crate) const ANEW: &str = "where none of those holds it, it cannot be accepted as things are, and whoever can read it can publish what it says anew";
+
 /// Why a cut was not raised, and what to do.
 fn not_raised(failure: Failure, partner: &PartnerId, raise: &RaiseView) -> Problem {
     match failure {
         Failure::Refused(CommandRefusal::BetterRank { .. }) => Problem::refused(format!(
-            "a steward of better rank than this node's removed {partner}; ask {}, if its node holds what it wrote too",
+            "a steward of better rank than this node's removed {partner}; only {} can have that accepted, where it is held too; \
+             {ANEW}",
             raise.by.join(" or ")
         )),
         Failure::Refused(refusal @ CommandRefusal::BelongsAgain { .. }) => {
@@ -623,7 +708,7 @@ fn to_raise(
         true if engine.word().partner(partner).next().is_none() => Err(unknown(partner)),
         true => Err(Problem::refused(format!(
             "nothing of {partner} is held here beyond the cut of a removal; a steward whose node holds some can raise the \
-             cut: `cwn circle show` says so there"
+             cut if it is of no worse rank than who removed {partner}; {ANEW}"
         ))),
     }
 }
@@ -658,30 +743,49 @@ fn removal_of<'a>(engine: &'a Engine, circle: &CircleId, removal: &Hash) -> Opti
 /// What is withheld of a log, whose it is, and who can raise its cut.
 type Beyond = (String, RaiseView, Withheld);
 
+/// What a circle holds beyond the cuts of removals.
+fn beyond(engine: &Engine, replica: &Replica) -> Vec<Beyond> {
+    let circle = replica.id();
+    let partner = |one: &Withheld| match removal_of(engine, &circle, &one.removal) {
+        Some(Act::Remove { partner, .. }) => partner.to_string(),
+        _ => partner_of(engine.word(), &one.key.author),
+    };
+    let withheld = engine.withheld(&circle).into_iter().map(|one| {
+        let raise = raisers(engine, replica, &one.key.author, Some(&one.removal));
+        (partner(&one), raise, one)
+    });
+    withheld.collect()
+}
+
+/// The entries of a log that lie beyond its cut, as far as they can be read back; read beside the log thread.
+fn entries_beyond(node: &Node, Withheld { key, cut, height, .. }: &Withheld, visit: &mut dyn FnMut(EntryBytes)) {
+    let mut next = *cut;
+    while next < *height {
+        // What cannot be read back is passed over; the node says elsewhere that it is damaged.
+        let Ok(entries) = node.reader.get().entries(key, next, *height, MEASURED_BYTES) else { break };
+        if entries.is_empty() {
+            break;
+        }
+        next += entries.len() as u64;
+        entries.into_iter().for_each(&mut *visit);
+    }
+}
+
 /// What is withheld of each node, with its bytes; read beside the log thread.
 fn measure(node: &Node, withheld: Vec<Beyond>) -> Vec<WithheldView> {
     let mut views: BTreeMap<(String, PublicKey), WithheldView> = BTreeMap::new();
-    for (partner, raise, Withheld { key, cut, height, until, .. }) in withheld {
-        let view = views.entry((partner.clone(), key.author)).or_insert_with(|| WithheldView {
+    for (partner, raise, one) in withheld {
+        let view = views.entry((partner.clone(), one.key.author)).or_insert_with(|| WithheldView {
             partner,
-            node: key.author.to_string(),
+            node: one.key.author.to_string(),
             entries: 0,
             bytes: 0,
-            until: until.0,
+            until: one.until.0,
             raise,
         });
-        view.entries += height - cut;
-        view.until = view.until.min(until.0);
-        let mut next = cut;
-        while next < height {
-            // What cannot be read back has no size; the node says elsewhere that it is damaged.
-            let Ok(entries) = node.reader.get().entries(&key, next, height, MEASURED_BYTES) else { break };
-            if entries.is_empty() {
-                break;
-            }
-            next += entries.len() as u64;
-            view.bytes += entries.iter().map(|entry| entry.payload.len() as u64).sum::<u64>();
-        }
+        view.entries += one.height - one.cut;
+        view.until = view.until.min(one.until.0);
+        entries_beyond(node, &one, &mut |entry| view.bytes += entry.payload.len() as u64);
     }
     views.into_values().collect()
 }
@@ -733,15 +837,6 @@ fn detail(engine: &Engine, store: &Store, named: &str) -> Result<(CircleDetail, 
         used: quota_view(one.used),
         waiting: one.waiting,
     };
-    let partner = |one: &Withheld| match removal_of(engine, &circle, &one.removal) {
-        Some(Act::Remove { partner, .. }) => partner.to_string(),
-        _ => partner_of(engine.word(), &one.key.author),
-    };
-    let withheld = engine.withheld(&circle).into_iter().map(|one| {
-        let raise = raisers(engine, replica, &one.key.author, Some(&one.removal));
-        (partner(&one), raise, one)
-    });
-    let withheld = withheld.collect();
     let succeeded_by = engine.successors(&circle);
     let retention = engine.retention(&circle);
     let Policy { purposes, description, .. } = policy_of(&control.terms(replica.fold()).policy);
@@ -764,7 +859,8 @@ fn detail(engine: &Engine, store: &Store, named: &str) -> Result<(CircleDetail, 
             .collect(),
         withheld: Vec::new(),
         quota: quota_view(replica.quota()),
+        used: quota_view(replica.used(&engine.me())),
         over_quota: engine.over_quota(&circle).into_iter().map(over).collect(),
     };
-    Ok((detail, withheld))
+    Ok((detail, beyond(engine, replica)))
 }

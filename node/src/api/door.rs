@@ -105,17 +105,19 @@ pub(super) fn name_of(replica: &Replica) -> Option<String> {
     Some(replica.control()?.charter().name.clone())
 }
 
+/// Whether a person means this circle: by its name, its id or the start of its id.
+pub(super) fn is_named(circle: &CircleId, name: &str, named: &str) -> bool {
+    const SHORTEST: usize = 6;
+    name.eq_ignore_ascii_case(named) || named.len() >= SHORTEST && circle.to_string().starts_with(named)
+}
+
 fn find(
     circles: impl Iterator<Item = (CircleId, String)>,
     named: &str,
     what: &str,
     remedy: &str,
 ) -> Result<CircleId, Problem> {
-    const SHORTEST: usize = 6;
-    let matches = |(id, name): &(CircleId, String)| {
-        name.eq_ignore_ascii_case(named) || named.len() >= SHORTEST && id.to_string().starts_with(named)
-    };
-    let found: Vec<(CircleId, String)> = circles.filter(matches).collect();
+    let found: Vec<(CircleId, String)> = circles.filter(|(id, name)| is_named(id, name, named)).collect();
     match found.as_slice() {
         [(id, _)] => Ok(*id),
         [] => Err(Problem::not_found(format!("there is no {what} {named:?} here; {remedy}"))),

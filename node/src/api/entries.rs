@@ -251,9 +251,10 @@ impl Api {
             (Some(_), false) => {
                 Err(Problem::bad_request(format!("more than one entry starts with {named}; give more digits")))
             }
-            (None, _) => {
-                Err(Problem::not_found(format!("no entry here starts with {named}; `cwn list` shows those there are")))
-            }
+            (None, _) => Err(Problem::not_found(match self.put_aside(named.to_ascii_lowercase()).await? {
+                Some(aside) => aside,
+                None => format!("no entry here starts with {named}; `cwn list` shows those there are"),
+            })),
         }
     }
 

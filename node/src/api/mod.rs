@@ -15,6 +15,7 @@ pub mod server;
 mod status;
 pub mod types;
 
+pub(crate) use circles::ANEW;
 pub use circles::Circles;
 pub use doctor::without_daemon;
 pub use door::Api;

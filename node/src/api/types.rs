@@ -229,6 +229,9 @@ pub struct CircleDetail {
     /// How much of one node's content is taken.
     #[serde(default)]
     pub quota: QuotaView,
+    /// How much of it this node used.
+    #[serde(default)]
+    pub used: QuotaView,
     /// The nodes of which there is more.
     #[serde(default)]
     pub over_quota: Vec<OverQuotaView>,

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{
-        Circles, NODE_DIGITS_LEAST,
+        ANEW, Circles, NODE_DIGITS_LEAST,
         types::{
             Bilateral, BilateralFounded, CircleDetail, CircleSummary, ForkView, Id, KeptLess, MemberView, Membership,
             NewCircle, NodeView, OverQuotaView, PartnerView, PolicyChange, QuotaChange, QuotaView, RaiseView, Raising,
@@ -60,11 +60,16 @@ pub enum Command {
         wait: u64,
     },
     /// Do not join a circle that was offered, and do not ask again.
-    #[command(after_help = "Example:\n  cwn circle decline haven")]
+    #[command(
+        after_help = "Example:\n  cwn circle decline haven\n\nThis cannot be undone: an offer that is declined is not made again, and `cwn circle accept` refuses it. Who wants to join after all asks a steward to found another circle that goes on for it, with `cwn circle succeed`.\nAn offer that is left alone waits."
+    )]
     Decline {
         /// The circle, by name or id.
         #[arg(value_parser = super::named)]
         circle: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
     /// Found a circle that goes on for another, whose founder is lost, hostile or retires.
     #[command(
@@ -262,7 +267,14 @@ pub(super) async fn run(face: &Face, command: Command) -> anyhow::Result<()> {
         Command::List { json } => list(face, json).await,
         Command::Show { circle, json } => show_one(face, &circle, json).await,
         Command::Accept { circle, wait } => decide(face, &circle, "accept", "Joined", wait).await,
-        Command::Decline { circle } => decide(face, &circle, "decline", "Declined", 0).await,
+        Command::Decline { circle, yes } => {
+            if !yes {
+                confirm(&format!(
+                    "Decline {circle} for good? It is not offered again, and only another circle in its place could be joined."
+                ))?;
+            }
+            decide(face, &circle, "decline", "Declined", 0).await
+        }
         Command::Succeed(new) => succeed(face, new).await,
         Command::Add(change) => add(face, change).await,
         Command::Remove(change) => remove(face, change).await,
@@ -486,7 +498,7 @@ fn raising(RaiseView { this, by, belongs }: &RaiseView, command: &str) -> String
         (false, _) if by.is_empty() => {
             "nobody can accept that: no steward is of better rank than its author".to_owned()
         }
-        (false, false) => format!("only {others} can accept that, where it is held too"),
+        (false, false) => format!("only {others} can accept that, where it is held too; {ANEW}"),
         (false, true) => format!("its author belongs: only {others} can remove it and accept that then"),
     }
 }
@@ -508,14 +520,16 @@ fn detail_page(detail: &CircleDetail) -> String {
         _ => "partners that are added can open nothing from before them\n",
     };
     page += &kept_page(detail);
-    let QuotaView { bytes, entries, logs, epochs } = detail.quota;
-    page += &format!(
-        "of one node others take {} and {}, in {} and {}\n",
-        show::count(entries, "entry", "entries"),
-        show::size(bytes),
-        show::count(logs, "log", "logs"),
-        show::count(epochs, "epoch", "epochs")
-    );
+    let amount = |QuotaView { bytes, entries, logs, epochs }: QuotaView| {
+        format!(
+            "{} and {}, in {} and {}",
+            show::count(entries, "entry", "entries"),
+            show::size(bytes),
+            show::count(logs, "log", "logs"),
+            show::count(epochs, "epoch", "epochs")
+        )
+    };
+    page += &format!("of one node others take {}; this one used {}\n", amount(detail.quota), amount(detail.used));
     for operation in &detail.voided {
         page += &format!("set aside by the rules of rank, issue it again or not: {operation}\n");
     }
@@ -610,12 +624,10 @@ async fn add(face: &Face, change: Change) -> anyhow::Result<()> {
 
 async fn remove(face: &Face, change: Change) -> anyhow::Result<()> {
     let Change { circle, partner, node, yes } = change;
+    let detail: CircleDetail = face.client.get(&format!("/v1/circles/{}", encode(&circle))).await?;
     let (partner, node) = match node {
         Some(node) => (partner, Some(node)),
-        None => {
-            let detail: CircleDetail = face.client.get(&format!("/v1/circles/{}", encode(&circle))).await?;
-            named_for_removal(&detail.members, &partner)?
-        }
+        None => named_for_removal(&detail.members, &partner)?,
     };
     if !yes {
         let whom = match &node {
@@ -623,7 +635,8 @@ async fn remove(face: &Face, change: Change) -> anyhow::Result<()> {
             Some(node) => format!("node {} of {partner}", show::short(node)),
         };
         confirm(&format!(
-            "Remove {whom} from {circle}? What it wrote and you hold stays; it keeps what it has, and can open nothing that comes after."
+            "Remove {whom} from {circle}? What it wrote and you hold stays; it keeps what it has, and can open nothing that comes after.{}",
+            unheard_before_removal(&detail.summary)
         ))?;
     }
     let whom = match &node {
@@ -633,6 +646,17 @@ async fn remove(face: &Face, change: Change) -> anyhow::Result<()> {
     let membership = Membership { partner, node };
     let _: Id = face.client.post(&format!("/v1/circles/{}/remove", encode(&circle)), &membership).await?;
     Ok(show::page(&format!("{whom} no longer belongs to {}.\n", show::line(&circle)))?)
+}
+
+/// What a person hears before a removal by a node that may not hold all that was written.
+fn unheard_before_removal(circle: &CircleSummary) -> String {
+    match circle.current {
+        true => String::new(),
+        false => format!(
+            " This node is not current ({}): what others hold of it and this node has not heard is put aside, and only a steward that holds it can have it accepted then.",
+            circle_state(circle)
+        ),
+    }
 }
 
 /// Whom a person means to remove: a partner by its id, or one node by the first digits of its key.
@@ -851,6 +875,7 @@ Offered: zorg (0123456789ab), TLP:AMBER, founded by z-cert
                 raise: RaiseView { this: true, by: vec!["ferm".to_owned()], belongs: false },
             }],
             quota: QuotaView { bytes: 2_000_000_000, entries: 5, logs: 100, epochs: 1 },
+            used: QuotaView { bytes: 700, entries: 2, logs: 1, epochs: 1 },
             over_quota: vec![OverQuotaView {
                 partner: "ibd".to_owned(),
                 node: "86ed6ed0c5b79f61".to_owned(),
@@ -868,7 +893,7 @@ up to TLP:AMBER, founded 1970-01-01T00:00:00Z, in sync
 partners that are added can open what was published before them, while the policy said so
 what is published is kept 90 days, and dropped from this node's disk then
 the policy says 1 day: this node acts on it from 1970-01-02T00:00:00Z on
-of one node others take 5 entries and 2000 MB, in 100 logs and 1 epoch
+of one node others take 5 entries and 2000 MB, in 100 logs and 1 epoch; this one used 2 entries and 700 bytes, in 1 log and 1 epoch
 set aside by the rules of rank, issue it again or not: add divd
 1 operation that only a later version of this program understands: update this node
 ibd signed two entries for one place (log 52c1a7a5f0a3, entry 7): from there on it is disputed, and nothing of it is accepted; this node holds 4 entries along branch 3f2a9c01d5e7; its author belongs: only ncsc can remove it and accept that then
@@ -892,7 +917,10 @@ beyond the cut of the removal of surfcert: 3 entries (2000 bytes), kept until 19
             raising(&RaiseView { this, by, belongs }, "cwn circle raise haven ibd")
         };
         assert_eq!(remedy(true, &["ncsc"], false), "`cwn circle raise haven ibd` accepts that");
-        assert_eq!(remedy(false, &["ncsc", "ferm"], false), "only ncsc or ferm can accept that, where it is held too");
+        assert_eq!(
+            remedy(false, &["ncsc", "ferm"], false),
+            format!("only ncsc or ferm can accept that, where it is held too; {ANEW}")
+        );
         assert_eq!(
             remedy(true, &["ncsc"], true),
             "its author belongs: remove it, let `cwn circle raise haven ibd` accept that, and add it again"
@@ -900,6 +928,14 @@ beyond the cut of the removal of surfcert: 3 entries (2000 bytes), kept until 19
         let others = remedy(false, &["ncsc"], true);
         assert_eq!(others, "its author belongs: only ncsc can remove it and accept that then");
         assert!(remedy(false, &[], true).starts_with("nobody can accept that"));
+    }
+
+    #[test]
+    fn who_removes_before_it_heard_all_is_told_what_that_puts_aside() {
+        assert_eq!(unheard_before_removal(&circle("haven")), "");
+        let waiting = CircleSummary { current: false, unheard: vec!["ncsc".to_owned()], ..circle("haven") };
+        let said = unheard_before_removal(&waiting);
+        assert!(said.contains("waits for ncsc") && said.contains("is put aside"), "{said}");
     }
 
     #[test]

@@ -23,15 +23,15 @@ use cwn_node::{
         Circles,
         client::{Client, Error},
         types::{
-            AudienceView, Bilateral, BilateralFounded, CircleDetail, Id, Membership, NewCircle, NewEntry, PartnerView,
-            Published, QuotaChange, RaiseView, Status, Uploaded, Who, WhoLine,
+            AudienceView, Bilateral, BilateralFounded, Check, CircleDetail, Id, Membership, NewCircle, NewEntry,
+            PartnerView, Publication, Published, QuotaChange, RaiseView, Status, Uploaded, Who, WhoLine,
         },
     },
     clock,
     config::{Accept, Fetch},
     store::Store,
 };
-use cwn_tests::world::World;
+use cwn_tests::{shell::say, world::World};
 
 async fn three() -> anyhow::Result<World> {
     let mut world = World::new(&["ncsc", "z-cert", "ferm"])?;
@@ -150,16 +150,71 @@ async fn a_second_circle_of_a_name_is_not_founded_and_of_two_that_others_founded
     world.start_all().await?;
     world.connected("ncsc", 1).await?;
     world.found("ncsc", "haven", &[]).await?;
-    for (name, why) in [("haven", "already"), ("Haven", "already"), (" ", "is no name"), (" haven", "is no name")] {
+    for (name, why) in [("haven", "already"), ("Haven", "already"), (" ", "is no name"), (" haven", "is no name")]
+        .into_iter()
+        .chain([("ncsc~z-cert", "two partners"), ("Cafe", "an id"), ("20261", "an id"), ("a\u{202e}b", "as they are")])
+    {
         let refused = world.found_at_once("ncsc", name, &[]).await.unwrap_err().to_string();
         assert!(refused.contains(why), "{refused}");
     }
+    for name in ["abc", "cafés"] {
+        world.found_at_once("ncsc", name, &[]).await?;
+    }
     // Another partner does not know of it.
     world.found("z-cert", "haven", &["ncsc"]).await?;
-    let both = async || Ok(world.client("ncsc").get::<Circles>("/v1/circles").await?.circles.len() == 2);
+    let both = async || Ok(world.client("ncsc").get::<Circles>("/v1/circles").await?.circles.len() == 4);
     world.until("ncsc", "it is in both", both).await?;
     let asked = world.client("ncsc").get::<CircleDetail>("/v1/circles/haven").await.unwrap_err().to_string();
     assert!(asked.contains("means more than one circle") && asked.contains("give the id"), "{asked}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_who_was_removed_unheard_before_it_accepted_waits_for_word_of_the_circle_and_does_not_take_itself_for_current()
+-> anyhow::Result<()> {
+    let mut world = World::new(&["ncsc", "ferm"])?;
+    world.configure("ferm", |config| config.circles.accept = Accept::Ask)?;
+    world.start_all().await?;
+    world.connected("ncsc", 1).await?;
+    world.connected("ferm", 1).await?;
+    for circle in ["gone", "stale", "zorg"] {
+        world.found_at_once("ncsc", circle, &["ferm"]).await?;
+    }
+    let ferm = world.client("ferm");
+    let offered = async |count| Ok(ferm.get::<Circles>("/v1/circles").await?.offers.len() == count);
+    world.until("ferm", "all are offered", async || offered(3).await).await?;
+    let out = Membership { partner: "ferm".to_owned(), node: None };
+    // What it hears of is offered no longer.
+    let _: Id = world.client("ncsc").post("/v1/circles/gone/remove", &out).await?;
+    world.until("ferm", "one is not offered any more", async || offered(2).await).await?;
+    // And of the other it does not hear.
+    for offline in [true, false] {
+        world.stop("ncsc")?;
+        world.configure("ncsc", |config| config.network.offline = offline)?;
+        world.start("ncsc").await?;
+        if offline {
+            let _: Id = world.client("ncsc").post("/v1/circles/stale/remove", &out).await?;
+        }
+    }
+    world.connected("ncsc", 1).await?;
+    for circle in ["stale", "zorg"] {
+        let _: Id = world.client("ferm").post(&format!("/v1/circles/{circle}/accept"), &serde_json::json!({})).await?;
+    }
+    // Word of the one comes; of the other none, from the same peer.
+    world.publish("ferm", "zorg", "current").await?;
+    let status: Status = world.client("ferm").get("/v1/status").await?;
+    let stale = status.circles.iter().find(|circle| circle.name == "stale").context("it joined")?;
+    assert_eq!((stale.current, &stale.silent, stale.peers), (false, &vec!["ncsc".to_owned()], 0));
+    let new = NewEntry { circle: "stale".to_owned(), ..entry("AMBER+STRICT", 0) };
+    let audience: AudienceView = world.client("ferm").post("/v1/audience", &new).await?;
+    assert_eq!((audience.only_silent, audience.awaited.len()), (vec!["ncsc".to_owned()], 1));
+    let Publication::Kept(_) = world.client("ferm").post("/v1/entries", &new).await? else {
+        panic!("it was sealed by who may have been removed")
+    };
+    let checks: Vec<Check> = world.client("ferm").get("/v1/doctor").await?;
+    let circles = checks.iter().find(|check| check.what == "circles").context("it looks at circles")?;
+    let says = ["stale waits for ncsc", "you may have been removed, ask a steward", "`cwn peers`"];
+    assert!(says.iter().all(|words| circles.found.contains(words)) && !circles.found.contains("zorg"), "{circles:?}");
     Ok(())
 }
 
@@ -230,7 +285,19 @@ async fn a_circle_is_joined_when_its_operator_says_so_and_stays_declined() -> an
     world.until("z-cert", "both are offered", async || offers(2).await).await?;
     let nothing = serde_json::json!({});
     let _: Id = world.client("z-cert").post("/v1/circles/wanted/accept", &nothing).await?;
-    let _: Id = world.client("z-cert").post("/v1/circles/unwanted/decline", &nothing).await?;
+    let declines = |more: &str| {
+        let data = &world.node("z-cert").data;
+        say(data, &format!("cwn --data {} circle decline unwanted {more} </dev/null", data.display()))
+    };
+    let asked = declines("")?;
+    assert!(asked.code == Some(1) && asked.err.contains("for good"), "{asked:?}");
+    assert_eq!(declines("--yes")?.code, Some(0));
+    let declined = world.client("z-cert").post::<_, Id>("/v1/circles/unwanted/accept", &nothing).await;
+    let declined = declined.unwrap_err().to_string();
+    assert!(
+        declined.contains("this node declined the circle \"unwanted\"") && declined.contains("succeed"),
+        "{declined}"
+    );
     world.publish("ncsc", "wanted", "welcome").await?;
     world.expect_titles("z-cert", "wanted", &["welcome"]).await?;
     world.kill("z-cert")?;
@@ -303,6 +370,13 @@ async fn two_partners_have_one_bilateral_circle_of_which_both_are_stewards() -> 
         let said = refused.unwrap_err().to_string();
         assert!(said.contains(remedy), "{said}");
     }
+
+    // Nor is one beside a circle that was theirs alone once.
+    let ferm = Membership { partner: "ferm".to_owned(), node: None };
+    let _: Id = world.client("z-cert").post(&format!("/v1/circles/{}/add", founded.id), &ferm).await?;
+    let refused = world.client("z-cert").post::<_, BilateralFounded>("/v1/bilateral", &with("ncsc")).await;
+    let said = refused.unwrap_err().to_string();
+    assert!(said.contains("here already") && said.contains("`cwn circle show`"), "{said}");
     Ok(())
 }
 
@@ -650,7 +724,8 @@ async fn warned(world: &World, name: &str, of: &str) -> anyhow::Result<bool> {
 }
 
 /// z-cert, a steward, removed ferm without having heard all it wrote; ncsc, the founder, holds the rest.
-async fn beyond_a_cut() -> anyhow::Result<World> {
+/// The reference of that comes along.
+async fn beyond_a_cut() -> anyhow::Result<(World, String)> {
     let mut world = three().await?;
     change(&world, "ncsc", "appoint", all_of("z-cert")).await.unwrap();
     let steward = async || is_steward(&world, "z-cert").await;
@@ -658,7 +733,7 @@ async fn beyond_a_cut() -> anyhow::Result<World> {
     world.publish("ferm", "zorg", "before").await?;
     world.expect_titles("z-cert", "zorg", &["before"]).await?;
     world.stop("z-cert")?;
-    world.publish("ferm", "zorg", "unheard").await?;
+    let unheard = world.publish("ferm", "zorg", "unheard").await?.reference;
     world.expect_titles("ncsc", "zorg", &["before", "unheard"]).await?;
     world.stop("ncsc")?;
     world.stop("ferm")?;
@@ -668,12 +743,17 @@ async fn beyond_a_cut() -> anyhow::Result<World> {
     let withheld = async || Ok(detail(&world, "ncsc").await?.withheld.iter().any(|one| one.entries == 1));
     world.until("ncsc", "it shows what lies beyond the cut", withheld).await?;
     world.expect_titles("ncsc", "zorg", &["before"]).await?;
-    Ok(world)
+    Ok((world, unheard))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_lies_beyond_the_cut_of_a_removal_is_shown_and_accepted_once_a_steward_raises_it() -> anyhow::Result<()> {
-    let mut world = beyond_a_cut().await?;
+    let (mut world, unheard) = beyond_a_cut().await?;
+    let aside = world.read("ncsc", &unheard).await.unwrap_err().to_string();
+    let says = ["put aside", "beyond the cut of the removal of ferm", "`cwn circle show zorg`"];
+    assert!(says.iter().all(|words| aside.contains(words)), "{aside}");
+    let nowhere = world.read("z-cert", &unheard).await.unwrap_err().to_string();
+    assert!(nowhere.contains("no entry here starts with"), "{nowhere}");
     let [one] = detail(&world, "ncsc").await?.withheld.try_into().unwrap();
     assert!(one.partner == "ferm" && one.bytes > 100, "{one:?}");
     let both = vec!["ncsc".to_owned(), "z-cert".to_owned()];
@@ -682,6 +762,7 @@ async fn what_lies_beyond_the_cut_of_a_removal_is_shown_and_accepted_once_a_stew
     let refused = async |by: &str, of: &str| change(&world, by, "raise", all_of(of)).await.unwrap_err();
     let nothing = refused("z-cert", "ferm").await;
     assert!(nothing.contains("nothing of ferm is held here") && nothing.contains("a steward whose node"), "{nothing}");
+    assert!(nothing.contains("cannot be accepted as things are") && nothing.contains("anew"), "{nothing}");
     let belongs = refused("ncsc", "z-cert").await;
     assert!(belongs.contains("z-cert belongs to the circle"), "{belongs}");
     change(&world, "ncsc", "raise", all_of("ferm")).await.unwrap();
@@ -698,7 +779,7 @@ async fn what_lies_beyond_the_cut_of_a_removal_is_shown_and_accepted_once_a_stew
 #[tokio::test(flavor = "multi_thread")]
 async fn what_lies_beyond_a_cut_of_who_belongs_again_is_accepted_once_it_is_removed_and_the_cut_raised()
 -> anyhow::Result<()> {
-    let world = beyond_a_cut().await?;
+    let (world, _) = beyond_a_cut().await?;
     change(&world, "ncsc", "add", all_of("ferm")).await.unwrap();
     let [one] = detail(&world, "ncsc").await?.withheld.try_into().unwrap();
     assert_eq!((one.raise.this, one.raise.belongs), (true, true));
@@ -734,7 +815,11 @@ async fn who_can_raise_no_cut_is_shown_who_can() -> anyhow::Result<()> {
     let founder = vec!["ncsc".to_owned()];
     assert_eq!(one.raise, RaiseView { this: false, by: founder, belongs: false });
     let refused = change(&world, "z-cert", "raise", all_of("ferm")).await.unwrap_err();
-    assert!(refused.contains("a steward of better rank than this node's removed ferm; ask ncsc"), "{refused}");
+    assert!(refused.contains("a steward of better rank than this node's removed ferm; only ncsc"), "{refused}");
+    // And ncsc, who could, holds nothing of it: who is sent there does not come back with an advice that is refused.
+    for refused in [refused, change(&world, "ncsc", "raise", all_of("ferm")).await.unwrap_err()] {
+        assert!(refused.contains("cannot be accepted as things are"), "{refused}");
+    }
     change(&world, "ncsc", "dismiss", all_of("z-cert")).await.unwrap();
     world.until("z-cert", "it is none any more", async || Ok(!is_steward(&world, "z-cert").await?)).await?;
     let refused = change(&world, "z-cert", "raise", all_of("ferm")).await.unwrap_err();
@@ -754,6 +839,7 @@ async fn i7_what_goes_beyond_a_quota_waits_is_shown_and_comes_once_it_is_raised(
     for title in ["second", "third", "fourth"] {
         world.publish("ferm", "zorg", title).await?;
     }
+    assert_eq!(detail(&world, "ferm").await?.used.entries, 4);
     world.stop("ferm")?;
     for name in ["ncsc", "z-cert"] {
         world.start(name).await?;
