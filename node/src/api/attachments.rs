@@ -128,13 +128,16 @@ impl Api {
         let missing = attachment.chunks.iter().filter(|chunk| !self.node.chunks.holds(&key.circle, chunk)).count();
         if missing > 0 {
             self.node.fetches.asked(key.circle, attachment.clone());
-            return Err(Problem::new(
-                "incomplete",
-                format!(
-                    "{missing} of {} parts are not here yet; they are fetched from now on, while a partner that has them is connected (`cwn peers`): try again in a moment",
-                    attachment.chunks.len()
-                ),
-            ));
+            let remedy = match self.node.config.network.offline {
+                false => {
+                    "they are fetched from now on, while a partner that has them is connected (`cwn peers`): try again in a moment"
+                }
+                true => {
+                    "this node is kept offline and fetches nothing: ask a member for a file of `cwn export --attachments`, and import it"
+                }
+            };
+            let parts = attachment.chunks.len();
+            return Err(Problem::new("incomplete", format!("{missing} of {parts} parts are not here yet; {remedy}")));
         }
         let chunks = attachment.chunks.clone();
         let store = self.node.chunks.clone();

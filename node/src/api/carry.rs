@@ -73,6 +73,7 @@ impl Api {
     /// What a file would hold, and who could open it. Does nothing.
     pub async fn export_plan(&self, circle: &str, query: &ExportQuery) -> Result<ExportView, Problem> {
         let (plan, name) = self.plan(circle, query).await?;
+        let left_attachments = if query.attachments { 0 } else { self.attached(&plan, query).await? };
         let names = |partners: &std::collections::BTreeSet<PartnerId>| {
             partners.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
@@ -85,7 +86,17 @@ impl Api {
             entries: plan.entries(),
             parts: plan.chunks(),
             missing_parts: plan.missing,
+            left_attachments,
         })
+    }
+
+    /// How many attachments the entries have that a file holds.
+    async fn attached(&self, plan: &Plan, query: &ExportQuery) -> Result<u64, Problem> {
+        let (inbox, circle, since) = (self.node.inbox.clone(), plan.circle, query.since.map(Time));
+        let listed = tokio::task::spawn_blocking(move || inbox.newest(Some(circle), None, usize::MAX)).await;
+        let listed = listed.map_err(Problem::broken)?.map_err(Problem::broken)?;
+        let rows = listed.iter().map(|listed| &listed.row).filter(|row| since.is_none_or(|since| row.time >= since));
+        Ok(rows.map(|row| u64::from(row.attachments)).sum())
     }
 
     /// The bytes of a file.

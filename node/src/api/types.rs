@@ -954,6 +954,9 @@ pub struct ExportView {
     pub parts: usize,
     /// Parts that belong to its entries and are not on this node.
     pub missing_parts: usize,
+    /// Attachments of its entries that stay behind, where they were not asked for.
+    #[serde(default)]
+    pub left_attachments: u64,
 }
 
 /// `POST /v1/import`: what became of a file.

@@ -140,8 +140,8 @@ pub enum Unsound {
     #[error("the file's key is damaged; copy it again from where it was made")]
     Key,
     /// A frame that was altered, or stands elsewhere than where it was put.
-    #[error("what stands in the file was altered after it was made; ask for another")]
-    Altered,
+    #[error("what stands in the file was altered after it was made, at its part {0}; ask for another")]
+    Altered(u64),
     /// A frame of a later version.
     #[error("the file holds something that this program does not know; use a newer program")]
     Unknown,
@@ -159,11 +159,12 @@ impl Opener {
     }
 
     fn open(&mut self, sealed: &[u8]) -> Result<Item, Unsound> {
-        let inside = Age.open_with_epoch(&self.key, sealed, INSIDE_BYTES).map_err(|_refusal| Unsound::Altered)?;
+        let inside =
+            Age.open_with_epoch(&self.key, sealed, INSIDE_BYTES).map_err(|_refusal| Unsound::Altered(self.next))?;
         let Numbered { number, item } =
             encoding::from_bytes(&inside, INSIDE_BYTES).map_err(|_refusal| Unsound::Unknown)?;
         if number != self.next {
-            return Err(Unsound::Altered);
+            return Err(Unsound::Altered(self.next));
         }
         self.next += 1;
         Ok(item)
@@ -200,12 +201,13 @@ mod tests {
         let (mut sealer, sealed_key) = Sealer::new(&[key.recipient()]).unwrap();
         let (first, second) = (sealer.seal(chunk(1)), sealer.seal(chunk(2)));
         let mut opener = opener(&key, &sealed_key).unwrap();
-        assert_eq!(opener.open(&second), Err(Unsound::Altered));
+        assert_eq!(opener.open(&second), Err(Unsound::Altered(0)));
         let mut altered = first.clone();
         let last = altered.len() - 1;
         altered[last] ^= 1;
-        assert_eq!(opener.open(&altered), Err(Unsound::Altered));
+        assert_eq!(opener.open(&altered), Err(Unsound::Altered(0)));
         assert_eq!(opener.open(&first), Ok(chunk(1)));
+        assert_eq!(opener.open(&altered), Err(Unsound::Altered(1)));
         assert_eq!(opener.open(&second), Ok(chunk(2)));
     }
 

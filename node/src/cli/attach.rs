@@ -7,8 +7,10 @@ use clap::Args;
 
 use super::{
     Face,
+    partners::encode,
     publish::{Outgoing, publish},
 };
+use crate::api::types::EntryDetail;
 
 /// Arguments of `cwn attach`.
 #[derive(Debug, Args)]
@@ -28,6 +30,10 @@ pub struct Arguments {
 pub(super) async fn run(face: &Face, arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { file, mut outgoing, refers_to } = arguments;
     let name = file.file_name().and_then(|name| name.to_str()).context("the file's name is no UTF-8 text")?;
+    if let Some(reference) = &refers_to {
+        let found: Result<EntryDetail, _> = face.client.get(&format!("/v1/entries/{}", encode(reference))).await;
+        found.context("--refers-to names no entry that is here")?;
+    }
     let title = outgoing.title.take().unwrap_or_else(|| name.to_owned());
     outgoing.reference.extend(refers_to);
     publish(face, outgoing, title, String::new(), &[file]).await

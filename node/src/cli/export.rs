@@ -85,6 +85,10 @@ fn plan_page(plan: &ExportView) -> String {
     if !plan.left_out.is_empty() {
         page += &format!("  not by {}: no certificate, or revoked\n", plan.left_out.join(", "));
     }
+    if plan.left_attachments > 0 {
+        let attachments = show::count(plan.left_attachments, "attachment", "attachments");
+        page += &format!("  without {attachments} (--attachments takes them along)\n");
+    }
     if plan.missing_parts > 0 {
         let parts = show::count(plan.missing_parts as u64, PART, PARTS);
         page += &format!("  not in it, as this node lacks them: {parts}\n");
@@ -193,10 +197,14 @@ mod tests {
             entries: 12,
             parts: 4,
             missing_parts: 1,
+            left_attachments: 0,
         };
         let page = plan_page(&plan);
         assert!(page.starts_with("haven: 12 entries, 4 parts of attachments; the file can be opened by:\n"), "{page}");
         assert!(page.contains("\n  ferm, z-cert (3 nodes)\n  not by ibd"), "{page}");
         assert!(page.contains("\n  not in it, as this node lacks them: 1 part of attachments\n"), "{page}");
+        assert!(!page.contains("without"), "{page}");
+        let left = plan_page(&ExportView { parts: 0, missing_parts: 0, left_attachments: 2, ..plan });
+        assert!(left.contains("\n  without 2 attachments (--attachments takes them along)\n"), "{left}");
     }
 }
