@@ -137,8 +137,8 @@ async fn a_circle_that_is_offered_is_told_from_one_that_is_unknown_and_from_one_
         );
     }
     done(&world, "z-cert", "circle accept haven")?;
-    for line in ["accept", "decline"] {
-        let said = refused(&world, "z-cert", &format!("circle {line} haven"))?;
+    for line in ["circle accept haven", "circle decline haven --yes"] {
+        let said = refused(&world, "z-cert", line)?;
         assert!(said.contains("is in haven already"), "{said}");
     }
     let said = refused(&world, "z-cert", "circle show harbour")?;
