@@ -16,6 +16,9 @@ const HOUR_MS: u64 = 60 * 60 * Time::SECOND_MS;
 /// What one peer makes a node note within an hour, at most. In lives without malice four hundred things were the most, of two
 /// hundred kilobytes where much had been written for days: nearly all of it what others hold, in up to three kilobytes each.
 const NOTES: u64 = 2_048;
+/// So many times as much when it was put back to an old backup: it hears anew, from whoever it meets first, what all others
+/// hold of all that it wrote (seed 75019, 20 nodes, 24 h: 2,216 things).
+const PUT_BACK: u64 = 4;
 const NOTE_BYTES: u64 = 1 << 20;
 
 /// What one peer made a node note, since when.
@@ -45,7 +48,8 @@ impl Checker for Disks {
         }
         noted.notes += 1;
         noted.bytes += (key.len() + value.len()) as u64;
-        if noted.notes > NOTES || noted.bytes > NOTE_BYTES {
+        let put_back = if world.nodes[*node].lost_ever { PUT_BACK } else { 1 };
+        if noted.notes > put_back * NOTES || noted.bytes > NOTE_BYTES {
             let (node, peer) = (&world.nodes[*node].name, &world.nodes[peer].name);
             let Noted { notes, bytes, .. } = noted;
             return Err(format!("{peer} makes {node} note {notes} things of {bytes} bytes within an hour"));
