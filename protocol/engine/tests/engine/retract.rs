@@ -244,27 +244,7 @@ fn i6_a_retraction_that_is_accepted_later_leaves_nothing_to_ask_for() {
 
 #[test]
 fn i3_a_retraction_on_a_branch_that_does_not_count_takes_nothing_back() {
-    // ferm signs two entries for one place, of which one takes back what came before; the cut names the other.
-    let (mut world, circle, fork) = fork::forked(1, 2);
-    let retracts = Some(Retracts { log: fork.key.log, seq: 0, hash: fork.hash_of(0, 0) });
-    let under = Header::from_bytes(&fork.branches[0][0].header).unwrap().opening.unwrap();
-    let mut writer = Writer::open(circle, world.node("ferm").key.clone(), fork.key.log, under);
-    let mut write = |text: &str, retracts| {
-        let payload = text.as_bytes().to_vec();
-        writer.append(world.now, Draft { suite: Suite::Named, epoch: None, payload, expiry: None, retracts })
-    };
-    write("common 0", None);
-    let taking_back = write("(retraction)", retracts);
-    let lying = [fork.branches[0][0].clone(), taking_back.bytes().clone()];
-    world.disconnect("ibd", "ncsc");
-    world.hand("ibd", circle, &lying);
-    assert!(world.engine("ibd").is_retracted(&fork.key, 0, fork.hash_of(0, 0)));
-    world.hand("z-cert", circle, &fork.branches[0]);
-    world.crash("ferm");
-    world.settle();
-    world.remove("ncsc", circle, "ferm");
-    world.settle();
-    world.connect_all().settle();
+    let (mut world, fork) = after_a_change_of_branches(2);
     assert_eq!(world.accepted("ibd", &fork.key), 3);
     assert!(!world.engine("ibd").is_retracted(&fork.key, 0, fork.hash_of(0, 0)));
     a_day_passes(&mut world);
@@ -360,9 +340,10 @@ fn i6_a_retraction_whose_signature_was_altered_on_the_way_hides_all_the_same() {
     world.expect_reads("ibd", circle, &["right"]);
 }
 
-/// Where ibd held a branch of ferm's log that takes back its beginning, and holds the other by now, which the cut names.
-fn after_a_change_of_branches() -> (World, fork::Fork) {
-    let (mut world, circle, fork) = fork::forked(1, 1);
+/// Where ferm signed two entries for one place of its log, of which one takes back what came before: ibd held that branch,
+/// and holds the other by now, of so many entries, which the cut names.
+fn after_a_change_of_branches(length: usize) -> (World, fork::Fork) {
+    let (mut world, circle, fork) = fork::forked(1, length);
     let retracts = Some(Retracts { log: fork.key.log, seq: 0, hash: fork.hash_of(0, 0) });
     let under = Header::from_bytes(&fork.branches[0][0].header).unwrap().opening.unwrap();
     let mut writer = Writer::open(circle, world.node("ferm").key.clone(), fork.key.log, under);
@@ -386,9 +367,9 @@ fn after_a_change_of_branches() -> (World, fork::Fork) {
 
 #[test]
 fn i3_whatever_beginning_a_crash_leaves_of_a_change_of_branches_nothing_goes_that_the_other_alone_took_back() {
-    let writes = after_a_change_of_branches().0.node("ibd").written.len();
+    let writes = after_a_change_of_branches(1).0.node("ibd").written.len();
     for count in 0..=writes {
-        let (mut world, fork) = after_a_change_of_branches();
+        let (mut world, fork) = after_a_change_of_branches(1);
         let mut store = MemStore::default();
         world.node("ibd").written[..count].iter().cloned().for_each(|write| store.write(write));
         world.crash("ibd").restore("ibd", store).start("ibd").connect_all().settle();
